@@ -1,0 +1,32 @@
+// Opens any checkpoint this project reads, told apart by content: .pth (zip or legacy),
+// safetensors, rwkv.cpp .bin, GGUF made for llama.cpp, and our own packed files.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "formats/arch/identify.h"
+#include "formats/container/tensor_source.h"
+#include "formats/tokenizer/tokenizer.h"
+
+namespace rwkv::press {
+
+struct Checkpoint {
+  std::unique_ptr<TensorSource> source;
+  /// The vocabulary that the file carries, if it is a GGUF with one.
+  std::optional<Vocabulary> vocabulary;
+  /// Set for packed files: codecs are not exact copies of a source's numbers.
+  bool is_packed = false;
+  /// Set for packed files in which some tensor is in a codec coarser than f16.
+  bool is_quantized = false;
+};
+
+/// BadInput for anything that is none of these, naming what was found.
+Result<Checkpoint> open_checkpoint(const std::string& path);
+
+/// The same and its model; group norm epsilon included where the format implies another than
+/// BlinkDL's.
+Result<Identified> identify_checkpoint(const TensorSource& source);
+
+}  // namespace rwkv::press

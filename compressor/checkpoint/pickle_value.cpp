@@ -1,0 +1,111 @@
+#include "compressor/checkpoint/pickle_value.h"
+
+namespace rwkv::press {
+namespace {
+
+using enum GlobalKind;
+
+// Storage classes with a type come before the untyped ones and in the order of the type names:
+// storage_class_of() returns the first that fits.
+constexpr KnownGlobal kGlobals[] = {
+    {"collections.OrderedDict", OrderedDict, {}},
+    {"torch._utils._rebuild_tensor_v2", RebuildTensorV2, {}},
+    {"torch._utils._rebuild_tensor_v3", RebuildTensorV3, {}},
+    {"torch._utils._rebuild_parameter", RebuildParameter, {}},
+    {"torch._utils._rebuild_parameter_with_state", RebuildParameter, {}},
+    {"torch.FloatStorage", StorageClass, DType::F32},
+    {"torch.HalfStorage", StorageClass, DType::F16},
+    {"torch.BFloat16Storage", StorageClass, DType::BF16},
+    {"torch.DoubleStorage", StorageClass, DType::F64},
+    {"torch.CharStorage", StorageClass, DType::I8},
+    {"torch.ByteStorage", StorageClass, DType::U8},
+    {"torch.ShortStorage", StorageClass, DType::I16},
+    {"torch.IntStorage", StorageClass, DType::I32},
+    {"torch.LongStorage", StorageClass, DType::I64},
+    {"torch.BoolStorage", StorageClass, DType::Bool},
+    {"torch.UntypedStorage", StorageClass, {}},
+    {"torch.storage.UntypedStorage", StorageClass, {}},
+    {"torch.storage._UntypedStorage", StorageClass, {}},
+    {"torch.float32", TypeName, DType::F32},
+    {"torch.float16", TypeName, DType::F16},
+    {"torch.bfloat16", TypeName, DType::BF16},
+    {"torch.float64", TypeName, DType::F64},
+    {"torch.int8", TypeName, DType::I8},
+    {"torch.uint8", TypeName, DType::U8},
+    {"torch.int16", TypeName, DType::I16},
+    {"torch.int32", TypeName, DType::I32},
+    {"torch.int64", TypeName, DType::I64},
+    {"torch.bool", TypeName, DType::Bool},
+};
+
+constexpr size_t kMaxPrinted = 120;
+
+}  // namespace
+
+std::span<const KnownGlobal> known_globals() {
+  return kGlobals;
+}
+
+const KnownGlobal* find_global(std::string_view name) {
+  for (const KnownGlobal& global : kGlobals) {
+    if (global.name == name) {
+      return &global;
+    }
+  }
+  return nullptr;
+}
+
+const KnownGlobal* storage_class_of(DType dtype) {
+  for (const KnownGlobal& global : kGlobals) {
+    if (global.kind == StorageClass && global.dtype == dtype) {
+      return &global;
+    }
+  }
+  return nullptr;
+}
+
+const char* kind_name(PickleValue::Kind kind) {
+  switch (kind) {
+    case PickleValue::Kind::None:
+      return "None";
+    case PickleValue::Kind::Bool:
+      return "bool";
+    case PickleValue::Kind::Int:
+    case PickleValue::Kind::BigInt:
+      return "int";
+    case PickleValue::Kind::Float:
+      return "float";
+    case PickleValue::Kind::String:
+      return "string";
+    case PickleValue::Kind::Bytes:
+      return "bytes";
+    case PickleValue::Kind::Tuple:
+      return "tuple";
+    case PickleValue::Kind::List:
+      return "list";
+    case PickleValue::Kind::Dict:
+      return "dict";
+    case PickleValue::Kind::Global:
+      return "global";
+    case PickleValue::Kind::Storage:
+      return "storage";
+    case PickleValue::Kind::Tensor:
+      return "tensor";
+  }
+  return "unknown";
+}
+
+std::string printable(std::string_view text) {
+  std::string out(text.substr(0, kMaxPrinted));
+  for (char& c : out) {
+    if (c < ' ' || c > '~') {
+      c = '?';
+    }
+  }
+  if (text.size() > kMaxPrinted) {
+    out += "...";
+  }
+  return out;
+}
+
+}  // namespace rwkv::press

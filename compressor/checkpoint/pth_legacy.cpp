@@ -1,0 +1,165 @@
+#include "compressor/checkpoint/pth_legacy.h"
+
+#include <array>
+#include <unordered_map>
+
+#include "compressor/checkpoint/pth_source.h"
+#include "compressor/checkpoint/state_dict.h"
+#include "compressor/checkpoint/unpickler.h"
+#include "formats/base/little_endian.h"
+
+namespace rwkv::press {
+namespace {
+
+using Kind = PickleValue::Kind;
+
+// 0x1950a86a20f9469cfc6c, torch.serialization.MAGIC_NUMBER, as it lies in the pickle.
+constexpr std::string_view kMagic("\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 10);
+constexpr int64_t kProtocolVersion = 1001;
+
+struct Storage {
+  uint64_t offset;
+  uint64_t bytes;
+};
+
+class LegacyStorages : public StorageFile {
+ public:
+  explicit LegacyStorages(std::shared_ptr<InputFile> file) : file_(std::move(file)) {}
+
+  // The next storage starts at `offset`, with its count; afterwards `offset` is behind it.
+  Status add(const std::string& key, const StorageClaim& claim, uint64_t& offset) {
+    std::array<std::byte, 8> count_bytes{};
+    RWKV_TRY(file_->read_at(offset, count_bytes));
+    offset += count_bytes.size();
+    const auto count = load_le<uint64_t>(count_bytes.data());
+    if (count != claim.elements) {
+      return bad_input("{}: storage {} should have {} elements, it has {}; the file is damaged",
+                       file_->path(), printable(key), claim.elements, count);
+    }
+    if (claim.bytes > file_->size() - offset) {
+      return bad_input("{}: storage {} should have {} bytes, the file has {} left; it was cut",
+                       file_->path(), printable(key), claim.bytes, file_->size() - offset);
+    }
+    if (!by_key_.emplace(key, storages_.size()).second) {
+      return bad_input("{}: storage {} is there twice; the file is damaged", file_->path(),
+                       printable(key));
+    }
+    storages_.push_back({offset, claim.bytes});
+    offset += claim.bytes;
+    return {};
+  }
+
+  Result<size_t> find(const std::string& key, uint64_t bytes) const override {
+    const auto found = by_key_.find(key);
+    if (found == by_key_.end()) {
+      return bad_input("storage {} is missing; the file is damaged", printable(key));
+    }
+    if (storages_[found->second].bytes != bytes) {
+      return bad_input("storage {} should have {} bytes, it has {}; the file is damaged",
+                       printable(key), bytes, storages_[found->second].bytes);
+    }
+    return found->second;
+  }
+
+  bool has_random_access(size_t) const override { return true; }
+
+  Status read(size_t storage, uint64_t offset, std::span<std::byte> out) const override {
+    const Storage& place = storages_[storage];
+    if (offset > place.bytes || out.size() > place.bytes - offset) {
+      return bad_input("{}: {} bytes wanted at {} of a storage of {}", file_->path(), out.size(),
+                       offset, place.bytes);
+    }
+    return file_->read_at(place.offset + offset, out);
+  }
+
+ private:
+  std::shared_ptr<InputFile> file_;
+  std::unordered_map<std::string, size_t> by_key_;
+  std::vector<Storage> storages_;
+};
+
+Status check_system(PickleInput& input, const std::string& path) {
+  RWKV_ASSIGN(const Pickle magic, unpickle(input));
+  if (magic.root->kind != Kind::BigInt || magic.root->text != kMagic) {
+    return bad_input(
+        "{}: a pickle without PyTorch's magic number; this is not a PyTorch checkpoint", path);
+  }
+  RWKV_ASSIGN(const Pickle version, unpickle(input));
+  if (version.root->kind != Kind::Int || version.root->integer != kProtocolVersion) {
+    return bad_input("{}: the protocol version is not {}; the file is damaged", path,
+                     kProtocolVersion);
+  }
+  RWKV_ASSIGN(const Pickle system, unpickle(input));
+  const std::vector<const PickleValue*>& items = system.root->items;
+  for (size_t i = 0; system.root->kind == Kind::Dict && i + 1 < items.size(); i += 2) {
+    if (items[i]->kind == Kind::String && items[i]->text == "little_endian") {
+      return items[i + 1]->kind == Kind::Bool && items[i + 1]->integer == 1
+                 ? Status()
+                 : bad_input("{}: is big endian; save it on a little-endian machine", path);
+    }
+  }
+  return bad_input("{}: does not say its byte order; the file is damaged", path);
+}
+
+// What the object's pickle says of each storage, by key: the elements on disk have no type.
+Result<std::unordered_map<std::string, StorageClaim>> read_claims(const PickleArena& arena,
+                                                                  const std::string& path) {
+  std::unordered_map<std::string, StorageClaim> claims;
+  for (const PickleValue& value : arena.values()) {
+    if (value.kind != Kind::Storage) {
+      continue;
+    }
+    const Result<StorageClaim> claim = storage_claim(value);
+    if (!claim.ok()) {
+      return claim.status().in(path);
+    }
+    const auto [place, is_new] = claims.emplace(value.text, claim.value());
+    if (!is_new && (place->second.elements != claim.value().elements ||
+                    place->second.element_bytes != claim.value().element_bytes)) {
+      return bad_input("{}: storage {} has two sizes; the file is damaged", path,
+                       printable(value.text));
+    }
+  }
+  return claims;
+}
+
+// `input` stands behind the object; the order of the storages follows, then they themselves.
+Result<std::unique_ptr<LegacyStorages>> read_storages(
+    PickleInput& input, const std::shared_ptr<InputFile>& file,
+    const std::unordered_map<std::string, StorageClaim>& claims) {
+  RWKV_ASSIGN(const Pickle keys, unpickle(input));
+  if (keys.root->kind != Kind::List) {
+    return bad_input("{}: the storage keys are a {}, a list is wanted; the file is damaged",
+                     file->path(), kind_name(keys.root->kind));
+  }
+  auto storages = std::make_unique<LegacyStorages>(file);
+  uint64_t offset = input.position();
+  for (const PickleValue* key : keys.root->items) {
+    const auto claim = claims.find(key->text);
+    if (key->kind != Kind::String || claim == claims.end()) {
+      return bad_input("{}: storage {} belongs to no tensor; the file is damaged", file->path(),
+                       printable(key->text));
+    }
+    RWKV_TRY(storages->add(key->text, claim->second, offset));
+  }
+  if (offset != file->size()) {
+    return bad_input("{}: {} bytes behind the last storage; the file is damaged", file->path(),
+                     file->size() - offset);
+  }
+  return storages;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<TensorSource>> open_legacy_pth(std::shared_ptr<InputFile> file) {
+  const std::string path = file->path();
+  PickleInput input(file, path);
+  RWKV_TRY(check_system(input, path));
+  RWKV_ASSIGN(const Pickle object, unpickle(input));
+  RWKV_ASSIGN(std::vector<StoredTensor> tensors, read_state_dict(*object.root, path));
+  RWKV_ASSIGN(const auto claims, read_claims(object.arena, path));
+  RWKV_ASSIGN(std::unique_ptr<StorageFile> storages, read_storages(input, file, claims));
+  return make_pth_source(path, std::move(storages), std::move(tensors));
+}
+
+}  // namespace rwkv::press

@@ -1,0 +1,201 @@
+#include "compressor/recipe/recipe.h"
+
+#include <array>
+#include <charconv>
+
+#include "formats/base/nearest.h"
+
+namespace rwkv::press {
+namespace {
+
+constexpr std::array<std::string_view, 3> kTopKeys = {"name", "seed", "stages"};
+
+const StageTraits* find_stage(std::string_view name) {
+  for (const StageTraits& stage : stage_list()) {
+    if (name == stage.name) {
+      return &stage;
+    }
+  }
+  return nullptr;
+}
+
+std::vector<std::string_view> stage_names() {
+  std::vector<std::string_view> names;
+  for (const StageTraits& stage : stage_list()) {
+    names.push_back(stage.name);
+  }
+  return names;
+}
+
+std::string at_line(const YAML::Node& node) {
+  return node.Mark().is_null() ? "" : fmt::format(" (line {})", node.Mark().line + 1);
+}
+
+Status check_option_keys(const Stage& stage, const YAML::Node& options) {
+  std::vector<std::string_view> known;
+  for (const OptionSpec& option : stage.options()) {
+    known.push_back(option.key);
+  }
+  for (const auto& pair : options) {
+    const std::string key = pair.first.IsScalar() ? pair.first.Scalar() : "";
+    if (std::find(known.begin(), known.end(), key) == known.end()) {
+      return usage_error("unknown key '{}.{}'{}{}", stage.name(), key, at_line(pair.first),
+                         suggestion(key, known));
+    }
+  }
+  return {};
+}
+
+// One entry of the list: "- quantize" or "- quantize: {...}".
+struct StageEntry {
+  std::string name;
+  YAML::Node options;
+};
+
+Result<StageEntry> read_stage_entry(const YAML::Node& node) {
+  StageEntry entry;
+  if (node.IsScalar()) {
+    entry.name = node.Scalar();
+    entry.options = YAML::Node(YAML::NodeType::Map);
+  } else if (node.IsMap() && node.size() == 1 && node.begin()->first.IsScalar()) {
+    entry.name = node.begin()->first.Scalar();
+    entry.options = node.begin()->second;
+    if (entry.options.IsNull()) {
+      entry.options = YAML::Node(YAML::NodeType::Map);
+    }
+  } else {
+    return usage_error("a stage is '- NAME' or '- NAME: {{key: value}}'{}", at_line(node));
+  }
+  if (!find_stage(entry.name)) {
+    return usage_error("unknown stage '{}'{}{}", entry.name, at_line(node),
+                       suggestion(entry.name, stage_names()));
+  }
+  if (!entry.options.IsMap()) {
+    return usage_error("stage '{}' wants a map of settings{}", entry.name, at_line(node));
+  }
+  return entry;
+}
+
+Result<std::vector<StageEntry>> read_stages(const YAML::Node& node) {
+  std::vector<StageEntry> entries;
+  if (!node || node.IsNull()) {
+    return entries;
+  }
+  if (!node.IsSequence()) {
+    return usage_error("'stages' wants a list{}", at_line(node));
+  }
+  for (const YAML::Node& item : node) {
+    RWKV_ASSIGN(StageEntry entry, read_stage_entry(item));
+    for (const StageEntry& earlier : entries) {
+      if (earlier.name == entry.name) {
+        return usage_error("stage '{}' occurs twice{}", entry.name, at_line(item));
+      }
+    }
+    entries.push_back(std::move(entry));
+  }
+  return entries;
+}
+
+// --set stage.key=value, the value in YAML.
+Status apply_override(const std::string& text, std::vector<StageEntry>& entries) {
+  const size_t equals = text.find('=');
+  const size_t dot = text.find('.');
+  if (equals == std::string::npos || dot == std::string::npos || dot > equals) {
+    return usage_error("--set wants stage.key=value, found '{}'", text);
+  }
+  const std::string stage = text.substr(0, dot);
+  const std::string key = text.substr(dot + 1, equals - dot - 1);
+  for (StageEntry& entry : entries) {
+    if (entry.name == stage) {
+      entry.options[key] = YAML::Load(text.substr(equals + 1));
+      return {};
+    }
+  }
+  std::vector<std::string_view> names;
+  for (const StageEntry& entry : entries) {
+    names.push_back(entry.name);
+  }
+  return usage_error("--set {}: the recipe has no stage '{}'{}", text, stage,
+                     suggestion(stage, names));
+}
+
+Status read_top(const YAML::Node& root, const std::string& origin, Recipe& recipe) {
+  if (!root.IsMap()) {
+    return usage_error("a recipe is a map with the keys name, seed and stages");
+  }
+  for (const auto& pair : root) {
+    const std::string key = pair.first.IsScalar() ? pair.first.Scalar() : "";
+    if (std::find(kTopKeys.begin(), kTopKeys.end(), key) == kTopKeys.end()) {
+      return usage_error("unknown key '{}'{}{}", key, at_line(pair.first),
+                         suggestion(key, kTopKeys));
+    }
+  }
+  recipe.name = root["name"] && root["name"].IsScalar() ? root["name"].Scalar() : origin;
+  if (root["seed"]) {
+    const std::string seed = root["seed"].IsScalar() ? root["seed"].Scalar() : "";
+    const auto [end, error] = std::from_chars(seed.data(), seed.data() + seed.size(), recipe.seed);
+    if (error != std::errc() || end != seed.data() + seed.size()) {
+      return usage_error("seed wants a whole number, found '{}'{}", seed, at_line(root["seed"]));
+    }
+  }
+  return {};
+}
+
+Result<Recipe> build_recipe(const std::string& text, const std::string& origin,
+                            std::span<const std::string> overrides) {
+  Recipe recipe;
+  const YAML::Node root = YAML::Load(text);
+  RWKV_TRY(read_top(root, origin, recipe));
+  RWKV_ASSIGN(std::vector<StageEntry> entries, read_stages(root["stages"]));
+  for (const std::string& override : overrides) {
+    RWKV_TRY(apply_override(override, entries));
+  }
+  for (const StageEntry& entry : entries) {
+    std::unique_ptr<Stage> stage = find_stage(entry.name)->make();
+    RWKV_TRY(check_option_keys(*stage, entry.options));
+    RWKV_TRY(stage->configure(entry.options));
+    recipe.stages.push_back(std::move(stage));
+  }
+  return recipe;
+}
+
+}  // namespace
+
+std::string Recipe::effective_yaml() const {
+  YAML::Emitter out;
+  out << YAML::BeginMap;
+  out << YAML::Key << "name" << YAML::Value << YAML::DoubleQuoted << name;
+  out << YAML::Key << "seed" << YAML::Value << seed;
+  out << YAML::Key << "stages" << YAML::Value << YAML::BeginSeq;
+  for (const std::unique_ptr<Stage>& stage : stages) {
+    out << YAML::BeginMap << YAML::Key << stage->name() << YAML::Value;
+    stage->emit(out);
+    out << YAML::EndMap;
+  }
+  out << YAML::EndSeq << YAML::EndMap;
+  return std::string(out.c_str()) + "\n";
+}
+
+Result<Recipe> parse_recipe(const std::string& text, const std::string& origin,
+                            std::span<const std::string> overrides) {
+  try {
+    auto recipe = build_recipe(text, origin, overrides);
+    return recipe.ok() ? std::move(recipe) : Result<Recipe>(recipe.status().in(origin));
+  } catch (const YAML::Exception& error) {
+    return usage_error("{}: not valid YAML at line {}, column {}: {}", origin, error.mark.line + 1,
+                       error.mark.column + 1, error.msg);
+  }
+}
+
+Result<const Preset*> find_preset(const std::string& name) {
+  std::vector<std::string_view> names;
+  for (const Preset& preset : presets()) {
+    if (name == preset.name) {
+      return &preset;
+    }
+    names.push_back(preset.name);
+  }
+  return usage_error("unknown preset '{}'{}", name, suggestion(name, names));
+}
+
+}  // namespace rwkv::press

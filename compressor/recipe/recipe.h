@@ -1,0 +1,42 @@
+// A recipe: which stages a checkpoint goes through, in order, with which settings. Read from YAML
+// (docs/recipes.md), checked completely before any work starts: every key must be known, every
+// value of the right kind.
+#pragma once
+
+#include <yaml-cpp/yaml.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "compressor/stages/stage.h"
+#include "formats/base/status.h"
+
+namespace rwkv::press {
+
+struct Recipe {
+  std::string name;
+  uint64_t seed = 0;
+  std::vector<std::unique_ptr<Stage>> stages;
+
+  /// The recipe with every setting in force, as YAML; stored in the packed file. Reading it back
+  /// gives the same recipe.
+  std::string effective_yaml() const;
+};
+
+/// `text` is YAML, `origin` names it in messages, `overrides` are "stage.key=value" from --set.
+Result<Recipe> parse_recipe(const std::string& text, const std::string& origin,
+                            std::span<const std::string> overrides);
+
+/// A preset that is compiled in: configs/NAME.yaml.
+struct Preset {
+  const char* name;
+  const char* yaml;
+};
+std::span<const Preset> presets();
+/// BadInput with the nearest name if there is none.
+Result<const Preset*> find_preset(const std::string& name);
+
+}  // namespace rwkv::press

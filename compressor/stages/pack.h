@@ -1,0 +1,34 @@
+// The last step of every recipe: writes the packed file, one tensor in memory at a time.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "compressor/recipe/recipe.h"
+#include "compressor/stages/plan.h"
+#include "formats/base/file.h"
+#include "formats/container/tensor_source.h"
+#include "formats/tokenizer/tokenizer.h"
+
+namespace rwkv::press {
+
+struct PackOptions {
+  std::string output;
+  OutputFile::Existing existing = OutputFile::Existing::Refuse;
+  std::string model_name;
+  std::string tool_version;
+  std::optional<Vocabulary> vocabulary;
+  /// Called after every piece with the numbers done so far.
+  std::function<void(uint64_t done)> progress = [](uint64_t) {};
+};
+
+/// Writes `plan` of `source` to options.output. The same arguments give the same bytes. On failure
+/// there is no file.
+Status pack(const TensorSource& source, const PackPlan& plan, const Recipe& recipe,
+            const PackOptions& options);
+
+/// XXH64 of a whole file, as the xxhsum tool prints it.
+Result<uint64_t> file_xxh64(const std::string& path);
+
+}  // namespace rwkv::press

@@ -1,0 +1,12 @@
+// Stage `quantize`: which codec each matrix is packed in.
+#pragma once
+
+#include <memory>
+
+#include "compressor/stages/stage.h"
+
+namespace rwkv::press {
+
+std::unique_ptr<Stage> make_quantize_stage();
+
+}  // namespace rwkv::press

@@ -1,0 +1,44 @@
+// What a stage of a recipe is. A stage declares its options, reads their values, and says in a plan
+// what it will do to which tensor; stages that compute something also run. kStages lists them all.
+#pragma once
+
+#include <yaml-cpp/yaml.h>
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "compressor/stages/plan.h"
+#include "formats/base/status.h"
+
+namespace rwkv::press {
+
+/// An option as documented and as checked: a key that is in no list is refused.
+struct OptionSpec {
+  const char* key;
+  const char* fallback;  ///< the default, as text
+  const char* help;
+};
+
+class Stage {
+ public:
+  virtual ~Stage() = default;
+  virtual const char* name() const = 0;
+  virtual std::span<const OptionSpec> options() const = 0;
+  /// Takes the values of `options` (a map, possibly empty, whose keys are all declared).
+  virtual Status configure(const YAML::Node& options) = 0;
+  /// Settings in force, as a YAML map under the stage's name.
+  virtual void emit(YAML::Emitter& out) const = 0;
+  /// Changes the plan as the stage will change the model. Cheap: no tensor is read.
+  virtual Status plan(PackPlan& plan) const = 0;
+};
+
+/// One line per stage.
+struct StageTraits {
+  const char* name;
+  std::unique_ptr<Stage> (*make)();
+};
+std::span<const StageTraits> stage_list();
+
+}  // namespace rwkv::press

@@ -1,0 +1,49 @@
+// What the commands of rwkv-press have in common: opening the input, finding the recipe and the
+// vocabulary.
+#pragma once
+
+#include <cxxopts.hpp>
+#include <optional>
+#include <string>
+
+#include "compressor/checkpoint/open.h"
+#include "compressor/recipe/recipe.h"
+#include "compressor/stages/plan.h"
+
+namespace rwkv::press {
+
+/// Declares --recipe, --preset and --set.
+void declare_recipe_options(cxxopts::Options& options);
+/// The recipe that they name; preset fp16 if neither is given.
+Result<Recipe> recipe_from(const cxxopts::ParseResult& arguments);
+
+/// An input with its model, and the plan that `recipe` makes of it. Refuses to quantise again what
+/// was quantised before.
+struct PlannedInput {
+  Checkpoint checkpoint;
+  Identified model;
+  PackPlan plan;
+};
+Result<PlannedInput> plan_input(const std::string& path, const Recipe& recipe,
+                                bool allow_requantize);
+
+/// The vocabulary to embed: what --vocab says ("bytes" or a file), else what the input carries,
+/// else a vocabulary file beside the input that fits. `note` receives where it comes from.
+Result<std::optional<Vocabulary>> choose_vocabulary(const std::string& vocab_option,
+                                                    const std::string& input,
+                                                    const Checkpoint& checkpoint, uint64_t n_vocab,
+                                                    std::string& note);
+
+/// Declarations and bodies of the commands, one file each.
+void declare_convert(cxxopts::Options& options, std::vector<std::string>& positionals);
+Status run_convert(const cxxopts::ParseResult& arguments);
+void declare_plan(cxxopts::Options& options, std::vector<std::string>& positionals);
+Status run_plan(const cxxopts::ParseResult& arguments);
+void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positionals);
+Status run_inspect(const cxxopts::ParseResult& arguments);
+void declare_synth(cxxopts::Options& options, std::vector<std::string>& positionals);
+Status run_synth(const cxxopts::ParseResult& arguments);
+void declare_export(cxxopts::Options& options, std::vector<std::string>& positionals);
+Status run_export(const cxxopts::ParseResult& arguments);
+
+}  // namespace rwkv::press

@@ -1,0 +1,122 @@
+#include <array>
+#include <filesystem>
+
+#include "compressor/tools/commands.h"
+#include "formats/base/file.h"
+#include "formats/cli/command.h"
+
+namespace rwkv::press {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint64_t kMaxRecipeBytes = uint64_t{1} << 20;
+// Names under which vocabularies are published, tried in this order beside the input.
+constexpr std::array<const char*, 3> kVocabularyNames = {"rwkv_vocab_v20230424.txt",
+                                                         "20B_tokenizer.json", "tokenizer.json"};
+
+Result<size_t> size_of(const Vocabulary& vocabulary) {
+  RWKV_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, make_tokenizer(vocabulary));
+  return tokenizer->n_vocab();
+}
+
+Result<Vocabulary> vocabulary_named(const std::string& option, uint64_t n_vocab) {
+  Vocabulary vocabulary;
+  if (option != "bytes") {
+    RWKV_ASSIGN(vocabulary, read_vocabulary_file(option));
+  }
+  RWKV_ASSIGN(const size_t size, size_of(vocabulary));
+  if (size > n_vocab) {
+    return bad_input(
+        "vocabulary '{}' has ids up to {}, the model's embedding ends at {}; it belongs to another "
+        "model",
+        option, size - 1, n_vocab - 1);
+  }
+  return vocabulary;
+}
+
+}  // namespace
+
+void declare_recipe_options(cxxopts::Options& options) {
+  std::string names;
+  for (const Preset& preset : presets()) {
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", preset.name);
+  }
+  options.add_options()("recipe", "Recipe file (YAML)", cxxopts::value<std::string>())(
+      "preset", "Built-in recipe: " + names + " (default fp16)", cxxopts::value<std::string>())(
+      "set", "Change one setting: stage.key=value; may be repeated",
+      cxxopts::value<std::vector<std::string>>())(
+      "allow-requantize", "Accept a packed file whose numbers were rounded before");
+}
+
+Result<Recipe> recipe_from(const cxxopts::ParseResult& arguments) {
+  if (arguments.count("recipe") > 0 && arguments.count("preset") > 0) {
+    return usage_error("--recipe and --preset exclude each other");
+  }
+  std::vector<std::string> overrides;
+  if (arguments.count("set") > 0) {
+    overrides = arguments["set"].as<std::vector<std::string>>();
+  }
+  if (arguments.count("recipe") > 0) {
+    RWKV_ASSIGN(const std::string path, cli::required(arguments, "recipe"));
+    RWKV_ASSIGN(const std::string text, read_text_file(path, kMaxRecipeBytes));
+    return parse_recipe(text, path, overrides);
+  }
+  const std::string name =
+      arguments.count("preset") > 0 ? arguments["preset"].as<std::string>() : "fp16";
+  RWKV_ASSIGN(const Preset* preset, find_preset(name));
+  return parse_recipe(preset->yaml, fmt::format("preset {}", name), overrides);
+}
+
+Result<PlannedInput> plan_input(const std::string& path, const Recipe& recipe,
+                                bool allow_requantize) {
+  PlannedInput input;
+  RWKV_ASSIGN(input.checkpoint, open_checkpoint(path));
+  if (input.checkpoint.is_quantized && !allow_requantize) {
+    return usage_error(
+        "{}: is packed with rounded numbers already; convert the original checkpoint, or accept "
+        "the second loss with --allow-requantize",
+        path);
+  }
+  RWKV_ASSIGN(input.model, identify_checkpoint(*input.checkpoint.source));
+  input.plan = plan_for(input.model);
+  for (const std::unique_ptr<Stage>& stage : recipe.stages) {
+    RWKV_TRY(stage->plan(input.plan).in(path));
+  }
+  return input;
+}
+
+Result<std::optional<Vocabulary>> choose_vocabulary(const std::string& vocab_option,
+                                                    const std::string& input,
+                                                    const Checkpoint& checkpoint, uint64_t n_vocab,
+                                                    std::string& note) {
+  using Choice = std::optional<Vocabulary>;
+  if (!vocab_option.empty()) {
+    RWKV_ASSIGN(Vocabulary vocabulary, vocabulary_named(vocab_option, n_vocab));
+    note = vocab_option;
+    return Choice(std::move(vocabulary));
+  }
+  if (checkpoint.vocabulary) {
+    note = "from the input";
+    return checkpoint.vocabulary;
+  }
+  for (const char* name : kVocabularyNames) {
+    const fs::path beside = fs::path(input).parent_path() / name;
+    std::error_code ignored;
+    if (!fs::is_regular_file(beside, ignored)) {
+      continue;
+    }
+    auto vocabulary = vocabulary_named(beside.string(), n_vocab);
+    if (vocabulary.ok()) {
+      note = beside.string() + ", found beside the input";
+      return Choice(vocabulary.take());
+    }
+    note = fmt::format("none ({})", vocabulary.status().message());
+  }
+  if (note.empty()) {
+    note = "none; the packed file will work on token ids (see --vocab)";
+  }
+  return Choice();
+}
+
+}  // namespace rwkv::press

@@ -1,0 +1,56 @@
+// rwkv-press inspect: what is in a file of any format that we read.
+#include "compressor/tools/commands.h"
+#include "formats/cli/command.h"
+#include "formats/cli/inspection.h"
+#include "formats/cli/progress.h"
+
+namespace rwkv::press {
+namespace {
+
+// Reads every tensor, which checks what its format can check: checksums of packed files, CRCs of
+// zip records, ranges of all.
+Status verify(const TensorSource& source) {
+  std::vector<std::byte> bytes;
+  cli::Progress progress("verifying", source.tensors().size(), false);
+  for (size_t i = 0; i < source.tensors().size(); ++i) {
+    RWKV_TRY(source.read(i, bytes));
+    progress.update(i + 1);
+  }
+  return {};
+}
+
+Result<nlohmann::ordered_json> make_report(const std::string& path, const Checkpoint& checkpoint) {
+  if (checkpoint.is_packed) {
+    RWKV_ASSIGN(const auto mapping, MappedFile::open(path));
+    RWKV_ASSIGN(const GgufFile file, GgufFile::parse(mapping->bytes(), path));
+    return cli::report_packed(file);
+  }
+  RWKV_ASSIGN(const Identified model, identify_checkpoint(*checkpoint.source));
+  return cli::report_source(*checkpoint.source, model.config);
+}
+
+}  // namespace
+
+void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positionals) {
+  options.add_options()("input", "Checkpoint or packed file", cxxopts::value<std::string>())(
+      "json", "Print JSON")("verify", "Read everything and check it against its checksums");
+  positionals = {"input"};
+}
+
+Status run_inspect(const cxxopts::ParseResult& arguments) {
+  RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
+  RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
+  RWKV_ASSIGN(nlohmann::ordered_json report, make_report(path, checkpoint));
+  if (arguments.count("verify") > 0) {
+    RWKV_TRY(verify(*checkpoint.source));
+    report["verified"] = true;
+  }
+  if (arguments.count("json") > 0) {
+    fmt::print("{}\n", cli::report_to_json(report));
+  } else {
+    fmt::print("{}", cli::report_to_text(report));
+  }
+  return {};
+}
+
+}  // namespace rwkv::press

@@ -1,0 +1,26 @@
+// rwkv-press: the offline tool. This file only lists the commands.
+#include <ATen/Parallel.h>
+
+#include "compressor/tools/blas_check.h"
+#include "compressor/tools/commands.h"
+#include "formats/cli/command.h"
+
+int main(int argc, char** argv) {
+  using namespace rwkv;
+  static constexpr cli::Command kCommands[] = {
+      {"convert", "INPUT -o OUT.gguf", "Checkpoint -> packed file, following a recipe",
+       press::declare_convert, press::run_convert},
+      {"plan", "INPUT", "What convert would do: codec and bytes per tensor", press::declare_plan,
+       press::run_plan},
+      {"inspect", "FILE", "What is in a checkpoint or packed file", press::declare_inspect,
+       press::run_inspect},
+      {"synth", "--arch V -o OUT.pth", "Write a checkpoint with random weights",
+       press::declare_synth, press::run_synth},
+      {"export", "INPUT -o OUT.pth", "Checkpoint or packed file -> .pth or .safetensors",
+       press::declare_export, press::run_export},
+  };
+  static constexpr cli::Program kProgram = {"rwkv-press", "compress RWKV checkpoints", kCommands};
+  press::set_up_threads();
+  press::warn_about_slow_blas();
+  return cli::run_program(kProgram, argc, argv);
+}

@@ -1,0 +1,80 @@
+// rwkv-press plan: what convert would do, tensor by tensor, without doing it.
+#include <nlohmann/json.hpp>
+
+#include "compressor/tools/commands.h"
+#include "formats/cli/command.h"
+
+namespace rwkv::press {
+namespace {
+
+void print_table(const PackPlan& plan) {
+  fmt::print("{:<36} {:<10} {:>16} {:<8} {:>14}\n", "tensor", "role", "shape", "codec", "bytes");
+  for (const PlannedTensor& tensor : plan.tensors) {
+    fmt::print("{:<36} {:<10} {:>16} {:<8} {:>14}\n", tensor.binding.name,
+               role_traits(tensor.binding.role).name, shape_to_string(tensor.binding.shape),
+               codec_traits(tensor.codec).name, tensor.encoded_bytes());
+  }
+}
+
+void print_totals(const PackPlan& plan) {
+  fmt::print("\n{:<10} {:>14} {:>8}\n", "codec", "bytes", "share");
+  for (const CodecTraits& codec : codec_list()) {
+    uint64_t bytes = 0;
+    for (const PlannedTensor& tensor : plan.tensors) {
+      bytes += tensor.codec == codec.codec ? tensor.encoded_bytes() : 0;
+    }
+    if (bytes > 0) {
+      fmt::print("{:<10} {:>14} {:>6.1f} %\n", codec.name, bytes,
+                 100.0 * static_cast<double>(bytes) / static_cast<double>(plan.total_bytes()));
+    }
+  }
+  fmt::print("total      {:>14}  {}, {:.2f}x smaller than fp16 ({})\n", plan.total_bytes(),
+             cli::human_bytes(plan.total_bytes()),
+             static_cast<double>(plan.fp16_bytes()) / static_cast<double>(plan.total_bytes()),
+             cli::human_bytes(plan.fp16_bytes()));
+}
+
+void print_json(const PackPlan& plan, const Recipe& recipe) {
+  nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
+  for (const PlannedTensor& tensor : plan.tensors) {
+    tensors.push_back({{"name", tensor.binding.name},
+                       {"role", role_traits(tensor.binding.role).name},
+                       {"shape", tensor.binding.shape},
+                       {"codec", codec_traits(tensor.codec).name},
+                       {"bytes", tensor.encoded_bytes()}});
+  }
+  const nlohmann::ordered_json report = {
+      {"model", describe(plan.config)},
+      {"recipe", recipe.effective_yaml()},
+      {"tensors", tensors},
+      {"total_bytes", plan.total_bytes()},
+      {"fp16_bytes", plan.fp16_bytes()},
+      {"ratio_to_fp16",
+       static_cast<double>(plan.fp16_bytes()) / static_cast<double>(plan.total_bytes())}};
+  fmt::print("{}\n", report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+}  // namespace
+
+void declare_plan(cxxopts::Options& options, std::vector<std::string>& positionals) {
+  options.add_options()("input", "Checkpoint", cxxopts::value<std::string>())("json", "Print JSON");
+  declare_recipe_options(options);
+  positionals = {"input"};
+}
+
+Status run_plan(const cxxopts::ParseResult& arguments) {
+  RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
+  RWKV_ASSIGN(const Recipe recipe, recipe_from(arguments));
+  RWKV_ASSIGN(const PlannedInput input,
+              plan_input(path, recipe, arguments.count("allow-requantize") > 0));
+  if (arguments.count("json") > 0) {
+    print_json(input.plan, recipe);
+    return {};
+  }
+  fmt::print("{}: {}\n{}\n", path, describe(input.plan.config), recipe.effective_yaml());
+  print_table(input.plan);
+  print_totals(input.plan);
+  return {};
+}
+
+}  // namespace rwkv::press

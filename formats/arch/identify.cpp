@@ -1,0 +1,149 @@
+#include "formats/arch/identify.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <unordered_map>
+
+#include "formats/arch/binder.h"
+#include "formats/arch/versions.h"
+
+namespace rwkv {
+namespace {
+
+constexpr uint64_t kMaxLayers = 1024;
+
+// N of "blocks.N.rest", or -1.
+int64_t block_of(std::string_view name) {
+  constexpr std::string_view kPrefix = "blocks.";
+  if (!name.starts_with(kPrefix)) {
+    return -1;
+  }
+  int64_t block = -1;
+  const char* begin = name.data() + kPrefix.size();
+  const auto [end, error] = std::from_chars(begin, name.data() + name.size(), block);
+  const bool plain = error == std::errc() && end != name.data() + name.size() && *end == '.' &&
+                     (*begin != '0' || end == begin + 1);
+  return plain ? block : -1;
+}
+
+Result<uint64_t> count_layers(std::span<const TensorInfo> tensors) {
+  int64_t last = -1;
+  for (const TensorInfo& tensor : tensors) {
+    last = std::max(last, block_of(tensor.name));
+  }
+  if (last < 0) {
+    return bad_input("no tensor 'blocks.0.*': this is not an RWKV checkpoint ({} tensors{}{})",
+                     tensors.size(), tensors.empty() ? "" : ", the first is ",
+                     tensors.empty() ? "" : tensors.front().name);
+  }
+  if (static_cast<uint64_t>(last) >= kMaxLayers) {
+    return bad_input("block number {} found, at most {} blocks are accepted", last, kMaxLayers);
+  }
+  return static_cast<uint64_t>(last) + 1;
+}
+
+// v5.2 has a decay per channel, [H, N]; before it was one per head: [H], [H,1] or [H,1,1].
+bool decay_is_per_channel(const TensorInfo& decay) {
+  std::vector<uint64_t> shape = decay.shape;
+  while (shape.size() > 1 && shape.back() == 1) {
+    shape.pop_back();
+  }
+  return shape.size() >= 2 && shape.back() > 1 && shape[shape.size() - 2] >= 1 &&
+         !(shape.size() == 3 && shape[0] == 1 && shape[1] == 1);
+}
+
+Result<Version> decide_version(const TensorIndex& index) {
+  const auto has = [&](const char* name) {
+    return index.find(std::string("blocks.0.att.") + name) != nullptr;
+  };
+  if (has("r_k")) {
+    return Version::V7;
+  }
+  if (has("time_maa_x") || has("time_maa_w1")) {
+    return Version::V6;
+  }
+  if (!has("ln_x.weight")) {
+    return Version::V4;
+  }
+  if (!has("gate.weight") && !has("gate1.weight")) {
+    return Version::V5_0;
+  }
+  const TensorInfo* decay = index.find("blocks.0.att.time_decay");
+  if (!decay) {
+    return bad_input("tensor 'blocks.0.att.time_decay' is missing; the version cannot be told");
+  }
+  return decay_is_per_channel(*decay) ? Version::V5_2 : Version::V5_1;
+}
+
+// Names that real files carry beside the model and that nothing here uses.
+bool is_known_extra(std::string_view name) {
+  constexpr std::string_view kExtras[] = {"head_l1.weight", "head_l1fc1.weight",
+                                          "head_l1fc2.weight"};
+  return std::find(std::begin(kExtras), std::end(kExtras), name) != std::end(kExtras) ||
+         name.ends_with(".mlp.fc1.weight") || name.ends_with(".mlp.fc2.weight");
+}
+
+Status bind_all(Binder& binder, Version version, uint64_t n_layer) {
+  const std::span<const TensorSpec> table = version_traits(version).tensors();
+  const auto bind_where = [&](int64_t block, auto wanted) -> Status {
+    for (size_t i = 0; i < table.size(); ++i) {
+      const TensorSpec& spec = table[i];
+      if ((spec.versions & only(version)) == 0 || !wanted(spec)) {
+        continue;
+      }
+      const bool has_alternative = spec.presence == Presence::Alternative;
+      RWKV_TRY(binder.bind(spec, has_alternative ? &table[i + 1] : nullptr, block));
+      i += has_alternative ? 1 : 0;
+    }
+    return {};
+  };
+  const auto is_head = [](const TensorSpec& spec) {
+    return spec.where == Where::Model && spec.role != Role::Embedding;
+  };
+  RWKV_TRY(bind_where(-1, [](const TensorSpec& spec) { return spec.role == Role::Embedding; }));
+  for (uint64_t block = 0; block < n_layer; ++block) {
+    RWKV_TRY(bind_where(static_cast<int64_t>(block), [&](const TensorSpec& spec) {
+      return spec.where == Where::EveryBlock || spec.where == Where::LaterBlocks ||
+             (spec.where == Where::FirstBlock && block == 0);
+    }));
+  }
+  return bind_where(-1, is_head);
+}
+
+}  // namespace
+
+uint64_t TensorBinding::packed_cols() const {
+  return layout == Layout::Transposed ? shape[shape.size() - 2] : shape.back();
+}
+
+uint64_t TensorBinding::packed_rows() const {
+  uint64_t n = 1;
+  for (const uint64_t dim : shape) {
+    n *= dim;
+  }
+  return n / packed_cols();
+}
+
+Result<Identified> identify(std::span<const TensorInfo> tensors, ShapesAre shapes) {
+  TensorIndex index(tensors);
+  RWKV_ASSIGN(const uint64_t n_layer, count_layers(tensors));
+  RWKV_ASSIGN(const Version version, decide_version(index));
+  Binder binder(index, version, n_layer, shapes);
+  RWKV_TRY(binder.derive_sizes());
+  RWKV_TRY(bind_all(binder, version, n_layer));
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (binder.is_bound(i)) {
+      continue;
+    }
+    if (!is_known_extra(tensors[i].name)) {
+      return bad_input("tensor '{}' ({}) has no place in {}: not a plain RWKV checkpoint",
+                       tensors[i].name, shape_to_string(tensors[i].shape),
+                       version_traits(version).name);
+    }
+    binder.bind_ignored(i, block_of(tensors[i].name));
+  }
+  return binder.take();
+}
+
+}  // namespace rwkv

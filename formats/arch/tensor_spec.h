@@ -1,0 +1,99 @@
+// The vocabulary of the tensor tables: every tensor that a version has, its shape in symbols, its
+// role, and how it lies in a packed file. The tables are in v4.cpp ... v7.cpp.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "formats/arch/model_config.h"
+
+namespace rwkv {
+
+/// Symbols in shapes. The first tensor that has one binds it, all others must agree.
+enum class Dim : uint8_t {
+  None,  ///< the shape has no such dimension
+  Vocab,
+  Embd,
+  Att,
+  Ffn,
+  Head,
+  HeadSize,
+  MixLora,
+  MixLora5,  ///< five mixes side by side: 5 * MixLora
+  Five,
+  DecayLora,
+  IclrLora,
+  ValueLora,
+  GateLora,
+};
+
+/// What a tensor is for, which decides what may be done to it (see role_traits).
+enum class Role : uint8_t {
+  Vector,      ///< norms, mixing coefficients, decays, bonuses: always f32
+  Lora,        ///< the architecture's own small matrices (v6, v7)
+  Projection,  ///< square projections of time_mix and channel_mix; may be factor pairs
+  FfnKey,      ///< [dim_ffn, n_embd]
+  FfnValue,    ///< [n_embd, dim_ffn], packed neuron-major
+  Embedding,   ///< [n_vocab, n_embd], read one row per token
+  Head,        ///< [n_vocab, n_embd]
+  Ignored,     ///< present in some files, used by nothing; kept so that export is complete
+};
+
+/// Techniques of a recipe, as bits.
+enum Technique : uint8_t {
+  kQuantize = 1,      ///< a codec coarser than f16
+  kLowRank = 2,       ///< replaced by a factor pair
+  kSparseFfn = 4,     ///< rows read only when a predictor asks for them
+  kClusterHead = 8,   ///< rows permuted into clusters
+  kRowsOnDemand = 16  ///< rows read when their token occurs
+};
+
+struct RoleTraits {
+  Role role;
+  const char* name;
+  uint8_t techniques;  ///< bits of Technique
+};
+/// One row per role: the only list of what may touch what.
+const RoleTraits& role_traits(Role role);
+
+/// How a matrix lies in a packed file: rows as in the checkpoint, or its last two dimensions
+/// swapped, so that what is read together lies together and every product is row by row.
+enum class Layout : uint8_t { AsIs, Transposed };
+
+enum class Where : uint8_t {
+  Model,       ///< once, name as given
+  FirstBlock,  ///< "blocks.0." + name
+  EveryBlock,  ///< "blocks.N." + name
+  LaterBlocks  ///< every block but the first; in the first it may be there and is ignored
+};
+
+enum class Presence : uint8_t { Required, Alternative };
+
+/// A set of versions, as bits: which rows of a shared table (v5.cpp) apply.
+using VersionSet = uint8_t;
+constexpr VersionSet only(Version version) {
+  return static_cast<VersionSet>(1u << static_cast<unsigned>(version));
+}
+inline constexpr VersionSet kAllVersions = 0xff;
+
+struct TensorSpec {
+  const char* name;
+  Where where;
+  Role role;
+  std::array<Dim, 3> shape;  ///< outermost first, as BlinkDL stores it
+  Layout layout = Layout::AsIs;
+  VersionSet versions = kAllVersions;
+  /// Alternative: exactly one of this spec and the next one is present (time_faaaa, time_first).
+  Presence presence = Presence::Required;
+
+  size_t n_dims() const {
+    size_t n = 0;
+    while (n < shape.size() && shape[n] != Dim::None) {
+      ++n;
+    }
+    return n;
+  }
+};
+
+}  // namespace rwkv

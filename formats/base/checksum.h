@@ -1,0 +1,31 @@
+// XXH64 of byte ranges: one per tensor in a packed file, and of whole sources. The algorithm is
+// the xxHash library's, compiled in from its header.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace rwkv {
+
+/// XXH64 with seed 0.
+uint64_t xxh64(std::span<const std::byte> bytes);
+
+/// XXH64 with seed 0 over bytes that arrive in pieces.
+class StreamingXxh64 {
+ public:
+  StreamingXxh64();
+  ~StreamingXxh64();
+  StreamingXxh64(const StreamingXxh64&) = delete;
+  StreamingXxh64& operator=(const StreamingXxh64&) = delete;
+
+  void update(std::span<const std::byte> bytes);
+  uint64_t digest() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace rwkv

@@ -1,0 +1,179 @@
+#include "formats/cli/command.h"
+
+#include <unistd.h>
+
+#include <charconv>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "formats/base/file.h"
+#include "formats/base/nearest.h"
+#include "formats/cli/version.h"
+
+namespace rwkv::cli {
+namespace {
+
+// On a signal nothing half-written may stay; only async-signal-safe calls are made.
+void end_on_signal(int signal) {
+  remove_unfinished_outputs();
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
+}
+
+void install_signal_handlers() {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    std::signal(signal, end_on_signal);
+  }
+  // Writing past a file size limit should be an error like a full disk, not a kill.
+  std::signal(SIGXFSZ, SIG_IGN);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+void print_overview(const Program& program) {
+  fmt::print("{}: {}\n\nUsage: {} COMMAND ...\n\nCommands:\n", program.name, program.summary,
+             program.name);
+  for (const Command& command : program.commands) {
+    fmt::print("  {:<12} {}\n", command.name, command.summary);
+  }
+  fmt::print("\n'{} COMMAND --help' shows the options of a command.\n", program.name);
+}
+
+void print_version(const Program& program) {
+  fmt::print("{} {} ({}, {})\n", program.name, kVersion, kCompiler, kBuildType);
+}
+
+const Command* find_command(const Program& program, std::string_view name) {
+  for (const Command& command : program.commands) {
+    if (name == command.name) {
+      return &command;
+    }
+  }
+  return nullptr;
+}
+
+Status unknown_command(const Program& program, std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const Command& command : program.commands) {
+    names.push_back(command.name);
+  }
+  return usage_error("unknown command '{}'{}", name, suggestion(name, names));
+}
+
+// Unknown options are refused by the parser; its messages are kept, on one line.
+Status run_command(const Program& program, const Command& command, int argc, char** argv) {
+  cxxopts::Options options(fmt::format("{} {}", program.name, command.name), command.summary);
+  options.custom_help("[OPTIONS]").positional_help(command.positional);
+  std::vector<std::string> positionals;
+  command.declare(options, positionals);
+  options.add_options()("h,help", "Show this help");
+  options.parse_positional(positionals);
+  try {
+    const cxxopts::ParseResult arguments = options.parse(argc, argv);
+    if (arguments.count("help") > 0) {
+      fmt::print("{}\n", options.help());
+      return {};
+    }
+    if (!arguments.unmatched().empty()) {
+      return usage_error("'{}' is one argument too many; see '{} {} --help'",
+                         arguments.unmatched().front(), program.name, command.name);
+    }
+    return command.run(arguments);
+  } catch (const cxxopts::exceptions::exception& error) {
+    return usage_error("{}; see '{} {} --help'", error.what(), program.name, command.name);
+  }
+}
+
+Status dispatch(const Program& program, int argc, char** argv) {
+  const std::string_view first = argc > 1 ? argv[1] : "";
+  if (first.empty()) {
+    print_overview(program);
+    return usage_error("a command is wanted");
+  }
+  if (first == "--help" || first == "-h" || first == "help") {
+    print_overview(program);
+    return {};
+  }
+  if (first == "--version" || first == "-V") {
+    print_version(program);
+    return {};
+  }
+  if (const Command* command = find_command(program, first)) {
+    return run_command(program, *command, argc - 1, argv + 1);
+  }
+  return unknown_command(program, first);
+}
+
+}  // namespace
+
+int run_program(const Program& program, int argc, char** argv) {
+  install_signal_handlers();
+  Status status;
+  try {
+    status = dispatch(program, argc, argv);
+  } catch (const std::bad_alloc&) {
+    status = failed("out of memory");
+  } catch (const std::exception& error) {
+    status = failed("{}", error.what());
+  }
+  if (status.ok() && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)) {
+    status = failed("cannot write the results to stdout");
+  }
+  if (!status.ok()) {
+    std::fflush(stdout);
+    fmt::print(stderr, "{}: error: {}\n", program.name, status.message());
+  }
+  return static_cast<int>(status.code());
+}
+
+Result<std::string> required(const cxxopts::ParseResult& arguments, const std::string& name) {
+  if (arguments.count(name) == 0) {
+    return usage_error("'{}' is missing; see --help", name);
+  }
+  std::string value = arguments[name].as<std::string>();
+  if (value.empty()) {
+    return usage_error("'{}' is empty", name);
+  }
+  return value;
+}
+
+namespace {
+
+template <typename T>
+Result<T> number(const cxxopts::ParseResult& arguments, const std::string& name, T low, T high) {
+  const std::string text = arguments[name].as<std::string>();
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || !(value >= low) ||
+      !(value <= high)) {
+    return usage_error("--{} is '{}', a number from {} to {} is wanted", name, text, low, high);
+  }
+  return value;
+}
+
+}  // namespace
+
+Result<int64_t> integer(const cxxopts::ParseResult& arguments, const std::string& name, int64_t low,
+                        int64_t high) {
+  return number<int64_t>(arguments, name, low, high);
+}
+
+Result<double> real(const cxxopts::ParseResult& arguments, const std::string& name, double low,
+                    double high) {
+  return number<double>(arguments, name, low, high);
+}
+
+std::string human_bytes(uint64_t bytes) {
+  constexpr const char* kUnits[] = {"B", "kB", "MB", "GB", "TB"};
+  auto value = static_cast<double>(bytes);
+  size_t unit = 0;
+  while (value >= 1000.0 && unit + 1 < std::size(kUnits)) {
+    value /= 1000.0;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, kUnits[unit]);
+}
+
+}  // namespace rwkv::cli

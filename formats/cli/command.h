@@ -1,0 +1,43 @@
+// What both executables share: commands with their options, help and version, exit codes, and a
+// clean end on Ctrl-C. Results go to stdout, everything else to stderr.
+#pragma once
+
+#include <cxxopts.hpp>
+#include <span>
+#include <string>
+
+#include "formats/base/status.h"
+
+namespace rwkv::cli {
+
+struct Command {
+  const char* name;
+  const char* positional;  ///< for the usage line: "INPUT -o OUT.gguf"
+  const char* summary;     ///< one line for the list of commands
+  /// Declares the options; names given to `positionals` are filled in order.
+  void (*declare)(cxxopts::Options& options, std::vector<std::string>& positionals);
+  Status (*run)(const cxxopts::ParseResult& arguments);
+};
+
+struct Program {
+  const char* name;
+  const char* summary;
+  std::span<const Command> commands;
+};
+
+/// Runs the command in argv and returns the exit code (see rwkv::Code).
+int run_program(const Program& program, int argc, char** argv);
+
+/// The value of a required option, or a usage error that names it.
+Result<std::string> required(const cxxopts::ParseResult& arguments, const std::string& name);
+
+/// The value of a numeric option within [low, high], or a usage error with the range.
+Result<int64_t> integer(const cxxopts::ParseResult& arguments, const std::string& name, int64_t low,
+                        int64_t high);
+Result<double> real(const cxxopts::ParseResult& arguments, const std::string& name, double low,
+                    double high);
+
+/// "1.5 GB", "312.0 kB": decimal units, as devices are sold.
+std::string human_bytes(uint64_t bytes);
+
+}  // namespace rwkv::cli

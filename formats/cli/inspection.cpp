@@ -1,0 +1,143 @@
+#include "formats/cli/inspection.h"
+
+#include "formats/arch/versions.h"
+#include "formats/cli/command.h"
+#include "formats/container/gguf_writer.h"
+#include "formats/container/packed_keys.h"
+
+namespace rwkv::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json value_to_json(const GgufValue& value) {
+  return std::visit(
+      []<typename T>(const T& v) -> Json {
+        if constexpr (std::is_arithmetic_v<T> || std::is_same_v<T, std::string>) {
+          return v;
+        } else {
+          return fmt::format("[{} values]", v.size());
+        }
+      },
+      value.value);
+}
+
+uint64_t count_numbers(const Json& tensors) {
+  uint64_t n = 0;
+  for (const Json& tensor : tensors) {
+    n += tensor["numbers"].get<uint64_t>();
+  }
+  return n;
+}
+
+void add_totals(Json& report) {
+  uint64_t bytes = 0;
+  for (const Json& tensor : report["tensors"]) {
+    bytes += tensor["bytes"].get<uint64_t>();
+  }
+  report["n_parameters"] = count_numbers(report["tensors"]);
+  report["tensor_bytes"] = bytes;
+}
+
+std::string text_of(const Json& value) {
+  if (!value.is_string()) {
+    return value.dump();
+  }
+  return value_to_string(GgufValue::string(value.get<std::string>()));
+}
+
+}  // namespace
+
+Json report_model(const ModelConfig& config) {
+  Json model = {{"version", version_traits(config.version).name},
+                {"label", version_label(config)},
+                {"low_rank", low_rank_form_name(config.low_rank)}};
+  GgufMetadata metadata;
+  config_to_metadata(config, metadata);
+  constexpr std::string_view kPrefix = "rwkv.";
+  for (const auto& [key, value] : metadata.entries()) {
+    if (!std::holds_alternative<std::string>(value.value)) {
+      model[key.substr(kPrefix.size())] = value_to_json(value);
+    }
+  }
+  model["state_bytes"] = config.state_floats() * sizeof(float);
+  return model;
+}
+
+Result<Json> report_packed(const GgufFile& file) {
+  RWKV_ASSIGN(const std::vector<PackedTensor> tensors, packed_tensors(file));
+  RWKV_ASSIGN(const ModelConfig config, config_from_metadata(file.metadata()));
+  Json report = {{"file", file.origin()}, {"format", "packed"}, {"model", report_model(config)}};
+  Json metadata = Json::object();
+  for (const auto& [key, value] : file.metadata().entries()) {
+    metadata[key] = value_to_json(value);
+  }
+  report["metadata"] = std::move(metadata);
+  report["tensors"] = Json::array();
+  for (const PackedTensor& tensor : tensors) {
+    report["tensors"].push_back({{"name", tensor.name},
+                                 {"type", codec_traits(tensor.codec).name},
+                                 {"shape", tensor.shape},
+                                 {"numbers", tensor.rows * tensor.cols},
+                                 {"bytes", tensor.n_bytes},
+                                 {"offset", tensor.offset},
+                                 {"xxh64", fmt::format("{:016x}", tensor.xxh64)}});
+  }
+  add_totals(report);
+  return report;
+}
+
+Json report_source(const TensorSource& source, const ModelConfig& config) {
+  Json report = {{"file", source.path()},
+                 {"format", source.format()},
+                 {"model", report_model(config)},
+                 {"metadata", source.metadata()}};
+  report["tensors"] = Json::array();
+  for (const TensorInfo& info : source.tensors()) {
+    report["tensors"].push_back({{"name", info.name},
+                                 {"type", traits(info.dtype).name},
+                                 {"shape", info.shape},
+                                 {"numbers", info.n_elements()},
+                                 {"bytes", info.n_bytes()}});
+  }
+  add_totals(report);
+  return report;
+}
+
+std::string report_to_text(const Json& report) {
+  std::string text =
+      fmt::format("file        {}\nformat      {}\n", report["file"].get<std::string>(),
+                  report["format"].get<std::string>());
+  text += "model\n";
+  for (const auto& [key, value] : report["model"].items()) {
+    text += fmt::format("  {:<18} {}\n", key,
+                        value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  if (!report["metadata"].empty()) {
+    text += "metadata\n";
+  }
+  for (const auto& [key, value] : report["metadata"].items()) {
+    text += fmt::format("  {:<34} {}\n", key, text_of(value));
+  }
+  text += fmt::format("tensors\n  {:<36} {:<8} {:>16} {:>14}\n", "name", "type", "shape", "bytes");
+  for (const Json& tensor : report["tensors"]) {
+    text += fmt::format("  {:<36} {:<8} {:>16} {:>14}\n", tensor["name"].get<std::string>(),
+                        tensor["type"].get<std::string>(),
+                        shape_to_string(tensor["shape"].get<std::vector<uint64_t>>()),
+                        tensor["bytes"].get<uint64_t>());
+  }
+  text += fmt::format("total       {} tensors, {} parameters, {}\n", report["tensors"].size(),
+                      report["n_parameters"].get<uint64_t>(),
+                      human_bytes(report["tensor_bytes"].get<uint64_t>()));
+  if (report.contains("verified")) {
+    text +=
+        "verified    every tensor was read and matches its checksum, where the format has one\n";
+  }
+  return text;
+}
+
+std::string report_to_json(const Json& report) {
+  return report.dump(2, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace rwkv::cli

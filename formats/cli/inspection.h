@@ -1,0 +1,30 @@
+// The report of `inspect`, the same in both executables: what a file is, its model, its tensors,
+// its metadata; as JSON or as text.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "formats/arch/model_config.h"
+#include "formats/container/gguf_reader.h"
+#include "formats/container/packed_tensors.h"
+#include "formats/container/tensor_source.h"
+
+namespace rwkv::cli {
+
+/// Sizes and version of a model.
+nlohmann::ordered_json report_model(const ModelConfig& config);
+
+/// A packed file: model, tensors with codecs and checksums, metadata.
+Result<nlohmann::ordered_json> report_packed(const GgufFile& file);
+
+/// Any other checkpoint.
+nlohmann::ordered_json report_source(const TensorSource& source, const ModelConfig& config);
+
+/// The same for people.
+std::string report_to_text(const nlohmann::ordered_json& report);
+
+/// JSON with invalid UTF-8 replaced, since names and metadata come from outside.
+std::string report_to_json(const nlohmann::ordered_json& report);
+
+}  // namespace rwkv::cli

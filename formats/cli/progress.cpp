@@ -1,0 +1,61 @@
+#include "formats/cli/progress.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace rwkv::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kBarInterval = std::chrono::milliseconds(100);
+constexpr auto kLineInterval = std::chrono::seconds(5);
+constexpr size_t kBarWidth = 30;
+
+}  // namespace
+
+Progress::Progress(std::string label, uint64_t total, bool quiet)
+    : label_(std::move(label)),
+      total_(std::max<uint64_t>(1, total)),
+      quiet_(quiet),
+      is_terminal_(::isatty(STDERR_FILENO) != 0),
+      start_(Clock::now()),
+      last_print_(start_) {}
+
+Progress::~Progress() {
+  if (!quiet_ && printed_) {
+    print(done_, true);
+  }
+}
+
+void Progress::update(uint64_t done) {
+  done_ = done;
+  if (quiet_) {
+    return;
+  }
+  const auto now = Clock::now();
+  if (now - last_print_ >= (is_terminal_ ? Clock::duration(kBarInterval) : kLineInterval)) {
+    last_print_ = now;
+    print(done, false);
+  }
+}
+
+void Progress::print(uint64_t done, bool last) {
+  printed_ = true;
+  const double share = static_cast<double>(done) / static_cast<double>(total_);
+  const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+  const double left = share > 0 ? seconds * (1 - share) / share : 0;
+  if (is_terminal_) {
+    const auto filled =
+        std::min(kBarWidth, static_cast<size_t>(share * static_cast<double>(kBarWidth)));
+    fmt::print(stderr, "\r{} [{}{}] {:3.0f} % {:.0f} s left {}", label_, std::string(filled, '='),
+               std::string(kBarWidth - filled, ' '), 100 * share, left, last ? "\n" : "");
+  } else {
+    fmt::print(stderr, "{}: {:.0f} %, {:.0f} s\n", label_, 100 * share, seconds);
+  }
+  std::fflush(stderr);
+}
+
+}  // namespace rwkv::cli

@@ -1,0 +1,32 @@
+// Progress on stderr: a bar where a person looks on, a line now and then where a log does.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace rwkv::cli {
+
+class Progress {
+ public:
+  /// `total` in whatever unit update() counts; `quiet` prints nothing.
+  Progress(std::string label, uint64_t total, bool quiet);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void update(uint64_t done);
+
+ private:
+  void print(uint64_t done, bool last);
+  std::string label_;
+  uint64_t total_;
+  bool quiet_;
+  bool is_terminal_;
+  bool printed_ = false;
+  uint64_t done_ = 0;
+  std::chrono::steady_clock::time_point start_;
+  std::chrono::steady_clock::time_point last_print_;
+};
+
+}  // namespace rwkv::cli

@@ -1,0 +1,310 @@
+#include "formats/container/gguf_reader.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "formats/base/byte_reader.h"
+
+namespace rwkv {
+namespace {
+
+constexpr std::string_view kMagic = "GGUF";
+constexpr uint64_t kMaxKeyBytes = 65535;   // the format's own limit
+constexpr uint64_t kMaxNameBytes = 256;    // ggml allows 64, other writers more
+constexpr uint32_t kMaxDims = 4;           // the format's own limit
+constexpr uint64_t kMaxAlignment = 1 << 20;
+constexpr uint64_t kMinEntryBytes = 8 + 4 + 1;   // a key's length, type and a one-byte value
+constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;
+
+struct TypeRow {
+  GgmlType ggml;
+  DType dtype;
+};
+constexpr TypeRow kTypes[] = {
+    {GgmlType::F32, DType::F32},   {GgmlType::F16, DType::F16},   {GgmlType::Q4_0, DType::Q4_0},
+    {GgmlType::Q4_1, DType::Q4_1}, {GgmlType::Q5_0, DType::Q5_0}, {GgmlType::Q5_1, DType::Q5_1},
+    {GgmlType::Q8_0, DType::Q8_0}, {GgmlType::I8, DType::I8},     {GgmlType::I16, DType::I16},
+    {GgmlType::I32, DType::I32},   {GgmlType::I64, DType::I64},   {GgmlType::F64, DType::F64},
+    {GgmlType::BF16, DType::BF16},
+};
+
+Result<std::string> read_string(ByteReader& in, uint64_t max_bytes, std::string_view what) {
+  RWKV_ASSIGN(const uint64_t length, in.number<uint64_t>(what));
+  if (length > max_bytes) {
+    return bad_input("{}: {} at offset {} claims {} bytes, at most {} are accepted", in.origin(),
+                     what, in.offset() - 8, length, max_bytes);
+  }
+  RWKV_ASSIGN(const std::string_view text, in.text(length, what));
+  return std::string(text);
+}
+
+template <typename Disk, typename Wide>
+Result<Wide> read_number(ByteReader& in, std::string_view what) {
+  RWKV_ASSIGN(const Disk value, in.number<Disk>(what));
+  return static_cast<Wide>(value);
+}
+
+template <typename Disk, typename Wide>
+Result<GgufValue::Storage> read_numbers(ByteReader& in, uint64_t count, std::string_view what) {
+  if (count > in.left() / sizeof(Disk)) {
+    return bad_input("{}: the array '{}' claims {} elements, {} bytes are left", in.origin(), what,
+                     count, in.left());
+  }
+  std::vector<Wide> values(static_cast<size_t>(count));
+  for (Wide& value : values) {
+    RWKV_ASSIGN(value, (read_number<Disk, Wide>(in, what)));
+  }
+  return GgufValue::Storage(std::move(values));
+}
+
+Result<GgufValue::Storage> read_strings(ByteReader& in, uint64_t count, std::string_view what) {
+  if (count > in.left() / 8) {
+    return bad_input("{}: the array '{}' claims {} strings, {} bytes are left", in.origin(), what,
+                     count, in.left());
+  }
+  std::vector<std::string> values(static_cast<size_t>(count));
+  for (std::string& value : values) {
+    RWKV_ASSIGN(value, read_string(in, in.left(), what));
+  }
+  return GgufValue::Storage(std::move(values));
+}
+
+Result<GgufType> read_type(ByteReader& in, std::string_view key) {
+  RWKV_ASSIGN(const uint32_t type, in.number<uint32_t>("a value type"));
+  if (type >= kGgufTypeCount) {
+    return bad_input("{}: metadata key '{}' has the unknown value type {}", in.origin(), key,
+                     type);
+  }
+  return static_cast<GgufType>(type);
+}
+
+Result<GgufValue::Storage> read_array(ByteReader& in, GgufType element, std::string_view key) {
+  RWKV_ASSIGN(const uint64_t n, in.number<uint64_t>("an array length"));
+  switch (element) {
+    case GgufType::U8:
+    case GgufType::Bool:
+      return read_numbers<uint8_t, uint64_t>(in, n, key);
+    case GgufType::I8:
+      return read_numbers<int8_t, int64_t>(in, n, key);
+    case GgufType::U16:
+      return read_numbers<uint16_t, uint64_t>(in, n, key);
+    case GgufType::I16:
+      return read_numbers<int16_t, int64_t>(in, n, key);
+    case GgufType::U32:
+      return read_numbers<uint32_t, uint64_t>(in, n, key);
+    case GgufType::I32:
+      return read_numbers<int32_t, int64_t>(in, n, key);
+    case GgufType::U64:
+      return read_numbers<uint64_t, uint64_t>(in, n, key);
+    case GgufType::I64:
+      return read_numbers<int64_t, int64_t>(in, n, key);
+    case GgufType::F32:
+      return read_numbers<float, double>(in, n, key);
+    case GgufType::F64:
+      return read_numbers<double, double>(in, n, key);
+    case GgufType::String:
+      return read_strings(in, n, key);
+    case GgufType::Array:
+      break;
+  }
+  return bad_input("{}: metadata key '{}' is an array of arrays, which is not supported",
+                   in.origin(), key);
+}
+
+template <typename Disk, typename Wide>
+Result<GgufValue::Storage> read_scalar(ByteReader& in, std::string_view key) {
+  RWKV_ASSIGN(const Wide value, (read_number<Disk, Wide>(in, key)));
+  return GgufValue::Storage(value);
+}
+
+Result<GgufValue::Storage> read_storage(ByteReader& in, GgufValue& value, std::string_view key) {
+  switch (value.type) {
+    case GgufType::U8:
+      return read_scalar<uint8_t, uint64_t>(in, key);
+    case GgufType::I8:
+      return read_scalar<int8_t, int64_t>(in, key);
+    case GgufType::U16:
+      return read_scalar<uint16_t, uint64_t>(in, key);
+    case GgufType::I16:
+      return read_scalar<int16_t, int64_t>(in, key);
+    case GgufType::U32:
+      return read_scalar<uint32_t, uint64_t>(in, key);
+    case GgufType::I32:
+      return read_scalar<int32_t, int64_t>(in, key);
+    case GgufType::U64:
+      return read_scalar<uint64_t, uint64_t>(in, key);
+    case GgufType::I64:
+      return read_scalar<int64_t, int64_t>(in, key);
+    case GgufType::F32:
+      return read_scalar<float, double>(in, key);
+    case GgufType::F64:
+      return read_scalar<double, double>(in, key);
+    case GgufType::Bool:
+      return read_scalar<uint8_t, bool>(in, key);
+    case GgufType::String: {
+      RWKV_ASSIGN(std::string text, read_string(in, in.left(), key));
+      return GgufValue::Storage(std::move(text));
+    }
+    case GgufType::Array: {
+      RWKV_ASSIGN(value.element, read_type(in, key));
+      return read_array(in, value.element, key);
+    }
+  }
+  return bad_input("{}: metadata key '{}' has an unknown type", in.origin(), key);
+}
+
+Status read_metadata(ByteReader& in, uint64_t count, GgufMetadata& metadata) {
+  std::map<std::string, bool, std::less<>> seen;
+  for (uint64_t i = 0; i < count; ++i) {
+    RWKV_ASSIGN(std::string key, read_string(in, kMaxKeyBytes, "a metadata key"));
+    if (!seen.emplace(key, true).second) {
+      return bad_input("{}: metadata key '{}' occurs twice", in.origin(), key);
+    }
+    GgufValue value;
+    RWKV_ASSIGN(value.type, read_type(in, key));
+    RWKV_ASSIGN(value.value, read_storage(in, value, key));
+    metadata.append_unchecked(std::move(key), std::move(value));
+  }
+  return {};
+}
+
+Result<GgufTensor> read_tensor_info(ByteReader& in) {
+  GgufTensor tensor;
+  RWKV_ASSIGN(tensor.name, read_string(in, kMaxNameBytes, "a tensor name"));
+  RWKV_ASSIGN(const uint32_t n_dims, in.number<uint32_t>("a number of dimensions"));
+  if (n_dims > kMaxDims) {
+    return bad_input("{}: tensor '{}' has {} dimensions, at most {} are possible", in.origin(),
+                     tensor.name, n_dims, kMaxDims);
+  }
+  tensor.dims.resize(n_dims);
+  for (uint64_t& dim : tensor.dims) {
+    RWKV_ASSIGN(dim, in.number<uint64_t>("a dimension"));
+  }
+  RWKV_ASSIGN(const uint32_t type, in.number<uint32_t>("a tensor type"));
+  const auto* row = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const TypeRow& r) {
+    return static_cast<uint32_t>(r.ggml) == type;
+  });
+  if (row == std::end(kTypes)) {
+    return bad_input(
+        "{}: tensor '{}' has ggml type {}, which is not read here; F32, F16, BF16, Q4_0, Q4_1, "
+        "Q5_0, Q5_1, Q8_0 and integers are",
+        in.origin(), tensor.name, type);
+  }
+  tensor.dtype = row->dtype;
+  RWKV_ASSIGN(tensor.offset, in.number<uint64_t>("a tensor offset"));
+  const TensorInfo info = tensor.info();
+  RWKV_TRY(check_tensor_size(info).in(in.origin()));
+  tensor.n_bytes = info.n_bytes();
+  return tensor;
+}
+
+Status check_overlaps(const std::vector<GgufTensor>& tensors, const std::string& origin) {
+  std::vector<const GgufTensor*> sorted;
+  for (const GgufTensor& tensor : tensors) {
+    sorted.push_back(&tensor);
+  }
+  std::sort(sorted.begin(), sorted.end(),
+            [](const GgufTensor* a, const GgufTensor* b) { return a->offset < b->offset; });
+  for (size_t i = 1; i < sorted.size(); ++i) {
+    if (sorted[i - 1]->offset + sorted[i - 1]->n_bytes > sorted[i]->offset) {
+      return bad_input("{}: tensors '{}' and '{}' overlap", origin, sorted[i - 1]->name,
+                       sorted[i]->name);
+    }
+  }
+  return {};
+}
+
+Result<uint64_t> read_alignment(const GgufMetadata& metadata) {
+  if (!metadata.contains("general.alignment")) {
+    return uint64_t{32};
+  }
+  RWKV_ASSIGN(const uint64_t alignment, metadata.get_u64("general.alignment"));
+  if (alignment == 0 || alignment > kMaxAlignment || (alignment & (alignment - 1)) != 0) {
+    return bad_input("general.alignment is {}, a power of two up to {} is wanted", alignment,
+                     kMaxAlignment);
+  }
+  return alignment;
+}
+
+// Offsets become absolute and are checked against the end of the file.
+Status place_tensors(std::vector<GgufTensor>& tensors, uint64_t data_begin, uint64_t file_size,
+                     uint64_t alignment, const std::string& origin) {
+  for (GgufTensor& tensor : tensors) {
+    if (tensor.offset % alignment != 0) {
+      return bad_input("{}: tensor '{}' starts at {}, which is not a multiple of {}", origin,
+                       tensor.name, tensor.offset, alignment);
+    }
+    uint64_t end = 0;
+    if (!checked_add(tensor.offset, data_begin, tensor.offset) ||
+        !checked_add(tensor.offset, tensor.n_bytes, end) || end > file_size) {
+      return bad_input("{}: tensor '{}' ({} bytes) ends behind the file ({} bytes); it was cut",
+                       origin, tensor.name, tensor.n_bytes, file_size);
+    }
+  }
+  return check_overlaps(tensors, origin);
+}
+
+struct Counts {
+  uint64_t tensors;
+  uint64_t entries;
+};
+
+Result<Counts> read_counts(ByteReader& in) {
+  RWKV_ASSIGN(const std::string_view magic, in.text(kMagic.size(), "the magic"));
+  if (magic != kMagic) {
+    return bad_input("{}: not a GGUF file (it does not begin with 'GGUF')", in.origin());
+  }
+  RWKV_ASSIGN(const uint32_t version, in.number<uint32_t>("the version"));
+  if (version != 2 && version != 3) {
+    return bad_input("{}: GGUF version {}, versions 2 and 3 are supported", in.origin(), version);
+  }
+  Counts counts{};
+  RWKV_ASSIGN(counts.tensors, in.number<uint64_t>("the tensor count"));
+  RWKV_ASSIGN(counts.entries, in.number<uint64_t>("the metadata count"));
+  if (counts.tensors > in.left() / kMinTensorBytes || counts.entries > in.left() / kMinEntryBytes) {
+    return bad_input("{}: claims {} tensors and {} metadata entries in {} bytes; it is damaged",
+                     in.origin(), counts.tensors, counts.entries, in.left());
+  }
+  return counts;
+}
+
+}  // namespace
+
+TensorInfo GgufTensor::info() const {
+  return {name, dtype, std::vector<uint64_t>(dims.rbegin(), dims.rend())};
+}
+
+bool looks_like_gguf(std::span<const std::byte> bytes) {
+  return bytes.size() >= kMagic.size() &&
+         std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) == 0;
+}
+
+Result<GgufFile> GgufFile::parse(std::span<const std::byte> bytes, const std::string& origin) {
+  ByteReader in(bytes, origin);
+  RWKV_ASSIGN(const Counts counts, read_counts(in));
+  GgufFile file;
+  file.origin_ = origin;
+  RWKV_TRY(read_metadata(in, counts.entries, file.metadata_));
+  for (uint64_t i = 0; i < counts.tensors; ++i) {
+    RWKV_ASSIGN(GgufTensor tensor, read_tensor_info(in));
+    if (!file.by_name_.emplace(tensor.name, file.tensors_.size()).second) {
+      return bad_input("{}: tensor '{}' occurs twice", origin, tensor.name);
+    }
+    file.tensors_.push_back(std::move(tensor));
+  }
+  auto alignment = read_alignment(file.metadata_);
+  if (!alignment.ok()) {
+    return alignment.status().in(origin);
+  }
+  file.alignment_ = alignment.value();
+  RWKV_TRY(place_tensors(file.tensors_, align_up(in.offset(), file.alignment_), bytes.size(),
+                         file.alignment_, origin));
+  return file;
+}
+
+const GgufTensor* GgufFile::find(std::string_view name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : &tensors_[found->second];
+}
+
+}  // namespace rwkv

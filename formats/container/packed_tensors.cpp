@@ -1,0 +1,114 @@
+#include "formats/container/packed_tensors.h"
+
+#include "formats/base/checksum.h"
+#include "formats/base/little_endian.h"
+#include "formats/container/gguf_writer.h"
+#include "formats/container/packed_keys.h"
+
+namespace rwkv {
+namespace {
+
+// What the three arrays of metadata say about one tensor.
+struct Claim {
+  const std::string& codec;
+  uint64_t rows;
+  uint64_t cols;
+  uint64_t xxh64;
+};
+
+DType dtype_of(GgmlType type) {
+  return type == GgmlType::F32 ? DType::F32 : type == GgmlType::F16 ? DType::F16 : DType::I8;
+}
+
+// Row-wise codecs are listed as [..., rows] of row_bytes (or of numbers, where a standard type
+// fits), others as one run of bytes.
+bool dims_fit(const GgufTensor& tensor, const CodecTraits& codec, const Claim& claim) {
+  if (!codec.row_wise) {
+    return tensor.dims.size() == 1;
+  }
+  uint64_t rows = 1;
+  for (size_t i = 1; i < tensor.dims.size(); ++i) {
+    rows *= tensor.dims[i];  // bounded: check_tensor_size() has multiplied all of them
+  }
+  const bool is_bytes = codec.ggml == GgmlType::I8;
+  return rows == claim.rows &&
+         tensor.dims[0] == (is_bytes ? codec.row_bytes(claim.cols) : claim.cols);
+}
+
+Result<PackedTensor> join(const GgufTensor& tensor, const Claim& claim) {
+  const CodecTraits* codec = find_codec(claim.codec);
+  if (!codec) {
+    return bad_input("tensor '{}' has codec '{}', which this build does not know", tensor.name,
+                     claim.codec);
+  }
+  // No codec takes less than a byte per number, so counts beyond the bytes are wrong; this also
+  // keeps encoded_bytes() from overflowing.
+  uint64_t n = 0;
+  const bool plausible = claim.rows > 0 && claim.cols > 0 && !tensor.dims.empty() &&
+                         checked_mul(claim.rows, claim.cols, n) && n <= tensor.n_bytes;
+  if (!plausible || tensor.dtype != dtype_of(codec->ggml) || !dims_fit(tensor, *codec, claim) ||
+      codec->encoded_bytes(claim.rows, claim.cols) != tensor.n_bytes) {
+    return bad_input(
+        "tensor '{}' ({} {}, {} bytes) does not hold {} rows of {} columns in codec {}",
+        tensor.name, traits(tensor.dtype).name, shape_to_string(tensor.info().shape),
+        tensor.n_bytes, claim.rows, claim.cols, claim.codec);
+  }
+  std::vector<uint64_t> shape = {claim.rows, claim.cols};
+  if (codec->row_wise) {
+    shape = tensor.info().shape;
+    shape.back() = claim.cols;
+  }
+  return PackedTensor{tensor.name,      codec->codec,  claim.rows,     claim.cols,
+                      std::move(shape), tensor.offset, tensor.n_bytes, claim.xxh64};
+}
+
+}  // namespace
+
+bool is_packed(const GgufFile& file) {
+  const auto architecture = file.metadata().get_string(keys::kArchitecture);
+  return architecture.ok() && architecture.value() == keys::kArchitectureName &&
+         file.metadata().contains(keys::kFormat);
+}
+
+Result<std::vector<PackedTensor>> packed_tensors(const GgufFile& file) {
+  const GgufMetadata& metadata = file.metadata();
+  if (!is_packed(file)) {
+    return bad_input("{}: a GGUF file, but not one packed by rwkv-press; convert it first",
+                     file.origin());
+  }
+  RWKV_ASSIGN(const uint64_t version, metadata.get_u64(keys::kFormat));
+  if (version != keys::kFormatVersion) {
+    return bad_input("{}: packed format version {}, this build reads version {}", file.origin(),
+                     version, keys::kFormatVersion);
+  }
+  RWKV_ASSIGN(const auto* codecs, metadata.get_strings(keys::kTensorCodec));
+  RWKV_ASSIGN(const auto* rows, metadata.get_u64s(keys::kTensorRows));
+  RWKV_ASSIGN(const auto* cols, metadata.get_u64s(keys::kTensorCols));
+  RWKV_ASSIGN(const auto* checksums, metadata.get_u64s(kTensorXxh64Key));
+  const size_t n = file.tensors().size();
+  if (codecs->size() != n || rows->size() != n || cols->size() != n || checksums->size() != n) {
+    return bad_input("{}: {} tensors, but {} codecs, {} rows, {} columns and {} checksums",
+                     file.origin(), n, codecs->size(), rows->size(), cols->size(),
+                     checksums->size());
+  }
+  std::vector<PackedTensor> result;
+  for (size_t i = 0; i < n; ++i) {
+    auto tensor = join(file.tensors()[i], {(*codecs)[i], (*rows)[i], (*cols)[i], (*checksums)[i]});
+    if (!tensor.ok()) {
+      return tensor.status().in(file.origin());
+    }
+    result.push_back(tensor.take());
+  }
+  return result;
+}
+
+Status verify_tensor(const PackedTensor& tensor, std::span<const std::byte> bytes) {
+  const uint64_t found = xxh64(bytes);
+  if (found != tensor.xxh64) {
+    return bad_input("tensor '{}': XXH64 is {:016x}, {:016x} was packed; the file is damaged",
+                     tensor.name, found, tensor.xxh64);
+  }
+  return {};
+}
+
+}  // namespace rwkv

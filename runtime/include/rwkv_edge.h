@@ -1,0 +1,171 @@
+/* RWKV Press runtime: runs a packed RWKV model. The only header that is installed.
+ *
+ * Link: -lrwkv_edge -lrwkv_formats, the C++ standard library, -lm and threads. For example
+ *   cc main.c -lrwkv_edge -lrwkv_formats -lstdc++ -lm -pthread
+ *
+ * Rules for all functions:
+ *   - What can fail returns an rwkv_status; the reason is in rwkv_last_error(). A call that fails
+ *     leaves its objects as they were, unless its description says otherwise.
+ *   - A NULL that is not allowed is RWKV_USAGE, never a crash. Functions that return a number
+ *     return 0 for it, functions that return text return "".
+ *   - Nothing is printed, no exception leaves, the process is never ended.
+ *   - Text is bytes with a length, meant to be UTF-8; only paths end with a zero byte.
+ *   - Buffers belong to the caller; the library keeps no pointer to them after a call.
+ *   - A model never changes and may be used from any number of threads at the same time. A session
+ *     serves one thread at a time; different sessions are independent.
+ */
+#ifndef RWKV_EDGE_H
+#define RWKV_EDGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Changes when a program compiled against an older header would no longer work. */
+#define RWKV_EDGE_API_VERSION 1
+
+typedef enum rwkv_status {
+  RWKV_OK = 0,
+  RWKV_FAILED = 1,   /* the work failed: no such file, no memory, no threads */
+  RWKV_USAGE = 2,    /* the caller asked for something that makes no sense */
+  RWKV_BAD_INPUT = 3 /* a file, a text, a token or a saved state is damaged or of the wrong kind */
+} rwkv_status;
+
+/* An open model. */
+typedef struct rwkv_model rwkv_model;
+/* One text in progress: what the model remembers of it, threads, scratch memory. */
+typedef struct rwkv_session rwkv_session;
+
+/* The version of the library, as "1.2.3". Never NULL, never freed. */
+const char* rwkv_edge_version(void);
+/* RWKV_EDGE_API_VERSION of the library; compare it with that of this header. */
+int rwkv_edge_api_version(void);
+
+/* One line about the last failure in the calling thread: what was wanted, what was found. "" if
+ * nothing has failed yet; calls that succeed leave it as it is. Never NULL; valid until the next
+ * failure in this thread. */
+const char* rwkv_last_error(void);
+
+/* --- Models --- */
+
+/* Opens the packed file at `path` and maps it; weights are read when they are first used, and the
+ * file must not change meanwhile. `*out` is to be freed with rwkv_model_free; NULL on failure.
+ * RWKV_FAILED if the file cannot be read, RWKV_BAD_INPUT if it is damaged or not a packed model. */
+rwkv_status rwkv_model_open(const char* path, rwkv_model** out);
+/* Frees a model; NULL is allowed. Sessions of it live on: the last of them frees the weights. */
+void rwkv_model_free(rwkv_model* model);
+
+/* Logits per token; valid ids are 0 to n_vocab - 1. */
+size_t rwkv_model_n_vocab(const rwkv_model* model);
+/* Blocks. */
+size_t rwkv_model_n_layer(const rwkv_model* model);
+/* Width of the residual stream, in floats. */
+size_t rwkv_model_n_embd(const rwkv_model* model);
+/* Bytes of all weights in the file. */
+uint64_t rwkv_model_bytes(const rwkv_model* model);
+/* Bytes of weights that generating one token reads, at most. */
+uint64_t rwkv_model_bytes_per_token(const rwkv_model* model);
+/* "v4", "v5.2", "v6", "v7"; "x058" and "x059" for v5.2 with factor pairs. Valid as long as the
+ * model. */
+const char* rwkv_model_version(const rwkv_model* model);
+/* 1 if the file has a vocabulary, so that text can be encoded and decoded; else 0. */
+int rwkv_model_has_vocabulary(const rwkv_model* model);
+/* The id that ends a text; -1 if there is none, or no model. */
+int32_t rwkv_model_end_of_text(const rwkv_model* model);
+
+/* Splits `n_bytes` bytes of `text` (NULL only if 0) into tokens. `*n_out` is how many there are.
+ * With `ids` NULL and `capacity` 0 they are only counted. If there are more than `capacity`,
+ * nothing is written and the status is RWKV_USAGE. On other failures `*n_out` is 0: RWKV_BAD_INPUT
+ * if the model has no vocabulary, or the text cannot be split. */
+rwkv_status rwkv_encode(const rwkv_model* model, const char* text, size_t n_bytes, int32_t* ids,
+                        size_t capacity, size_t* n_out);
+/* The bytes of `n_ids` tokens (NULL only if 0), which need not be whole characters and do not end
+ * with a zero. `*n_out` is how many bytes there are. `text`, `capacity` and failures as above; an
+ * id outside the vocabulary is RWKV_BAD_INPUT. */
+rwkv_status rwkv_decode(const rwkv_model* model, const int32_t* ids, size_t n_ids, char* text,
+                        size_t capacity, size_t* n_out);
+
+/* --- Sessions --- */
+
+/* A session with the empty state. `n_threads` counts the calling thread; 0 is as many as the
+ * process may run, at most 256. `*out` is to be freed with rwkv_session_free; NULL on failure.
+ * RWKV_FAILED without memory or threads. */
+rwkv_status rwkv_session_new(const rwkv_model* model, unsigned n_threads, rwkv_session** out);
+/* Frees a session and ends its threads; NULL is allowed. */
+void rwkv_session_free(rwkv_session* session);
+/* Forgets everything that was fed and generated; options stay. */
+rwkv_status rwkv_session_reset(rwkv_session* session);
+/* An independent session that goes on from where this one is, with threads of its own. `*out` is
+ * to be freed with rwkv_session_free; NULL on failure. */
+rwkv_status rwkv_session_clone(const rwkv_session* session, rwkv_session** out);
+
+/* Feeds `n` tokens (NULL only if 0), one or a whole prompt; the result is the same, many at a time
+ * are faster. An id outside the vocabulary is RWKV_BAD_INPUT and nothing is fed. */
+rwkv_status rwkv_eval(rwkv_session* session, const int32_t* tokens, size_t n);
+/* Encodes and feeds text. RWKV_BAD_INPUT as in rwkv_encode; nothing is fed then. */
+rwkv_status rwkv_eval_text(rwkv_session* session, const char* text, size_t n_bytes);
+/* Copies the logits of the token that would come next. `n` must be rwkv_model_n_vocab. RWKV_USAGE
+ * if nothing was fed yet. */
+rwkv_status rwkv_logits(const rwkv_session* session, float* out, size_t n);
+
+/* Bytes of a saved state; the same for all sessions of a model. */
+size_t rwkv_state_bytes(const rwkv_session* session);
+/* Writes rwkv_state_bytes to `out`, which has `n` bytes. RWKV_USAGE if that is too small. The
+ * bytes may be stored and read on any machine of the same byte order. */
+rwkv_status rwkv_state_get(const rwkv_session* session, void* out, size_t n);
+/* Takes a saved state of `n` bytes over. Logits are not part of it: feed at least one token before
+ * rwkv_logits or rwkv_generate. RWKV_BAD_INPUT if it is damaged or of another model; the session
+ * stays as it was. */
+rwkv_status rwkv_state_set(rwkv_session* session, const void* state, size_t n);
+
+/* --- Generating --- */
+
+/* How tokens are chosen, as in ChatRWKV: penalties, softmax, top-p and top-k, temperature. */
+typedef struct rwkv_sampler_options {
+  float temperature;       /* 0 or more; 0 always takes the most probable token */
+  int32_t top_k;           /* keep the k most probable tokens; 0 is off */
+  float top_p;             /* keep the most probable tokens that add up to this; 1 is off */
+  float presence_penalty;  /* -100 to 100, subtracted from the logit of a token that occurred */
+  float frequency_penalty; /* -100 to 100, the same for each time that it occurred */
+  float penalty_decay;     /* 0 to 1: counts of occurrences shrink by this factor at each token */
+  uint64_t seed;           /* the same seed gives the same text */
+} rwkv_sampler_options;
+
+/* Temperature 1, no cuts, no penalties, seed 0. */
+rwkv_sampler_options rwkv_sampler_default(void);
+
+/* Texts at which generating ends; none of them is shown. Replaces earlier ones; `n_stops` 0 (the
+ * pointers may be NULL then) removes them. `stops[i]` has `n_bytes[i]` bytes, at least 1. */
+rwkv_status rwkv_session_set_stops(rwkv_session* session, const char* const* stops,
+                                   const size_t* n_bytes, size_t n_stops);
+
+/* Receives each token with the characters that it completes: whole UTF-8 characters, `n_bytes`
+ * bytes, possibly none; `text` is never NULL, does not end with a zero and is gone afterwards.
+ * Text held back at the end (it might have become a stop, or a whole character) comes with token
+ * -1. Returns 0 to go on, anything else to end. Must not call functions on its session. */
+typedef int (*rwkv_piece_callback)(void* user, int32_t token, const char* text, size_t n_bytes);
+
+typedef enum rwkv_stop_reason {
+  RWKV_STOP_MAX_TOKENS = 0,
+  RWKV_STOP_END_OF_TEXT = 1,
+  RWKV_STOP_STRING = 2,   /* one of rwkv_session_set_stops was complete */
+  RWKV_STOP_CANCELLED = 3 /* the callback ended it */
+} rwkv_stop_reason;
+
+/* Generates at most `max_tokens` tokens from what was fed, and feeds them: another call goes on
+ * from there. Only the token that ends a text is neither handed out nor fed.
+ * `options` begins a new series: no occurrences, the generator at its seed. NULL goes on with the
+ * last one, at first rwkv_sampler_default. `user` is passed to the callback. `*why` says what ended
+ * it; `why` may be NULL. RWKV_USAGE if an option is out of range or nothing was fed. */
+rwkv_status rwkv_generate(rwkv_session* session, const rwkv_sampler_options* options,
+                          size_t max_tokens, rwkv_piece_callback callback, void* user,
+                          rwkv_stop_reason* why);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* RWKV_EDGE_H */

@@ -1,0 +1,73 @@
+// How one row of each codec becomes floats, for the generic kernels. A reader yields the numbers
+// of a row without what is common to the row (`finish` applies that), so that products over one
+// token and over many round in the same places and agree bit for bit.
+#pragma once
+
+#include <cstring>
+
+#include "formats/base/half.h"
+#include "formats/base/little_endian.h"
+#include "runtime/kernels/kernels.h"
+
+namespace rwkv::edge::generic {
+
+// Numbers are summed in this many interleaved lanes, which compilers turn into vectors.
+inline constexpr size_t kLanes = 16;
+
+// Weights are finite (codecs refuse others), so infinities need no case here and the loop
+// vectorises.
+inline float finite_f16(uint16_t half) {
+  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
+  const float scaled = std::bit_cast<float>(static_cast<uint32_t>(half & 0x7fffu) << 13) * 0x1p112f;
+  return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
+}
+
+struct RowF32 {
+  const std::byte* at;
+  RowF32(const MatrixView& w, uint64_t row) : at(w.data + (w.first_row + row) * w.cols * 4) {}
+  float operator[](size_t i) const { return load_le<float>(at + i * 4); }
+  float finish(float sum) const { return sum; }
+};
+
+struct RowF16 {
+  const std::byte* at;
+  RowF16(const MatrixView& w, uint64_t row) : at(w.data + (w.first_row + row) * w.cols * 2) {}
+  float operator[](size_t i) const { return finite_f16(load_le<uint16_t>(at + i * 2)); }
+  float finish(float sum) const { return sum; }
+};
+
+struct RowI8 {
+  const std::byte* at;
+  float scale;
+  RowI8(const MatrixView& w, uint64_t row)
+      : at(w.data + (w.first_row + row) * i8_row_bytes(w.cols)), scale(load_le<float>(at)) {
+    at += kI8RowHeader;
+  }
+  float operator[](size_t i) const { return static_cast<float>(static_cast<int8_t>(at[i])); }
+  float finish(float sum) const { return scale * sum; }
+};
+
+struct RowMm8 {
+  const std::byte* at;
+  const std::byte* col_scale;
+  const std::byte* col_offset;
+  float row_scale;
+  float row_offset;
+  RowMm8(const MatrixView& w, uint64_t row) {
+    const Mm8Layout layout = mm8_layout(w.total_rows, w.cols);
+    const uint64_t r = w.first_row + row;
+    at = w.data + layout.numbers + r * w.cols;
+    col_scale = w.data + layout.col_scale;
+    col_offset = w.data + layout.col_offset;
+    row_scale = load_le<float>(w.data + r * 4);
+    row_offset = load_le<float>(w.data + layout.row_offset + r * 4);
+  }
+  float operator[](size_t i) const {
+    const auto q = static_cast<float>(static_cast<uint8_t>(at[i]));
+    return (q + 0.5f) * row_scale * load_le<float>(col_scale + i * 4) + row_offset +
+           load_le<float>(col_offset + i * 4);
+  }
+  float finish(float sum) const { return sum; }
+};
+
+}  // namespace rwkv::edge::generic

@@ -1,0 +1,46 @@
+// The two halves of a block. One TimeMix per version (v4.cpp ... v7.cpp); channel_mix differs less
+// and is in channel_mix.cpp.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "runtime/memory/weights.h"
+#include "runtime/model/run.h"
+
+namespace rwkv::edge {
+
+/// x is the normed input, out what is added to the residual, both [n_tokens][n_embd]. The state of
+/// the layer is in run.state and moves on by n_tokens.
+class TimeMix {
+ public:
+  virtual ~TimeMix() = default;
+  virtual void forward(Run& run, const float* x, float* out) const = 0;
+  /// The largest inner size among its factor pairs.
+  virtual size_t max_rank() const = 0;
+};
+
+class ChannelMix {
+ public:
+  virtual ~ChannelMix() = default;
+  virtual void forward(Run& run, const float* x, float* out) const = 0;
+  virtual size_t max_rank() const = 0;
+};
+
+// Loaders; `prefix` is "blocks.N.". They only look tensors up: shapes were checked by identify().
+Result<std::unique_ptr<TimeMix>> load_time_mix_v4(const Weights& weights,
+                                                  const std::string& prefix);
+Result<std::unique_ptr<TimeMix>> load_time_mix_v5(const Weights& weights,
+                                                  const std::string& prefix);
+Result<std::unique_ptr<TimeMix>> load_time_mix_v6(const Weights& weights,
+                                                  const std::string& prefix);
+Result<std::unique_ptr<TimeMix>> load_time_mix_v7(const Weights& weights,
+                                                  const std::string& prefix);
+Result<std::unique_ptr<ChannelMix>> load_channel_mix(const Weights& weights,
+                                                     const std::string& prefix);
+
+/// The loader of the config's version.
+Result<std::unique_ptr<TimeMix>> load_time_mix(const Weights& weights, const std::string& prefix);
+
+}  // namespace rwkv::edge

@@ -1,0 +1,47 @@
+// Runs a model over tokens. Holds the threads and all scratch memory, so that evaluating allocates
+// nothing. One evaluator serves one caller at a time, any number of states.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "runtime/model/model.h"
+#include "runtime/model/run.h"
+
+namespace rwkv::edge {
+
+struct EvaluatorOptions {
+  unsigned n_threads = 1;
+  size_t max_chunk = 32;  ///< tokens per pass in sequence mode; scratch memory grows with it
+};
+
+/// For which tokens logits are wanted.
+enum class Logits { None, Last, All };
+
+class Evaluator {
+ public:
+  Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options);
+
+  const Model& model() const { return *model_; }
+
+  /// Feeds `tokens` (any number) and moves `state` on. `logits` receives [n_vocab] floats for the
+  /// last token or [tokens][n_vocab] for all, as `wanted` says; its size must match.
+  /// An id outside the vocabulary is BadInput and nothing is evaluated.
+  Status forward(std::span<const int32_t> tokens, State& state, Logits wanted,
+                 std::span<float> logits);
+
+ private:
+  void chunk(std::span<const int32_t> tokens, State& state, Logits wanted, float* logits);
+  void embed(std::span<const int32_t> tokens);
+
+  std::shared_ptr<const Model> model_;
+  Run run_;
+  size_t max_chunk_;
+  std::vector<float> x_;       ///< residual stream, [max_chunk][n_embd]
+  std::vector<float> normed_;  ///< [max_chunk][n_embd]
+  std::vector<float> out_;     ///< [max_chunk][n_embd]
+};
+
+}  // namespace rwkv::edge

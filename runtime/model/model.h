@@ -1,0 +1,52 @@
+// A model ready to run: mapped weights bound to the parts of the network, and its tokenizer.
+// Immutable once open, so any number of evaluators in any threads may share it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "formats/tokenizer/tokenizer.h"
+#include "runtime/memory/weights.h"
+#include "runtime/model/block.h"
+#include "runtime/model/state.h"
+
+namespace rwkv::edge {
+
+class Model {
+ public:
+  static Result<std::shared_ptr<const Model>> open(const std::string& path);
+
+  const ModelConfig& config() const { return weights_->config(); }
+  const Weights& weights() const { return *weights_; }
+  /// nullptr if the file was packed without a vocabulary; ids still work.
+  const Tokenizer* tokenizer() const { return tokenizer_.get(); }
+  State empty_state() const { return State(config(), model_id_); }
+  /// The largest inner size of any factor pair.
+  size_t max_rank() const { return max_rank_; }
+
+ private:
+  friend class Evaluator;
+  struct Norm {
+    std::span<const float> weight, bias;
+  };
+  struct Block {
+    Norm ln1, ln2;
+    std::unique_ptr<TimeMix> time_mix;
+    std::unique_ptr<ChannelMix> channel_mix;
+  };
+  Model() = default;
+  Status load();
+  Result<Norm> load_norm(const std::string& name) const;
+
+  std::shared_ptr<const Weights> weights_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  MatrixView embedding_;
+  MatrixView head_;
+  Norm ln0_, ln_out_;
+  std::vector<Block> blocks_;
+  size_t max_rank_ = 0;
+  uint64_t model_id_ = 0;
+};
+
+}  // namespace rwkv::edge

@@ -1,0 +1,37 @@
+// A projection of time_mix or channel_mix: a dense matrix, or the factor pair that stands in for
+// it.
+#pragma once
+
+#include <string>
+
+#include "runtime/memory/weights.h"
+#include "runtime/model/run.h"
+
+namespace rwkv::edge {
+
+class Projection {
+ public:
+  /// `stem` is the name without ".weight": "blocks.3.att.key". Finds the dense matrix, or
+  /// stem1/stem2.weight and stem_diag.
+  static Result<Projection> load(const Weights& weights, const std::string& stem);
+
+  size_t rows() const { return is_pair_ ? factor_b_.rows : dense_.rows; }
+  size_t cols() const { return is_pair_ ? factor_a_.cols : dense_.cols; }
+  /// Inner size of the pair, 0 if dense.
+  size_t rank() const { return is_pair_ ? factor_a_.rows : 0; }
+
+  /// y = P x for every token of the chunk; x [n_tokens][cols()], y [n_tokens][rows()].
+  /// Pairs: y = B (A x) or, in the relu_squared form, y = B relu(A x)^2 + diagonal * x
+  /// (RWKV-Lite's simple and enhanced SVD).
+  void apply(Run& run, const float* x, float* y) const;
+
+ private:
+  MatrixView dense_;
+  MatrixView factor_a_;
+  MatrixView factor_b_;
+  std::span<const float> diagonal_;
+  bool is_pair_ = false;
+  bool squares_ = false;
+};
+
+}  // namespace rwkv::edge

@@ -1,0 +1,43 @@
+// The recurrent state: everything the model remembers. All f32, layer after layer, each
+//   att_shift [n_embd], wkv, ffn_shift [n_embd]
+// with wkv = num, den, max [dim_att] each for v4; [head][key][value] for v5 and v6;
+// [head][value][key] for v7. A saved state is a small header and these floats.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "formats/arch/model_config.h"
+#include "formats/base/status.h"
+#include "runtime/model/run.h"
+
+namespace rwkv::edge {
+
+class State {
+ public:
+  /// The empty state. `model_id` ties saved states to the model that made them.
+  State(const ModelConfig& config, uint64_t model_id);
+
+  /// Back to the empty state.
+  void reset();
+  LayerState layer(size_t index);
+  std::span<float> values() { return values_; }
+  std::span<const float> values() const { return values_; }
+
+  /// Bytes of a saved state.
+  size_t saved_bytes() const;
+  /// Writes saved_bytes() bytes; a smaller `out` is a usage error.
+  Status save(std::span<std::byte> out) const;
+  /// Takes a saved state over. Refused, leaving this one as it was: another model's state, another
+  /// size, a wrong checksum.
+  Status load(std::span<const std::byte> bytes);
+
+ private:
+  ModelConfig config_;
+  uint64_t model_id_;
+  std::vector<float> values_;
+};
+
+}  // namespace rwkv::edge

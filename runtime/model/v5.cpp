@@ -1,0 +1,124 @@
+// time_mix of v5.0 (heads, group norm), v5.1 (+ gate) and v5.2 (decay per channel); x058 and x059
+// are v5.2 whose projections are factor pairs.
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "runtime/model/block.h"
+#include "runtime/model/elementwise.h"
+#include "runtime/model/projection.h"
+
+namespace rwkv::edge {
+namespace {
+
+class TimeMixV5 final : public TimeMix {
+ public:
+  Status load(const Weights& weights, const std::string& prefix);
+  void forward(Run& run, const float* x, float* out) const override;
+  size_t max_rank() const override {
+    return std::max({key_.rank(), value_.rank(), receptance_.rank(), output_.rank(),
+                     has_gate_ ? gate_.rank() : 0});
+  }
+
+ private:
+  ModelConfig config_;
+  std::span<const float> mix_k_, mix_v_, mix_r_, mix_g_;
+  std::span<const float> ln_x_weight_, ln_x_bias_;
+  std::vector<float> decay_;  ///< exp(-exp(time_decay)), [dim_att]
+  std::vector<float> bonus_;  ///< [dim_att]
+  Projection key_, value_, receptance_, gate_, output_;
+  bool has_gate_ = false;
+};
+
+// One value per head, or one per channel already, to one per channel.
+std::vector<float> per_channel(std::span<const float> values, const ModelConfig& config) {
+  std::vector<float> spread(config.dim_att);
+  for (size_t i = 0; i < spread.size(); ++i) {
+    spread[i] = values[values.size() == config.dim_att ? i : i / config.head_size];
+  }
+  return spread;
+}
+
+Status TimeMixV5::load(const Weights& weights, const std::string& prefix) {
+  config_ = weights.config();
+  has_gate_ = config_.version != Version::V5_0;
+  const std::string att = prefix + "att.";
+  RWKV_ASSIGN(mix_k_, weights.vector(att + "time_mix_k"));
+  RWKV_ASSIGN(mix_v_, weights.vector(att + "time_mix_v"));
+  RWKV_ASSIGN(mix_r_, weights.vector(att + "time_mix_r"));
+  RWKV_ASSIGN(const std::span<const float> decay, weights.vector(att + "time_decay"));
+  decay_ = per_channel(decay, config_);
+  for (float& d : decay_) {
+    d = std::exp(-std::exp(d));
+  }
+  // time_first is a logarithm, its successor time_faaaa is used as it is.
+  const bool is_log = !weights.contains(att + "time_faaaa");
+  RWKV_ASSIGN(const std::span<const float> bonus,
+              weights.vector(att + (is_log ? "time_first" : "time_faaaa")));
+  bonus_ = per_channel(bonus, config_);
+  for (float& u : bonus_) {
+    u = is_log ? std::exp(u) : u;
+  }
+  RWKV_ASSIGN(ln_x_weight_, weights.vector(att + "ln_x.weight"));
+  RWKV_ASSIGN(ln_x_bias_, weights.vector(att + "ln_x.bias"));
+  RWKV_ASSIGN(key_, Projection::load(weights, att + "key"));
+  RWKV_ASSIGN(value_, Projection::load(weights, att + "value"));
+  RWKV_ASSIGN(receptance_, Projection::load(weights, att + "receptance"));
+  RWKV_ASSIGN(output_, Projection::load(weights, att + "output"));
+  if (has_gate_) {
+    RWKV_ASSIGN(mix_g_, weights.vector(att + "time_mix_g"));
+    RWKV_ASSIGN(gate_, Projection::load(weights, att + "gate"));
+  }
+  return {};
+}
+
+void TimeMixV5::forward(Run& run, const float* x, float* out) const {
+  const size_t n_embd = config_.n_embd;
+  const size_t dim_att = config_.dim_att;
+  const size_t n = config_.head_size;
+  const size_t T = run.n_tokens;
+  float* prev = run.take(n_embd);
+  float* mixed = run.take(n_embd);
+  float* r = run.take(dim_att);
+  float* k = run.take(dim_att);
+  float* v = run.take(dim_att);
+  float* g = run.take(dim_att);
+  float* y = run.take(dim_att);
+  token_shift(x, run.state.att_shift, prev, T, n_embd);
+
+  mix_new(x, prev, mix_r_.data(), mixed, T, n_embd);
+  receptance_.apply(run, mixed, r);
+  mix_new(x, prev, mix_k_.data(), mixed, T, n_embd);
+  key_.apply(run, mixed, k);
+  mix_new(x, prev, mix_v_.data(), mixed, T, n_embd);
+  value_.apply(run, mixed, v);
+  run.pool.run(config_.n_head, 1, [&](size_t begin, size_t end, unsigned) {
+    for (size_t h = begin; h < end; ++h) {
+      const size_t at = h * n;
+      run.table.wkv_v5({r + at, k + at, v + at, decay_.data() + at, bonus_.data() + at,
+                        run.state.wkv + at * n, y + at, n, T, dim_att, 0});
+    }
+  });
+  group_norm(y, ln_x_weight_.data(), ln_x_bias_.data(), T, dim_att, config_.n_head,
+             config_.group_norm_eps);
+  if (has_gate_) {
+    mix_new(x, prev, mix_g_.data(), mixed, T, n_embd);
+    gate_.apply(run, mixed, g);
+    for (size_t i = 0; i < T * dim_att; ++i) {
+      y[i] *= silu(g[i]);
+    }
+  }
+  output_.apply(run, y, out);
+  run.release();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<TimeMix>> load_time_mix_v5(const Weights& weights,
+                                                  const std::string& prefix) {
+  auto mix = std::make_unique<TimeMixV5>();
+  RWKV_TRY(mix->load(weights, prefix));
+  return std::unique_ptr<TimeMix>(std::move(mix));
+}
+
+}  // namespace rwkv::edge

@@ -1,0 +1,155 @@
+// time_mix of v6: as v5.2, with mixing coefficients and decay that depend on the data.
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "runtime/model/block.h"
+#include "runtime/model/elementwise.h"
+#include "runtime/model/projection.h"
+
+namespace rwkv::edge {
+namespace {
+
+// The order of the five mixes in time_maa_w1 and time_maa_w2.
+constexpr std::array<const char*, 5> kMixNames = {"time_maa_w", "time_maa_k", "time_maa_v",
+                                                  "time_maa_r", "time_maa_g"};
+enum Mix { kW, kK, kV, kR, kG };
+
+class TimeMixV6 final : public TimeMix {
+ public:
+  Status load(const Weights& weights, const std::string& prefix);
+  void forward(Run& run, const float* x, float* out) const override;
+  size_t max_rank() const override {
+    return std::max({key_.rank(), value_.rank(), receptance_.rank(), gate_.rank(), output_.rank()});
+  }
+
+ private:
+  void mix_all(Run& run, const float* x, const float* prev, std::array<float*, 5>& mixed) const;
+  void decay(Run& run, const float* x_w, float* w) const;
+
+  ModelConfig config_;
+  std::span<const float> maa_x_;
+  std::array<std::span<const float>, 5> maa_;
+  MatrixView maa_w1_;  ///< [5 * mix_lora, n_embd]
+  MatrixView maa_w2_;  ///< [5 * n_embd, mix_lora]
+  std::span<const float> decay_;
+  MatrixView decay_w1_, decay_w2_;
+  std::span<const float> bonus_;
+  std::span<const float> ln_x_weight_, ln_x_bias_;
+  Projection key_, value_, receptance_, gate_, output_;
+};
+
+Status TimeMixV6::load(const Weights& weights, const std::string& prefix) {
+  config_ = weights.config();
+  const std::string att = prefix + "att.";
+  RWKV_ASSIGN(maa_x_, weights.vector(att + "time_maa_x"));
+  for (size_t i = 0; i < kMixNames.size(); ++i) {
+    RWKV_ASSIGN(maa_[i], weights.vector(att + kMixNames[i]));
+  }
+  RWKV_ASSIGN(maa_w1_, weights.matrix(att + "time_maa_w1"));
+  RWKV_ASSIGN(maa_w2_, weights.matrix(att + "time_maa_w2"));
+  RWKV_ASSIGN(decay_, weights.vector(att + "time_decay"));
+  RWKV_ASSIGN(decay_w1_, weights.matrix(att + "time_decay_w1"));
+  RWKV_ASSIGN(decay_w2_, weights.matrix(att + "time_decay_w2"));
+  RWKV_ASSIGN(bonus_, weights.vector(att + "time_faaaa"));
+  RWKV_ASSIGN(ln_x_weight_, weights.vector(att + "ln_x.weight"));
+  RWKV_ASSIGN(ln_x_bias_, weights.vector(att + "ln_x.bias"));
+  RWKV_ASSIGN(key_, Projection::load(weights, att + "key"));
+  RWKV_ASSIGN(value_, Projection::load(weights, att + "value"));
+  RWKV_ASSIGN(receptance_, Projection::load(weights, att + "receptance"));
+  RWKV_ASSIGN(gate_, Projection::load(weights, att + "gate"));
+  RWKV_ASSIGN(output_, Projection::load(weights, att + "output"));
+  return {};
+}
+
+// x_q = x + (prev - x) * (maa_q + m_q), m = tanh((x + (prev - x) maa_x) w1) w2 in five parts.
+void TimeMixV6::mix_all(Run& run, const float* x, const float* prev,
+                        std::array<float*, 5>& mixed) const {
+  const size_t n = config_.n_embd;
+  const size_t T = run.n_tokens;
+  const size_t rank = config_.mix_lora;
+  float* inner = run.take(5 * rank);
+  float* part = run.take(rank);
+  mix_previous(x, prev, maa_x_.data(), mixed[0], T, n);
+  matmul(run, maa_w1_, mixed[0], inner);
+  for (size_t q = 0; q < mixed.size(); ++q) {
+    for (size_t t = 0; t < T; ++t) {
+      for (size_t i = 0; i < rank; ++i) {
+        part[t * rank + i] = std::tanh(inner[t * 5 * rank + q * rank + i]);
+      }
+    }
+    matmul(run, maa_w2_.row_range(q * n, n), part, mixed[q]);
+    for (size_t t = 0; t < T; ++t) {
+      for (size_t i = 0; i < n; ++i) {
+        const size_t at = t * n + i;
+        mixed[q][at] = x[at] + (prev[at] - x[at]) * (maa_[q][i] + mixed[q][at]);
+      }
+    }
+  }
+}
+
+// w = exp(-exp(time_decay + tanh(x_w w1) w2)), per token and channel.
+void TimeMixV6::decay(Run& run, const float* x_w, float* w) const {
+  const size_t n = config_.dim_att;
+  float* inner = run.take(config_.decay_lora);
+  matmul(run, decay_w1_, x_w, inner);
+  for (size_t i = 0; i < run.n_tokens * config_.decay_lora; ++i) {
+    inner[i] = std::tanh(inner[i]);
+  }
+  matmul(run, decay_w2_, inner, w);
+  for (size_t t = 0; t < run.n_tokens; ++t) {
+    for (size_t i = 0; i < n; ++i) {
+      w[t * n + i] = std::exp(-std::exp(decay_[i] + w[t * n + i]));
+    }
+  }
+}
+
+void TimeMixV6::forward(Run& run, const float* x, float* out) const {
+  const size_t n_embd = config_.n_embd;
+  const size_t dim_att = config_.dim_att;
+  const size_t n = config_.head_size;
+  const size_t T = run.n_tokens;
+  float* prev = run.take(n_embd);
+  std::array<float*, 5> mixed{};
+  for (float*& m : mixed) {
+    m = run.take(n_embd);
+  }
+  float* r = run.take(dim_att);
+  float* k = run.take(dim_att);
+  float* v = run.take(dim_att);
+  float* g = run.take(dim_att);
+  float* w = run.take(dim_att);
+  float* y = run.take(dim_att);
+  token_shift(x, run.state.att_shift, prev, T, n_embd);
+  mix_all(run, x, prev, mixed);
+  receptance_.apply(run, mixed[kR], r);
+  key_.apply(run, mixed[kK], k);
+  value_.apply(run, mixed[kV], v);
+  gate_.apply(run, mixed[kG], g);
+  decay(run, mixed[kW], w);
+  run.pool.run(config_.n_head, 1, [&](size_t begin, size_t end, unsigned) {
+    for (size_t h = begin; h < end; ++h) {
+      const size_t at = h * n;
+      run.table.wkv_v5({r + at, k + at, v + at, w + at, bonus_.data() + at, run.state.wkv + at * n,
+                        y + at, n, T, dim_att, dim_att});
+    }
+  });
+  group_norm(y, ln_x_weight_.data(), ln_x_bias_.data(), T, dim_att, config_.n_head,
+             config_.group_norm_eps);
+  for (size_t i = 0; i < T * dim_att; ++i) {
+    y[i] *= silu(g[i]);
+  }
+  output_.apply(run, y, out);
+  run.release();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<TimeMix>> load_time_mix_v6(const Weights& weights,
+                                                  const std::string& prefix) {
+  auto mix = std::make_unique<TimeMixV6>();
+  RWKV_TRY(mix->load(weights, prefix));
+  return std::unique_ptr<TimeMix>(std::move(mix));
+}
+
+}  // namespace rwkv::edge

@@ -1,0 +1,40 @@
+// The commands of rwkv-edge, one file each, and what they share.
+#pragma once
+
+#include <cxxopts.hpp>
+#include <string>
+#include <vector>
+
+#include "runtime/model/evaluator.h"
+
+namespace rwkv::edge {
+
+/// Declares the positional model and -t.
+void declare_model_options(cxxopts::Options& options, std::vector<std::string>& positionals);
+/// Opens the model that the arguments name.
+Result<std::shared_ptr<const Model>> model_from(const cxxopts::ParseResult& arguments);
+/// -t, or the processors available.
+Result<unsigned> threads_from(const cxxopts::ParseResult& arguments);
+/// The whole of a text file, at most 4 GB.
+Result<std::string> text_from(const cxxopts::ParseResult& arguments, const std::string& option);
+/// Ids of `text`; BadInput if the model has no vocabulary.
+Result<std::vector<int32_t>> tokenize(const Model& model, const std::string& text);
+/// Space-separated numbers.
+Result<std::vector<int32_t>> parse_ids(const std::string& text);
+
+#define RWKV_EDGE_COMMANDS(X) \
+  X(generate)                 \
+  X(perplexity)               \
+  X(logits)                   \
+  X(bench)                    \
+  X(tokenize)                 \
+  X(detokenize)               \
+  X(inspect)
+
+#define RWKV_EDGE_DECLARE(name)                                                          \
+  void declare_##name(cxxopts::Options& options, std::vector<std::string>& positionals); \
+  Status run_##name(const cxxopts::ParseResult& arguments);
+RWKV_EDGE_COMMANDS(RWKV_EDGE_DECLARE)
+#undef RWKV_EDGE_DECLARE
+
+}  // namespace rwkv::edge

@@ -1,0 +1,1 @@
+// rwkv-edge generate.

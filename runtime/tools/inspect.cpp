@@ -1,0 +1,33 @@
+// rwkv-edge inspect.
+#include "formats/cli/inspection.h"
+
+#include "formats/cli/command.h"
+#include "runtime/tools/commands.h"
+
+namespace rwkv::edge {
+
+void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positionals) {
+  options.add_options()("model", "Packed model", cxxopts::value<std::string>())(
+      "json", "Print JSON")("verify", "Check every tensor against its checksum");
+  positionals = {"model"};
+}
+
+Status run_inspect(const cxxopts::ParseResult& arguments) {
+  RWKV_ASSIGN(const std::string path, cli::required(arguments, "model"));
+  RWKV_ASSIGN(const auto weights, Weights::open(path));
+  RWKV_ASSIGN(nlohmann::ordered_json report, cli::report_packed(weights->file()));
+  if (arguments.count("verify") > 0) {
+    for (const PackedTensor& tensor : weights->tensors()) {
+      RWKV_TRY(verify_tensor(tensor, weights->bytes_of(tensor)).in(path));
+    }
+    report["verified"] = true;
+  }
+  if (arguments.count("json") > 0) {
+    fmt::print("{}\n", cli::report_to_json(report));
+  } else {
+    fmt::print("{}", cli::report_to_text(report));
+  }
+  return {};
+}
+
+}  // namespace rwkv::edge

@@ -1,0 +1,40 @@
+// rwkv-edge tokenize and detokenize.
+#include "formats/cli/command.h"
+#include "runtime/tools/commands.h"
+
+namespace rwkv::edge {
+
+void declare_tokenize(cxxopts::Options& options, std::vector<std::string>& positionals) {
+  declare_model_options(options, positionals);
+  options.add_options()("text", "Text file", cxxopts::value<std::string>());
+}
+
+Status run_tokenize(const cxxopts::ParseResult& arguments) {
+  RWKV_ASSIGN(const auto model, model_from(arguments));
+  RWKV_ASSIGN(const std::string text, text_from(arguments, "text"));
+  auto ids = tokenize(*model, text);
+  if (!ids.ok()) {
+    return ids.status().in(arguments["text"].as<std::string>());
+  }
+  fmt::print("{}\n", fmt::join(ids.value(), " "));
+  return {};
+}
+
+void declare_detokenize(cxxopts::Options& options, std::vector<std::string>& positionals) {
+  declare_model_options(options, positionals);
+  options.add_options()("ids", "File of ids, separated by spaces", cxxopts::value<std::string>());
+}
+
+Status run_detokenize(const cxxopts::ParseResult& arguments) {
+  RWKV_ASSIGN(const auto model, model_from(arguments));
+  RWKV_ASSIGN(const std::string text, text_from(arguments, "ids"));
+  RWKV_ASSIGN(const std::vector<int32_t> ids, parse_ids(text));
+  if (!model->tokenizer()) {
+    return usage_error("the model was packed without a vocabulary; convert it with --vocab");
+  }
+  RWKV_ASSIGN(const std::string bytes, decode(*model->tokenizer(), ids));
+  std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+  return {};
+}
+
+}  // namespace rwkv::edge

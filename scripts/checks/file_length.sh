@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# No source file is longer than 500 lines; generated tables are *.inc files and do not count.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+limit=500
+status=0
+while IFS= read -r file; do
+  lines=$(wc -l < "$file")
+  if ((lines > limit)); then
+    printf '%s: %d lines, %d are allowed; mend by splitting it by idea\n' "$file" "$lines" "$limit"
+    status=1
+  fi
+done < <(source_files '*.h' '*.cpp' '*.c')
+exit "$status"

@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# Installs what the build needs on Debian 12, as far as it is missing, and prints what is in use.
+# Usage: scripts/setup.sh [--edge] [--dev]
+#   --edge  only what formats and runtime need, no LibTorch
+#   --dev   also the formatter, the linter, shellcheck, and clang with libFuzzer
+# Run again at any time: with everything in place it takes a moment and changes nothing.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+export LC_ALL=C
+
+edge_packages=(g++ cmake ninja-build libfmt-dev nlohmann-json3-dev libcxxopts-dev libxxhash-dev
+  catch2 ccache)
+compressor_packages=(libtorch-dev libopenblas0-openmp libopenblas-openmp-dev libeigen3-dev
+  libyaml-cpp-dev zlib1g-dev)
+dev_packages=(clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev shellcheck)
+
+packages=("${edge_packages[@]}")
+with_compressor=yes
+with_dev=no
+for argument in "$@"; do
+  case $argument in
+    --edge) with_compressor=no ;;
+    --dev) with_dev=yes ;;
+    -h | --help)
+      usage_of "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
+    *)
+      printf 'setup.sh: error: unknown option %s; --edge and --dev are known\n' "$argument" >&2
+      exit 2
+      ;;
+  esac
+done
+[[ $with_compressor == no ]] || packages+=("${compressor_packages[@]}")
+[[ $with_dev == no ]] || packages+=("${dev_packages[@]}")
+
+if ! command -v dpkg-query > /dev/null || ! command -v apt-get > /dev/null; then
+  die "this is not Debian or a relative of it; install the equivalents of: ${packages[*]}"
+fi
+
+# missing_packages NAME...: those that are not installed, one a line.
+missing_packages() {
+  local installed name
+  installed=$(dpkg-query -W -f='${Package} ${Status}\n' "$@" 2> /dev/null |
+    sed -n 's/ install ok installed$//p' || true)
+  for name in "$@"; do
+    grep -qxF -- "$name" <<< "$installed" || printf '%s\n' "$name"
+  done
+}
+
+# as_root COMMAND...: through sudo where we are not root.
+as_root() {
+  if ((EUID == 0)); then
+    "$@"
+  elif command -v sudo > /dev/null; then
+    sudo "$@"
+  else
+    die "root is needed for '$*', and there is no sudo; run this script as root"
+  fi
+}
+
+# apt ARGUMENT...: apt-get, quiet when all is well; on failure its last words stay in $log.
+apt() {
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Acquire::Retries=3 \
+    -o DPkg::Lock::Timeout=300 "$@" > "$log" 2>&1
+}
+
+mapfile -t missing < <(missing_packages "${packages[@]}")
+if ((${#missing[@]} > 0)); then
+  say "installing ${missing[*]}"
+  if ((EUID != 0)); then
+    command -v sudo > /dev/null ||
+      die "root is needed to install ${missing[*]}, and there is no sudo; run this script as root"
+    say "sudo is used for apt-get"
+  fi
+  log=$(mktemp)
+  trap 'rm -f "$log"' EXIT
+  # A stale list is enough if the packages are still to be had, so a failure here is not the end.
+  apt update || say "apt-get update failed: $(grep -m1 '^E:' "$log" || tail -n1 "$log")"
+  if ! apt install --no-install-recommends "${missing[@]}"; then
+    mapfile -t missing < <(missing_packages "${packages[@]}")
+    die "could not install ${missing[*]}: $(grep -m1 '^E:' "$log" || tail -n1 "$log")"
+  fi
+  mapfile -t missing < <(missing_packages "${packages[@]}")
+  ((${#missing[@]} == 0)) || die "apt-get reported success, yet ${missing[*]} is not installed"
+fi
+
+# cmake may come from elsewhere than the package, so ask the one that will run.
+cmake_version=$(cmake --version | sed -n '1s/^cmake version //p')
+if [[ $(printf '%s\n' 3.25 "$cmake_version" | sort -V | head -n1) != 3.25 ]]; then
+  die "cmake 3.25 or newer is needed, found $cmake_version at $(command -v cmake)"
+fi
+
+# LibTorch computes with whatever libblas.so.3 is: OpenBLAS is 17 times faster than the reference
+# BLAS, and its OpenMP build shares one pool of threads with LibTorch.
+select_openblas() {
+  local multiarch library name wanted
+  multiarch=$(g++ -print-multiarch)
+  for library in libblas.so.3 liblapack.so.3 libopenblas.so.0; do
+    name=$library-$multiarch
+    wanted=/usr/lib/$multiarch/openblas-openmp/$library
+    if [[ $(readlink "/etc/alternatives/$name" || true) != "$wanted" ]]; then
+      say "selecting $wanted"
+      as_root update-alternatives --set "$name" "$wanted" > /dev/null ||
+        die "could not select $wanted; see update-alternatives --display $name"
+    fi
+  done
+  say "BLAS $(readlink -f "/usr/lib/$multiarch/libblas.so.3")"
+}
+
+say "$(g++ --version | head -n1)"
+say "cmake $cmake_version"
+[[ $with_compressor == no ]] || select_openblas

@@ -1,0 +1,153 @@
+#!/usr/bin/env bash
+# Sets up, builds and tests: everything (preset release), then what runs on devices (preset edge).
+# Usage: scripts/test.sh [--sanitize] [--fuzz SECONDS]
+#   --sanitize      also with the address and undefined-behaviour sanitizers (asan, everything)
+#                   and with the thread sanitizer (tsan, formats and runtime)
+#   --fuzz SECONDS  also each fuzz target with libFuzzer for SECONDS; needs setup.sh --dev
+# RWKV_TEST_DATA names a folder of real models and texts; tests say what they skip without it.
+# The last line counts all tests. A preset that does not build is one failed test, as is a fuzz
+# target that finds something.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+presets=(release edge)
+fuzz_seconds=0
+while (($# > 0)); do
+  case $1 in
+    --sanitize) presets=(release asan tsan edge) ;;
+    --fuzz)
+      fuzz_seconds=${2:-}
+      if ! [[ $fuzz_seconds =~ ^[1-9][0-9]*$ ]]; then
+        printf 'test.sh: error: --fuzz needs a number of seconds, found "%s"\n' "${2:-}" >&2
+        exit 2
+      fi
+      shift
+      ;;
+    -h | --help)
+      usage_of "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
+    *)
+      printf 'test.sh: error: unknown option %s; --sanitize and --fuzz SECONDS are known\n' \
+        "$1" >&2
+      exit 2
+      ;;
+  esac
+  shift
+done
+
+# Tests run elsewhere than here.
+if [[ -n ${RWKV_TEST_DATA:-} ]]; then
+  RWKV_TEST_DATA=$(realpath -m -- "$RWKV_TEST_DATA")
+  export RWKV_TEST_DATA
+fi
+# Several tests run at once, and small matrices gain nothing from more threads.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+summary=()
+total=0
+failed=0
+
+# count NAME TOTAL FAILED TEXT: a line of the summary.
+count() {
+  total=$((total + $2))
+  failed=$((failed + $3))
+  summary+=("$(printf '%-12s %s' "$1" "$4")")
+}
+
+test_preset() {
+  local preset=$1 line
+  if ! scripts/build.sh "$preset"; then
+    count "$preset" 1 1 "does not build"
+    return
+  fi
+  say "testing $preset"
+  local status=0
+  ctest --preset "$preset" --no-tests=error --parallel "$(n_cores)" 2>&1 | tee "$log" || status=$?
+  line=$(grep -E '^[0-9]+% tests passed, [0-9]+ tests failed out of [0-9]+' "$log" || true)
+  if [[ $line =~ ,\ ([0-9]+)\ tests\ failed\ out\ of\ ([0-9]+) ]]; then
+    local n_failed=${BASH_REMATCH[1]} n_tests=${BASH_REMATCH[2]}
+    if ((status != 0 && n_failed == 0)); then
+      count "$preset" "$n_tests" 1 "ctest ended with status $status"
+    else
+      count "$preset" "$n_tests" "$n_failed" "$line"
+    fi
+  else
+    count "$preset" 1 1 "no tests were run"
+  fi
+}
+
+# CTest's closing line, over all presets; it rounds in the same way.
+closing_line() {
+  local percent=0
+  if ((failed == 0)); then
+    percent=100
+  elif ((total > 0)); then
+    percent=$((((total - failed) * 200 + total) / (2 * total)))
+    ((percent < 100)) || percent=99
+  fi
+  printf '%d%% tests passed, %d tests failed out of %d\n' "$percent" "$failed" "$total"
+}
+
+# Fills `fuzzers`. Each step says itself whether it failed: errexit is off in a condition.
+build_fuzzers() {
+  if ! command -v clang++-14 > /dev/null; then
+    printf 'clang++-14 is missing; run scripts/setup.sh --dev\n' >&2
+    return 1
+  fi
+  # Only the fuzz targets are built: libFuzzer brings a main() of its own.
+  cmake -S . -B build/fuzz -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+    -DCMAKE_C_COMPILER=clang-14 -DCMAKE_CXX_COMPILER=clang++-14 \
+    -DRWKV_SANITIZE=fuzzer,address,undefined -DRWKV_BUILD_FUZZERS=ON -DRWKV_BUILD_TESTS=ON ||
+    return 1
+  mapfile -t fuzzers < <(cmake --build build/fuzz --target help |
+    sed -n 's/^\(fuzz_[a-z0-9_]*\): phony$/\1/p' | sort -u)
+  if ((${#fuzzers[@]} == 0)); then
+    printf 'there are no targets named fuzz_* in build/fuzz\n' >&2
+    return 1
+  fi
+  cmake --build build/fuzz --parallel "$(build_jobs)" --target "${fuzzers[@]}"
+}
+
+# New inputs and findings go to build/fuzz, the seeds stay as they are.
+run_fuzzer() {
+  local fuzzer=$1
+  local name=${fuzzer#fuzz_}
+  local folders=("build/fuzz/corpus/$name")
+  mkdir -p "build/fuzz/corpus/$name" "build/fuzz/findings/$name"
+  if [[ -d tests/fuzz/corpus/$name ]]; then
+    folders+=("tests/fuzz/corpus/$name")
+  fi
+  say "fuzzing $name for $fuzz_seconds s"
+  if "build/fuzz/bin/$fuzzer" -max_total_time="$fuzz_seconds" -timeout=20 -rss_limit_mb=2048 \
+    -verbosity=0 -print_final_stats=1 -artifact_prefix="build/fuzz/findings/$name/" \
+    "${folders[@]}" > "$log" 2>&1; then
+    count "$fuzzer" 1 0 "$(sed -n 's/^stat::number_of_executed_units: */inputs: /p' "$log")"
+  else
+    cat "$log"
+    count "$fuzzer" 1 1 "failed; the input is in build/fuzz/findings/$name"
+  fi
+}
+
+scripts/setup.sh
+for preset in "${presets[@]}"; do
+  test_preset "$preset"
+done
+if ((fuzz_seconds > 0)); then
+  fuzzers=()
+  if build_fuzzers; then
+    for fuzzer in "${fuzzers[@]}"; do
+      run_fuzzer "$fuzzer"
+    done
+  else
+    count fuzz 1 1 "does not build"
+  fi
+fi
+
+say "summary"
+printf '%s\n' "${summary[@]}"
+closing_line
+((failed == 0))

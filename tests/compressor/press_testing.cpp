@@ -1,0 +1,71 @@
+#include "tests/compressor/press_testing.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <limits>
+
+#include "compressor/checkpoint/open.h"
+#include "compressor/recipe/recipe.h"
+
+namespace rwkv::test {
+
+Status convert(const std::string& input, const std::string& output, const Conversion& how) {
+  RWKV_ASSIGN(const press::Preset* preset, press::find_preset(how.preset));
+  RWKV_ASSIGN(const press::Recipe recipe, press::parse_recipe(preset->yaml, how.preset, how.set));
+  RWKV_ASSIGN(const press::Checkpoint checkpoint, press::open_checkpoint(input));
+  RWKV_ASSIGN(const Identified model, press::identify_checkpoint(*checkpoint.source));
+  press::PackPlan plan = press::plan_for(model);
+  for (const auto& stage : recipe.stages) {
+    RWKV_TRY(stage->plan(plan));
+  }
+  press::PackOptions options;
+  options.output = output;
+  options.existing = OutputFile::Existing::Replace;
+  options.model_name = "test";
+  options.tool_version = "test";
+  options.vocabulary = checkpoint.vocabulary;
+  if (how.vocab == "bytes") {
+    options.vocabulary = Vocabulary{};
+  } else if (!how.vocab.empty()) {
+    RWKV_ASSIGN(options.vocabulary, read_vocabulary_file(how.vocab));
+  }
+  return press::pack(*checkpoint.source, plan, recipe, options);
+}
+
+std::shared_ptr<const edge::Model> convert_and_open(const std::string& input,
+                                                    const std::string& output,
+                                                    const Conversion& how) {
+  REQUIRE_OK(convert(input, output, how));
+  auto model = edge::Model::open(output);
+  REQUIRE_OK(model.status());
+  return model.take();
+}
+
+std::vector<float> all_logits(const std::shared_ptr<const edge::Model>& model,
+                              const std::vector<int32_t>& tokens, size_t step, unsigned n_threads,
+                              std::vector<float>* state_out) {
+  const size_t n_vocab = model->config().n_vocab;
+  edge::Evaluator evaluator(model, {n_threads, step});
+  edge::State state = model->empty_state();
+  std::vector<float> logits(tokens.size() * n_vocab);
+  for (size_t begin = 0; begin < tokens.size(); begin += step) {
+    const size_t n = std::min(step, tokens.size() - begin);
+    REQUIRE_OK(evaluator.forward(std::span(tokens).subspan(begin, n), state, edge::Logits::All,
+                                 std::span(logits).subspan(begin * n_vocab, n * n_vocab)));
+  }
+  if (state_out) {
+    state_out->assign(state.values().begin(), state.values().end());
+  }
+  return logits;
+}
+
+double max_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double largest = a.size() == b.size() ? 0.0 : std::numeric_limits<double>::infinity();
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    const double d = std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+    largest = d <= largest ? largest : std::isnan(d) ? std::numeric_limits<double>::infinity() : d;
+  }
+  return largest;
+}
+
+}  // namespace rwkv::test

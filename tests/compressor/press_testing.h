@@ -1,0 +1,37 @@
+// Converting inside a test, as `rwkv-press convert` does it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compressor/stages/pack.h"
+#include "runtime/model/evaluator.h"
+#include "tests/support/support.h"
+
+namespace rwkv::test {
+
+struct Conversion {
+  std::string preset = "fp32";
+  std::string vocab;  ///< "bytes", a file, or empty for none
+  std::vector<std::string> set;
+};
+
+/// Packs `input` into `output`.
+Status convert(const std::string& input, const std::string& output, const Conversion& how);
+
+/// Packs and opens; fails the test if either does not work.
+std::shared_ptr<const edge::Model> convert_and_open(const std::string& input,
+                                                    const std::string& output,
+                                                    const Conversion& how);
+
+/// Logits after every token from the empty state, `step` tokens per pass; the final state goes to
+/// `state` if it is given.
+std::vector<float> all_logits(const std::shared_ptr<const edge::Model>& model,
+                              const std::vector<int32_t>& tokens, size_t step,
+                              unsigned n_threads = 1, std::vector<float>* state = nullptr);
+
+/// max |a - b|; infinity if sizes differ or anything is NaN.
+double max_difference(const std::vector<float>& a, const std::vector<float>& b);
+
+}  // namespace rwkv::test

@@ -1,0 +1,43 @@
+// Any bytes as an rwkv.cpp file: opened and, if that succeeds, read whole and in part.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "formats/container/rwkv_cpp_reader.h"
+
+namespace {
+
+void read_everything(const rwkv::TensorSource& source) {
+  std::vector<std::byte> whole;
+  for (size_t i = 0; i < source.tensors().size(); ++i) {
+    if (!source.read(i, whole).ok()) {
+      continue;  // a decay outside of its range is seen only now
+    }
+    std::vector<std::byte> part(whole.size() / 2);
+    const size_t offset = whole.size() / 3;
+    if (whole.size() != source.tensors()[i].n_bytes() || !source.read_range(i, offset, part).ok() ||
+        !std::equal(part.begin(), part.end(), whole.begin() + static_cast<ptrdiff_t>(offset))) {
+      std::abort();
+    }
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const int fd = memfd_create("fuzz", 0);
+  if (fd < 0 || write(fd, data, size) != static_cast<ssize_t>(size)) {
+    std::abort();
+  }
+  const auto opened = rwkv::open_rwkv_cpp("/proc/self/fd/" + std::to_string(fd));
+  if (opened.ok()) {
+    read_everything(*opened.value());
+  }
+  close(fd);
+  return 0;
+}

@@ -1,0 +1,293 @@
+// Follows compressor/stages/pack.cpp (layout) and compressor/checkpoint/synth_values.cpp (sizes of
+// numbers), whose code tests of the runtime may not use.
+#include "tests/support/tiny_model.h"
+
+#include <cmath>
+#include <stdexcept>
+#include <utility>
+
+#include "formats/arch/identify.h"
+#include "formats/arch/versions.h"
+#include "formats/base/checksum.h"
+#include "formats/container/gguf_writer.h"
+#include "formats/container/packed_keys.h"
+#include "formats/tokenizer/pre_tokenizer.h"
+#include "formats/tokenizer/vocabulary_metadata.h"
+
+namespace rwkv::test {
+namespace {
+
+void require(const Status& status) {
+  if (!status.ok()) {
+    throw std::runtime_error(status.message());
+  }
+}
+
+template <typename T>
+T require(Result<T> result) {
+  require(result.status());
+  return result.take();
+}
+
+// Inner sizes of the small matrices of v6 and v7: all different, so that none is mistaken.
+uint64_t size_of(Dim dim, const TinyModelOptions& options) {
+  switch (dim) {
+    case Dim::Vocab:
+      return options.n_vocab;
+    case Dim::Embd:
+    case Dim::Att:
+      return options.n_embd;
+    case Dim::Ffn:
+      return options.dim_ffn;
+    case Dim::Head:
+      return options.n_head;
+    case Dim::HeadSize:
+      return options.n_embd / options.n_head;
+    case Dim::MixLora:
+      return 4;
+    case Dim::MixLora5:
+      return 20;
+    case Dim::Five:
+      return 5;
+    case Dim::DecayLora:
+      return 6;
+    case Dim::IclrLora:
+      return 7;
+    case Dim::ValueLora:
+      return 3;
+    case Dim::GateLora:
+      return 11;
+    case Dim::None:
+      break;
+  }
+  return 0;
+}
+
+// RWKV-Lite leaves att.output dense.
+bool becomes_pair(const TensorSpec& spec, const TinyModelOptions& options) {
+  return options.low_rank != LowRankForm::None && spec.role == Role::Projection &&
+         std::string_view(spec.name) != "att.output.weight";
+}
+
+void add_tensors(const TensorSpec& spec, const std::string& prefix, const TinyModelOptions& options,
+                 std::vector<TensorInfo>& infos) {
+  std::vector<uint64_t> shape;
+  for (size_t i = 0; i < spec.n_dims(); ++i) {
+    shape.push_back(size_of(spec.shape[i], options));
+  }
+  const std::string name = prefix + spec.name;
+  if (!becomes_pair(spec, options)) {
+    infos.push_back({name, DType::F32, shape});
+    return;
+  }
+  const std::string stem = name.substr(0, name.size() - std::string_view(".weight").size());
+  infos.push_back({stem + "1.weight", DType::F32, {options.low_rank_size, shape[1]}});
+  infos.push_back({stem + "2.weight", DType::F32, {shape[0], options.low_rank_size}});
+  if (options.low_rank == LowRankForm::ReluSquared) {
+    infos.push_back({stem + "_diag", DType::F32, {shape[0]}});
+  }
+}
+
+/// The tensors of a checkpoint of that version; identify() brings them into packed order.
+std::vector<TensorInfo> checkpoint_tensors(const TinyModelOptions& options) {
+  const std::span<const TensorSpec> table = version_traits(options.version).tensors();
+  std::vector<TensorInfo> infos;
+  for (size_t i = 0; i < table.size(); ++i) {
+    const TensorSpec& spec = table[i];
+    if ((spec.versions & only(options.version)) == 0) {
+      continue;
+    }
+    if (spec.where == Where::Model) {
+      add_tensors(spec, "", options, infos);
+      continue;
+    }
+    const uint64_t first = spec.where == Where::LaterBlocks ? 1 : 0;
+    const uint64_t end = spec.where == Where::FirstBlock ? 1 : options.n_layer;
+    for (uint64_t block = first; block < end; ++block) {
+      add_tensors(spec, fmt::format("blocks.{}.", block), options, infos);
+    }
+    i += spec.presence == Presence::Alternative ? 1 : 0;
+  }
+  return infos;
+}
+
+float vector_value(const std::string& name, uint64_t seed, uint64_t i, uint64_t n) {
+  const float x = noise(seed, i);
+  const float t = static_cast<float>(i) / static_cast<float>(n);
+  const auto is = [&](std::string_view end) { return name.ends_with(end); };
+  if (is("time_decay") || is("att.w0")) {
+    return -6.0f + 7.0f * t;  // exponents, from what is kept long to what is forgotten at once
+  }
+  if (is("time_first") || is("time_faaaa") || is("r_k")) {
+    return 0.5f * x;
+  }
+  if (is(".bias") || is("a0") || is("v0") || is("_diag")) {
+    return 0.2f * x;
+  }
+  if (is(".weight")) {  // norms
+    return 1.0f + 0.2f * x;
+  }
+  if (is("k_k") || is("k_a")) {
+    return 0.9f + 0.1f * x;
+  }
+  return 0.5f + 0.5f * x;  // mixing coefficients
+}
+
+/// Numbers as they lie in the packed file; which of them is which does not matter in noise.
+std::vector<float> values_of(const TensorBinding& binding, uint64_t model_seed) {
+  const uint64_t seed = xxh64(as_bytes(binding.name)) ^ model_seed;
+  const uint64_t cols = binding.packed_cols();
+  std::vector<float> values(binding.packed_rows() * cols);
+  const bool inputs_are_rows = binding.role == Role::FfnValue;
+  const auto n_inputs = static_cast<float>(inputs_are_rows ? binding.packed_rows() : cols);
+  // Uniform noise of deviation 1 / sqrt(inputs) keeps the size of what passes through; the head's
+  // is larger, so that some tokens are much more probable than others.
+  const float unit = std::sqrt(3.0f / n_inputs);
+  const float scale = binding.role == Role::Head ? 3.0f * unit : unit;
+  for (uint64_t i = 0; i < values.size(); ++i) {
+    values[i] = binding.role == Role::Vector ? vector_value(binding.name, seed, i, values.size())
+                                             : scale * noise(seed, i);
+  }
+  return values;
+}
+
+Codec codec_of(const TensorBinding& binding, const TinyModelOptions& options) {
+  if (binding.role == Role::Vector) {
+    return Codec::F32;
+  }
+  const bool may_quantize = (role_traits(binding.role).techniques & kQuantize) != 0;
+  return may_quantize || options.codec == Codec::F32 ? options.codec : Codec::F16;
+}
+
+std::vector<uint64_t> gguf_dims(const TensorBinding& binding, const CodecTraits& codec,
+                                uint64_t n_bytes) {
+  if (!codec.row_wise) {
+    return {n_bytes};
+  }
+  std::vector<uint64_t> dims(binding.shape.rbegin(), binding.shape.rend());
+  if (binding.layout == Layout::Transposed) {
+    std::swap(dims[0], dims[1]);
+  }
+  dims[0] = codec.ggml == GgmlType::I8 ? codec.row_bytes(dims[0]) : dims[0];
+  return dims;
+}
+
+GgufMetadata make_metadata(const Identified& model, const std::vector<TensorInfo>& infos,
+                           const TinyModelOptions& options) {
+  GgufMetadata metadata;
+  metadata.set(keys::kArchitecture, GgufValue::string(keys::kArchitectureName));
+  metadata.set(keys::kName, GgufValue::string("tiny"));
+  metadata.set(keys::kFileType, GgufValue::u32(codec_traits(options.codec).file_type));
+  metadata.set(keys::kQuantizationVersion, GgufValue::u32(2));
+  metadata.set(keys::kAlignmentKey, GgufValue::u32(keys::kAlignment));
+  config_to_metadata(model.config, metadata);
+  metadata.set(keys::kFormat, GgufValue::u32(keys::kFormatVersion));
+  metadata.set(keys::kToolVersion, GgufValue::string("test"));
+  metadata.set(keys::kRecipe, GgufValue::string("[]"));
+  metadata.set(keys::kSeed, GgufValue::u64(options.seed));
+  metadata.set(keys::kSourceFormat, GgufValue::string("safetensors"));
+  metadata.set(keys::kSourceFile, GgufValue::string("tiny.safetensors"));
+  metadata.set(keys::kSourceXxh64, GgufValue::u64(0));
+
+  std::vector<std::string> codecs, dtypes, shapes;
+  std::vector<uint64_t> rows, cols, order;
+  for (const TensorBinding& binding : model.tensors) {
+    codecs.emplace_back(codec_traits(codec_of(binding, options)).name);
+    rows.push_back(binding.packed_rows());
+    cols.push_back(binding.packed_cols());
+    dtypes.emplace_back(traits(DType::F32).name);
+    shapes.push_back(shape_to_string(infos[binding.source].shape));
+    order.push_back(binding.source);
+  }
+  metadata.set(keys::kTensorCodec, GgufValue::strings(std::move(codecs)));
+  metadata.set(keys::kTensorRows, GgufValue::u64s(std::move(rows)));
+  metadata.set(keys::kTensorCols, GgufValue::u64s(std::move(cols)));
+  metadata.set(keys::kSourceDtype, GgufValue::strings(std::move(dtypes)));
+  metadata.set(keys::kSourceShape, GgufValue::strings(std::move(shapes)));
+  metadata.set(keys::kSourceOrder, GgufValue::u64s(std::move(order)));
+  if (options.vocabulary != TinyVocabulary::None) {
+    vocabulary_to_metadata(tiny_vocabulary(options.vocabulary), metadata);
+  }
+  return metadata;
+}
+
+Vocabulary world_vocabulary() {
+  Vocabulary vocabulary;
+  vocabulary.kind = TokenizerKind::World;
+  vocabulary.tokens.emplace_back();
+  for (int byte = 0; byte < 256; ++byte) {
+    vocabulary.tokens.emplace_back(1, static_cast<char>(byte));
+  }
+  for (const char* token : {" the", "Hello", "\n\n", "User", ": ", " world", "\xe4\xbd\xa0",
+                            "\xe4\xbd", "\xbd\xa0", "\xf0\x9f\x98\x80"}) {
+    vocabulary.tokens.emplace_back(token);
+  }
+  return vocabulary;
+}
+
+Vocabulary bpe_vocabulary() {
+  Vocabulary vocabulary;
+  vocabulary.kind = TokenizerKind::Bpe;
+  vocabulary.tokens.emplace_back("<|endoftext|>");
+  vocabulary.added.push_back(0);
+  for (int byte = 0; byte < 256; ++byte) {
+    vocabulary.tokens.push_back(spell_bytes(std::string(1, static_cast<char>(byte))));
+  }
+  vocabulary.tokens.emplace_back("he");
+  vocabulary.merges.emplace_back("h e");
+  return vocabulary;
+}
+
+}  // namespace
+
+Vocabulary tiny_vocabulary(TinyVocabulary kind) {
+  switch (kind) {
+    case TinyVocabulary::None:
+    case TinyVocabulary::Bytes:
+      return {};
+    case TinyVocabulary::World:
+      return world_vocabulary();
+    case TinyVocabulary::Bpe:
+      return bpe_vocabulary();
+  }
+  return {};
+}
+
+std::vector<TinyModelOptions> all_tiny_models() {
+  std::vector<TinyModelOptions> models;
+  for (const VersionTraits& version : kVersions) {
+    models.push_back({.version = version.version});
+  }
+  for (const LowRankForm form : {LowRankForm::Linear, LowRankForm::ReluSquared}) {
+    models.push_back({.version = Version::V5_2, .low_rank = form});
+  }
+  return models;
+}
+
+std::string write_tiny_model(const ScratchFolder& folder, const TinyModelOptions& options,
+                             std::string_view name) {
+  const std::vector<TensorInfo> infos = checkpoint_tensors(options);
+  const Identified model = require(identify(infos, ShapesAre::AsInCheckpoint));
+  std::vector<GgufTensorPlan> plans;
+  for (const TensorBinding& binding : model.tensors) {
+    const CodecTraits& codec = codec_traits(codec_of(binding, options));
+    const uint64_t n_bytes = codec.encoded_bytes(binding.packed_rows(), binding.packed_cols());
+    plans.push_back({binding.name, codec.ggml, gguf_dims(binding, codec, n_bytes), n_bytes});
+  }
+  const std::string path = folder.file(name);
+  const auto writer = require(GgufWriter::create(
+      path, OutputFile::Existing::Refuse, make_metadata(model, infos, options), std::move(plans)));
+  for (const TensorBinding& binding : model.tensors) {
+    const CodecTraits& codec = codec_traits(codec_of(binding, options));
+    const MatrixShape shape = {
+        binding.packed_rows(), binding.packed_cols(),
+        binding.layout == Layout::Transposed ? Outputs::Cols : Outputs::Rows};
+    std::vector<std::byte> encoded(codec.encoded_bytes(shape.rows, shape.cols));
+    require(codec.encode(values_of(binding, options.seed), shape, encoded));
+    require(writer->append(encoded));
+  }
+  require(writer->finish());
+  return path;
+}
+
+}  // namespace rwkv::test

@@ -1,0 +1,51 @@
+// Packed models of any version, small enough for unit tests, without the compressor: seeded noise
+// of plausible size in every tensor of the version's table, laid out as the packer does.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/arch/model_config.h"
+#include "formats/codec/codec.h"
+#include "formats/tokenizer/tokenizer.h"
+#include "tests/support/support.h"
+
+namespace rwkv::test {
+
+enum class TinyVocabulary {
+  None,
+  Bytes,  ///< id = byte
+  World,  ///< end of text, all bytes, a few words, pieces of characters
+  Bpe     ///< <|endoftext|>, all bytes, one merge
+};
+
+struct TinyModelOptions {
+  Version version = Version::V7;
+  /// Linear and ReluSquared with v5.2 are x058 and x059.
+  LowRankForm low_rank = LowRankForm::None;
+  /// Of matrices; vectors are f32, the architecture's own small matrices f16 (f32 with F32).
+  Codec codec = Codec::F32;
+  TinyVocabulary vocabulary = TinyVocabulary::World;
+  // Sizes: not powers of two, and more rows than one chunk of the thread pool.
+  uint64_t n_layer = 2;
+  uint64_t n_embd = 72;
+  uint64_t n_head = 3;
+  uint64_t dim_ffn = 150;
+  uint64_t n_vocab = 300;  ///< more than any of the vocabularies has
+  uint64_t low_rank_size = 9;
+  uint64_t seed = 1;
+};
+
+/// Writes `name` into the folder and returns its path. Throws std::runtime_error.
+std::string write_tiny_model(const ScratchFolder& folder, const TinyModelOptions& options = {},
+                             std::string_view name = "tiny.gguf");
+
+/// One model of each version, and x058 and x059.
+std::vector<TinyModelOptions> all_tiny_models();
+
+/// The vocabulary that such a model carries; an empty Byte vocabulary for None.
+Vocabulary tiny_vocabulary(TinyVocabulary kind);
+
+}  // namespace rwkv::test
