@@ -78,9 +78,14 @@ class PackedSource final : public TensorSource {
     PackedTensor packed;
     bool is_transposed;
   };
+  Status read_values(const PackedTensor& packed, std::vector<float>& values) const;
+  Status load_fold(const std::vector<PackedTensor>& packed);
+  void unfold(std::vector<float>& rows) const;
   std::shared_ptr<InputFile> input_;
   std::vector<TensorInfo> infos_;
   std::vector<Entry> entries_;
+  std::vector<float> ln0_weight_;  ///< empty unless ln0 was folded into the embedding
+  std::vector<float> ln0_bias_;
 };
 
 Status PackedSource::load(const GgufFile& file) {
@@ -97,6 +102,10 @@ Status PackedSource::load(const GgufFile& file) {
     as_packed.push_back({tensor.name, DType::F32, tensor.shape});
   }
   RWKV_ASSIGN(const Identified model, identify(as_packed, ShapesAre::AsPacked));
+  RWKV_ASSIGN(const bool is_folded, file.metadata().get_bool("rwkv.ln0_folded"));
+  if (is_folded) {
+    RWKV_TRY(load_fold(packed));
+  }
   std::vector<bool> transposed(packed.size());
   for (const TensorBinding& binding : model.tensors) {
     transposed[binding.source] = binding.layout == Layout::Transposed;
@@ -124,13 +133,43 @@ Status PackedSource::load(const GgufFile& file) {
   return {};
 }
 
-Status PackedSource::read(size_t index, std::vector<std::byte>& out) const {
-  const auto& [packed, is_transposed] = entries_[index];
+Status PackedSource::read_values(const PackedTensor& packed, std::vector<float>& values) const {
   std::vector<std::byte> encoded(packed.n_bytes);
   RWKV_TRY(input_->read_at(packed.offset, encoded));
   RWKV_TRY(verify_tensor(packed, encoded).in(path()));
-  std::vector<float> values(packed.rows * packed.cols);
+  values.resize(packed.rows * packed.cols);
   codec_traits(packed.codec).decode_rows(encoded, packed.rows, packed.cols, 0, packed.rows, values);
+  return {};
+}
+
+Status PackedSource::load_fold(const std::vector<PackedTensor>& packed) {
+  for (const PackedTensor& tensor : packed) {
+    if (tensor.name == "blocks.0.ln0.weight") {
+      RWKV_TRY(read_values(tensor, ln0_weight_));
+    } else if (tensor.name == "blocks.0.ln0.bias") {
+      RWKV_TRY(read_values(tensor, ln0_bias_));
+    }
+  }
+  return {};
+}
+
+// Rows that ln0 maps to the folded ones: what ln0 does last is undone, and since the rest has mean
+// 0 and variance 1, ln0 leaves it nearly as it is.
+void PackedSource::unfold(std::vector<float>& rows) const {
+  const size_t n = ln0_weight_.size();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const float weight = ln0_weight_[i % n];
+    rows[i] = weight == 0.0f ? 0.0f : (rows[i] - ln0_bias_[i % n]) / weight;
+  }
+}
+
+Status PackedSource::read(size_t index, std::vector<std::byte>& out) const {
+  const auto& [packed, is_transposed] = entries_[index];
+  std::vector<float> values;
+  RWKV_TRY(read_values(packed, values));
+  if (packed.name == "emb.weight" && !ln0_weight_.empty()) {
+    unfold(values);
+  }
   if (is_transposed) {
     const uint64_t inner = packed.shape[packed.shape.size() - 2];
     values = turned(values, packed.rows, packed.cols, inner);

@@ -87,8 +87,8 @@ Status append_encoded(GgufWriter& writer, const PlannedTensor& tensor, const at:
   return writer.append(encoded);
 }
 
-// ln0 over rows of the embedding (rwkv.md, "Shared skeleton"); weight and bias are empty tensors
-// where nothing is to be folded.
+// ln0, to be applied to rows of the embedding (rwkv.md, "Shared skeleton"); undefined tensors where
+// nothing is to be folded.
 struct Fold {
   at::Tensor weight;
   at::Tensor bias;
@@ -109,15 +109,16 @@ Result<Fold> load_fold(const TensorSource& source, const PackPlan& plan) {
   return fold;
 }
 
-at::Tensor folded(const Fold& fold, const at::Tensor& rows) {
+at::Tensor folded(const Fold& fold, const at::Tensor& values, uint64_t cols) {
   constexpr double kLayerNormEps = 1e-5;
-  return at::layer_norm(rows, {rows.size(-1)}, fold.weight, fold.bias, kLayerNormEps);
+  const auto width = static_cast<int64_t>(cols);
+  return at::layer_norm(values.reshape({-1, width}), {width}, fold.weight, fold.bias, kLayerNormEps)
+      .contiguous();
 }
 
 // Row-wise codecs of matrices that are not turned: slices of rows, never the whole tensor.
 Status pack_sliced(const TensorSource& source, const PlannedTensor& tensor, const Fold& fold,
                    GgufWriter& writer, const std::function<void(uint64_t)>& advance) {
-  const bool folds = tensor.binding.role == Role::Embedding && fold.weight.defined();
   const uint64_t rows = tensor.binding.packed_rows();
   const uint64_t cols = tensor.binding.packed_cols();
   const uint64_t step = std::max<uint64_t>(1, kSliceElements / cols);
@@ -125,8 +126,8 @@ Status pack_sliced(const TensorSource& source, const PlannedTensor& tensor, cons
     const uint64_t n = std::min(step, rows - row);
     RWKV_ASSIGN(at::Tensor values,
                 load_f32_range(source, tensor.binding.source, row * cols, n * cols));
-    if (folds) {
-      values = folded(fold, values.reshape({-1, static_cast<int64_t>(cols)})).contiguous();
+    if (tensor.binding.role == Role::Embedding && fold.weight.defined()) {
+      values = folded(fold, values, cols);
     }
     RWKV_TRY(append_encoded(writer, tensor, values, n, cols));
     advance(n * cols);

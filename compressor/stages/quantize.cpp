@@ -1,21 +1,24 @@
 // Stage `quantize`: chooses the codec of every matrix. Vectors are always f32. Numbers are rounded
-// to the nearest that the codec can hold when the file is packed. An embedding in int8 is packed with
-// ln0 applied: rows share large components that ln0 removes, and rounding beside them would drown
-// what is left (on a trained v7 with 32 channels, 0.026 mean error against 0.003).
+// to the nearest that the codec can hold when the file is packed. An embedding in int8 is packed
+// with ln0 applied: rows share large components that ln0 removes, and rounding beside them would
+// drown what is left (on a trained v7 with 32 channels, 0.026 mean error against 0.003).
 #include "compressor/stages/quantize.h"
 
 #include <fnmatch.h>
 
 #include <array>
+#include <charconv>
 
 #include "formats/base/nearest.h"
 
 namespace rwkv::press {
 namespace {
 
-constexpr std::array<OptionSpec, 3> kOptions = {{
+constexpr std::array<OptionSpec, 4> kOptions = {{
     {"codec", "f16", "codec of embedding, head and projections: f32, f16, i8_row or mm8"},
     {"lora_codec", "f16", "codec of the small matrices that v6 and v7 have by themselves"},
+    {"min_numbers", "4096",
+     "matrices with fewer numbers stay in lora_codec: nothing to gain there"},
     {"overrides", "[]", "list of {match: GLOB, codec: CODEC}; the last match wins"},
 }};
 constexpr std::array<std::string_view, 2> kOverrideKeys = {"match", "codec"};
@@ -24,6 +27,19 @@ struct Override {
   std::string match;
   Codec codec;
 };
+
+// The limit that 8-bit optimisers and loaders use too: below it a matrix is a few kB of any model.
+constexpr uint64_t kMinNumbers = 4096;
+
+Result<uint64_t> read_count(const YAML::Node& node, const std::string& key) {
+  const std::string text = node.IsScalar() ? node.Scalar() : "";
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    return usage_error("{} is '{}', a whole number is wanted", key, text);
+  }
+  return value;
+}
 
 Result<Codec> read_codec(const YAML::Node& node, const std::string& key) {
   std::vector<std::string_view> names;
@@ -52,6 +68,7 @@ class QuantizeStage final : public Stage {
   Status read_overrides(const YAML::Node& list);
   Codec codec_ = Codec::F16;
   Codec lora_codec_ = Codec::F16;
+  uint64_t min_numbers_ = kMinNumbers;
   std::vector<Override> overrides_;
 };
 
@@ -61,6 +78,9 @@ Status QuantizeStage::configure(const YAML::Node& options) {
   }
   if (options["lora_codec"]) {
     RWKV_ASSIGN(lora_codec_, read_codec(options["lora_codec"], "quantize.lora_codec"));
+  }
+  if (options["min_numbers"]) {
+    RWKV_ASSIGN(min_numbers_, read_count(options["min_numbers"], "quantize.min_numbers"));
   }
   if (options["overrides"]) {
     return read_overrides(options["overrides"]);
@@ -93,6 +113,7 @@ void QuantizeStage::emit(YAML::Emitter& out) const {
   out << YAML::BeginMap;
   out << YAML::Key << "codec" << YAML::Value << codec_traits(codec_).name;
   out << YAML::Key << "lora_codec" << YAML::Value << codec_traits(lora_codec_).name;
+  out << YAML::Key << "min_numbers" << YAML::Value << min_numbers_;
   if (!overrides_.empty()) {
     out << YAML::Key << "overrides" << YAML::Value << YAML::BeginSeq;
     for (const Override& override : overrides_) {
@@ -113,7 +134,9 @@ Status QuantizeStage::plan(PackPlan& plan) const {
     if (role == Role::Vector) {
       continue;
     }
-    const bool may_quantize = (role_traits(role).techniques & kQuantize) != 0;
+    const uint64_t numbers = tensor.binding.packed_rows() * tensor.binding.packed_cols();
+    const bool may_quantize =
+        (role_traits(role).techniques & kQuantize) != 0 && numbers >= min_numbers_;
     tensor.codec = may_quantize ? codec_ : lora_codec_;
     for (size_t i = 0; i < overrides_.size(); ++i) {
       if (::fnmatch(overrides_[i].match.c_str(), tensor.binding.name.c_str(), 0) == 0) {

@@ -16,7 +16,7 @@ constexpr int64_t kMaxSize = int64_t{1} << 20;
 Result<SynthOptions> options_from(const cxxopts::ParseResult& arguments) {
   SynthOptions options;
   RWKV_ASSIGN(options.arch, cli::required(arguments, "arch"));
-  RWKV_ASSIGN(options.dtype, cli::required(arguments, "dtype"));
+  options.dtype = arguments["dtype"].as<std::string>();
   struct Size {
     const char* name;
     uint64_t& to;

@@ -34,7 +34,8 @@ struct ModelConfig {
   uint64_t value_lora = 0;
   uint64_t gate_lora = 0;
   /// Epsilon of the group norm ln_x. 64e-5 = 1e-5 * 8^2, since training divides by
-  /// head_size_divisor = 8 before a norm with 1e-5 (RWKV-LM, RWKV-v5/src/model.py).
+  /// head_size_divisor = 8 before a norm with 1e-5 (RWKV-LM, RWKV-v5/src/model.py). identify()
+  /// sets 1e-5 for v5 models whose heads are not of 64.
   float group_norm_eps = 64e-5f;
 
   /// Embedding rows are stored with ln0 applied, so that quantising them rounds what the network

@@ -21,7 +21,8 @@ struct OpenedFile {
 };
 
 Result<OpenedFile> open_regular(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // O_NONBLOCK: opening a named pipe, which is refused below, would wait for a writer.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
     return bad_input("{}: cannot open: {}", path, error_text(errno));
   }

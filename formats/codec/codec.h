@@ -59,9 +59,22 @@ Status check_finite(std::span<const float> values, uint64_t cols, float limit, c
 
 // Layout facts that kernels share with the codecs.
 
-/// i8_row: f32 scale, then cols int8, then zeros up to a multiple of 4. value = scale * q.
-inline constexpr uint64_t kI8RowHeader = 4;
+/// i8_row: f32 scale, f32 offset, then cols int8, then zeros up to a multiple of 4.
+/// value = scale * q + offset.
+inline constexpr uint64_t kI8RowOffsetAt = 4;
+inline constexpr uint64_t kI8RowHeader = 8;
 uint64_t i8_row_bytes(uint64_t cols);
+
+/// The numbers a row of i8_row can hold. A scale of 0 means that the row is its offset alone.
+struct I8RowGrid {
+  float scale;
+  float offset;
+  /// The q whose number is nearest to x.
+  int8_t nearest(float x) const;
+  float value(int8_t q) const { return scale * static_cast<float>(q) + offset; }
+};
+/// The grid that encode() uses for a row: 256 steps from its smallest to its largest number.
+I8RowGrid i8_row_grid(std::span<const float> row);
 
 /// mm8: rows f32 row scale, rows f32 row offset, cols f32 column scale, cols f32 column offset,
 /// then rows * cols uint8. value = (q + 0.5) * row_scale * col_scale + row_offset + col_offset.

@@ -15,6 +15,9 @@ namespace {
 constexpr float kSteps = 256.0f;
 // The original stores both scales divided by 16, which together make the 1 / 256 of a step.
 constexpr float kScaleShare = 16.0f;
+// Decoding multiplies a number up to 255.5 by a row scale up to 2 * kMaxMm8 / 16 first, which must
+// stay below the largest float.
+constexpr float kMaxMm8 = 1e37f;
 
 uint64_t row_bytes(uint64_t cols) {
   return cols;
@@ -104,7 +107,7 @@ void store_vector(std::span<std::byte> out, uint64_t at, const std::vector<float
 
 Status encode(std::span<const float> values, const MatrixShape& shape, std::span<std::byte> out) {
   const auto [rows, cols, outputs] = shape;
-  RWKV_TRY(check_finite(values, cols, 1e38f, "mm8"));
+  RWKV_TRY(check_finite(values, cols, kMaxMm8, "mm8"));
   Work work{{values.begin(), values.end()}, rows, cols};
   std::vector<float> row_offset;
   std::vector<float> col_offset;

@@ -29,7 +29,7 @@ extern "C" {
 
 typedef enum rwkv_status {
   RWKV_OK = 0,
-  RWKV_FAILED = 1,   /* the work failed: no such file, no memory, no threads */
+  RWKV_FAILED = 1,   /* the work failed: no memory, no threads, an exception */
   RWKV_USAGE = 2,    /* the caller asked for something that makes no sense */
   RWKV_BAD_INPUT = 3 /* a file, a text, a token or a saved state is damaged or of the wrong kind */
 } rwkv_status;
@@ -53,7 +53,7 @@ const char* rwkv_last_error(void);
 
 /* Opens the packed file at `path` and maps it; weights are read when they are first used, and the
  * file must not change meanwhile. `*out` is to be freed with rwkv_model_free; NULL on failure.
- * RWKV_FAILED if the file cannot be read, RWKV_BAD_INPUT if it is damaged or not a packed model. */
+ * RWKV_BAD_INPUT if there is no such file, or it is damaged or not a packed model. */
 rwkv_status rwkv_model_open(const char* path, rwkv_model** out);
 /* Frees a model; NULL is allowed. Sessions of it live on: the last of them frees the weights. */
 void rwkv_model_free(rwkv_model* model);

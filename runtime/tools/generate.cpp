@@ -1,1 +1,123 @@
-// rwkv-edge generate.
+// rwkv-edge generate: continues a prompt, streaming.
+#include <unistd.h>
+
+#include <chrono>
+
+#include "formats/cli/command.h"
+#include "runtime/text/session.h"
+#include "runtime/tools/commands.h"
+
+namespace rwkv::edge {
+namespace {
+
+constexpr double kMaxPenalty = 100.0;
+
+Result<SamplerOptions> sampler_from(const cxxopts::ParseResult& arguments) {
+  SamplerOptions sampler;
+  struct Real {
+    const char* name;
+    float& to;
+    double low, high;
+  };
+  const Real reals[] = {{"temp", sampler.temperature, 0.0, kMaxPenalty},
+                        {"top-p", sampler.top_p, 0.0, 1.0},
+                        {"presence", sampler.presence_penalty, -kMaxPenalty, kMaxPenalty},
+                        {"frequency", sampler.frequency_penalty, -kMaxPenalty, kMaxPenalty},
+                        {"penalty-decay", sampler.penalty_decay, 0.0, 1.0}};
+  for (const Real& option : reals) {
+    RWKV_ASSIGN(const double value, cli::real(arguments, option.name, option.low, option.high));
+    option.to = static_cast<float>(value);
+  }
+  RWKV_ASSIGN(const int64_t top_k, cli::integer(arguments, "top-k", 0, INT32_MAX));
+  RWKV_ASSIGN(const int64_t seed, cli::integer(arguments, "seed", 0, INT64_MAX));
+  sampler.top_k = static_cast<int>(top_k);
+  sampler.seed = static_cast<uint64_t>(seed);
+  return sampler;
+}
+
+Status feed_prompt(Session& session, const std::string& prompt, bool is_ids) {
+  if (!is_ids) {
+    if (prompt.empty()) {
+      return usage_error("the prompt is empty; some text is wanted to continue");
+    }
+    return session.feed_text(prompt);
+  }
+  RWKV_ASSIGN(const std::vector<int32_t> ids, parse_ids(prompt));
+  if (ids.empty()) {
+    return usage_error("the prompt has no token ids");
+  }
+  return session.feed_tokens(ids);
+}
+
+void print_speed(size_t n, double seconds) {
+  if (n > 0 && ::isatty(STDERR_FILENO) != 0) {
+    fmt::print(stderr, "{} tokens, {:.1f} tokens/s\n", n, static_cast<double>(n) / seconds);
+  }
+}
+
+}  // namespace
+
+void declare_generate(cxxopts::Options& options, std::vector<std::string>& positionals) {
+  declare_model_options(options, positionals);
+  options.add_options()("p,prompt", "Text to continue", cxxopts::value<std::string>())(
+      "f,file", "File with the prompt instead", cxxopts::value<std::string>())(
+      "n", "Tokens to generate", cxxopts::value<std::string>()->default_value("128"))(
+      "temp", "Temperature; 0 takes the likeliest token",
+      cxxopts::value<std::string>()->default_value("1"))(
+      "top-p", "Sample from the likeliest tokens with this share of probability",
+      cxxopts::value<std::string>()->default_value("0.85"))(
+      "top-k", "Sample from so many tokens; 0: all",
+      cxxopts::value<std::string>()->default_value("0"))(
+      "presence", "Penalty for tokens that occurred",
+      cxxopts::value<std::string>()->default_value("0"))(
+      "frequency", "Penalty per occurrence", cxxopts::value<std::string>()->default_value("0"))(
+      "penalty-decay", "Share of an occurrence left after each token",
+      cxxopts::value<std::string>()->default_value("0.996"))(
+      "seed", "Same seed, same text", cxxopts::value<std::string>()->default_value("0"))(
+      "stop", "Stop before this text; may be repeated", cxxopts::value<std::vector<std::string>>())(
+      "ids", "Prompt and output are token ids");
+}
+
+Status run_generate(const cxxopts::ParseResult& arguments) {
+  const bool is_ids = arguments.count("ids") > 0;
+  if (arguments.count("prompt") + arguments.count("file") != 1) {
+    return usage_error("one of --prompt and --file is wanted; see --help");
+  }
+  RWKV_ASSIGN(const std::string prompt,
+              arguments.count("file") > 0
+                  ? text_from(arguments, "file")
+                  : Result<std::string>(arguments["prompt"].as<std::string>()));
+  SessionOptions options;
+  RWKV_ASSIGN(options.sampler, sampler_from(arguments));
+  RWKV_ASSIGN(options.n_threads, threads_from(arguments));
+  RWKV_ASSIGN(const int64_t n_tokens, cli::integer(arguments, "n", 0, INT32_MAX));
+  if (arguments.count("stop") > 0) {
+    options.stop_strings = arguments["stop"].as<std::vector<std::string>>();
+  }
+  RWKV_ASSIGN(const auto model, model_from(arguments));
+  RWKV_ASSIGN(const auto session, Session::create(model, options));
+  RWKV_TRY(feed_prompt(*session, prompt, is_ids));
+  size_t n_done = 0;
+  bool is_written = true;
+  const auto start = std::chrono::steady_clock::now();
+  const auto on_piece = [&](const Piece& piece) {
+    if (is_ids && piece.token != kNoToken) {
+      fmt::print("{}{}", n_done == 0 ? "" : " ", piece.token);
+    } else if (!is_ids) {
+      std::fwrite(piece.text.data(), 1, piece.text.size(), stdout);
+    }
+    n_done += piece.token != kNoToken ? 1 : 0;
+    is_written = std::fflush(stdout) == 0;
+    return is_written;
+  };
+  RWKV_ASSIGN(const StopReason reason, session->generate(static_cast<size_t>(n_tokens), on_piece));
+  if (!is_written || reason == StopReason::Cancelled) {
+    return failed("cannot write the text to stdout");
+  }
+  fmt::print("\n");
+  print_speed(n_done,
+              std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  return {};
+}
+
+}  // namespace rwkv::edge

@@ -108,10 +108,10 @@ TEST_CASE("Bits per byte of the tiny models are the published figures", "[golden
     const char* file;
     double bits_per_byte;
     bool interleaved;
-    double int8_cost;
+    double int8_cost;  ///< the limit; 0: not scored in int8
   };
-  const Case test = GENERATE(Case{"tiny-rwkv-4v0-660K-FP32.bin", 2.9167, false, 0.01},
-                             Case{"tiny-rwkv-5v1-730K-FP32.bin", 1.7374, false, 0.01},
+  const Case test = GENERATE(Case{"tiny-rwkv-4v0-660K-FP32.bin", 2.9167, false, 0.0},
+                             Case{"tiny-rwkv-5v1-730K-FP32.bin", 1.7374, false, 0.0},
                              Case{"tiny-rwkv-5v2-730K-FP32.bin", 1.6612, false, 0.003},
                              Case{"tiny-rwkv-6v0-1m-FP32.bin", 1.5417, true, 0.003});
   constexpr size_t kTextBytes = 60000;
@@ -152,11 +152,15 @@ TEST_CASE("Bits per byte of the tiny models are the published figures", "[golden
     return nats / std::log(2.0) / (kTextBytes - 1);
   };
   const double fp32 = score("fp32");
-  const double int8 = score("int8");
-  fmt::print("{:<30} bits per byte: fp32 {:.4f} (published {:.4f}), int8 {:+.4f}\n", test.file,
-             fp32, test.bits_per_byte, int8 - fp32);
   CHECK(std::fabs(fp32 - test.bits_per_byte) < 1e-3);
-  CHECK(int8 - fp32 < test.int8_cost);
+  fmt::print("{:<30} bits per byte: fp32 {:.4f} (published {:.4f})", test.file, fp32,
+             test.bits_per_byte);
+  if (test.int8_cost > 0) {
+    const double cost = score("int8") - fp32;
+    fmt::print(", int8 {:+.4f}", cost);
+    CHECK(cost < test.int8_cost);
+  }
+  fmt::print("\n");
 }
 
 TEST_CASE("The trained v7 answers all 600 prompts in fp32, fp16 and int8", "[golden]") {

@@ -8,19 +8,20 @@ namespace {
 
 std::atomic<size_t> n_calls{0};
 
-void* counted(size_t n_bytes) {
+void* counted_or_null(size_t n_bytes) {
   n_calls.fetch_add(1, std::memory_order_relaxed);
-  void* bytes = std::malloc(n_bytes == 0 ? 1 : n_bytes);
-  if (!bytes) {
-    throw std::bad_alloc();
-  }
-  return bytes;
+  return std::malloc(n_bytes == 0 ? 1 : n_bytes);
 }
 
-void* counted(size_t n_bytes, std::align_val_t alignment) {
+void* counted_or_null(size_t n_bytes, std::align_val_t alignment) {
   n_calls.fetch_add(1, std::memory_order_relaxed);
   const auto step = static_cast<size_t>(alignment);
-  void* bytes = std::aligned_alloc(step, (n_bytes + step - 1) / step * step);
+  return std::aligned_alloc(step, (n_bytes + step - 1) / step * step);
+}
+
+template <typename... Alignment>
+void* counted(size_t n_bytes, Alignment... alignment) {
+  void* bytes = counted_or_null(n_bytes, alignment...);
   if (!bytes) {
     throw std::bad_alloc();
   }
@@ -29,13 +30,19 @@ void* counted(size_t n_bytes, std::align_val_t alignment) {
 
 }  // namespace
 
-// The forms that the standard library's others call, and the array forms, which sanitizers define
-// by themselves.
+// All forms: where the standard library would call one of ours from another, sanitizers have their
+// own, whose memory our delete may not free.
 void* operator new(size_t n_bytes) {
   return counted(n_bytes);
 }
 void* operator new[](size_t n_bytes) {
   return counted(n_bytes);
+}
+void* operator new(size_t n_bytes, const std::nothrow_t&) noexcept {
+  return counted_or_null(n_bytes);
+}
+void* operator new[](size_t n_bytes, const std::nothrow_t&) noexcept {
+  return counted_or_null(n_bytes);
 }
 void* operator new(size_t n_bytes, std::align_val_t alignment) {
   return counted(n_bytes, alignment);
@@ -43,10 +50,22 @@ void* operator new(size_t n_bytes, std::align_val_t alignment) {
 void* operator new[](size_t n_bytes, std::align_val_t alignment) {
   return counted(n_bytes, alignment);
 }
+void* operator new(size_t n_bytes, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+  return counted_or_null(n_bytes, alignment);
+}
+void* operator new[](size_t n_bytes, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+  return counted_or_null(n_bytes, alignment);
+}
 void operator delete(void* bytes) noexcept {
   std::free(bytes);
 }
 void operator delete[](void* bytes) noexcept {
+  std::free(bytes);
+}
+void operator delete(void* bytes, const std::nothrow_t&) noexcept {
+  std::free(bytes);
+}
+void operator delete[](void* bytes, const std::nothrow_t&) noexcept {
   std::free(bytes);
 }
 void operator delete(void* bytes, size_t) noexcept {

@@ -3,7 +3,9 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <stdexcept>
+#include <thread>
 
 #include "formats/tokenizer/utf8.h"
 #include "tests/runtime/allocations.h"
@@ -55,6 +57,36 @@ TEST_CASE("Session: greedy text is the same each time, with any threads", "[sess
     REQUIRE_OK(one->feed_tokens(prompt_of(20)));
     CHECK(generate(*one, 40).tokens == first.tokens);
   }
+}
+
+TEST_CASE("Sessions of one model may run at the same time", "[session]") {
+  const auto model = open_tiny(
+      {.version = Version::V6, .vocabulary = test::TinyVocabulary::Bytes, .n_vocab = 256});
+  std::vector<std::unique_ptr<Session>> sessions;
+  for (int i = 0; i < 3; ++i) {
+    sessions.push_back(make_session(model, {.n_threads = 2, .sampler = kGreedy}));
+  }
+  std::vector<std::vector<int32_t>> tokens(sessions.size());
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    threads.emplace_back([&, i] {  // Catch is not for other threads: nothing is checked in here
+      if (!sessions[i]->feed_text("Hello world").ok()) {
+        return;
+      }
+      const auto reason = sessions[i]->generate(50, [&](const Piece& piece) {
+        tokens[i].push_back(piece.token);
+        return true;
+      });
+      tokens[i].push_back(reason.ok() ? 1000 : -1000);
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  CHECK(tokens[0].size() > 50);
+  CHECK(tokens[0].back() == 1000);
+  CHECK(tokens[1] == tokens[0]);
+  CHECK(tokens[2] == tokens[0]);
 }
 
 TEST_CASE("Session: a text may be generated in parts", "[session]") {

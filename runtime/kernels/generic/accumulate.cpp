@@ -29,10 +29,10 @@ void accumulate(const MatrixView& w, const float* a, size_t n_tokens, float* y, 
     }
     const Row row(w, r);
     for (size_t c = col_begin; c < col_end; ++c) {
-      scratch[c] = row[c];
+      scratch[c] = row.value(c);
     }
     for (size_t t = 0; t < n_tokens; ++t) {
-      const float factor = row.finish(a[t * w.rows + r]);
+      const float factor = a[t * w.rows + r];
       if (factor == 0.0f) {
         continue;
       }

@@ -1,9 +1,14 @@
 // Products with matrices stored row by row, the same for every codec.
+#include <algorithm>
+
 #include "runtime/kernels/generic/rows.h"
 #include "runtime/kernels/generic/tables.h"
 
 namespace rwkv::edge::generic {
 namespace {
+
+// Tokens that share one decoding of a row.
+constexpr size_t kTokens = 32;
 
 template <typename Row>
 float dot(const Row& row, const float* x, size_t n) {
@@ -25,6 +30,19 @@ float dot(const Row& row, const float* x, size_t n) {
   return lanes[0];
 }
 
+// The sum of a token's inputs, which rows with an offset need; the same order for every caller.
+float sum_of(const float* x, size_t n) {
+  float lanes[kLanes] = {};
+  for (size_t i = 0; i < n; ++i) {
+    lanes[i % kLanes] += x[i];
+  }
+  float sum = 0.0f;
+  for (const float lane : lanes) {
+    sum += lane;
+  }
+  return sum;
+}
+
 // A row that was decoded already.
 struct DecodedRow {
   const float* at;
@@ -32,21 +50,44 @@ struct DecodedRow {
 };
 
 template <typename Row>
-void matmul(const MatrixView& w, const float* x, size_t n_tokens, float* y, size_t ldy,
-            size_t row_begin, size_t row_end, float* scratch) {
-  const size_t n = w.cols;
+void matmul_one(const MatrixView& w, const float* x, float* y, size_t row_begin, size_t row_end) {
+  const float x_sum = Row::kNeedsSum ? sum_of(x, w.cols) : 0.0f;
   for (size_t r = row_begin; r < row_end; ++r) {
     const Row row(w, r);
-    if (n_tokens == 1) {
-      y[r] = row.finish(dot(row, x, n));
-      continue;
-    }
+    y[r] = row.finish(dot(row, x, w.cols), x_sum);
+  }
+}
+
+// A row is decoded once and meets a few tokens at a time, whose sums fit on the stack.
+template <typename Row>
+void matmul_few(const MatrixView& w, const float* x, size_t n_tokens, float* y, size_t ldy,
+                size_t row_begin, size_t row_end, float* scratch) {
+  const size_t n = w.cols;
+  float x_sums[kTokens];
+  for (size_t t = 0; t < n_tokens; ++t) {
+    x_sums[t] = Row::kNeedsSum ? sum_of(x + t * n, n) : 0.0f;
+  }
+  for (size_t r = row_begin; r < row_end; ++r) {
+    const Row row(w, r);
     for (size_t i = 0; i < n; ++i) {
       scratch[i] = row[i];
     }
     for (size_t t = 0; t < n_tokens; ++t) {
-      y[t * ldy + r] = row.finish(dot(DecodedRow{scratch}, x + t * n, n));
+      y[t * ldy + r] = row.finish(dot(DecodedRow{scratch}, x + t * n, n), x_sums[t]);
     }
+  }
+}
+
+template <typename Row>
+void matmul(const MatrixView& w, const float* x, size_t n_tokens, float* y, size_t ldy,
+            size_t row_begin, size_t row_end, float* scratch) {
+  if (n_tokens == 1) {
+    matmul_one<Row>(w, x, y, row_begin, row_end);
+    return;
+  }
+  for (size_t t = 0; t < n_tokens; t += kTokens) {
+    matmul_few<Row>(w, x + t * w.cols, std::min(kTokens, n_tokens - t), y + t * ldy, ldy, row_begin,
+                    row_end, scratch);
   }
 }
 

@@ -1,6 +1,7 @@
-// How one row of each codec becomes floats, for the generic kernels. A reader yields the numbers
-// of a row without what is common to the row (`finish` applies that), so that products over one
-// token and over many round in the same places and agree bit for bit.
+// How one row of each codec becomes floats, for the generic kernels. `row[i]` is a number without
+// what is common to the row; `finish` applies that to a sum of products, given the sum of the
+// factors, and `value` to one number. Products over one token and over many round in the same
+// places and agree bit for bit.
 #pragma once
 
 #include <cstring>
@@ -26,25 +27,34 @@ struct RowF32 {
   const std::byte* at;
   RowF32(const MatrixView& w, uint64_t row) : at(w.data + (w.first_row + row) * w.cols * 4) {}
   float operator[](size_t i) const { return load_le<float>(at + i * 4); }
-  float finish(float sum) const { return sum; }
+  static constexpr bool kNeedsSum = false;
+  float finish(float sum, float /*x_sum*/) const { return sum; }
+  float value(size_t i) const { return (*this)[i]; }
 };
 
 struct RowF16 {
   const std::byte* at;
   RowF16(const MatrixView& w, uint64_t row) : at(w.data + (w.first_row + row) * w.cols * 2) {}
   float operator[](size_t i) const { return finite_f16(load_le<uint16_t>(at + i * 2)); }
-  float finish(float sum) const { return sum; }
+  static constexpr bool kNeedsSum = false;
+  float finish(float sum, float /*x_sum*/) const { return sum; }
+  float value(size_t i) const { return (*this)[i]; }
 };
 
 struct RowI8 {
   const std::byte* at;
   float scale;
+  float offset;
   RowI8(const MatrixView& w, uint64_t row)
-      : at(w.data + (w.first_row + row) * i8_row_bytes(w.cols)), scale(load_le<float>(at)) {
+      : at(w.data + (w.first_row + row) * i8_row_bytes(w.cols)),
+        scale(load_le<float>(at)),
+        offset(load_le<float>(at + kI8RowOffsetAt)) {
     at += kI8RowHeader;
   }
   float operator[](size_t i) const { return static_cast<float>(static_cast<int8_t>(at[i])); }
-  float finish(float sum) const { return scale * sum; }
+  static constexpr bool kNeedsSum = true;
+  float finish(float sum, float x_sum) const { return scale * sum + offset * x_sum; }
+  float value(size_t i) const { return scale * (*this)[i] + offset; }
 };
 
 struct RowMm8 {
@@ -67,7 +77,9 @@ struct RowMm8 {
     return (q + 0.5f) * row_scale * load_le<float>(col_scale + i * 4) + row_offset +
            load_le<float>(col_offset + i * 4);
   }
-  float finish(float sum) const { return sum; }
+  static constexpr bool kNeedsSum = false;
+  float finish(float sum, float /*x_sum*/) const { return sum; }
+  float value(size_t i) const { return (*this)[i]; }
 };
 
 }  // namespace rwkv::edge::generic
