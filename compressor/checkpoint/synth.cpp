@@ -78,6 +78,9 @@ Result<ModelConfig> config_for(const SynthOptions& options, const Arch& arch) {
                        config.head_size);
   }
   config.n_head = config.n_embd / config.head_size;
+  if (config.version == Version::V4) {
+    config.n_head = config.head_size = 0;
+  }
   choose_loras(config);
   return config;
 }

@@ -1,0 +1,100 @@
+// Recipes are checked completely before any work: every wrong key or value is named, with the
+// nearest right one; what is accepted survives a round trip through the packed file's copy.
+#include "compressor/recipe/recipe.h"
+
+#include <catch2/catch.hpp>
+
+#include "tests/compressor/press_testing.h"
+
+using namespace rwkv;
+using Catch::Contains;
+
+namespace {
+
+std::string refused(const std::string& yaml, const std::vector<std::string>& set = {}) {
+  const auto recipe = press::parse_recipe(yaml, "r.yaml", set);
+  REQUIRE_FALSE(recipe.ok());
+  CHECK(recipe.status().code() == Code::Usage);
+  CHECK(recipe.status().message().find('\n') == std::string::npos);
+  return recipe.status().message();
+}
+
+}  // namespace
+
+TEST_CASE("Recipe names unknown keys and the nearest right ones", "[recipe]") {
+  CHECK_THAT(refused("stagez: []"), Contains("'stagez'") && Contains("stages"));
+  CHECK_THAT(refused("stages:\n  - quantise: {}"), Contains("'quantise'") && Contains("quantize"));
+  CHECK_THAT(refused("stages:\n  - quantize: {codek: f16}"),
+             Contains("quantize.codek") && Contains("codec") && Contains("line 2"));
+  CHECK_THAT(refused("stages:\n  - quantize: {codec: i8row}"),
+             Contains("'i8row'") && Contains("i8_row"));
+  CHECK_THAT(refused("stages:\n  - quantize: {overrides: [{mach: a, codec: f16}]}"),
+             Contains("match"));
+}
+
+TEST_CASE("Recipe refuses values of the wrong kind", "[recipe]") {
+  refused("[]");
+  refused("just text");
+  refused("stages: 5");
+  refused("stages:\n  - [a]");
+  refused("stages:\n  - quantize: 5");
+  refused("stages:\n  - quantize: {codec: [f16]}");
+  refused("stages:\n  - quantize: {min_numbers: -1}");
+  refused("stages:\n  - quantize: {overrides: f16}");
+  refused("stages:\n  - quantize: {}\n  - quantize: {}");
+  refused("seed: x\nstages: []");
+  CHECK_THAT(refused("stages: [\n"), Contains("not valid YAML"));
+  CHECK_THAT(refused("a: &x [*x]\nstages: []"), Contains("r.yaml"));
+  refused(std::string(100000, '['));
+}
+
+TEST_CASE("Settings on the command line win and are checked alike", "[recipe]") {
+  const std::string yaml = "stages:\n  - quantize: {codec: f16}";
+  const auto recipe =
+      press::parse_recipe(yaml, "r.yaml", std::vector<std::string>{"quantize.codec=i8_row"});
+  REQUIRE_OK(recipe.status());
+  CHECK_THAT(recipe.value().effective_yaml(), Contains("codec: i8_row"));
+  refused(yaml, {"quantize.codec"});
+  refused(yaml, {"quantise.codec=f16"});
+  refused(yaml, {"quantize.codex=f16"});
+  refused(yaml, {"quantize.codec=["});
+}
+
+TEST_CASE("The effective recipe reads back as itself", "[recipe]") {
+  for (const press::Preset& preset : press::presets()) {
+    const auto recipe = press::parse_recipe(preset.yaml, preset.name, {});
+    REQUIRE_OK(recipe.status());
+    CHECK(recipe.value().name == preset.name);
+    const std::string effective = recipe.value().effective_yaml();
+    const auto again = press::parse_recipe(effective, "again", {});
+    REQUIRE_OK(again.status());
+    CHECK(again.value().effective_yaml() == effective);
+  }
+}
+
+TEST_CASE("Overrides go to the tensors they match, and must match one", "[recipe]") {
+  const test::ScratchFolder scratch;
+  Identified model;
+  for (const char* name : {"emb.weight", "head.weight"}) {
+    TensorBinding binding;
+    binding.name = name;
+    binding.role = std::string(name) == "emb.weight" ? Role::Embedding : Role::Head;
+    binding.shape = {100, 64};
+    model.tensors.push_back(binding);
+  }
+  const auto plan_with = [&](const std::string& overrides, press::PackPlan& plan) {
+    const auto recipe = press::parse_recipe(
+        "stages:\n  - quantize: {codec: i8_row, overrides: " + overrides + "}", "r.yaml", {});
+    REQUIRE_OK(recipe.status());
+    plan = press::plan_for(model);
+    return recipe.value().stages[0]->plan(plan);
+  };
+  press::PackPlan plan;
+  REQUIRE_OK(plan_with("[{match: 'head*', codec: f32}]", plan));
+  CHECK(plan.tensors[0].codec == Codec::I8Row);
+  CHECK(plan.config.ln0_folded);
+  CHECK(plan.tensors[1].codec == Codec::F32);
+  REQUIRE_OK(plan_with("[{match: 'emb*', codec: f16}]", plan));
+  CHECK_FALSE(plan.config.ln0_folded);
+  CHECK_FALSE(plan_with("[{match: 'nothing*', codec: f16}]", plan).ok());
+}
