@@ -127,7 +127,12 @@ Status Binder::derive_heads() {
     shape.pop_back();
   }
   const bool per_head = config.version == Version::V5_0 || config.version == Version::V5_1;
-  const uint64_t n_head = per_head ? shape.back() : shape.size() < 2 ? 0 : shape[shape.size() - 2];
+  uint64_t n_head = 0;
+  if (per_head && !shape.empty()) {
+    n_head = shape.back();
+  } else if (!per_head && shape.size() >= 2) {
+    n_head = shape[shape.size() - 2];
+  }
   if (n_head == 0 || width % n_head != 0 || width > kMaxSize) {
     return bad_input("tensor '{}' has shape {}: {} channels do not split into such heads", name,
                      shape_to_string(heads->shape), width);
@@ -242,9 +247,14 @@ Status Binder::bind_diagonal(const TensorSpec& spec, std::string_view stem, int6
     return {};
   }
   const uint64_t n = size_of(spec.shape[0]);
-  if (size_of(spec.shape[1]) != n || !fits_vector(diagonal->shape, {n})) {
-    return bad_input("tensor '{}' has shape {}, {} is wanted for a square projection",
-                     diagonal->name, shape_to_string(diagonal->shape), n);
+  const uint64_t n_in = size_of(spec.shape[1]);
+  if (n_in != n) {
+    return bad_input("tensor '{}': a diagonal needs a square projection, this one is {}x{}",
+                     diagonal->name, n, n_in);
+  }
+  if (!fits_vector(diagonal->shape, {n})) {
+    return bad_input("tensor '{}' has shape {}, {} is wanted", diagonal->name,
+                     shape_to_string(diagonal->shape), n);
   }
   has_diagonal_ = true;
   add(*diagonal, Role::Vector, Part::Diagonal, Layout::AsIs, block, {n});

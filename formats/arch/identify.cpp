@@ -23,7 +23,7 @@ int64_t block_of(std::string_view name) {
   const char* begin = name.data() + kPrefix.size();
   const auto [end, error] = std::from_chars(begin, name.data() + name.size(), block);
   const bool plain = error == std::errc() && end != name.data() + name.size() && *end == '.' &&
-                     (*begin != '0' || end == begin + 1);
+                     block >= 0 && (*begin != '0' || end == begin + 1);
   return plain ? block : -1;
 }
 
@@ -43,14 +43,13 @@ Result<uint64_t> count_layers(std::span<const TensorInfo> tensors) {
   return static_cast<uint64_t>(last) + 1;
 }
 
-// v5.2 has a decay per channel, [H, N]; before it was one per head: [H], [H,1] or [H,1,1].
-bool decay_is_per_channel(const TensorInfo& decay) {
-  std::vector<uint64_t> shape = decay.shape;
-  while (shape.size() > 1 && shape.back() == 1) {
-    shape.pop_back();
-  }
-  return shape.size() >= 2 && shape.back() > 1 && shape[shape.size() - 2] >= 1 &&
-         !(shape.size() == 3 && shape[0] == 1 && shape[1] == 1);
+// v5.2 has a decay per channel, [H, N]; before it was one per head: [H], [H,1], [H,1,1] or [1,H].
+// With a single head only the number of channels tells [1,N] from [1,H].
+bool decay_is_per_channel(const TensorInfo& decay, uint64_t n_channels) {
+  const auto n_dims = std::count_if(decay.shape.begin(), decay.shape.end(),
+                                    [](uint64_t dim) { return dim != 1; });
+  return n_dims >= 2 ||
+         (n_dims == 1 && decay.shape.size() >= 2 && decay.n_elements() == n_channels);
 }
 
 Result<Version> decide_version(const TensorIndex& index) {
@@ -73,7 +72,8 @@ Result<Version> decide_version(const TensorIndex& index) {
   if (!decay) {
     return bad_input("tensor 'blocks.0.att.time_decay' is missing; the version cannot be told");
   }
-  return decay_is_per_channel(*decay) ? Version::V5_2 : Version::V5_1;
+  const uint64_t n_channels = index.find("blocks.0.att.ln_x.weight")->n_elements();
+  return decay_is_per_channel(*decay, n_channels) ? Version::V5_2 : Version::V5_1;
 }
 
 // Names that real files carry beside the model and that nothing here uses.

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <csignal>
@@ -62,7 +63,39 @@ Status unknown_command(const Program& program, std::string_view name) {
   return usage_error("unknown command '{}'{}", name, suggestion(name, names));
 }
 
-// Unknown options are refused by the parser; its messages are kept, on one line.
+// The name of a long option that the parser does not know, or empty. Values may begin with dashes
+// too, so the parser's message decides.
+std::string unknown_option(const std::vector<std::string>& arguments, std::string_view message,
+                           std::span<const std::string_view> known) {
+  for (const std::string& argument : arguments) {
+    if (argument.size() > 2 && argument.starts_with("--")) {
+      const std::string name = argument.substr(2, argument.find('=') - 2);
+      const bool is_known = std::find(known.begin(), known.end(), name) != known.end();
+      if (!is_known && message.find(name) != std::string_view::npos) {
+        return name;
+      }
+    }
+  }
+  return {};
+}
+
+Status option_error(const Program& program, const Command& command, const cxxopts::Options& options,
+                    const std::vector<std::string>& arguments, std::string_view message) {
+  std::vector<std::string_view> known;
+  const auto& described = options.group_help("").options;
+  for (const cxxopts::HelpOptionDetails& option : described) {
+    known.insert(known.end(), option.l.begin(), option.l.end());
+  }
+  const std::string unknown = unknown_option(arguments, message, known);
+  if (unknown.empty()) {
+    return usage_error("{}; see '{} {} --help'", message, program.name, command.name);
+  }
+  const std::string_view near = nearest(unknown, known);
+  return usage_error("unknown option '--{}'{}; see '{} {} --help'", unknown,
+                     near.empty() ? "" : fmt::format("; did you mean '--{}'?", near), program.name,
+                     command.name);
+}
+
 Status run_command(const Program& program, const Command& command, int argc, char** argv) {
   cxxopts::Options options(fmt::format("{} {}", program.name, command.name), command.summary);
   options.custom_help("[OPTIONS]").positional_help(command.positional);
@@ -70,6 +103,7 @@ Status run_command(const Program& program, const Command& command, int argc, cha
   command.declare(options, positionals);
   options.add_options()("h,help", "Show this help");
   options.parse_positional(positionals);
+  const std::vector<std::string> words(argv + 1, argv + argc);  // parsing does not keep them
   try {
     const cxxopts::ParseResult arguments = options.parse(argc, argv);
     if (arguments.count("help") > 0) {
@@ -82,7 +116,7 @@ Status run_command(const Program& program, const Command& command, int argc, cha
     }
     return command.run(arguments);
   } catch (const cxxopts::exceptions::exception& error) {
-    return usage_error("{}; see '{} {} --help'", error.what(), program.name, command.name);
+    return option_error(program, command, options, words, error.what());
   }
 }
 
@@ -106,6 +140,15 @@ Status dispatch(const Program& program, int argc, char** argv) {
   return unknown_command(program, first);
 }
 
+// Names of files and texts may have any bytes.
+std::string on_one_line(std::string message) {
+  for (char& c : message) {
+    const auto byte = static_cast<unsigned char>(c);
+    c = byte < 0x20 || byte == 0x7f ? ' ' : c;
+  }
+  return message;
+}
+
 }  // namespace
 
 int run_program(const Program& program, int argc, char** argv) {
@@ -123,7 +166,7 @@ int run_program(const Program& program, int argc, char** argv) {
   }
   if (!status.ok()) {
     std::fflush(stdout);
-    fmt::print(stderr, "{}: error: {}\n", program.name, status.message());
+    fmt::print(stderr, "{}: error: {}\n", program.name, on_one_line(status.message()));
   }
   return static_cast<int>(status.code());
 }

@@ -98,6 +98,9 @@ Result<std::vector<unsigned>> thread_list(const cxxopts::ParseResult& arguments)
     return n == 1 ? std::vector<unsigned>{1} : std::vector<unsigned>{1, n};
   }
   RWKV_ASSIGN(const std::vector<int32_t> list, parse_ids(arguments["threads"].as<std::string>()));
+  if (list.empty()) {
+    return usage_error("--threads is empty, numbers from 1 to 256 are wanted");
+  }
   for (const int32_t n : list) {
     if (n < 1 || n > 256) {
       return usage_error("--threads has {}, numbers from 1 to 256 are wanted", n);

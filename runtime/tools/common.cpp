@@ -1,6 +1,7 @@
 #include <charconv>
 
 #include "formats/cli/command.h"
+#include "formats/tokenizer/escape.h"
 #include "runtime/kernels/thread_pool.h"
 #include "runtime/tools/commands.h"
 
@@ -61,7 +62,7 @@ Result<std::vector<int32_t>> parse_ids(const std::string& text) {
     int32_t id = 0;
     const auto [next, error] = std::from_chars(at, end, id);
     if (error != std::errc() || id < 0) {
-      return usage_error("'{}' is not a list of token ids", text.substr(0, 60));
+      return usage_error("'{}' is not a list of token ids", escape_token(text.substr(0, 60)));
     }
     ids.push_back(id);
     at = next;

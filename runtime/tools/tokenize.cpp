@@ -28,11 +28,15 @@ void declare_detokenize(cxxopts::Options& options, std::vector<std::string>& pos
 Status run_detokenize(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const auto model, model_from(arguments));
   RWKV_ASSIGN(const std::string text, text_from(arguments, "ids"));
-  RWKV_ASSIGN(const std::vector<int32_t> ids, parse_ids(text));
+  // On a command line a wrong id is a slip of the user; in a file it is a bad file.
+  const auto ids = parse_ids(text);
+  if (!ids.ok()) {
+    return bad_input("{}: {}", arguments["ids"].as<std::string>(), ids.status().message());
+  }
   if (!model->tokenizer()) {
     return usage_error("the model was packed without a vocabulary; convert it with --vocab");
   }
-  RWKV_ASSIGN(const std::string bytes, decode(*model->tokenizer(), ids));
+  RWKV_ASSIGN(const std::string bytes, decode(*model->tokenizer(), ids.value()));
   std::fwrite(bytes.data(), 1, bytes.size(), stdout);
   return {};
 }

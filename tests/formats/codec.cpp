@@ -94,10 +94,14 @@ double bound(Codec codec, const Bytes& bytes, Size size, uint64_t r, uint64_t c,
       return std::ldexp(0.5, exponent - 10);
     }
     case Codec::I8Row: {
-      const double scale = f32_at(bytes, r * i8_row_bytes(size.cols));
-      // Half a step, and the rounding of the scale and of the product. A row whose scale has no
-      // finite inverse becomes zeros: values under 127 / FLT_MAX.
-      return scale == 0 ? 3.8e-37 : scale * (0.5 + 1e-4) + 1e-44;
+      const uint64_t row = r * i8_row_bytes(size.cols);
+      const double scale = f32_at(bytes, row);
+      const double offset = std::fabs(f32_at(bytes, row + kI8RowOffsetAt));
+      // Half a step, and the rounding of scale, offset and product. A row whose scale has no
+      // finite inverse is its offset alone: a range under 255 / FLT_MAX.
+      const double unit = 0x1p-22;
+      return scale == 0 ? 7.6e-37 + offset * unit
+                        : scale * 0.5 + (offset + 128 * scale + std::fabs(value)) * unit + 1e-43;
     }
     case Codec::Mm8: {
       const Mm8Layout at = mm8_layout(size.rows, size.cols);
@@ -195,17 +199,25 @@ TEST_CASE("Codec f16 stores what the conversion of single values gives") {
   }
 }
 
-TEST_CASE("Codec i8_row: scale, numbers and zero padding of a row") {
-  const Floats values = {-1.0f, 0.5f, 127.0f, 0.0f, -127.0f};
-  const Bytes bytes = encode(kCodecI8Row, values, {1, 5});
-  REQUIRE(bytes.size() == 12);
+TEST_CASE("Codec i8_row: scale, offset, numbers and zero padding of a row") {
+  // 255 steps from -126 to 129: the scale is 1, and -126 is q = -128, so the offset is 2.
+  const Bytes bytes = encode(kCodecI8Row, {-126.0f, 0.25f, 129.0f, 1.75f, -125.0f}, {1, 5});
+  REQUIRE(bytes.size() == kI8RowHeader + 8);
   REQUIRE(f32_at(bytes, 0) == 1.0f);
-  const std::vector<int> wanted = {-1, 0, 127, 0, -127, 0, 0, 0};
+  REQUIRE(f32_at(bytes, kI8RowOffsetAt) == 2.0f);
+  const std::vector<int> wanted = {-128, -2, 127, 0, -127, 0, 0, 0};
   for (size_t i = 0; i < wanted.size(); ++i) {
-    REQUIRE(static_cast<int8_t>(bytes[4 + i]) == wanted[i]);
+    REQUIRE(static_cast<int8_t>(bytes[kI8RowHeader + i]) == wanted[i]);
   }
-  // A row of zeros has scale 0 and so decodes to zeros whatever its numbers are.
-  REQUIRE(f32_at(encode(kCodecI8Row, {0.0f, -0.0f}, {1, 2}), 0) == 0.0f);
+}
+
+TEST_CASE("Codec i8_row keeps a constant row exactly") {
+  for (const float value : {0.0f, 1.0f, -3.3f, 1e-45f, 1e38f, -1e38f}) {
+    const Size size = {1, 3};
+    const Bytes bytes = encode(kCodecI8Row, {value, value, value}, size);
+    REQUIRE(f32_at(bytes, 0) == 0.0f);
+    REQUIRE(decode(kCodecI8Row, bytes, size) == Floats{value, value, value});
+  }
 }
 
 TEST_CASE("Codecs refuse what they cannot hold and say where it is") {

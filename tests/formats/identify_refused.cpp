@@ -169,7 +169,7 @@ TEST_CASE("identify refuses both of two alternatives") {
 }
 
 TEST_CASE("identify refuses factor pairs that do not fit") {
-  const Infos whole = test::rwkv_lite_tensors({}, LowRankForm::ReluSquared);
+  const Infos whole = test::rwkv_lite_tensors({}, LowRankForm::Linear);
   const auto with_shape = [&](const char* name, std::vector<uint64_t> shape) {
     Infos tensors = whole;
     find_tensor(tensors, name)->shape = std::move(shape);
@@ -197,6 +197,20 @@ TEST_CASE("identify refuses factor pairs that do not fit") {
   tensors = test::tensors_of(Version::V5_2, {});
   test::replace_by_pair(tensors, "blocks.1.ffn.key", 4, Diagonal::No);
   REQUIRE_THAT(refused(tensors), Contains("'blocks.1.ffn.key.weight' is missing"));
+}
+
+TEST_CASE("identify refuses diagonals that do not fit") {
+  test::ModelSizes square;
+  square.head_size = 13;
+  Infos tensors = test::rwkv_lite_tensors(square, LowRankForm::ReluSquared);
+  find_tensor(tensors, "blocks.1.att.key_diag")->shape = {25};
+  REQUIRE_THAT(refused(tensors), Contains("'blocks.1.att.key_diag' has shape 25, 26 is wanted"));
+  tensors = test::rwkv_lite_tensors({}, LowRankForm::ReluSquared);
+  REQUIRE_THAT(refused(tensors), Contains("_diag'") && Contains("22x26"));
+  // A diagonal without factors is not a form of RWKV-Lite.
+  tensors = test::tensors_of(Version::V5_2, square);
+  tensors.push_back({"blocks.1.att.key_diag", DType::F32, {26}});
+  REQUIRE_THAT(refused(tensors), Contains("'blocks.1.att.key_diag'"));
 }
 
 TEST_CASE("identify says what a file is not") {

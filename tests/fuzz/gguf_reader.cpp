@@ -1,0 +1,83 @@
+// Any bytes as a GGUF file, through all that reads one: the header, our arrays, the decoding of
+// what they describe, the model, its configuration and its vocabulary.
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "formats/arch/identify.h"
+#include "formats/container/gguf_reader.h"
+#include "formats/container/packed_tensors.h"
+#include "formats/tokenizer/tokenizer.h"
+#include "formats/tokenizer/vocabulary_metadata.h"
+
+using namespace rwkv;
+
+static void require(bool condition) {
+  if (!condition) {
+    std::abort();
+  }
+}
+
+// The reader promises that tensors lie in the file and do not overlap.
+static void check_tensors(const GgufFile& file, uint64_t n_bytes) {
+  for (const GgufTensor& tensor : file.tensors()) {
+    require(tensor.offset <= n_bytes && tensor.n_bytes <= n_bytes - tensor.offset);
+    require(tensor.n_bytes == tensor.info().n_bytes());
+    require(file.find(tensor.name) == &tensor);
+  }
+}
+
+static void read_packed(const GgufFile& file, std::span<const std::byte> bytes) {
+  const auto tensors = packed_tensors(file);
+  if (!tensors.ok()) {
+    return;
+  }
+  std::vector<TensorInfo> infos;
+  for (const PackedTensor& tensor : tensors.value()) {
+    const auto data = bytes.subspan(tensor.offset, tensor.n_bytes);
+    (void)verify_tensor(tensor, data).ok();
+    // The last row reaches farthest.
+    std::vector<float> row(tensor.cols);
+    codec_traits(tensor.codec).decode_rows(data, tensor.rows, tensor.cols, tensor.rows - 1, 1, row);
+    infos.push_back({tensor.name, DType::F32, tensor.shape});
+  }
+  (void)identify(infos, ShapesAre::AsPacked).ok();
+}
+
+static void read_vocabulary(const GgufMetadata& metadata) {
+  const auto vocabulary = vocabulary_from_metadata(metadata);
+  if (!vocabulary.ok()) {
+    return;
+  }
+  const auto tokenizer = make_tokenizer(vocabulary.value());
+  std::vector<int32_t> ids;
+  if (tokenizer.ok() && tokenizer.value()->encode("A text, and a second one.", ids).ok()) {
+    (void)decode(*tokenizer.value(), ids).ok();
+  }
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const auto bytes = std::as_bytes(std::span(data, size));
+  const auto parsed = GgufFile::parse(bytes, "input");
+  if (!parsed.ok()) {
+    return 0;
+  }
+  const GgufFile& file = parsed.value();
+  check_tensors(file, size);
+  std::vector<TensorInfo> infos;
+  for (const GgufTensor& tensor : file.tensors()) {
+    infos.push_back(tensor.info());
+  }
+  (void)identify(infos, ShapesAre::AsInCheckpoint).ok();
+  for (const auto& [key, value] : file.metadata().entries()) {
+    // Shown to people, so whatever it holds it stays on one line.
+    require(value_to_string(value).find('\n') == std::string::npos);
+    require(file.metadata().find(key) == &value);
+  }
+  const auto config = config_from_metadata(file.metadata());
+  require(!config.ok() || !describe(config.value()).empty());
+  read_packed(file, bytes);
+  read_vocabulary(file.metadata());
+  return 0;
+}

@@ -1,0 +1,177 @@
+// Writes the seed corpora: for each fuzz target a few small inputs that get past the first checks.
+// Built by the target make_fuzz_seeds, run by hand when a format changes; the seeds are checked in.
+#include <cstdio>
+#include <filesystem>
+
+#include "formats/base/little_endian.h"
+#include "formats/container/gguf_writer.h"
+#include "formats/container/safetensors_writer.h"
+#include "tests/compressor/pickle_builder.h"
+#include "tests/support/support.h"
+#include "tests/support/tiny_model.h"
+
+namespace rwkv {
+namespace {
+
+using test::le;
+
+void check(const Status& status) {
+  if (!status.ok()) {
+    std::fprintf(stderr, "%s\n", status.message().c_str());
+    std::exit(static_cast<int>(status.code()));
+  }
+}
+
+std::string seed_path(const std::string& target, const std::string& name) {
+  const std::filesystem::path folder = std::filesystem::path(RWKV_FUZZ_CORPUS) / target;
+  std::filesystem::create_directories(folder);
+  return (folder / name).string();
+}
+
+void seed(const std::string& target, const std::string& name, const std::string& bytes) {
+  test::write_text(seed_path(target, name), bytes);
+}
+
+void seed_gguf() {
+  test::TinyModelOptions options;
+  options.version = Version::V4;
+  options.n_layer = 1;
+  options.n_embd = 3;
+  options.n_head = 1;
+  options.dim_ffn = 4;
+  options.n_vocab = 5;
+  options.vocabulary = test::TinyVocabulary::None;
+  options.codec = Codec::I8Row;
+  const test::ScratchFolder folder;
+  const auto packed = test::read_bytes(test::write_tiny_model(folder, options));
+  test::write_bytes(seed_path("gguf_reader", "packed"), packed);
+
+  // A value of each kind, a vocabulary under llama.cpp's keys, tensors of several types.
+  GgufMetadata metadata;
+  metadata.set("general.architecture", GgufValue::string("rwkv7"));
+  metadata.set("general.alignment", GgufValue::u32(8));
+  metadata.set("u8", {GgufType::U8, {}, uint64_t{200}});
+  metadata.set("i64", {GgufType::I64, {}, int64_t{-5}});
+  metadata.set("f64", {GgufType::F64, {}, 0.5});
+  metadata.set("flag", GgufValue::boolean(true));
+  metadata.set("i16s", {GgufType::Array, GgufType::I16, std::vector<int64_t>{-1, 2}});
+  metadata.set("f32s", {GgufType::Array, GgufType::F32, std::vector<double>{0.5, 2}});
+  metadata.set("tokenizer.ggml.model", GgufValue::string("rwkv"));
+  metadata.set("tokenizer.ggml.tokens", GgufValue::strings({"", "A", " ", "te", "\\x78t"}));
+  const std::string path = seed_path("gguf_reader", "kinds");
+  auto writer = GgufWriter::create(path, OutputFile::Existing::Replace, metadata,
+                                   {{"half", GgmlType::F16, {3, 2}, 12},
+                                    {"blocks", GgmlType::Q5_1, {32}, 24},
+                                    {"bytes", GgmlType::I8, {5}, 5}});
+  check(writer.status());
+  check(writer.value()->append(std::vector<std::byte>(41, std::byte{0x3c})));
+  check(writer.value()->finish());
+}
+
+// The first ten bytes choose version, options and sizes (identify.cpp); the others are edits.
+void seed_identify() {
+  const auto bytes = [](std::initializer_list<int> values) {
+    return std::string(values.begin(), values.end());
+  };
+  for (int version = 0; version < 6; ++version) {
+    seed("identify", fmt::format("v{}", version),
+         bytes({version, version % 2 * 6, 1, 30, 11, 20, 1, 5, 2, 3}));
+  }
+  seed("identify", "packed", bytes({5, 1, 2, 30, 11, 20, 0, 11, 2, 3}));
+  seed("identify", "x059", bytes({3, 24, 1, 30, 11, 20, 1, 5, 2, 3}));
+  // A vector as [1, D], a wrong dimension, a tensor that has no place.
+  seed("identify", "edits", bytes({4,  0, 1, 30, 11, 20, 1, 5, 2,   3,   2,   3,   0, 5,
+                                   10, 0, 0, 9,  6,  0,  0, 4, 'h', 'e', 'a', 'd', 7, 250}));
+}
+
+void seed_codec_decode() {
+  std::string floats;
+  for (const float value : {0.5f, -1.25f, 3e-5f, 1e20f, 0.0f, 7.0f}) {
+    floats += le(value);
+  }
+  for (char codec = 0; codec < 4; ++codec) {
+    seed("codec_decode", fmt::format("{}", int{codec}), std::string{codec, 3, 4, codec} + floats);
+  }
+}
+
+void seed_rwkv_cpp() {
+  const auto tensor = [](const std::string& key, std::vector<int32_t> dims, int32_t type,
+                         const std::string& data) {
+    std::string out =
+        le(static_cast<int32_t>(dims.size())) + le(static_cast<int32_t>(key.size())) + le(type);
+    for (const int32_t dim : dims) {
+      out += le(dim);
+    }
+    return out + key + data;
+  };
+  const std::string header =
+      le<int32_t>(0x67676d66) + le<int32_t>(101) + le<int32_t>(2) + le<int32_t>(4) + le<int32_t>(1);
+  const std::string f32 = le<int32_t>(0);
+  seed("rwkv_cpp_reader", "plain",
+       header + f32 + tensor("emb.weight", {4, 2}, 0, test::counting_floats(8)) +
+           tensor("blocks.0.att.time_decay", {4}, 0, test::counting_floats(4, -8)) +
+           tensor("blocks.0.att.time_mix_k", {4}, 1, std::string(8, '<')));
+  seed("rwkv_cpp_reader", "quantised",
+       le<int32_t>(0x67676d66) + le<int32_t>(101) + le<int32_t>(2) + le<int32_t>(32) +
+           le<int32_t>(1) + le<int32_t>(7) +
+           tensor("head.weight", {32, 2}, 7, std::string(44, '5')));
+}
+
+void seed_safetensors() {
+  const std::vector<TensorInfo> tensors = {
+      {"emb.weight", DType::BF16, {3, 2}}, {"scalar", DType::F64, {}}, {"flags", DType::Bool, {5}}};
+  check(write_safetensors(seed_path("safetensors_reader", "written"), OutputFile::Existing::Replace,
+                          tensors, [&](size_t i, auto& out) {
+                            out.assign(tensors[i].n_bytes(), std::byte{1});
+                            return Status();
+                          }));
+  const std::string header =
+      R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[1,2],"data_offsets":[2,10]},)"
+      R"("b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})";
+  seed("safetensors_reader", "by_hand",
+       le<uint64_t>(header.size()) + header + std::string(10, '\1'));
+}
+
+void seed_tokenizers() {
+  const std::string text = "A text \xc3\xa9\xe2\x82\xac aabab  <|x|> don't 12\n\n\tend";
+  for (char options = 0; options < 8; ++options) {
+    seed("tokenizer_round_trip", fmt::format("{}", int{options}), options + text);
+  }
+  seed("vocabulary_parse", "world",
+       "1 '\\x00' 1\n2 'a' 1\n3 \"'\" 1\n4 'ab' 2\n5 b'\\xe2\\x82' 2\n6 '\\u20ac' 3\n");
+  seed("vocabulary_parse", "json",
+       R"({"added_tokens":[{"id":4,"content":"<|x|>","special":true}],)"
+       R"("normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"ByteLevel",)"
+       R"("add_prefix_space":false,"use_regex":true},"model":{"type":"BPE",)"
+       R"("vocab":{"a":0,"b":1,"ab":2,"\u0120":3},"merges":["a b"]}})");
+}
+
+// The first byte chooses between a file and a bare pickle.
+void seed_pth() {
+  using test::TensorSpec;
+  const TensorSpec plain = {"w", "BFloat16Storage", "0", 6, 0, {2, 3}, {3, 1}};
+  const TensorSpec view = {"v", "FloatStorage", "1", 6, 2, {2, 2}, {1, 2}};
+  const std::string pickle = test::dict_pickle({plain, view});
+  const std::vector<std::string> storages = {std::string(12, '?'), test::counting_floats(6)};
+  const char file = 0;
+  const char bare = 1;
+  seed("pth_reader", "zip", file + test::make_zip(test::checkpoint_entries(pickle, storages)));
+  seed("pth_reader", "pickle", bare + pickle);
+  const TensorSpec old = {"w", "FloatStorage", "7", 6, 0, {2, 3}, {3, 1}, "cpu", "", true};
+  seed("pth_reader", "legacy",
+       file + test::make_legacy(test::dict_pickle({old}), {"7"}, {test::counting_floats(6)}, 4));
+}
+
+}  // namespace
+}  // namespace rwkv
+
+int main() {
+  rwkv::seed_gguf();
+  rwkv::seed_identify();
+  rwkv::seed_codec_decode();
+  rwkv::seed_rwkv_cpp();
+  rwkv::seed_safetensors();
+  rwkv::seed_tokenizers();
+  rwkv::seed_pth();
+  return 0;
+}
