@@ -184,8 +184,14 @@ TEST_CASE("Session stops at a stop string and hands out what is before it", "[se
       CHECK(text.tokens.size() == found + length);
       CHECK((text.text == shown(std::string_view(bytes).substr(0, found))));
       CHECK(bits_of(session->logits()) == logits_after(model, prompt_of(5), text.tokens));
-      // Generating again begins to look anew.
-      CHECK(generate(*session, 1).tokens.size() == 1);
+      // Generating again begins to look anew, as a clone does, which has seen no text.
+      auto copy = session->clone();
+      REQUIRE_OK(copy.status());
+      const Generated fresh = generate(*copy.value(), 30);
+      const Generated next = generate(*session, 30);
+      CHECK(next.tokens == fresh.tokens);
+      CHECK((next.text == fresh.text));
+      CHECK(next.reason == fresh.reason);
     }
   }
   // The beginning of a stop is held back and comes at the end.
