@@ -46,8 +46,8 @@ Result<uint64_t> count_layers(std::span<const TensorInfo> tensors) {
 // v5.2 has a decay per channel, [H, N]; before it was one per head: [H], [H,1], [H,1,1] or [1,H].
 // With a single head only the number of channels tells [1,N] from [1,H].
 bool decay_is_per_channel(const TensorInfo& decay, uint64_t n_channels) {
-  const auto n_dims = std::count_if(decay.shape.begin(), decay.shape.end(),
-                                    [](uint64_t dim) { return dim != 1; });
+  const auto n_dims =
+      std::count_if(decay.shape.begin(), decay.shape.end(), [](uint64_t dim) { return dim != 1; });
   return n_dims >= 2 ||
          (n_dims == 1 && decay.shape.size() >= 2 && decay.n_elements() == n_channels);
 }

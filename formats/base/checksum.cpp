@@ -22,6 +22,8 @@ void StreamingXxh64::update(std::span<const std::byte> bytes) {
   XXH64_update(&state_->xxh, bytes.data(), bytes.size());
 }
 
-uint64_t StreamingXxh64::digest() const { return XXH64_digest(&state_->xxh); }
+uint64_t StreamingXxh64::digest() const {
+  return XXH64_digest(&state_->xxh);
+}
 
 }  // namespace rwkv

@@ -13,7 +13,9 @@
 namespace rwkv {
 namespace {
 
-std::string error_text(int error) { return std::strerror(error); }
+std::string error_text(int error) {
+  return std::strerror(error);
+}
 
 struct OpenedFile {
   int fd;
@@ -75,7 +77,9 @@ Result<std::shared_ptr<InputFile>> InputFile::open(const std::string& path) {
   return std::shared_ptr<InputFile>(new InputFile(path, file.fd, file.size));
 }
 
-InputFile::~InputFile() { ::close(fd_); }
+InputFile::~InputFile() {
+  ::close(fd_);
+}
 
 Status InputFile::read_at(uint64_t offset, std::span<std::byte> out) const {
   if (offset > size_ || out.size() > size_ - offset) {
@@ -84,8 +88,8 @@ Status InputFile::read_at(uint64_t offset, std::span<std::byte> out) const {
   }
   size_t done = 0;
   while (done < out.size()) {
-    const ssize_t n = ::pread(fd_, out.data() + done, out.size() - done,
-                              static_cast<off_t>(offset + done));
+    const ssize_t n =
+        ::pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) {
       continue;
     }
@@ -124,8 +128,7 @@ MappedFile::~MappedFile() {
   }
 }
 
-Result<std::unique_ptr<OutputFile>> OutputFile::create(const std::string& path,
-                                                       Existing existing) {
+Result<std::unique_ptr<OutputFile>> OutputFile::create(const std::string& path, Existing existing) {
   struct stat info = {};
   if (::stat(path.c_str(), &info) == 0) {
     if (!S_ISREG(info.st_mode)) {
@@ -142,8 +145,7 @@ Result<std::unique_ptr<OutputFile>> OutputFile::create(const std::string& path,
     return failed("{}: cannot create: {}", path, error_text(errno));
   }
   const int slot = remember_output(temporary);
-  auto file =
-      std::unique_ptr<OutputFile>(new OutputFile(path, temporary, fd, existing, slot));
+  auto file = std::unique_ptr<OutputFile>(new OutputFile(path, temporary, fd, existing, slot));
   file->buffer_.reserve(kWriteBuffer);
   return file;
 }
@@ -162,8 +164,8 @@ namespace {
 int write_all(int fd, uint64_t offset, std::span<const std::byte> bytes) {
   size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t n = ::pwrite(fd, bytes.data() + done, bytes.size() - done,
-                               static_cast<off_t>(offset + done));
+    const ssize_t n =
+        ::pwrite(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) {
       continue;
     }
@@ -222,8 +224,7 @@ Status OutputFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
                   bytes.size(), offset, position_);
   }
   if (const int error = write_all(fd_, offset, bytes)) {
-    return failed("{}: write failed at {}: {}; nothing was kept", path_, offset,
-                  error_text(error));
+    return failed("{}: write failed at {}: {}; nothing was kept", path_, offset, error_text(error));
   }
   return {};
 }
@@ -238,11 +239,9 @@ Status OutputFile::commit() {
   if (existing_ == Existing::Refuse && ::link(temporary_.c_str(), path_.c_str()) == 0) {
     ::unlink(temporary_.c_str());
   } else if (existing_ == Existing::Refuse && errno == EEXIST) {
-    return usage_error("{}: was created by another process meanwhile; nothing was replaced",
-                       path_);
+    return usage_error("{}: was created by another process meanwhile; nothing was replaced", path_);
   } else if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    return failed("{}: cannot rename the finished file into place: {}", path_,
-                  error_text(errno));
+    return failed("{}: cannot rename the finished file into place: {}", path_, error_text(errno));
   }
   ::close(fd_);
   fd_ = -1;
@@ -264,8 +263,7 @@ Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes) 
                      max_bytes);
   }
   std::string text(static_cast<size_t>(file->size()), '\0');
-  RWKV_TRY(file->read_at(
-      0, std::span(reinterpret_cast<std::byte*>(text.data()), text.size())));
+  RWKV_TRY(file->read_at(0, std::span(reinterpret_cast<std::byte*>(text.data()), text.size())));
   return text;
 }
 

@@ -12,8 +12,7 @@ template FMT_API auto thousands_sep_impl(locale_ref loc) -> thousands_sep_result
 template FMT_API auto decimal_point_impl(locale_ref loc) -> char;
 template FMT_API void buffer<char>::append(const char* begin, const char* end);
 template FMT_API void vformat_to(buffer<char>& out, string_view format,
-                                 basic_format_args<FMT_BUFFER_CONTEXT(char)> args,
-                                 locale_ref loc);
+                                 basic_format_args<FMT_BUFFER_CONTEXT(char)> args, locale_ref loc);
 
 }  // namespace detail
 FMT_END_NAMESPACE

@@ -59,7 +59,7 @@ Status bad_input(fmt::format_string<Args...> format, Args&&... args) {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  Result(T value) : state_(std::move(value)) {}         // NOLINT(google-explicit-constructor)
   Result(Status status) : state_(std::move(status)) {}  // NOLINT(google-explicit-constructor)
 
   bool ok() const { return std::holds_alternative<T>(state_); }
@@ -78,11 +78,11 @@ class [[nodiscard]] Result {
 #define RWKV_CONCAT(a, b) RWKV_CONCAT_INNER(a, b)
 
 /// Returns from the enclosing function if `expr` (a Status) is an error.
-#define RWKV_TRY(expr)                                        \
-  do {                                                        \
-    if (auto rwkv_status = (expr); !rwkv_status.ok()) {       \
-      return rwkv_status;                                     \
-    }                                                         \
+#define RWKV_TRY(expr)                                  \
+  do {                                                  \
+    if (auto rwkv_status = (expr); !rwkv_status.ok()) { \
+      return rwkv_status;                               \
+    }                                                   \
   } while (false)
 
 /// `RWKV_ASSIGN(auto x, f())` unwraps a Result or returns its Status from the enclosing function.

@@ -102,6 +102,8 @@ struct ToText {
 
 }  // namespace
 
-std::string value_to_string(const GgufValue& value) { return std::visit(ToText{}, value.value); }
+std::string value_to_string(const GgufValue& value) {
+  return std::visit(ToText{}, value.value);
+}
 
 }  // namespace rwkv

@@ -34,9 +34,8 @@ inline constexpr uint32_t kGgufTypeCount = 13;
 /// One value. Numbers are widened to 64 bits in memory; `type` (and `element` for arrays) says how
 /// they lie on disk. Bools are uint64_t 0 or 1 inside arrays. Arrays of arrays do not occur.
 struct GgufValue {
-  using Storage =
-      std::variant<uint64_t, int64_t, double, bool, std::string, std::vector<uint64_t>,
-                   std::vector<int64_t>, std::vector<double>, std::vector<std::string>>;
+  using Storage = std::variant<uint64_t, int64_t, double, bool, std::string, std::vector<uint64_t>,
+                               std::vector<int64_t>, std::vector<double>, std::vector<std::string>>;
   GgufType type = GgufType::U32;
   GgufType element = GgufType::U32;
   Storage value;

@@ -9,11 +9,11 @@ namespace rwkv {
 namespace {
 
 constexpr std::string_view kMagic = "GGUF";
-constexpr uint64_t kMaxKeyBytes = 65535;   // the format's own limit
-constexpr uint64_t kMaxNameBytes = 256;    // ggml allows 64, other writers more
-constexpr uint32_t kMaxDims = 4;           // the format's own limit
+constexpr uint64_t kMaxKeyBytes = 65535;  // the format's own limit
+constexpr uint64_t kMaxNameBytes = 256;   // ggml allows 64, other writers more
+constexpr uint32_t kMaxDims = 4;          // the format's own limit
 constexpr uint64_t kMaxAlignment = 1 << 20;
-constexpr uint64_t kMinEntryBytes = 8 + 4 + 1;   // a key's length, type and a one-byte value
+constexpr uint64_t kMinEntryBytes = 8 + 4 + 1;  // a key's length, type and a one-byte value
 constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;
 
 struct TypeRow {
@@ -72,8 +72,7 @@ Result<GgufValue::Storage> read_strings(ByteReader& in, uint64_t count, std::str
 Result<GgufType> read_type(ByteReader& in, std::string_view key) {
   RWKV_ASSIGN(const uint32_t type, in.number<uint32_t>("a value type"));
   if (type >= kGgufTypeCount) {
-    return bad_input("{}: metadata key '{}' has the unknown value type {}", in.origin(), key,
-                     type);
+    return bad_input("{}: metadata key '{}' has the unknown value type {}", in.origin(), key, type);
   }
   return static_cast<GgufType>(type);
 }

@@ -21,10 +21,10 @@ enum class DType { F32, F16, BF16, F64, I8, U8, I16, I32, I64, Bool, Q4_0, Q4_1,
 /// One row per DType: the only list of their names and sizes.
 struct DTypeTraits {
   DType dtype;
-  const char* name;     ///< as printed and as stored in metadata: "f32", "bf16", "q5_1"
-  uint32_t block;       ///< elements per block; 1 for plain types
-  uint32_t block_bytes; ///< bytes per block
-  bool is_float;        ///< plain f32, f16, bf16, f64
+  const char* name;      ///< as printed and as stored in metadata: "f32", "bf16", "q5_1"
+  uint32_t block;        ///< elements per block; 1 for plain types
+  uint32_t block_bytes;  ///< bytes per block
+  bool is_float;         ///< plain f32, f16, bf16, f64
 };
 std::span<const DTypeTraits> dtype_list();
 const DTypeTraits& traits(DType dtype);

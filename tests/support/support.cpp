@@ -82,8 +82,12 @@ static std::vector<T> read_array(const std::string& path) {
   return values;
 }
 
-std::vector<float> read_f32(const std::string& path) { return read_array<float>(path); }
-std::vector<int32_t> read_i32(const std::string& path) { return read_array<int32_t>(path); }
+std::vector<float> read_f32(const std::string& path) {
+  return read_array<float>(path);
+}
+std::vector<int32_t> read_i32(const std::string& path) {
+  return read_array<int32_t>(path);
+}
 
 float noise(uint64_t seed, uint64_t i) {
   uint64_t z = seed * 0x9e3779b97f4a7c15u + i * 0xbf58476d1ce4e5b9u + 1;

@@ -48,9 +48,9 @@ float noise(uint64_t seed, uint64_t i);
 }  // namespace rwkv::test
 
 /// Fails the test with the status's message.
-#define REQUIRE_OK(expr)                          \
-  do {                                            \
-    const ::rwkv::Status test_status = (expr);    \
-    INFO(test_status.message());                  \
-    REQUIRE(test_status.ok());                    \
+#define REQUIRE_OK(expr)                       \
+  do {                                         \
+    const ::rwkv::Status test_status = (expr); \
+    INFO(test_status.message());               \
+    REQUIRE(test_status.ok());                 \
   } while (false)
