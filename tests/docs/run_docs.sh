@@ -1,46 +1,123 @@
 #!/usr/bin/env bash
-# Runs every command in the documentation: fenced blocks marked ```sh in README.md and docs/. Blocks
-# marked ```sh no-run (set-up, whole test suites) are listed, not run.
-# Usage: run_docs.sh BUILD_FOLDER
+# Runs every command in the documentation, and checks that every relative link leads somewhere.
+# Usage: run_docs.sh BUILD_FOLDER [DOCUMENT...]     all *.md files of the repository without names
+#   ```sh         each command is run, in a scratch folder of its own for each document, where
+#                 build/release is BUILD_FOLDER and the files of the repository are links
+#   ```sh no-run  set-up and whole test suites, which would call this script: listed
+#   other blocks  not touched
+# A command that fails, is unknown or takes longer than 2 minutes fails the test with file:line.
 set -euo pipefail
+
+if (($# == 0)) || [[ ! -d $1 ]]; then
+  printf 'usage: run_docs.sh BUILD_FOLDER [DOCUMENT...]; there is no folder "%s"\n' "${1:-}" >&2
+  exit 2
+fi
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$(realpath -- "$1")
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+shift
+documents=("$@")
+if ((${#documents[@]} == 0)); then
+  mapfile -t documents < <(cd "$root" && find . -path ./build -prune -o -path ./.git -prune -o \
+    -name '*.md' -printf '%P\n' | LC_ALL=C sort)
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
-# The documented commands name build/release and files of the repository.
-mkdir "$scratch/build"
-ln -s "$build" "$scratch/build/release"
-for name in README.md configs scripts docs; do
-  ln -s "$root/$name" "$scratch/$name"
-done
-
+limit=120
 n_run=0
+n_links=0
 n_failed=0
-while IFS= read -r -d '' document; do
-  block=""
-  number=0
-  while IFS= read -r line; do
-    number=$((number + 1))
-    case $line in
-      '```sh') block=run ;;
-      '```sh no-run') block=list ;;
-      '```'*) block="" ;;
-      *)
-        if [[ $block == list && -n $line ]]; then
-          printf 'not run here: %s:%d: %s\n' "${document#"$root"/}" "$number" "$line"
-        elif [[ $block == run && -n $line && $line != '#'* ]]; then
-          n_run=$((n_run + 1))
-          if ! (cd "$scratch" && bash -c "$line") > "$scratch/log" 2>&1 < /dev/null; then
-            n_failed=$((n_failed + 1))
-            printf '%s:%d: failed: %s\n' "${document#"$root"/}" "$number" "$line"
-            cat "$scratch/log"
-          fi
-        fi
-        ;;
-    esac
-  done < "$document"
-done < <(find "$root/README.md" "$root/CONTRIBUTING.md" "$root/docs" -name '*.md' -print0 | sort -z)
 
-printf '%d commands run, %d failed\n' "$n_run" "$n_failed"
+# complain FILE LINE TEXT: one failure.
+complain() {
+  n_failed=$((n_failed + 1))
+  printf '%s:%d: %s\n' "$@"
+}
+
+# make_scratch: an empty folder in which the documented paths exist.
+make_scratch() {
+  scratch=$(mktemp -d -p "$work")
+  mkdir "$scratch/build"
+  ln -s "$build" "$scratch/build/release"
+  local name
+  for name in README.md LICENSE configs docs scripts tests; do
+    ln -s "$root/$name" "$scratch/$name"
+  done
+}
+
+# run_command FILE LINE COMMAND: in the scratch folder, quiet if all is well.
+run_command() {
+  n_run=$((n_run + 1))
+  local status=0
+  (cd "$scratch" && timeout "$limit" bash -euo pipefail -c "$3") \
+    > "$work/log" 2>&1 < /dev/null || status=$?
+  if ((status != 0)); then
+    complain "$1" "$2" "ended with status $status: $3"
+    tail -n 20 "$work/log"
+  fi
+}
+
+# list_command FILE LINE COMMAND: only what sets up, builds or runs whole suites is exempt.
+list_command() {
+  local allowed='^(scripts/(demo|test|setup|build|check|tidy)\.sh|\.ci/run|cmake|ctest)( |$)'
+  if [[ $3 =~ $allowed ]]; then
+    printf 'not run here: %s:%d: %s\n' "$@"
+  else
+    complain "$1" "$2" "is in a block that is not run, though it could be: $3"
+  fi
+}
+
+# check_links FILE LINE TEXT: targets of [text](target) that are files.
+check_links() {
+  local rest=$3 target
+  while [[ $rest =~ \]\(([^\)\ ]+)\)(.*)$ ]]; do
+    target=${BASH_REMATCH[1]%%#*}
+    rest=${BASH_REMATCH[2]}
+    [[ -n $target && $target != *://* ]] || continue
+    n_links=$((n_links + 1))
+    [[ -e $root/$(dirname "$1")/$target ]] || complain "$1" "$2" "links to $target, which is not there"
+  done
+}
+
+# read_document FILE: walks through its lines. A command goes on after a backslash.
+read_document() {
+  local block=none number=0 line command='' first=0
+  while IFS= read -r line || [[ -n $line ]]; do
+    number=$((number + 1))
+    if [[ $line == '```'* ]]; then
+      case $block:$line in
+        'none:```sh') block=run ;;
+        'none:```sh no-run') block=list ;;
+        'none:```sh'*) complain "$1" "$number" "unknown kind of block: $line" ;;
+        none:*) block=other ;;
+        *) block=none ;;
+      esac
+      continue
+    fi
+    if [[ $block == none ]]; then
+      check_links "$1" "$number" "$line"
+    fi
+    if [[ $block != run && $block != list ]]; then
+      continue
+    fi
+    [[ -n $command ]] || first=$number
+    command+=$line
+    if [[ $command == *\\ ]]; then
+      command=${command%\\}
+    elif [[ -n $command && $command != '#'* ]]; then
+      "${block}_command" "$1" "$first" "$command"
+      command=''
+    else
+      command=''
+    fi
+  done < "$root/$1"
+  [[ $block == none ]] || complain "$1" "$number" "the last block does not end"
+}
+
+for document in "${documents[@]}"; do
+  make_scratch
+  read_document "$document"
+done
+printf '%d documents: %d commands run, %d links followed, %d failures\n' "${#documents[@]}" \
+  "$n_run" "$n_links" "$n_failed"
 ((n_run > 0 && n_failed == 0))

@@ -21,7 +21,7 @@ class Input {
   /// Small numbers mostly, and a few of those that overflow.
   uint64_t number() {
     const uint8_t value = byte();
-    return value < 240 ? value : uint64_t{1} << (4 * (value - 239));
+    return value < 240 ? value : uint64_t{1} << (4 * (value - 240) + 3);
   }
   std::string text() {
     std::string result;

@@ -1,0 +1,173 @@
+// rwkv-edge as users call it. Models are written by the tests, so this runs without the compressor.
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <sstream>
+
+#include "formats/tokenizer/utf8.h"
+#include "runtime/text/scoring.h"
+#include "tests/cli/run.h"
+#include "tests/support/support.h"
+#include "tests/support/tiny_model.h"
+
+using namespace rwkv;
+using namespace rwkv::test;
+using Catch::Contains;
+
+namespace {
+
+using Arguments = std::vector<std::string>;
+
+std::string tiny(const ScratchFolder& scratch, TokenizerKind kind) {
+  TinyModelOptions options;
+  options.vocabulary = kind == TokenizerKind::Byte ? TinyVocabulary::Bytes : TinyVocabulary::None;
+  options.n_vocab = 256;
+  return write_tiny_model(scratch, options, kind == TokenizerKind::Byte ? "m.gguf" : "ids.gguf");
+}
+
+void check_refused(const Arguments& arguments, int exit_code, const std::string& says) {
+  const RunResult result = run("rwkv-edge", arguments);
+  INFO(fmt::format("{}", fmt::join(arguments, " ")) << "\n" << result.err);
+  CHECK(result.signal == 0);
+  CHECK(result.exit_code == exit_code);
+  CHECK_THAT(result.err, Contains("rwkv-edge: error: ") && Contains(says));
+}
+
+std::string output_of(const Arguments& arguments) {
+  const RunResult result = run("rwkv-edge", arguments);
+  INFO(result.err);
+  REQUIRE(result.exit_code == 0);
+  return result.out;
+}
+
+}  // namespace
+
+TEST_CASE("rwkv-edge generates the same text from the same seed on any threads", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string model = tiny(scratch, TokenizerKind::Byte);
+  const Arguments base = {"generate", model, "-p", "abc", "-n", "30", "--seed", "7"};
+  const auto with = [&](Arguments more) {
+    Arguments all = base;
+    all.insert(all.end(), more.begin(), more.end());
+    return output_of(all);
+  };
+  const std::string text = with({"-t", "1"});
+  CHECK(text == with({"-t", "2"}));
+  CHECK(text != with({"--seed", "8"}));
+  CHECK(with({"--temp", "0", "-t", "1"}) == with({"--temp", "0", "-t", "2"}));
+  CHECK(is_valid_utf8(text));
+  const std::string ids = output_of({"generate", model, "--ids", "-p", "97 98 99", "-n", "5"});
+  std::istringstream numbers(ids);
+  size_t n = 0;
+  for (int id = 0; numbers >> id; ++n) {
+    CHECK(id >= 0);
+    CHECK(id < 256);
+  }
+  CHECK(n == 5);
+}
+
+TEST_CASE("A prompt of invalid UTF-8 works on bytes and gives valid UTF-8", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string model = tiny(scratch, TokenizerKind::Byte);
+  CHECK(is_valid_utf8(output_of({"generate", model, "-p", "\xff\xc3(", "-n", "40"})));
+}
+
+TEST_CASE("Perplexity, logits and tokens agree with each other", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string model = tiny(scratch, TokenizerKind::Byte);
+  const std::string text = "The quick brown fox jumps over the lazy dog, forty times or so.";
+  write_text(scratch.file("t.txt"), text);
+  const auto report = nlohmann::json::parse(
+      output_of({"perplexity", model, "--text", scratch.file("t.txt"), "--json"}));
+  std::istringstream ids(output_of({"tokenize", model, "--text", scratch.file("t.txt")}));
+  std::vector<int32_t> tokens;
+  for (int32_t id = 0; ids >> id;) {
+    tokens.push_back(id);
+  }
+  REQUIRE(tokens.size() == text.size());
+  write_bytes(scratch.file("t.i32"), std::as_bytes(std::span(tokens)));
+  output_of({"logits", model, "--tokens", scratch.file("t.i32"), "-o", scratch.file("a.f32")});
+  output_of({"logits", model, "--tokens", scratch.file("t.i32"), "-o", scratch.file("b.f32"),
+             "--sequence", "-t", "2"});
+  CHECK(read_bytes(scratch.file("a.f32")) == read_bytes(scratch.file("b.f32")));
+  const std::vector<float> logits = read_f32(scratch.file("a.f32"));
+  REQUIRE(logits.size() == tokens.size() * 256);
+  double nats = 0.0;
+  for (size_t t = 0; t + 1 < tokens.size(); ++t) {
+    nats += edge::negative_log_likelihood(std::span(logits).subspan(t * 256, 256), tokens[t + 1]);
+  }
+  const double n = static_cast<double>(tokens.size() - 1);
+  CHECK(std::fabs(nats / n - report["nats_per_token"].get<double>()) < 1e-4);
+  CHECK(std::fabs(nats / n / std::log(2.0) - report["bits_per_byte"].get<double>()) < 1e-4);
+  write_text(scratch.file("ids"), fmt::format("{}", fmt::join(tokens, " ")));
+  CHECK(output_of({"detokenize", model, "--ids", scratch.file("ids")}) == text);
+}
+
+TEST_CASE("bench --json has the documented fields", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string model = tiny(scratch, TokenizerKind::Byte);
+  const auto report = nlohmann::json::parse(output_of(
+      {"bench", model, "-t", "1,2", "-n", "4", "--prompt", "8", "--runs", "1", "--json"}));
+  for (const char* key : {"open_ms", "first_logits_ms", "peak_rss_bytes", "bytes_per_token"}) {
+    CHECK(report[key].get<double>() > 0);
+  }
+  REQUIRE(report["runs"].size() == 2);
+  for (const char* key :
+       {"decode_tokens_per_s", "prefill_tokens_per_s", "decode_gb_per_s", "read_gb_per_s"}) {
+    CHECK(report["runs"][1][key].get<double>() > 0);
+  }
+}
+
+TEST_CASE("rwkv-edge refuses what makes no sense", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string model = tiny(scratch, TokenizerKind::Byte);
+  const std::string ids = tiny(scratch, TokenizerKind::World);
+  write_text(scratch.file("empty"), "");
+  write_text(scratch.file("odd"), "abc");
+  check_refused({"generate", model}, 2, "--prompt");
+  check_refused({"generate", model, "-p", ""}, 2, "prompt");
+  check_refused({"generate", model, "-p", "a", "-t", "0"}, 2, "threads");
+  check_refused({"generate", model, "-p", "a", "--temp", "nan"}, 2, "temp");
+  check_refused({"generate", model, "-p", "a", "--top-p", "2"}, 2, "top-p");
+  check_refused({"generate", model, "-p", "a", "-n", "-1"}, 2, "n");
+  check_refused({"generate", model, "-p", "a", "--ids"}, 2, "token ids");
+  check_refused({"generate", model, "-p", "999", "--ids"}, 3, "999");
+  check_refused({"generate", model, "-p", "a", "--sed", "1"}, 2, "seed");
+  check_refused({"perplexity", model, "--text", scratch.file("empty")}, 3, "at least 2");
+  check_refused({"logits", model, "--tokens", scratch.file("odd"), "-o", scratch.file("x")}, 3,
+                "int32");
+  check_refused({"generate", scratch.file("missing"), "-p", "a"}, 3, "missing");
+  check_refused({"generate", scratch.file("odd"), "-p", "a"}, 3, "odd");
+  check_refused({"generate", scratch.path().string(), "-p", "a"}, 3, "directory");
+  const RunResult no_text = run("rwkv-edge", {"generate", ids, "-p", "a"});
+  CHECK(no_text.exit_code != 0);
+  CHECK_THAT(no_text.err, Contains("vocabulary"));
+}
+
+TEST_CASE("Damaged packed files are refused or run, never crash", "[cli]") {
+  const ScratchFolder scratch;
+  const auto bytes = read_bytes(tiny(scratch, TokenizerKind::Byte));
+  const std::string damaged = scratch.file("damaged.gguf");
+  for (size_t part = 0; part < 50; ++part) {
+    write_bytes(damaged, std::span(bytes).first(bytes.size() * part / 50));
+    const RunResult cut = run("rwkv-edge", {"inspect", damaged});
+    CHECK(cut.exit_code == 3);
+    CHECK_THAT(cut.err, Contains("damaged.gguf"));
+  }
+  size_t found = 0;
+  for (uint64_t flip = 0; flip < 60; ++flip) {
+    auto copy = bytes;
+    const auto unit = 0.5 + 0.5 * static_cast<double>(noise(99, flip));
+    const auto at = static_cast<size_t>(unit * static_cast<double>(copy.size() - 1));
+    copy[at] ^= static_cast<std::byte>(1u << (flip % 8));
+    write_bytes(damaged, copy);
+    const RunResult inspected = run("rwkv-edge", {"inspect", damaged, "--verify"});
+    CHECK((inspected.exit_code == 0 || inspected.exit_code == 3));
+    found += inspected.exit_code == 3 ? 1 : 0;
+    const RunResult generated = run("rwkv-edge", {"generate", damaged, "-p", "a", "-n", "2"});
+    CHECK((generated.exit_code == 0 || generated.exit_code == 3));
+  }
+  // Flips in names of the metadata's free text are harmless; those in tensors are found.
+  CHECK(found > 40);
+}

@@ -1,0 +1,161 @@
+// rwkv-press as users and other tools call it: commands, exit codes, and what stays behind.
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+
+#include "tests/cli/run.h"
+#include "tests/support/support.h"
+
+using namespace rwkv::test;
+using Catch::Contains;
+
+namespace {
+
+using Arguments = std::vector<std::string>;
+
+// A small checkpoint under a folder's name m.pth.
+std::string synth(const ScratchFolder& scratch, const std::string& name = "m.pth") {
+  const std::string path = scratch.file(name);
+  const RunResult made =
+      run("rwkv-press", {"synth", "--arch", "v5.2", "--n-layer", "2", "--n-embd", "128",
+                         "--n-vocab", "256", "--seed", "1", "--quiet", "-o", path});
+  INFO(made.err);
+  REQUIRE(made.exit_code == 0);
+  return path;
+}
+
+// One line on stderr that begins as documented, the exit code, no crash.
+void check_refused(const std::string& program, const Arguments& arguments, int exit_code,
+                   const std::string& says, unsigned long file_limit = 0) {
+  const RunResult result = run(program, arguments, file_limit);
+  INFO(program << " " << fmt::format("{}", fmt::join(arguments, " ")) << "\n" << result.err);
+  CHECK(result.signal == 0);
+  CHECK(result.exit_code == exit_code);
+  const size_t at = result.err.find(program + ": error: ");
+  REQUIRE(at != std::string::npos);
+  CHECK(result.err.find('\n', at) == result.err.size() - 1);
+  CHECK_THAT(result.err, Contains(says));
+}
+
+}  // namespace
+
+TEST_CASE("rwkv-press converts, inspects, plans and exports", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string input = synth(scratch);
+  const std::string packed = scratch.file("m.gguf");
+  const RunResult plan = run("rwkv-press", {"plan", input, "--preset", "int8", "--json"});
+  REQUIRE(plan.exit_code == 0);
+  const auto planned = nlohmann::json::parse(plan.out);
+  REQUIRE(run("rwkv-press", {"convert", input, "-o", packed, "--preset", "int8", "--vocab", "bytes",
+                             "--name", "small", "--quiet"})
+              .exit_code == 0);
+  const RunResult inspected = run("rwkv-press", {"inspect", packed, "--json", "--verify"});
+  REQUIRE(inspected.exit_code == 0);
+  const auto report = nlohmann::json::parse(inspected.out);
+  CHECK(report["metadata"]["general.name"] == "small");
+  CHECK(report["model"]["version"] == "v5.2");
+  CHECK(report["tensor_bytes"] == planned["total_bytes"]);
+  const std::string back = scratch.file("back.safetensors");
+  REQUIRE(run("rwkv-press", {"export", packed, "-o", back, "--quiet"}).exit_code == 0);
+  CHECK(run("rwkv-press", {"inspect", back, "--verify"}).exit_code == 0);
+  for (const char* command : {"convert", "plan", "inspect", "synth", "export"}) {
+    const RunResult help = run("rwkv-press", {command, "--help"});
+    CHECK(help.exit_code == 0);
+    CHECK_THAT(help.out, Contains("Usage"));
+  }
+  CHECK_THAT(run("rwkv-press", {"--version"}).out, Contains("rwkv-press "));
+}
+
+TEST_CASE("Two conversions give the same bytes with any number of threads", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string input = synth(scratch);
+  const auto convert = [&](const char* threads, const std::string& name) {
+    ::setenv("RWKV_PRESS_THREADS", threads, 1);
+    REQUIRE(run("rwkv-press",
+                {"convert", input, "-o", scratch.file(name), "--preset", "int8", "--quiet"})
+                .exit_code == 0);
+    ::unsetenv("RWKV_PRESS_THREADS");
+    return read_bytes(scratch.file(name));
+  };
+  CHECK(convert("1", "a.gguf") == convert("2", "b.gguf"));
+}
+
+TEST_CASE("rwkv-press names usage errors and exits with 2", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string input = synth(scratch);
+  const std::string out = scratch.file("out.gguf");
+  write_text(scratch.file("r.yaml"), "stages:\n  - quantize: {codek: f16}\n");
+  write_text(scratch.file("bad.yaml"), "stages: [\n");
+  write_text(scratch.file("there.gguf"), "precious");
+  const auto convert = [&](Arguments more) {
+    Arguments all = {"convert", input, "-o", out};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  check_refused("rwkv-press", {"convrt"}, 2, "convert");
+  check_refused("rwkv-press", {}, 2, "command");
+  check_refused("rwkv-press", convert({"--recipe", scratch.file("r.yaml")}), 2, "'codec'");
+  check_refused("rwkv-press", convert({"--recipe", scratch.file("bad.yaml")}), 2, "YAML");
+  check_refused("rwkv-press", convert({"--preset", "int9"}), 2, "int8");
+  check_refused("rwkv-press", convert({"--set", "quantize.codec"}), 2, "stage.key=value");
+  check_refused("rwkv-press", convert({"--set", "quantize.codex=f16"}), 2, "codec");
+  check_refused("rwkv-press", convert({"--bogus"}), 2, "bogus");
+  check_refused("rwkv-press", convert({"extra", "more"}), 2, "extra");
+  check_refused("rwkv-press", {"convert", input}, 2, "output");
+  check_refused("rwkv-press", {"convert", input, "-o", scratch.file("there.gguf")}, 2, "--force");
+  check_refused("rwkv-press", {"convert", input, "-o", scratch.path().string()}, 2, "directory");
+  check_refused("rwkv-press", {"export", input, "-o", scratch.file("x.bin")}, 2, ".safetensors");
+  CHECK(read_bytes(scratch.file("there.gguf")).size() == 8);
+  CHECK(scratch.entries() == Arguments{"bad.yaml", "m.pth", "r.yaml", "there.gguf"});
+}
+
+TEST_CASE("rwkv-press refuses bad input with 3 and leaves nothing", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string input = synth(scratch);
+  const std::string out = scratch.file("out.gguf");
+  write_text(scratch.file("empty"), "");
+  write_text(scratch.file("text"), "This is not a checkpoint at all.\n");
+  write_text(scratch.file("vocab.txt"), "1 'a' 1\n300 'b' 1\n");
+  write_text(scratch.file("nonsense.txt"), "what is this\n");
+  auto bytes = read_bytes(input);
+  write_bytes(scratch.file("cut.pth"), std::span(bytes).first(bytes.size() / 2));
+  bytes[bytes.size() / 2] ^= std::byte{1};
+  write_bytes(scratch.file("flipped.pth"), bytes);
+  const auto before = scratch.entries();
+  for (const char* name : {"missing", "empty", "text", "cut.pth", "flipped.pth"}) {
+    check_refused("rwkv-press", {"convert", scratch.file(name), "-o", out, "--quiet"}, 3, name);
+  }
+  check_refused("rwkv-press", {"convert", scratch.path().string(), "-o", out}, 3, "directory");
+  check_refused("rwkv-press", {"convert", input, "-o", out, "--vocab", scratch.file("vocab.txt")},
+                3, "another model");
+  check_refused("rwkv-press",
+                {"convert", input, "-o", out, "--vocab", scratch.file("nonsense.txt")}, 3, "line");
+  CHECK(scratch.entries() == before);
+}
+
+TEST_CASE("A full disk ends a conversion with 1 and nothing half-written", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string input = synth(scratch);
+  check_refused("rwkv-press", {"convert", input, "-o", scratch.file("out.gguf"), "--quiet"}, 1,
+                "out.gguf", 100000);
+  check_refused("rwkv-press", {"export", input, "-o", scratch.file("out.pth"), "--quiet"}, 1,
+                "out.pth", 100000);
+  check_refused("rwkv-press",
+                {"convert", input, "-o", scratch.file("no/such/folder/out.gguf"), "--quiet"}, 1,
+                "cannot create");
+  CHECK(scratch.entries() == Arguments{"m.pth"});
+}
+
+TEST_CASE("What was rounded once is not rounded again in silence", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string input = synth(scratch);
+  const std::string packed = scratch.file("m.gguf");
+  REQUIRE(run("rwkv-press", {"convert", input, "-o", packed, "--preset", "int8", "--quiet"})
+              .exit_code == 0);
+  check_refused("rwkv-press", {"convert", packed, "-o", scratch.file("b.gguf")}, 2,
+                "--allow-requantize");
+  CHECK(run("rwkv-press",
+            {"convert", packed, "-o", scratch.file("b.gguf"), "--allow-requantize", "--quiet"})
+            .exit_code == 0);
+}

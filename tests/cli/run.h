@@ -1,0 +1,21 @@
+// Runs the real executables and keeps what they say.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace rwkv::test {
+
+struct RunResult {
+  int exit_code = -1;  ///< -1 if a signal ended it
+  int signal = 0;
+  std::string out;
+  std::string err;
+};
+
+/// `program` is rwkv-press or rwkv-edge. `file_limit`: bytes a file may have (RLIMIT_FSIZE), 0
+/// none.
+RunResult run(const std::string& program, const std::vector<std::string>& arguments,
+              unsigned long file_limit = 0);
+
+}  // namespace rwkv::test
