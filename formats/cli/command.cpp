@@ -191,7 +191,8 @@ Result<T> number(const cxxopts::ParseResult& arguments, const std::string& name,
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || !(value >= low) ||
       !(value <= high)) {
-    return usage_error("--{} is '{}', a number from {} to {} is wanted", name, text, low, high);
+    return usage_error("{}{} is '{}', a number from {} to {} is wanted",
+                       name.size() == 1 ? "-" : "--", name, text, low, high);
   }
   return value;
 }
