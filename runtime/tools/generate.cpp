@@ -95,6 +95,11 @@ Status run_generate(const cxxopts::ParseResult& arguments) {
     options.stop_strings = arguments["stop"].as<std::vector<std::string>>();
   }
   RWKV_ASSIGN(const auto model, model_from(arguments));
+  if (!is_ids && !model->tokenizer()) {
+    return usage_error(
+        "the model was packed without a vocabulary; use token ids (--ids), or convert it with "
+        "--vocab");
+  }
   RWKV_ASSIGN(const auto session, Session::create(model, options));
   RWKV_TRY(feed_prompt(*session, prompt, is_ids));
   size_t n_done = 0;

@@ -104,16 +104,23 @@ void seed_rwkv_cpp() {
     }
     return out + key + data;
   };
-  const std::string header =
-      le<int32_t>(0x67676d66) + le<int32_t>(101) + le<int32_t>(2) + le<int32_t>(4) + le<int32_t>(1);
-  const std::string f32 = le<int32_t>(0);
+  const auto header = [](int32_t n_embd, int32_t type) {
+    return le<int32_t>(0x67676d66) + le<int32_t>(101) + le<int32_t>(2) + le(n_embd) +
+           le<int32_t>(1) + le(type);
+  };
+  // The tensors that a file must have, and some whose numbers the reader turns back.
   seed("rwkv_cpp_reader", "plain",
-       header + f32 + tensor("emb.weight", {4, 2}, 0, test::counting_floats(8)) +
+       header(4, 0) + tensor("emb.weight", {4, 2}, 0, test::counting_floats(8)) +
+           tensor("blocks.0.ln1.weight", {4}, 0, test::counting_floats(4)) +
            tensor("blocks.0.att.time_decay", {4}, 0, test::counting_floats(4, -8)) +
-           tensor("blocks.0.att.time_mix_k", {4}, 1, std::string(8, '<')));
+           tensor("blocks.0.att.time_mix_k", {4}, 1, std::string(8, '<')) +
+           tensor("ln_out.weight", {4}, 0, test::counting_floats(4)) +
+           tensor("head.weight", {4, 2}, 0, test::counting_floats(8)));
+  const std::string vector = test::counting_floats(32);
   seed("rwkv_cpp_reader", "quantised",
-       le<int32_t>(0x67676d66) + le<int32_t>(101) + le<int32_t>(2) + le<int32_t>(32) +
-           le<int32_t>(1) + le<int32_t>(7) +
+       header(32, 7) + tensor("emb.weight", {32, 2}, 1, std::string(128, '<')) +
+           tensor("blocks.0.ln1.weight", {32}, 0, vector) +
+           tensor("ln_out.weight", {32}, 0, vector) +
            tensor("head.weight", {32, 2}, 7, std::string(44, '5')));
 }
 
