@@ -67,8 +67,13 @@ uint64_t& Binder::size_of(Dim dim) {
       return config.value_lora;
     case Dim::GateLora:
       return config.gate_lora;
+    case Dim::Clusters:
+      return config.n_cluster;
+    case Dim::PredictorHidden:
+      return config.predictor_hidden;
     case Dim::None:
     case Dim::Five:
+    case Dim::Two:
       break;
   }
   return unused_;
@@ -76,8 +81,8 @@ uint64_t& Binder::size_of(Dim dim) {
 
 // The number that `dim` must be; binds a free symbol to `found`.
 Result<uint64_t> Binder::expected(Dim dim, uint64_t found) {
-  if (dim == Dim::Five) {
-    return uint64_t{5};
+  if (dim == Dim::Five || dim == Dim::Two) {
+    return uint64_t{dim == Dim::Five ? 5u : 2u};
   }
   const uint64_t factor = dim == Dim::MixLora5 ? 5 : 1;
   uint64_t& size = size_of(dim);
@@ -210,6 +215,9 @@ Status Binder::bind(const TensorSpec& spec, const TensorSpec* alternative, int64
       return bind_pair(spec, *factor_a, block);
     }
   }
+  if (spec.presence == Presence::Optional) {
+    return {};
+  }
   return bad_input("tensor '{}' is missing, {} with {} blocks has it", name,
                    version_traits(result_.config.version).name, result_.config.n_layer);
 }
@@ -270,7 +278,32 @@ void Binder::bind_ignored(size_t source, int64_t block) {
   add(tensor, Role::Ignored, Part::Dense, Layout::AsIs, block, std::move(shape));
 }
 
+// What stages add comes in sets.
+Status Binder::check_sets() const {
+  const auto check = [&](std::initializer_list<std::string> names) -> Status {
+    const auto is_there = [&](const std::string& name) { return index_.find(name) != nullptr; };
+    const auto n = std::count_if(names.begin(), names.end(), is_there);
+    if (n != 0 && static_cast<size_t>(n) != names.size()) {
+      return bad_input("tensor '{}' is missing beside others of its set",
+                       *std::find_if_not(names.begin(), names.end(), is_there));
+    }
+    return {};
+  };
+  RWKV_TRY(
+      check({"head.tokens", "head.cluster.first", "head.cluster.weight", "head.cluster.bias"}));
+  for (uint64_t i = 0; i < result_.config.n_layer; ++i) {
+    const std::string stem = fmt::format("blocks.{}.ffn.predictor.", i);
+    RWKV_TRY(check({stem + "fc1.weight", stem + "fc2.weight"}));
+    const bool has_any = index_.find(stem + "sign.weight") || index_.find(stem + "fc1.weight");
+    if (has_any != (index_.find(stem + "threshold") != nullptr)) {
+      return bad_input("tensors '{}*': a predictor and its threshold belong together", stem);
+    }
+  }
+  return {};
+}
+
 Result<Identified> Binder::take() {
+  RWKV_TRY(check_sets());
   // RWKV-Lite's enhanced form (x059) always has the diagonal, its simple form (x058) never.
   // RWKV-5 training divides by head_size_divisor = 8 before a norm with 1e-5 for heads of 64;
   // models with other heads come from code without the divisor (rwkv.cpp's tiny models are such,

@@ -54,6 +54,7 @@ class Binder {
   Status bind_pair(const TensorSpec& spec, const TensorInfo& factor_a, int64_t block);
   Status bind_diagonal(const TensorSpec& spec, std::string_view stem, int64_t block);
   Status derive_heads();
+  Status check_sets() const;
   void add(const TensorInfo& tensor, Role role, Part part, Layout layout, int64_t block,
            std::vector<uint64_t> shape);
   Status check_shape(const TensorSpec& spec, const TensorInfo& tensor,

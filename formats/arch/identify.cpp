@@ -85,8 +85,8 @@ bool is_known_extra(std::string_view name) {
 }
 
 Status bind_all(Binder& binder, Version version, uint64_t n_layer) {
-  const std::span<const TensorSpec> table = version_traits(version).tensors();
-  const auto bind_where = [&](int64_t block, auto wanted) -> Status {
+  const auto bind_where = [&](std::span<const TensorSpec> table, int64_t block,
+                              auto wanted) -> Status {
     for (size_t i = 0; i < table.size(); ++i) {
       const TensorSpec& spec = table[i];
       if ((spec.versions & only(version)) == 0 || !wanted(spec)) {
@@ -98,17 +98,22 @@ Status bind_all(Binder& binder, Version version, uint64_t n_layer) {
     }
     return {};
   };
-  const auto is_head = [](const TensorSpec& spec) {
-    return spec.where == Where::Model && spec.role != Role::Embedding;
-  };
-  RWKV_TRY(bind_where(-1, [](const TensorSpec& spec) { return spec.role == Role::Embedding; }));
+  const std::span<const TensorSpec> table = version_traits(version).tensors();
+  const auto is_embedding = [](const TensorSpec& spec) { return spec.role == Role::Embedding; };
+  RWKV_TRY(bind_where(table, -1, is_embedding));
   for (uint64_t block = 0; block < n_layer; ++block) {
-    RWKV_TRY(bind_where(static_cast<int64_t>(block), [&](const TensorSpec& spec) {
+    const auto is_in_block = [&](const TensorSpec& spec) {
       return spec.where == Where::EveryBlock || spec.where == Where::LaterBlocks ||
              (spec.where == Where::FirstBlock && block == 0);
-    }));
+    };
+    RWKV_TRY(bind_where(table, static_cast<int64_t>(block), is_in_block));
+    RWKV_TRY(bind_where(tensors_of_stages(), static_cast<int64_t>(block), is_in_block));
   }
-  return bind_where(-1, is_head);
+  const auto is_of_model = [&](const TensorSpec& spec) {
+    return spec.where == Where::Model && !is_embedding(spec);
+  };
+  RWKV_TRY(bind_where(tensors_of_stages(), -1, is_of_model));
+  return bind_where(table, -1, is_of_model);
 }
 
 }  // namespace

@@ -13,13 +13,37 @@ struct SizeKey {
   uint64_t ModelConfig::*field;
 };
 constexpr SizeKey kSizes[] = {
-    {"rwkv.n_layer", &ModelConfig::n_layer},       {"rwkv.n_embd", &ModelConfig::n_embd},
-    {"rwkv.n_vocab", &ModelConfig::n_vocab},       {"rwkv.dim_att", &ModelConfig::dim_att},
-    {"rwkv.dim_ffn", &ModelConfig::dim_ffn},       {"rwkv.n_head", &ModelConfig::n_head},
-    {"rwkv.head_size", &ModelConfig::head_size},   {"rwkv.mix_lora", &ModelConfig::mix_lora},
-    {"rwkv.decay_lora", &ModelConfig::decay_lora}, {"rwkv.iclr_lora", &ModelConfig::iclr_lora},
-    {"rwkv.value_lora", &ModelConfig::value_lora}, {"rwkv.gate_lora", &ModelConfig::gate_lora},
+    {"rwkv.n_layer", &ModelConfig::n_layer},
+    {"rwkv.n_embd", &ModelConfig::n_embd},
+    {"rwkv.n_vocab", &ModelConfig::n_vocab},
+    {"rwkv.dim_att", &ModelConfig::dim_att},
+    {"rwkv.dim_ffn", &ModelConfig::dim_ffn},
+    {"rwkv.n_head", &ModelConfig::n_head},
+    {"rwkv.head_size", &ModelConfig::head_size},
+    {"rwkv.mix_lora", &ModelConfig::mix_lora},
+    {"rwkv.decay_lora", &ModelConfig::decay_lora},
+    {"rwkv.iclr_lora", &ModelConfig::iclr_lora},
+    {"rwkv.value_lora", &ModelConfig::value_lora},
+    {"rwkv.gate_lora", &ModelConfig::gate_lora},
+    {"rwkv.n_cluster", &ModelConfig::n_cluster},
+    {"rwkv.predictor_hidden", &ModelConfig::predictor_hidden},
 };
+
+Status head_from_metadata(const GgufMetadata& metadata, ModelConfig& config) {
+  RWKV_ASSIGN(const double p_min, metadata.get_f64("rwkv.head.p_min"));
+  RWKV_ASSIGN(config.head_k_min, metadata.get_u64("rwkv.head.k_min"));
+  RWKV_ASSIGN(config.head_k_max, metadata.get_u64("rwkv.head.k_max"));
+  RWKV_ASSIGN(config.first_cluster_always, metadata.get_bool("rwkv.head.first_always"));
+  if (!(p_min > 0 && p_min <= 1) || config.head_k_min < 1 ||
+      config.head_k_max < config.head_k_min) {
+    return bad_input(
+        "rwkv.head has p_min {}, k_min {}, k_max {}; p_min above 0 and at most 1, and 1 <= k_min "
+        "<= k_max are wanted",
+        p_min, config.head_k_min, config.head_k_max);
+  }
+  config.head_p_min = static_cast<float>(p_min);
+  return {};
+}
 
 }  // namespace
 
@@ -75,6 +99,10 @@ void config_to_metadata(const ModelConfig& config, GgufMetadata& metadata) {
   }
   metadata.set("rwkv.group_norm_eps", GgufValue::f32(config.group_norm_eps));
   metadata.set("rwkv.ln0_folded", GgufValue::boolean(config.ln0_folded));
+  metadata.set("rwkv.head.p_min", GgufValue::f32(config.head_p_min));
+  metadata.set("rwkv.head.k_min", GgufValue::u32(static_cast<uint32_t>(config.head_k_min)));
+  metadata.set("rwkv.head.k_max", GgufValue::u32(static_cast<uint32_t>(config.head_k_max)));
+  metadata.set("rwkv.head.first_always", GgufValue::boolean(config.first_cluster_always));
 }
 
 Result<ModelConfig> config_from_metadata(const GgufMetadata& metadata) {
@@ -103,6 +131,7 @@ Result<ModelConfig> config_from_metadata(const GgufMetadata& metadata) {
   }
   config.group_norm_eps = static_cast<float>(eps);
   RWKV_ASSIGN(config.ln0_folded, metadata.get_bool("rwkv.ln0_folded"));
+  RWKV_TRY(head_from_metadata(metadata, config));
   return config;
 }
 

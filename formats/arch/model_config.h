@@ -33,6 +33,8 @@ struct ModelConfig {
   uint64_t iclr_lora = 0;
   uint64_t value_lora = 0;
   uint64_t gate_lora = 0;
+  uint64_t n_cluster = 0;         ///< of the vocabulary; 0: the head is one matrix
+  uint64_t predictor_hidden = 0;  ///< of the MLP predictors; 0: none
   /// Epsilon of the group norm ln_x. 64e-5 = 1e-5 * 8^2, since training divides by
   /// head_size_divisor = 8 before a norm with 1e-5 (RWKV-LM, RWKV-v5/src/model.py). identify()
   /// sets 1e-5 for v5 models whose heads are not of 64.
@@ -41,6 +43,14 @@ struct ModelConfig {
   /// Embedding rows are stored with ln0 applied, so that quantising them rounds what the network
   /// sees. Only packed files have it.
   bool ln0_folded = false;
+
+  /// How clusters of the head are chosen for a token (RWKV-Lite): the most probable ones until
+  /// their probabilities add up to p_min, at least k_min and at most k_max of them. The first
+  /// cluster is always among them if it holds the most frequent tokens.
+  float head_p_min = 0.95f;
+  uint64_t head_k_min = 3;
+  uint64_t head_k_max = 100;
+  bool first_cluster_always = false;
 
   /// Floats of recurrent state per layer: two token-shift vectors and the wkv state.
   uint64_t state_floats_per_layer() const;

@@ -11,6 +11,9 @@ constexpr RoleTraits kRoles[] = {
     {Role::FfnValue, "ffn_value", kQuantize | kSparseFfn},
     {Role::Embedding, "embedding", kQuantize | kRowsOnDemand},
     {Role::Head, "head", kQuantize | kClusterHead},
+    {Role::Predictor, "predictor", kQuantize},
+    {Role::SignBits, "sign_bits", 0},
+    {Role::ClusterHead, "cluster_head", kQuantize},
     {Role::Ignored, "ignored", 0},
 };
 

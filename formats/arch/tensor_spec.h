@@ -26,18 +26,24 @@ enum class Dim : uint8_t {
   IclrLora,
   ValueLora,
   GateLora,
+  Clusters,         ///< of the vocabulary
+  PredictorHidden,  ///< of an MLP predictor
+  Two,
 };
 
 /// What a tensor is for, which decides what may be done to it (see role_traits).
 enum class Role : uint8_t {
-  Vector,      ///< norms, mixing coefficients, decays, bonuses: always f32
-  Lora,        ///< the architecture's own small matrices (v6, v7)
-  Projection,  ///< square projections of time_mix and channel_mix; may be factor pairs
-  FfnKey,      ///< [dim_ffn, n_embd]
-  FfnValue,    ///< [n_embd, dim_ffn], packed neuron-major
-  Embedding,   ///< [n_vocab, n_embd], read one row per token
-  Head,        ///< [n_vocab, n_embd]
-  Ignored,     ///< present in some files, used by nothing; kept so that export is complete
+  Vector,       ///< norms, mixing coefficients, decays, bonuses: always f32
+  Lora,         ///< the architecture's own small matrices (v6, v7)
+  Projection,   ///< square projections of time_mix and channel_mix; may be factor pairs
+  FfnKey,       ///< [dim_ffn, n_embd]
+  FfnValue,     ///< [n_embd, dim_ffn], packed neuron-major
+  Embedding,    ///< [n_vocab, n_embd], read one row per token
+  Head,         ///< [n_vocab, n_embd]
+  Predictor,    ///< MLP predictor of active neurons
+  SignBits,     ///< [dim_ffn, n_embd] in one bit per number: predictor of active neurons
+  ClusterHead,  ///< [clusters, n_embd]: probability of each cluster of the vocabulary
+  Ignored,      ///< present in some files, used by nothing; kept so that export is complete
 };
 
 /// Techniques of a recipe, as bits.
@@ -68,7 +74,7 @@ enum class Where : uint8_t {
   LaterBlocks  ///< every block but the first; in the first it may be there and is ignored
 };
 
-enum class Presence : uint8_t { Required, Alternative };
+enum class Presence : uint8_t { Required, Alternative, Optional };
 
 /// A set of versions, as bits: which rows of a shared table (v5.cpp) apply.
 using VersionSet = uint8_t;
@@ -85,6 +91,7 @@ struct TensorSpec {
   Layout layout = Layout::AsIs;
   VersionSet versions = kAllVersions;
   /// Alternative: exactly one of this spec and the next one is present (time_faaaa, time_first).
+  /// Optional: may be missing.
   Presence presence = Presence::Required;
 
   size_t n_dims() const {

@@ -14,6 +14,8 @@ std::span<const TensorSpec> tensors_v4();
 std::span<const TensorSpec> tensors_v5();
 std::span<const TensorSpec> tensors_v6();
 std::span<const TensorSpec> tensors_v7();
+/// What stages add to a model of any version (extras.cpp); all optional.
+std::span<const TensorSpec> tensors_of_stages();
 
 struct VersionTraits {
   Version version;

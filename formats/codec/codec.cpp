@@ -6,7 +6,8 @@
 namespace rwkv {
 
 std::span<const CodecTraits> codec_list() {
-  static const std::array<CodecTraits, 4> kCodecs = {kCodecF32, kCodecF16, kCodecI8Row, kCodecMm8};
+  static const std::array<CodecTraits, 5> kCodecs = {kCodecF32, kCodecF16, kCodecI8Row, kCodecMm8,
+                                                     kCodecSignRow};
   return kCodecs;
 }
 
@@ -20,6 +21,8 @@ const CodecTraits& codec_traits(Codec codec) {
       return kCodecI8Row;
     case Codec::Mm8:
       return kCodecMm8;
+    case Codec::SignRow:
+      return kCodecSignRow;
   }
   return kCodecF32;
 }

@@ -15,7 +15,7 @@
 
 namespace rwkv {
 
-enum class Codec : uint8_t { F32, F16, I8Row, Mm8 };
+enum class Codec : uint8_t { F32, F16, I8Row, Mm8, SignRow };
 
 /// A matrix to encode. Which side holds the outputs of the product matters to mm8 alone: they are
 /// the rows, except in matrices that are packed transposed.
@@ -87,10 +87,17 @@ struct Mm8Layout {
 };
 Mm8Layout mm8_layout(uint64_t rows, uint64_t cols);
 
-// One set per codec, in f32.cpp, f16.cpp, i8_row.cpp and mm8.cpp.
+/// sign_row: f16 low, f16 high, then one bit per number, lowest bit first, zeros up to a multiple
+/// of 4 bytes. value = bit ? high : low.
+inline constexpr uint64_t kSignRowHighAt = 2;
+inline constexpr uint64_t kSignRowHeader = 4;
+uint64_t sign_row_bytes(uint64_t cols);
+
+// One set per codec, in f32.cpp, f16.cpp, i8_row.cpp, mm8.cpp and sign_row.cpp.
 extern const CodecTraits kCodecF32;
 extern const CodecTraits kCodecF16;
 extern const CodecTraits kCodecI8Row;
 extern const CodecTraits kCodecMm8;
+extern const CodecTraits kCodecSignRow;
 
 }  // namespace rwkv

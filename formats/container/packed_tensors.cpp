@@ -41,11 +41,11 @@ Result<PackedTensor> join(const GgufTensor& tensor, const Claim& claim) {
     return bad_input("tensor '{}' has codec '{}', which this build does not know", tensor.name,
                      claim.codec);
   }
-  // No codec takes less than a byte per number, so counts beyond the bytes are wrong; this also
+  // No codec takes less than a bit per number, so counts beyond the bytes are wrong; this also
   // keeps encoded_bytes() from overflowing.
   uint64_t n = 0;
   const bool plausible = claim.rows > 0 && claim.cols > 0 && !tensor.dims.empty() &&
-                         checked_mul(claim.rows, claim.cols, n) && n <= tensor.n_bytes;
+                         checked_mul(claim.rows, claim.cols, n) && n / 8 <= tensor.n_bytes;
   if (!plausible || tensor.dtype != dtype_of(codec->ggml) || !dims_fit(tensor, *codec, claim) ||
       codec->encoded_bytes(claim.rows, claim.cols) != tensor.n_bytes) {
     return bad_input(

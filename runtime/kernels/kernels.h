@@ -39,6 +39,25 @@ using MatmulFn = void (*)(const MatrixView& w, const float* x, size_t n_tokens, 
 using AccumulateFn = void (*)(const MatrixView& w, const float* a, size_t n_tokens, float* y,
                               size_t col_begin, size_t col_end, float* scratch);
 
+/// Rows of a matrix in a row-wise codec, each wherever it lies; row i stands for row ids[i].
+struct RowsView {
+  const std::byte* const* rows = nullptr;
+  const uint32_t* ids = nullptr;
+  size_t n = 0;
+  Codec codec = Codec::F32;
+  uint64_t cols = 0;
+};
+
+/// y[t][ids[i]] = rows[i] . x[t] for i in [begin, end), the bits that MatmulFn gives for the same
+/// rows. The rest of y is not touched.
+using MatmulRowsFn = void (*)(const RowsView& w, const float* x, size_t n_tokens, float* y,
+                              size_t ldy, size_t begin, size_t end, float* scratch);
+
+/// y[t][c] += sum_i a[t][ids[i]] rows[i][c] for columns [col_begin, col_end), in the order of the
+/// rows; a has `lda` floats per token, y has `cols`.
+using AccumulateRowsFn = void (*)(const RowsView& w, const float* a, size_t lda, size_t n_tokens,
+                                  float* y, size_t col_begin, size_t col_end, float* scratch);
+
 /// One head of v5 and v6 over n_tokens: out_j = sum_i r_i (u_i k_i v_j + S_ij), then
 /// S_ij = w_i S_ij + k_i v_j, with S [N key][N value]. r, k, v, out advance by `stride` floats per
 /// token, w by `w_stride` (0 in v5, whose decay is constant).
@@ -70,6 +89,8 @@ struct KernelTable {
   const char* name;
   MatmulFn (*matmul)(Codec codec);
   AccumulateFn (*accumulate)(Codec codec);
+  MatmulRowsFn (*matmul_rows)(Codec codec);
+  AccumulateRowsFn (*accumulate_rows)(Codec codec);
   WkvV5Fn wkv_v5;
   WkvV7Fn wkv_v7;
 };

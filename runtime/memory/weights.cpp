@@ -1,65 +1,159 @@
 #include "runtime/memory/weights.h"
 
+#include <sys/mman.h>
+
+#include <atomic>
 #include <cstdint>
 
 namespace rwkv::edge {
 namespace {
 
-std::vector<TensorInfo> as_infos(const std::vector<PackedTensor>& tensors) {
-  std::vector<TensorInfo> infos;
-  for (const PackedTensor& tensor : tensors) {
-    infos.push_back({tensor.name, DType::F32, tensor.shape});
+// Bytes that one thread reads at a time when a block is entered.
+constexpr size_t kSlotReads = 1;
+
+Result<std::span<std::byte>> map_memory(uint64_t n_bytes) {
+  if (n_bytes == 0) {
+    return std::span<std::byte>();
   }
-  return infos;
+  void* at = ::mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (at == MAP_FAILED) {
+    return failed("no memory for {} bytes of weights; try --memory layerwise or a memory limit",
+                  n_bytes);
+  }
+  return std::span(static_cast<std::byte*>(at), n_bytes);
+}
+
+void unmap(std::span<std::byte> memory) {
+  if (!memory.empty()) {
+    ::munmap(memory.data(), memory.size());
+  }
+}
+
+bool is_on_demand(Role role) {
+  return role == Role::Embedding || role == Role::FfnKey || role == Role::FfnValue ||
+         role == Role::Head;
 }
 
 }  // namespace
 
-Result<std::shared_ptr<const Weights>> Weights::open(const std::string& path) {
-  RWKV_ASSIGN(auto mapping, MappedFile::open(path));
-  RWKV_ASSIGN(GgufFile file, GgufFile::parse(mapping->bytes(), path));
-  std::shared_ptr<Weights> weights(new Weights(std::move(mapping), std::move(file)));
-  RWKV_ASSIGN(weights->tensors_, packed_tensors(weights->file_));
-  for (size_t i = 0; i < weights->tensors_.size(); ++i) {
-    weights->by_name_.emplace(weights->tensors_[i].name, i);
+Weights::Weights(PackedFile file, MemoryPlan plan)
+    : config_(file.config),
+      tensors_(std::move(file.tensors)),
+      plan_(std::move(plan)),
+      blocks_(config_.n_layer),
+      account_(plan_.account) {
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    by_name_.emplace(tensors_[i].name, i);
   }
-  RWKV_TRY(weights->check_config().in(path));
+  for (const TensorBinding& binding : file.bindings) {
+    const PackedTensor& tensor = tensors_[binding.source];
+    const bool is_embedding = binding.role == Role::Embedding;
+    if (binding.role != Role::Ignored) {
+      bytes_per_token_ += is_embedding ? tensor.n_bytes / tensor.rows : tensor.n_bytes;
+      always_touched_bytes_ += is_on_demand(binding.role) ? 0 : tensor.n_bytes;
+    }
+  }
+}
+
+Weights::~Weights() {
+  unmap(pinned_);
+  unmap(slot_);
+}
+
+Result<std::shared_ptr<const Weights>> Weights::load(PackedFile file, MemoryPlan plan) {
+  const std::string path = file.path;
+  // Block numbers are needed beyond the bindings, which go away.
+  std::vector<int64_t> block_of(file.tensors.size(), -1);
+  for (const TensorBinding& binding : file.bindings) {
+    block_of[binding.source] = binding.block;
+  }
+  std::shared_ptr<Weights> weights(new Weights(std::move(file), std::move(plan)));
+  if (weights->plan_.mode == MemoryMode::Full) {
+    RWKV_ASSIGN(weights->mapping_, MappedFile::open(path));
+    for (const PackedTensor& tensor : weights->tensors_) {
+      if (tensor.offset + tensor.n_bytes > weights->mapping_->bytes().size()) {
+        return bad_input("{}: became shorter while it was opened", path);
+      }
+    }
+  } else {
+    RWKV_ASSIGN(weights->file_, InputFile::open(path));
+    RWKV_ASSIGN(weights->pinned_, map_memory(weights->plan_.pinned_bytes));
+    RWKV_ASSIGN(weights->slot_, map_memory(weights->plan_.slot_bytes));
+    RWKV_TRY(weights->load_pinned());
+    for (size_t i = 0; i < weights->tensors_.size(); ++i) {
+      if (weights->plan_.tensors[i].residence == Residence::Slot) {
+        const PackedTensor& tensor = weights->tensors_[i];
+        weights->blocks_[static_cast<size_t>(block_of[i])].push_back(
+            {tensor.offset,
+             weights->slot_.subspan(weights->plan_.tensors[i].offset, tensor.n_bytes)});
+      }
+    }
+  }
+  RWKV_TRY(weights->make_stores());
   return std::shared_ptr<const Weights>(std::move(weights));
 }
 
-// The tensors decide the sizes; the metadata must agree, and adds what tensors cannot show.
-Status Weights::check_config() {
-  RWKV_ASSIGN(config_, config_from_metadata(file_.metadata()));
-  const std::vector<TensorInfo> infos = as_infos(tensors_);
-  RWKV_ASSIGN(Identified found, identify(infos, ShapesAre::AsPacked));
-  ModelConfig expected = found.config;
-  expected.group_norm_eps = config_.group_norm_eps;
-  expected.ln0_folded = config_.ln0_folded;
-  GgufMetadata from_tensors;
-  config_to_metadata(expected, from_tensors);
-  for (const auto& [key, value] : from_tensors.entries()) {
-    const GgufValue* stored = file_.metadata().find(key);
-    if (!stored || stored->value != value.value) {
-      return bad_input("metadata key '{}' is {}, the tensors say {}", key,
-                       stored ? value_to_string(*stored) : "missing", value_to_string(value));
+Status Weights::load_pinned() {
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    if (plan_.tensors[i].residence == Residence::Pinned) {
+      RWKV_TRY(file_->read_at(tensors_[i].offset,
+                              pinned_.subspan(plan_.tensors[i].offset, tensors_[i].n_bytes)));
     }
   }
-  bindings_ = std::move(found.tensors);
   return {};
 }
 
-std::span<const std::byte> Weights::bytes_of(const PackedTensor& tensor) const {
-  return mapping_->bytes().subspan(tensor.offset, tensor.n_bytes);
+Status Weights::make_stores() {
+  staging_ = std::make_unique<Staging>(plan_.staging_bytes);
+  stores_.resize(tensors_.size());
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    const PackedTensor& tensor = tensors_[i];
+    const TensorPlan& plan = plan_.tensors[i];
+    const MatrixView view = view_of(i);
+    if (plan.residence == Residence::Rows) {
+      stores_[i] = std::make_unique<RowStore>(
+          view, RowStore::OnStorage{file_, tensor.offset, plan.rows_per_unit, plan.capacity,
+                                    staging_.get(), &account_.at(plan.component)});
+    } else if (plan.component == Component::Neurons || plan.component == Component::Head ||
+               plan.component == Component::Embedding) {
+      stores_[i] = std::make_unique<RowStore>(view);
+    }
+  }
+  return {};
 }
 
-Result<MatrixView> Weights::matrix(std::string_view name) const {
+MatrixView Weights::view_of(size_t index) const {
+  const PackedTensor& tensor = tensors_[index];
+  const TensorPlan& plan = plan_.tensors[index];
+  const std::byte* data = nullptr;
+  switch (plan.residence) {
+    case Residence::Mapped:
+      data = mapping_->bytes().data() + tensor.offset;
+      break;
+    case Residence::Pinned:
+      data = pinned_.data() + plan.offset;
+      break;
+    case Residence::Slot:
+      data = slot_.data() + plan.offset;
+      break;
+    case Residence::Rows:
+    case Residence::Absent:
+      break;
+  }
+  return {data, tensor.codec, tensor.rows, tensor.cols, tensor.rows, 0};
+}
+
+Result<size_t> Weights::find(std::string_view name) const {
   const auto found = by_name_.find(name);
   if (found == by_name_.end()) {
     return bad_input("tensor '{}' is missing", name);
   }
-  const PackedTensor& tensor = tensors_[found->second];
-  return MatrixView{
-      bytes_of(tensor).data(), tensor.codec, tensor.rows, tensor.cols, tensor.rows, 0};
+  return found->second;
+}
+
+Result<MatrixView> Weights::matrix(std::string_view name) const {
+  RWKV_ASSIGN(const size_t index, find(name));
+  return view_of(index);
 }
 
 Result<std::span<const float>> Weights::vector(std::string_view name) const {
@@ -68,21 +162,42 @@ Result<std::span<const float>> Weights::vector(std::string_view name) const {
     return bad_input("tensor '{}' is {}, a vector must be aligned f32", name,
                      codec_traits(view.codec).name);
   }
-  // The one place where mapped bytes are used as floats in place: alignment was checked.
+  // The one place where stored bytes are used as floats in place: alignment was checked.
   return std::span(reinterpret_cast<const float*>(view.data), view.rows * view.cols);
 }
 
-uint64_t Weights::bytes_per_token() const {
-  uint64_t bytes = 0;
-  for (const TensorBinding& binding : bindings_) {
-    const PackedTensor& tensor = tensors_[binding.source];
-    if (binding.role == Role::Embedding) {
-      bytes += tensor.n_bytes / tensor.rows;
-    } else if (binding.role != Role::Ignored) {
-      bytes += tensor.n_bytes;
+Result<RowStore*> Weights::rows(std::string_view name) const {
+  RWKV_ASSIGN(const size_t index, find(name));
+  return stores_[index].get();
+}
+
+Status Weights::enter_block(size_t block, ThreadPool& pool) const {
+  const std::vector<SlotRead>& reads = blocks_[block];
+  std::atomic<size_t> failed_at{reads.size()};
+  pool.run(reads.size(), kSlotReads, [&](size_t begin, size_t end, unsigned) {
+    for (size_t i = begin; i < end; ++i) {
+      if (!file_->read_at(reads[i].file_offset, reads[i].to).ok()) {
+        failed_at.store(i);
+      }
     }
+  });
+  for (const SlotRead& read : reads) {
+    account_.at(Component::Block).read += read.to.size();
   }
-  return bytes;
+  if (const size_t i = failed_at.load(); i < reads.size()) {
+    RWKV_TRY(file_->read_at(reads[i].file_offset, reads[i].to));
+    return failed("{}: reading failed, then worked; the storage is not reliable", file_->path());
+  }
+  return {};
+}
+
+std::unique_lock<std::mutex> Weights::lock() const {
+  return plan_.mode == MemoryMode::Full ? std::unique_lock<std::mutex>()
+                                        : std::unique_lock<std::mutex>(mutex_);
+}
+
+uint64_t Weights::bytes_per_token() const {
+  return bytes_per_token_;
 }
 
 uint64_t Weights::total_bytes() const {

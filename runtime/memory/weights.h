@@ -1,52 +1,86 @@
-// The weights of a packed file, mapped: matrices and vectors by name. Opening reads the header and
-// checks it; tensor data is touched when the model first uses it.
+// The weights of a packed file, where the memory plan wants them: mapped, loaded, or read when they
+// are needed. Matrices and vectors by name, and the account of what is where.
 #pragma once
 
 #include <map>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "formats/arch/identify.h"
 #include "formats/base/file.h"
-#include "formats/container/packed_tensors.h"
 #include "runtime/kernels/kernels.h"
+#include "runtime/memory/memory_plan.h"
+#include "runtime/memory/row_store.h"
 
 namespace rwkv::edge {
 
 class Weights {
  public:
-  static Result<std::shared_ptr<const Weights>> open(const std::string& path);
+  /// Loads `file` as `plan` says. Full: nothing is read yet. Else what is pinned is read now.
+  static Result<std::shared_ptr<const Weights>> load(PackedFile file, MemoryPlan plan);
+  ~Weights();
+  Weights(const Weights&) = delete;
+  Weights& operator=(const Weights&) = delete;
 
   const ModelConfig& config() const { return config_; }
-  const GgufFile& file() const { return file_; }
   const std::vector<PackedTensor>& tensors() const { return tensors_; }
-  std::span<const std::byte> bytes_of(const PackedTensor& tensor) const;
+  const MemoryPlan& plan() const { return plan_; }
 
   bool contains(std::string_view name) const { return by_name_.find(name) != by_name_.end(); }
-  /// A matrix in whatever codec it has; valid as long as the weights.
+  /// A matrix in whatever codec it has; valid as long as the weights. One that lies in the slot
+  /// holds its numbers while its block is entered.
   Result<MatrixView> matrix(std::string_view name) const;
   /// A vector, which is always f32. Valid as long as the weights.
   Result<std::span<const float>> vector(std::string_view name) const;
+  /// Rows of a matrix in a row-wise codec, wherever they live.
+  Result<RowStore*> rows(std::string_view name) const;
 
-  /// Bytes that one token touches: every tensor but the embedding, of which one row.
+  /// Loads the matrices of `block` into the slot; nothing unless layerwise.
+  Status enter_block(size_t block, ThreadPool& pool) const;
+  /// Caches and the slot serve one evaluation at a time: an evaluator holds this lock meanwhile.
+  /// An empty lock where everything is mapped.
+  std::unique_lock<std::mutex> lock() const;
+
+  /// Counts are of all evaluators together; read it while none is at work.
+  Account& account() const { return account_; }
+
+  /// Bytes that one token touches at most: every tensor but the embedding, of which one row.
   uint64_t bytes_per_token() const;
+  /// Bytes that every token touches; rows on demand (embedding, neurons, head) are not among them,
+  /// evaluators count those.
+  uint64_t always_touched_bytes() const { return always_touched_bytes_; }
   /// Bytes of all tensors.
   uint64_t total_bytes() const;
 
  private:
-  Weights(std::shared_ptr<MappedFile> mapping, GgufFile file)
-      : mapping_(std::move(mapping)), file_(std::move(file)) {}
-  Status check_config();
+  struct SlotRead {
+    uint64_t file_offset;
+    std::span<std::byte> to;
+  };
+  Weights(PackedFile file, MemoryPlan plan);
+  Status load_pinned();
+  Status make_stores();
+  Result<size_t> find(std::string_view name) const;
+  MatrixView view_of(size_t tensor) const;
 
-  std::shared_ptr<MappedFile> mapping_;
-  GgufFile file_;
-  std::vector<PackedTensor> tensors_;
-  std::vector<TensorBinding> bindings_;
-  std::map<std::string, size_t, std::less<>> by_name_;
   ModelConfig config_;
+  std::vector<PackedTensor> tensors_;
+  MemoryPlan plan_;
+  std::map<std::string, size_t, std::less<>> by_name_;
+  std::shared_ptr<MappedFile> mapping_;
+  std::shared_ptr<InputFile> file_;
+  std::span<std::byte> pinned_;  ///< own anonymous memory, so that the heap does not fragment
+  std::span<std::byte> slot_;
+  std::vector<std::vector<SlotRead>> blocks_;
+  std::unique_ptr<Staging> staging_;
+  std::vector<std::unique_ptr<RowStore>> stores_;  ///< by tensor; null where none is wanted
+  uint64_t bytes_per_token_ = 0;
+  uint64_t always_touched_bytes_ = 0;
+  mutable Account account_;
+  mutable std::mutex mutex_;
 };
 
 }  // namespace rwkv::edge

@@ -24,7 +24,8 @@ class TimeMix {
 class ChannelMix {
  public:
   virtual ~ChannelMix() = default;
-  virtual void forward(Run& run, const float* x, float* out) const = 0;
+  /// Fails if storage does, from which neurons may be read.
+  virtual Status forward(Run& run, const float* x, float* out) const = 0;
   virtual size_t max_rank() const = 0;
 };
 

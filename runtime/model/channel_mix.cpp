@@ -1,8 +1,8 @@
 // channel_mix of all versions: k = relu(K x_k)^2, out = V k, gated by sigmoid(R x_r) before v7.
-// V lies neuron-major, so only the rows of neurons that are not zero are read.
 #include "runtime/model/block.h"
 #include "runtime/model/elementwise.h"
 #include "runtime/model/projection.h"
+#include "runtime/model/sparse_ffn.h"
 
 namespace rwkv::edge {
 namespace {
@@ -10,7 +10,7 @@ namespace {
 class ChannelMixImpl final : public ChannelMix {
  public:
   Status load(const Weights& weights, const std::string& prefix);
-  void forward(Run& run, const float* x, float* out) const override;
+  Status forward(Run& run, const float* x, float* out) const override;
   size_t max_rank() const override { return has_receptance_ ? receptance_.rank() : 0; }
 
  private:
@@ -20,8 +20,7 @@ class ChannelMixImpl final : public ChannelMix {
   std::span<const float> mix_r_;
   Projection receptance_;
   bool has_receptance_ = true;
-  MatrixView key_;
-  MatrixView value_;
+  SparseFfn neurons_;
 };
 
 // The names of the mixing coefficients, which is all that differs besides receptance.
@@ -50,8 +49,7 @@ Status ChannelMixImpl::load(const Weights& weights, const std::string& prefix) {
   mix_ = version == Version::V6 || version == Version::V7 ? mix_previous : mix_new;
   has_receptance_ = names.r != nullptr;
   RWKV_ASSIGN(mix_k_, weights.vector(prefix + "ffn." + names.k));
-  RWKV_ASSIGN(key_, weights.matrix(prefix + "ffn.key.weight"));
-  RWKV_ASSIGN(value_, weights.matrix(prefix + "ffn.value.weight"));
+  RWKV_TRY(neurons_.load(weights, prefix));
   if (has_receptance_) {
     RWKV_ASSIGN(mix_r_, weights.vector(prefix + "ffn." + names.r));
     RWKV_ASSIGN(receptance_, Projection::load(weights, prefix + "ffn.receptance"));
@@ -59,19 +57,16 @@ Status ChannelMixImpl::load(const Weights& weights, const std::string& prefix) {
   return {};
 }
 
-void ChannelMixImpl::forward(Run& run, const float* x, float* out) const {
-  const size_t n_embd = key_.cols;
+Status ChannelMixImpl::forward(Run& run, const float* x, float* out) const {
+  const size_t n_embd = neurons_.n_embd();
   const size_t n_tokens = run.n_tokens;
   float* prev = run.take(n_embd);
   float* mixed = run.take(n_embd);
   float* gate = run.take(n_embd);
-  float* neurons = run.take(key_.rows);
   token_shift(x, run.state.ffn_shift, prev, n_tokens, n_embd);
 
   mix_(x, prev, mix_k_.data(), mixed, n_tokens, n_embd);
-  matmul(run, key_, mixed, neurons);
-  relu_squared(neurons, n_tokens * key_.rows);
-  accumulate(run, value_, neurons, out);
+  RWKV_TRY(neurons_.forward(run, mixed, out));
   if (has_receptance_) {
     mix_(x, prev, mix_r_.data(), mixed, n_tokens, n_embd);
     receptance_.apply(run, mixed, gate);
@@ -80,6 +75,7 @@ void ChannelMixImpl::forward(Run& run, const float* x, float* out) const {
     }
   }
   run.release();
+  return {};
 }
 
 }  // namespace

@@ -1,19 +1,30 @@
 #include "runtime/model/evaluator.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "runtime/model/elementwise.h"
 
 namespace rwkv::edge {
 
+// The memory plan may allow fewer tokens per pass than were asked for.
 Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options)
     : model_(std::move(model)),
       run_(model_->config(), std::max(1u, options.n_threads),
-           std::max<size_t>(1, options.max_chunk), model_->max_rank()),
-      max_chunk_(std::max<size_t>(1, options.max_chunk)),
+           std::clamp<size_t>(options.max_chunk, 1, model_->weights().plan().max_chunk),
+           model_->max_rank()),
+      max_chunk_(std::clamp<size_t>(options.max_chunk, 1, model_->weights().plan().max_chunk)),
       x_(max_chunk_ * model_->config().n_embd),
       normed_(x_.size()),
       out_(x_.size()) {}
+
+uint64_t Evaluator::scratch_bytes(const ModelConfig& config, size_t max_rank,
+                                  const EvaluatorOptions& options) {
+  // A session holds the logits, a copy to sample from, and the sampler's candidates.
+  constexpr uint64_t kLogitBuffers = 3;
+  return Run::bytes(config, std::max(1u, options.n_threads), options.max_chunk, max_rank) +
+         (3 * options.max_chunk * config.n_embd + kLogitBuffers * config.n_vocab) * sizeof(float);
+}
 
 Status Evaluator::forward(std::span<const int32_t> tokens, State& state, Logits wanted,
                           std::span<float> logits) {
@@ -31,39 +42,46 @@ Status Evaluator::forward(std::span<const int32_t> tokens, State& state, Logits 
     return usage_error("a buffer of {} logits is wanted, {} given", n_wanted * n_vocab,
                        logits.size());
   }
+  const auto lock = model_->weights().lock();
   for (size_t done = 0; done < tokens.size();) {
     const size_t n = std::min(max_chunk_, tokens.size() - done);
     const bool is_last = done + n == tokens.size();
     const Logits here = wanted == Logits::Last && !is_last ? Logits::None : wanted;
     float* to = wanted == Logits::All ? logits.data() + done * n_vocab : logits.data();
-    chunk(tokens.subspan(done, n), state, here, to);
+    RWKV_TRY(chunk(tokens.subspan(done, n), state, here, to));
     done += n;
   }
   return {};
 }
 
-void Evaluator::embed(std::span<const int32_t> tokens) {
-  const MatrixView& table = model_->embedding_;
-  const CodecTraits& codec = codec_traits(table.codec);
-  const size_t n = table.cols;
-  const std::span<const std::byte> bytes(table.data, codec.encoded_bytes(table.rows, n));
+Status Evaluator::embed(std::span<const int32_t> tokens) {
+  RowStore& table = *model_->embedding_;
+  const CodecTraits& codec = codec_traits(table.codec());
+  const size_t n = table.cols();
+  run_.touched_bytes += tokens.size() * table.row_bytes();
   for (size_t t = 0; t < tokens.size(); ++t) {
-    codec.decode_rows(bytes, table.rows, n, static_cast<uint64_t>(tokens[t]), 1,
-                      std::span(x_).subspan(t * n, n));
+    const auto id = static_cast<uint32_t>(tokens[t]);
+    const std::byte* row = nullptr;
+    RWKV_TRY(table.gather(run_.pool, {&id, 1}, &row).status());
+    codec.decode_rows({row, table.row_bytes()}, 1, n, 0, 1, std::span(x_).subspan(t * n, n));
   }
   if (!model_->config().ln0_folded) {
     layer_norm(x_.data(), model_->ln0_.weight.data(), model_->ln0_.bias.data(), x_.data(),
                tokens.size(), n);
   }
+  return {};
 }
 
-void Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wanted, float* logits) {
+Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wanted,
+                        float* logits) {
   const size_t n = model_->config().n_embd;
   const size_t n_tokens = tokens.size();
   run_.n_tokens = n_tokens;
-  embed(tokens);
+  run_.release();
+  RWKV_TRY(embed(tokens));
   for (size_t i = 0; i < model_->blocks_.size(); ++i) {
     const Model::Block& block = model_->blocks_[i];
+    RWKV_TRY(model_->weights().enter_block(i, run_.pool));
     run_.state = state.layer(i);
     layer_norm(x_.data(), block.ln1.weight.data(), block.ln1.bias.data(), normed_.data(), n_tokens,
                n);
@@ -71,18 +89,40 @@ void Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits want
     add(x_.data(), out_.data(), n_tokens * n);
     layer_norm(x_.data(), block.ln2.weight.data(), block.ln2.bias.data(), normed_.data(), n_tokens,
                n);
-    block.channel_mix->forward(run_, normed_.data(), out_.data());
+    RWKV_TRY(block.channel_mix->forward(run_, normed_.data(), out_.data()));
     add(x_.data(), out_.data(), n_tokens * n);
   }
   if (wanted == Logits::None) {
-    return;
+    return {};
   }
   // Only the tokens whose logits are wanted go through the head.
   const size_t first = wanted == Logits::Last ? n_tokens - 1 : 0;
   run_.n_tokens = n_tokens - first;
   layer_norm(x_.data() + first * n, model_->ln_out_.weight.data(), model_->ln_out_.bias.data(),
              normed_.data(), run_.n_tokens, n);
-  matmul(run_, model_->head_, normed_.data(), logits);
+  return head(logits);
+}
+
+// The head of normed_ for run_.n_tokens.
+Status Evaluator::head(float* logits) {
+  if (model_->cluster_head_) {
+    return model_->cluster_head_->forward(run_, normed_.data(), logits);
+  }
+  const MatrixView& head = model_->head_;
+  if (head.data) {
+    run_.touched_bytes += codec_traits(head.codec).encoded_bytes(head.rows, head.cols);
+    matmul(run_, head, normed_.data(), logits);
+    return {};
+  }
+  // Layerwise: rows pass through a few at a time.
+  for (uint32_t row = 0; row < head.rows;) {
+    const std::span<uint32_t> ids =
+        run_.ids().first(std::min<uint64_t>(head.rows - row, kMaxGather));
+    std::iota(ids.begin(), ids.end(), row);
+    RWKV_TRY(matmul_rows(run_, *model_->head_rows_, ids, ids, normed_.data(), logits, head.rows));
+    row += static_cast<uint32_t>(ids.size());
+  }
+  return {};
 }
 
 }  // namespace rwkv::edge

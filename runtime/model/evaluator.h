@@ -25,16 +25,23 @@ class Evaluator {
   Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options);
 
   const Model& model() const { return *model_; }
+  /// Bytes that an evaluator and the buffers for logits of its session take.
+  static uint64_t scratch_bytes(const ModelConfig& config, size_t max_rank,
+                                const EvaluatorOptions& options);
+  /// Bytes of rows on demand (embedding, neurons, head) that were touched so far.
+  uint64_t touched_bytes() const { return run_.touched_bytes; }
 
   /// Feeds `tokens` (any number) and moves `state` on. `logits` receives [n_vocab] floats for the
   /// last token or [tokens][n_vocab] for all, as `wanted` says; its size must match.
-  /// An id outside the vocabulary is BadInput and nothing is evaluated.
+  /// An id outside the vocabulary is BadInput and nothing is evaluated. If storage fails on the
+  /// way, so does this, and `state` is of no use any more.
   Status forward(std::span<const int32_t> tokens, State& state, Logits wanted,
                  std::span<float> logits);
 
  private:
-  void chunk(std::span<const int32_t> tokens, State& state, Logits wanted, float* logits);
-  void embed(std::span<const int32_t> tokens);
+  Status chunk(std::span<const int32_t> tokens, State& state, Logits wanted, float* logits);
+  Status embed(std::span<const int32_t> tokens);
+  Status head(float* logits);
 
   std::shared_ptr<const Model> model_;
   Run run_;

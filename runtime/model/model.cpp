@@ -5,12 +5,75 @@
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
 #include "formats/tokenizer/vocabulary_metadata.h"
+#include "runtime/model/evaluator.h"
 
 namespace rwkv::edge {
+namespace {
+
+// The largest inner size of a factor pair, from the tensors alone.
+size_t max_rank_of(const PackedFile& file) {
+  uint64_t rank = 0;
+  for (const TensorBinding& binding : file.bindings) {
+    rank = std::max(rank, binding.part == Part::FactorA ? binding.shape[0] : 0);
+  }
+  return rank;
+}
+
+// States belong to a model's exact weights: its id hashes the checksums of all tensors.
+uint64_t id_of(const std::vector<PackedTensor>& tensors) {
+  std::vector<std::byte> checksums(tensors.size() * sizeof(uint64_t));
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    store_le(checksums.data() + i * sizeof(uint64_t), tensors[i].xxh64);
+  }
+  return xxh64(checksums);
+}
+
+Result<std::unique_ptr<Tokenizer>> tokenizer_of(const PackedFile& file) {
+  if (!has_vocabulary(file.metadata)) {
+    return std::unique_ptr<Tokenizer>();
+  }
+  RWKV_ASSIGN(const Vocabulary vocabulary, vocabulary_from_metadata(file.metadata));
+  RWKV_ASSIGN(std::unique_ptr<Tokenizer> tokenizer, make_tokenizer(vocabulary));
+  if (tokenizer->n_vocab() > file.config.n_vocab) {
+    return bad_input("the packed vocabulary has ids up to {}, the model knows {}",
+                     tokenizer->n_vocab() - 1, file.config.n_vocab);
+  }
+  return tokenizer;
+}
+
+}  // namespace
 
 Result<std::shared_ptr<const Model>> Model::open(const std::string& path) {
+  return open(path, MemoryOptions{});
+}
+
+Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
+                                                 const MemoryOptions& options) {
+  RWKV_ASSIGN(PackedFile file, PackedFile::open(path));
   std::shared_ptr<Model> model(new Model);
-  RWKV_ASSIGN(model->weights_, Weights::open(path));
+  const uint64_t heap_before = heap_in_use();
+  auto tokenizer = tokenizer_of(file);
+  RWKV_TRY(tokenizer.status().in(path));
+  model->tokenizer_ = tokenizer.take();
+  // The vocabulary's text is in the tokenizer now and nothing else of the metadata is needed; on a
+  // small device its memory is worth having back before the weights come.
+  const uint64_t heap_after = heap_in_use();
+  file.metadata = {};
+  trim_heap();
+
+  model->max_rank_ = max_rank_of(file);
+  model->model_id_ = id_of(file.tensors);
+  const ModelConfig config = file.config;
+  const size_t max_rank = model->max_rank_;
+  const unsigned n_threads = options.n_threads;
+  const OtherMemory other = {
+      heap_after - std::min(heap_before, heap_after), config.state_floats() * sizeof(float),
+      [config, max_rank, n_threads](size_t max_chunk) {
+        return Evaluator::scratch_bytes(config, max_rank, {n_threads, max_chunk}) +
+               ClusterHead::bytes(config);
+      }};
+  RWKV_ASSIGN(MemoryPlan plan, plan_memory(file, options, other));
+  RWKV_ASSIGN(model->weights_, Weights::load(std::move(file), std::move(plan)));
   RWKV_TRY(model->load().in(path));
   return std::shared_ptr<const Model>(std::move(model));
 }
@@ -22,11 +85,25 @@ Result<Model::Norm> Model::load_norm(const std::string& name) const {
   return norm;
 }
 
-Status Model::load() {
-  RWKV_ASSIGN(embedding_, weights_->matrix("emb.weight"));
+Status Model::load_ends() {
+  RWKV_ASSIGN(embedding_, weights_->rows("emb.weight"));
+  if (!codec_traits(embedding_->codec()).row_wise) {
+    return bad_input("emb.weight is {}, a codec that lays rows by themselves is wanted",
+                     codec_traits(embedding_->codec()).name);
+  }
+  RWKV_ASSIGN(head_rows_, weights_->rows("head.weight"));
   RWKV_ASSIGN(head_, weights_->matrix("head.weight"));
   RWKV_ASSIGN(ln0_, load_norm("blocks.0.ln0"));
   RWKV_ASSIGN(ln_out_, load_norm("ln_out"));
+  if (config().n_cluster > 0) {
+    cluster_head_ = std::make_unique<ClusterHead>();
+    return cluster_head_->load(*weights_);
+  }
+  return {};
+}
+
+Status Model::load() {
+  RWKV_TRY(load_ends());
   for (size_t i = 0; i < config().n_layer; ++i) {
     const std::string prefix = fmt::format("blocks.{}.", i);
     Block block;
@@ -34,22 +111,7 @@ Status Model::load() {
     RWKV_ASSIGN(block.ln2, load_norm(prefix + "ln2"));
     RWKV_ASSIGN(block.time_mix, load_time_mix(*weights_, prefix));
     RWKV_ASSIGN(block.channel_mix, load_channel_mix(*weights_, prefix));
-    max_rank_ = std::max({max_rank_, block.time_mix->max_rank(), block.channel_mix->max_rank()});
     blocks_.push_back(std::move(block));
-  }
-  // States belong to a model's exact weights: its id hashes the checksums of all tensors.
-  std::vector<std::byte> checksums(weights_->tensors().size() * sizeof(uint64_t));
-  for (size_t i = 0; i < weights_->tensors().size(); ++i) {
-    store_le(checksums.data() + i * sizeof(uint64_t), weights_->tensors()[i].xxh64);
-  }
-  model_id_ = xxh64(checksums);
-  if (has_vocabulary(weights_->file().metadata())) {
-    RWKV_ASSIGN(const Vocabulary vocabulary, vocabulary_from_metadata(weights_->file().metadata()));
-    RWKV_ASSIGN(tokenizer_, make_tokenizer(vocabulary));
-    if (tokenizer_->n_vocab() > config().n_vocab) {
-      return bad_input("the packed vocabulary has ids up to {}, the model knows {}",
-                       tokenizer_->n_vocab() - 1, config().n_vocab);
-    }
   }
   return {};
 }

@@ -1,5 +1,6 @@
-// A model ready to run: mapped weights bound to the parts of the network, and its tokenizer.
-// Immutable once open, so any number of evaluators in any threads may share it.
+// A model ready to run: weights bound to the parts of the network, and its tokenizer. Immutable
+// once open but for the caches of its weights, which lock themselves, so any number of evaluators
+// in any threads may share it.
 #pragma once
 
 #include <memory>
@@ -9,13 +10,18 @@
 #include "formats/tokenizer/tokenizer.h"
 #include "runtime/memory/weights.h"
 #include "runtime/model/block.h"
+#include "runtime/model/cluster_head.h"
 #include "runtime/model/state.h"
 
 namespace rwkv::edge {
 
 class Model {
  public:
+  /// Everything mapped.
   static Result<std::shared_ptr<const Model>> open(const std::string& path);
+  /// Usage if options.limit cannot be met, before anything is loaded.
+  static Result<std::shared_ptr<const Model>> open(const std::string& path,
+                                                   const MemoryOptions& options);
 
   const ModelConfig& config() const { return weights_->config(); }
   const Weights& weights() const { return *weights_; }
@@ -37,12 +43,15 @@ class Model {
   };
   Model() = default;
   Status load();
+  Status load_ends();
   Result<Norm> load_norm(const std::string& name) const;
 
   std::shared_ptr<const Weights> weights_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  MatrixView embedding_;
-  MatrixView head_;
+  RowStore* embedding_ = nullptr;
+  RowStore* head_rows_ = nullptr;
+  MatrixView head_;  ///< its shape at least; data unless rows are read on demand
+  std::unique_ptr<ClusterHead> cluster_head_;
   Norm ln0_, ln_out_;
   std::vector<Block> blocks_;
   size_t max_rank_ = 0;

@@ -11,11 +11,12 @@ Result<Projection> Projection::load(const Weights& weights, const std::string& s
     return projection;
   }
   projection.is_pair_ = true;
-  projection.squares_ = weights.config().low_rank == LowRankForm::ReluSquared;
   RWKV_ASSIGN(projection.factor_a_, weights.matrix(stem + "1.weight"));
   RWKV_ASSIGN(projection.factor_b_, weights.matrix(stem + "2.weight"));
   if (weights.contains(stem + "_diag")) {
     RWKV_ASSIGN(projection.diagonal_, weights.vector(stem + "_diag"));
+    // The enhanced form always has a diagonal; a pair without one is plain in any model.
+    projection.squares_ = weights.config().low_rank == LowRankForm::ReluSquared;
   }
   return projection;
 }

@@ -3,11 +3,14 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <span>
 #include <vector>
 
 #include "formats/arch/model_config.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/kernels/thread_pool.h"
+#include "runtime/memory/row_store.h"
 
 namespace rwkv::edge {
 
@@ -22,6 +25,9 @@ class Run {
  public:
   /// `max_tokens`: the largest chunk. `max_rank`: the largest factor pair's inner size.
   Run(const ModelConfig& config, unsigned n_threads, size_t max_tokens, size_t max_rank);
+  /// Bytes that such a run takes.
+  static uint64_t bytes(const ModelConfig& config, unsigned n_threads, size_t max_tokens,
+                        size_t max_rank);
 
   ThreadPool pool;
   const KernelTable& table;
@@ -38,6 +44,17 @@ class Run {
   /// A thread's own buffer for one decoded row.
   float* row_scratch(unsigned thread) { return rows_.data() + thread * row_floats_; }
 
+  /// Which neurons are wanted, [n_tokens][dim_ffn]; lists of neurons or rows, at least dim_ffn and
+  /// kMaxGather long; addresses of gathered rows, kMaxGather long.
+  uint8_t* marks() { return marks_.data(); }
+  std::span<uint32_t> ids() { return ids_; }
+  const std::byte** row_places() { return row_places_.data(); }
+  /// Probabilities of clusters and their order, [n_cluster] each.
+  std::span<float> cluster_logs() { return cluster_logs_; }
+  std::span<uint32_t> cluster_order() { return cluster_order_; }
+
+  uint64_t touched_bytes = 0;  ///< of rows on demand, since construction
+
  private:
   size_t row_floats_;
   size_t used_ = 0;
@@ -45,6 +62,11 @@ class Run {
   std::vector<float> middle_;
   std::vector<float> rows_;
   std::vector<float> v_first_;
+  std::vector<uint8_t> marks_;
+  std::vector<uint32_t> ids_;
+  std::vector<const std::byte*> row_places_;
+  std::vector<float> cluster_logs_;
+  std::vector<uint32_t> cluster_order_;
 };
 
 /// y = W x for every token of the chunk; x [n_tokens][cols], y [n_tokens][rows].
@@ -52,5 +74,13 @@ void matmul(Run& run, const MatrixView& w, const float* x, float* y);
 /// y = W^T a for a matrix packed transposed; a [n_tokens][rows], y [n_tokens][cols]. Rows whose
 /// factor is zero are not read.
 void accumulate(Run& run, const MatrixView& w, const float* a, float* y);
+
+/// y[t][names[i]] = (row ids[i] of w) . x[t] for every token; y has `ldy` floats per token. Rows
+/// are brought in as needed; `ids` ascend. Fails if storage does.
+Status matmul_rows(Run& run, RowStore& w, std::span<const uint32_t> ids,
+                   std::span<const uint32_t> names, const float* x, float* y, size_t ldy);
+/// y[t] = sum_i a[t][ids[i]] (row ids[i] of w); a has w.rows() floats per token, y has w.cols().
+Status accumulate_rows(Run& run, RowStore& w, std::span<const uint32_t> ids, const float* a,
+                       float* y);
 
 }  // namespace rwkv::edge

@@ -68,6 +68,10 @@ Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n
       decode.push_back(1.0 / seconds_since(start));
     }
   }
+  // Weights, rows on demand as they were asked for, and the state read and written.
+  const uint64_t bytes = model->weights().always_touched_bytes() +
+                         evaluator.touched_bytes() / tokens.size() +
+                         2 * model->config().state_floats() * sizeof(float);
   std::vector<double> prefill;
   const auto prompt = make_tokens(static_cast<size_t>(options.n_prompt), n_vocab);
   for (int64_t run = 0; run < options.n_runs; ++run) {
@@ -78,8 +82,6 @@ Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n
   }
   const Spread d = spread_of(decode);
   const Spread p = spread_of(prefill);
-  const uint64_t bytes =
-      model->weights().bytes_per_token() + 2 * model->config().state_floats() * sizeof(float);
   return Json{{"threads", n_threads},
               {"decode_tokens_per_s", d.median},
               {"decode_min", d.min},
@@ -89,6 +91,7 @@ Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n
               {"prefill_min", p.min},
               {"prefill_max", p.max},
               {"prefill_tokens", prompt.size()},
+              {"touched_bytes_per_token", bytes},
               {"decode_gb_per_s", d.median * static_cast<double>(bytes) * 1e-9}};
 }
 

@@ -14,11 +14,14 @@ void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positi
 
 Status run_inspect(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "model"));
-  RWKV_ASSIGN(const auto weights, Weights::open(path));
-  RWKV_ASSIGN(nlohmann::ordered_json report, cli::report_packed(weights->file()));
+  RWKV_ASSIGN(const PackedFile packed, PackedFile::open(path));
+  RWKV_ASSIGN(const auto mapping, MappedFile::open(path));
+  RWKV_ASSIGN(const GgufFile file, GgufFile::parse(mapping->bytes(), path));
+  RWKV_ASSIGN(nlohmann::ordered_json report, cli::report_packed(file));
   if (arguments.count("verify") > 0) {
-    for (const PackedTensor& tensor : weights->tensors()) {
-      RWKV_TRY(verify_tensor(tensor, weights->bytes_of(tensor)).in(path));
+    for (const PackedTensor& tensor : packed.tensors) {
+      RWKV_TRY(
+          verify_tensor(tensor, mapping->bytes().subspan(tensor.offset, tensor.n_bytes)).in(path));
     }
     report["verified"] = true;
   }

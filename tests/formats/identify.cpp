@@ -301,8 +301,9 @@ TEST_CASE("Version and role tables stand in the order of their enums") {
     REQUIRE(find_version(version.name) == &version);
   }
   REQUIRE(find_version("v5.3") == nullptr);
-  for (const Role role : {Role::Vector, Role::Lora, Role::Projection, Role::FfnKey, Role::FfnValue,
-                          Role::Embedding, Role::Head, Role::Ignored}) {
+  for (const Role role :
+       {Role::Vector, Role::Lora, Role::Projection, Role::FfnKey, Role::FfnValue, Role::Embedding,
+        Role::Head, Role::Predictor, Role::SignBits, Role::ClusterHead, Role::Ignored}) {
     REQUIRE(role_traits(role).role == role);
   }
 }

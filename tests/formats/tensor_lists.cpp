@@ -7,6 +7,9 @@ namespace {
 
 uint64_t number_of(Dim dim, Version version, const ModelSizes& sizes) {
   switch (dim) {
+    case Dim::Clusters:
+    case Dim::PredictorHidden:
+    case Dim::Two:
     case Dim::None:
       return 0;
     case Dim::Vocab:

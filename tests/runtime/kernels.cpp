@@ -55,7 +55,7 @@ const std::vector<uint64_t> kLengths = {1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 32, 33
 }  // namespace
 
 TEST_CASE("matmul is the product, for every codec and length", "[kernels]") {
-  const Codec codec = GENERATE(Codec::F32, Codec::F16, Codec::I8Row, Codec::Mm8);
+  const Codec codec = GENERATE(Codec::F32, Codec::F16, Codec::I8Row, Codec::Mm8, Codec::SignRow);
   const size_t n_tokens = GENERATE(1, 3, 37);
   for (const uint64_t cols : kLengths) {
     const uint64_t rows = 9;
@@ -82,7 +82,7 @@ TEST_CASE("matmul is the product, for every codec and length", "[kernels]") {
 }
 
 TEST_CASE("A range of rows of a matrix is that range of the product", "[kernels]") {
-  const Codec codec = GENERATE(Codec::F32, Codec::F16, Codec::I8Row, Codec::Mm8);
+  const Codec codec = GENERATE(Codec::F32, Codec::F16, Codec::I8Row, Codec::Mm8, Codec::SignRow);
   const uint64_t cols = 33;
   const Encoded w = encode(codec, 20, cols);
   const std::vector<float> x = random_vector(cols, 3);
@@ -96,7 +96,7 @@ TEST_CASE("A range of rows of a matrix is that range of the product", "[kernels]
 }
 
 TEST_CASE("accumulate is the transposed product and skips zero rows", "[kernels]") {
-  const Codec codec = GENERATE(Codec::F32, Codec::F16, Codec::I8Row, Codec::Mm8);
+  const Codec codec = GENERATE(Codec::F32, Codec::F16, Codec::I8Row, Codec::Mm8, Codec::SignRow);
   const size_t n_tokens = GENERATE(1, 2, 5);
   for (const uint64_t cols : kLengths) {
     const uint64_t rows = 23;

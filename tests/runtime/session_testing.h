@@ -14,10 +14,11 @@
 
 namespace rwkv::edge {
 
-inline std::shared_ptr<const Model> open_tiny(const test::TinyModelOptions& options = {}) {
+inline std::shared_ptr<const Model> open_tiny(const test::TinyModelOptions& options = {},
+                                              const MemoryOptions& memory = {}) {
   const test::ScratchFolder folder;
-  // The mapping outlives the folder.
-  auto model = Model::open(test::write_tiny_model(folder, options));
+  // The open file outlives the folder.
+  auto model = Model::open(test::write_tiny_model(folder, options), memory);
   REQUIRE_OK(model.status());
   return model.take();
 }

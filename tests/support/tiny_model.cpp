@@ -57,6 +57,12 @@ uint64_t size_of(Dim dim, const TinyModelOptions& options) {
       return 3;
     case Dim::GateLora:
       return 11;
+    case Dim::Clusters:
+      return options.n_cluster;
+    case Dim::PredictorHidden:
+      return 13;
+    case Dim::Two:
+      return 2;
     case Dim::None:
       break;
   }
@@ -88,13 +94,26 @@ void add_tensors(const TensorSpec& spec, const std::string& prefix, const TinyMo
   }
 }
 
+// Of what stages may add, whether these options want it.
+bool is_wanted(const TensorSpec& spec, const TinyModelOptions& options) {
+  if (spec.presence != Presence::Optional) {
+    return true;
+  }
+  const std::string_view name = spec.name;
+  if (name.starts_with("head.")) {
+    return options.n_cluster > 0;
+  }
+  return spec.role == Role::SignBits    ? options.sign_predictor
+         : spec.role == Role::Predictor ? options.mlp_predictor
+                                        : options.sign_predictor || options.mlp_predictor;
+}
+
 /// The tensors of a checkpoint of that version; identify() brings them into packed order.
-std::vector<TensorInfo> checkpoint_tensors(const TinyModelOptions& options) {
-  const std::span<const TensorSpec> table = version_traits(options.version).tensors();
-  std::vector<TensorInfo> infos;
+void add_table(std::span<const TensorSpec> table, const TinyModelOptions& options,
+               std::vector<TensorInfo>& infos) {
   for (size_t i = 0; i < table.size(); ++i) {
     const TensorSpec& spec = table[i];
-    if ((spec.versions & only(options.version)) == 0) {
+    if ((spec.versions & only(options.version)) == 0 || !is_wanted(spec, options)) {
       continue;
     }
     if (spec.where == Where::Model) {
@@ -108,7 +127,36 @@ std::vector<TensorInfo> checkpoint_tensors(const TinyModelOptions& options) {
     }
     i += spec.presence == Presence::Alternative ? 1 : 0;
   }
+}
+
+std::vector<TensorInfo> checkpoint_tensors(const TinyModelOptions& options) {
+  std::vector<TensorInfo> infos;
+  add_table(version_traits(options.version).tensors(), options, infos);
+  add_table(tensors_of_stages(), options, infos);
   return infos;
+}
+
+// Clusters of 1, 2, 3, ... parts of the vocabulary.
+float first_of_cluster(uint64_t cluster, const TinyModelOptions& options) {
+  const uint64_t n_parts = options.n_cluster * (options.n_cluster + 1) / 2;
+  return static_cast<float>(cluster * (cluster + 1) / 2 * options.n_vocab / n_parts);
+}
+
+// Values that must make sense, in place of noise.
+bool fill_exact(const TensorBinding& binding, const TinyModelOptions& options,
+                std::vector<float>& values) {
+  for (uint64_t i = 0; i < values.size(); ++i) {
+    if (binding.name == "head.tokens") {
+      values[i] = static_cast<float>(options.n_vocab - 1 - i);
+    } else if (binding.name == "head.cluster.first") {
+      values[i] = first_of_cluster(i, options);
+    } else if (binding.name.ends_with("predictor.threshold")) {
+      values[i] = options.predictor_threshold;
+    } else {
+      return false;
+    }
+  }
+  return true;
 }
 
 float vector_value(const std::string& name, uint64_t seed, uint64_t i, uint64_t n) {
@@ -134,10 +182,13 @@ float vector_value(const std::string& name, uint64_t seed, uint64_t i, uint64_t 
 }
 
 /// Numbers as they lie in the packed file; which of them is which does not matter in noise.
-std::vector<float> values_of(const TensorBinding& binding, uint64_t model_seed) {
-  const uint64_t seed = xxh64(as_bytes(binding.name)) ^ model_seed;
+std::vector<float> values_of(const TensorBinding& binding, const TinyModelOptions& options) {
+  const uint64_t seed = xxh64(as_bytes(binding.name)) ^ options.seed;
   const uint64_t cols = binding.packed_cols();
   std::vector<float> values(binding.packed_rows() * cols);
+  if (fill_exact(binding, options, values)) {
+    return values;
+  }
   const bool inputs_are_rows = binding.role == Role::FfnValue;
   const auto n_inputs = static_cast<float>(inputs_are_rows ? binding.packed_rows() : cols);
   // Uniform noise of deviation 1 / sqrt(inputs) keeps the size of what passes through; the head's
@@ -148,12 +199,26 @@ std::vector<float> values_of(const TensorBinding& binding, uint64_t model_seed) 
     values[i] = binding.role == Role::Vector ? vector_value(binding.name, seed, i, values.size())
                                              : scale * noise(seed, i);
   }
+  if (binding.role == Role::Head && options.n_cluster > 0) {
+    std::vector<float> turned;
+    for (uint64_t row = values.size() / cols; row-- > 0;) {
+      const auto from = values.begin() + static_cast<std::ptrdiff_t>(row * cols);
+      turned.insert(turned.end(), from, from + static_cast<std::ptrdiff_t>(cols));
+    }
+    return turned;
+  }
   return values;
 }
 
 Codec codec_of(const TensorBinding& binding, const TinyModelOptions& options) {
   if (binding.role == Role::Vector) {
     return Codec::F32;
+  }
+  if (binding.role == Role::SignBits) {
+    return Codec::SignRow;
+  }
+  if (binding.role == Role::Embedding && options.codec == Codec::Mm8) {
+    return Codec::F32;  // its rows are read by themselves
   }
   const bool may_quantize = (role_traits(binding.role).techniques & kQuantize) != 0;
   return may_quantize || options.codec == Codec::F32 ? options.codec : Codec::F16;
@@ -180,7 +245,12 @@ GgufMetadata make_metadata(const Identified& model, const std::vector<TensorInfo
   metadata.set(keys::kFileType, GgufValue::u32(codec_traits(options.codec).file_type));
   metadata.set(keys::kQuantizationVersion, GgufValue::u32(2));
   metadata.set(keys::kAlignmentKey, GgufValue::u32(keys::kAlignment));
-  config_to_metadata(model.config, metadata);
+  ModelConfig config = model.config;
+  config.head_p_min = options.p_min;
+  config.head_k_min = options.k_min;
+  config.head_k_max = options.k_max;
+  config.first_cluster_always = options.first_cluster_always;
+  config_to_metadata(config, metadata);
   metadata.set(keys::kFormat, GgufValue::u32(keys::kFormatVersion));
   metadata.set(keys::kToolVersion, GgufValue::string("test"));
   metadata.set(keys::kRecipe, GgufValue::string("[]"));
@@ -283,7 +353,7 @@ std::string write_tiny_model(const ScratchFolder& folder, const TinyModelOptions
         binding.packed_rows(), binding.packed_cols(),
         binding.layout == Layout::Transposed ? Outputs::Cols : Outputs::Rows};
     std::vector<std::byte> encoded(codec.encoded_bytes(shape.rows, shape.cols));
-    require(codec.encode(values_of(binding, options.seed), shape, encoded));
+    require(codec.encode(values_of(binding, options), shape, encoded));
     require(writer->append(encoded));
   }
   require(writer->finish());

@@ -36,6 +36,16 @@ struct TinyModelOptions {
   uint64_t n_vocab = 300;  ///< more than any of the vocabularies has
   uint64_t low_rank_size = 9;
   uint64_t seed = 1;
+  // What stages add: predictors of active neurons, and clusters of the vocabulary (rows of the head
+  // in reverse order, clusters of growing size).
+  bool sign_predictor = false;
+  bool mlp_predictor = false;
+  float predictor_threshold = 0.0f;
+  uint64_t n_cluster = 0;
+  float p_min = 0.95f;
+  uint64_t k_min = 1;
+  uint64_t k_max = 100;
+  bool first_cluster_always = false;
 };
 
 /// Writes `name` into the folder and returns its path. Throws std::runtime_error.

@@ -17,31 +17,44 @@ bool all_zero(const float* a, size_t n_tokens, size_t stride) {
   return true;
 }
 
+template <typename Rows>
+void add_rows(const Rows& rows, size_t n_rows, const float* a, size_t lda, size_t n_tokens,
+              float* y, size_t col_begin, size_t col_end, float* scratch) {
+  for (size_t i = 0; i < n_rows; ++i) {
+    const size_t id = rows.id(i);
+    if (all_zero(a + id, n_tokens, lda)) {
+      continue;
+    }
+    const auto row = rows.row(i);
+    for (size_t c = col_begin; c < col_end; ++c) {
+      scratch[c] = row.value(c);
+    }
+    for (size_t t = 0; t < n_tokens; ++t) {
+      const float factor = a[t * lda + id];
+      if (factor == 0.0f) {
+        continue;
+      }
+      float* out = y + t * rows.cols();
+      for (size_t c = col_begin; c < col_end; ++c) {
+        out[c] += factor * scratch[c];
+      }
+    }
+  }
+}
+
 template <typename Row>
 void accumulate(const MatrixView& w, const float* a, size_t n_tokens, float* y, size_t col_begin,
                 size_t col_end, float* scratch) {
   for (size_t t = 0; t < n_tokens; ++t) {
     std::fill(y + t * w.cols + col_begin, y + t * w.cols + col_end, 0.0f);
   }
-  for (size_t r = 0; r < w.rows; ++r) {
-    if (all_zero(a + r, n_tokens, w.rows)) {
-      continue;
-    }
-    const Row row(w, r);
-    for (size_t c = col_begin; c < col_end; ++c) {
-      scratch[c] = row.value(c);
-    }
-    for (size_t t = 0; t < n_tokens; ++t) {
-      const float factor = a[t * w.rows + r];
-      if (factor == 0.0f) {
-        continue;
-      }
-      float* out = y + t * w.cols;
-      for (size_t c = col_begin; c < col_end; ++c) {
-        out[c] += factor * scratch[c];
-      }
-    }
-  }
+  add_rows(DenseRows<Row>{w}, w.rows, a, w.rows, n_tokens, y, col_begin, col_end, scratch);
+}
+
+template <typename Row>
+void accumulate_rows(const RowsView& w, const float* a, size_t lda, size_t n_tokens, float* y,
+                     size_t col_begin, size_t col_end, float* scratch) {
+  add_rows(GatheredRows<Row>{w}, w.n, a, lda, n_tokens, y, col_begin, col_end, scratch);
 }
 
 }  // namespace
@@ -56,6 +69,24 @@ AccumulateFn accumulate_for(Codec codec) {
       return accumulate<RowI8>;
     case Codec::Mm8:
       return accumulate<RowMm8>;
+    case Codec::SignRow:
+      return accumulate<RowSign>;
+  }
+  return nullptr;
+}
+
+AccumulateRowsFn accumulate_rows_for(Codec codec) {
+  switch (codec) {
+    case Codec::F32:
+      return accumulate_rows<RowF32>;
+    case Codec::F16:
+      return accumulate_rows<RowF16>;
+    case Codec::I8Row:
+      return accumulate_rows<RowI8>;
+    case Codec::SignRow:
+      return accumulate_rows<RowSign>;
+    case Codec::Mm8:
+      break;  // its rows share vectors of the whole matrix
   }
   return nullptr;
 }

@@ -82,4 +82,40 @@ struct RowMm8 {
   float value(size_t i) const { return (*this)[i]; }
 };
 
+struct RowSign {
+  const std::byte* at;
+  float low;
+  float step;
+  RowSign(const MatrixView& w, uint64_t row)
+      : at(w.data + (w.first_row + row) * sign_row_bytes(w.cols)),
+        low(finite_f16(load_le<uint16_t>(at))),
+        step(finite_f16(load_le<uint16_t>(at + kSignRowHighAt)) - low) {
+    at += kSignRowHeader;
+  }
+  float operator[](size_t i) const {
+    return ((static_cast<unsigned>(at[i / 8]) >> (i % 8)) & 1u) != 0 ? 1.0f : 0.0f;
+  }
+  static constexpr bool kNeedsSum = true;
+  float finish(float sum, float x_sum) const { return step * sum + low * x_sum; }
+  float value(size_t i) const { return (*this)[i] != 0.0f ? low + step : low; }
+};
+
+/// The matrix as a source of rows for the loops that all products share: `row(i)` and the place of
+/// its result.
+template <typename Row>
+struct DenseRows {
+  const MatrixView& w;
+  Row row(size_t i) const { return Row(w, i); }
+  size_t id(size_t i) const { return i; }
+  uint64_t cols() const { return w.cols; }
+};
+
+template <typename Row>
+struct GatheredRows {
+  const RowsView& w;
+  Row row(size_t i) const { return Row(MatrixView{w.rows[i], w.codec, 1, w.cols, 1, 0}, 0); }
+  size_t id(size_t i) const { return w.ids[i]; }
+  uint64_t cols() const { return w.cols; }
+};
+
 }  // namespace rwkv::edge::generic

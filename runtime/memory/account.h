@@ -1,0 +1,77 @@
+// The one account of bytes: what is resident, what of it is cache, what was read from storage, by
+// component. Filled by the memory plan, kept up to date by the row caches.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+namespace rwkv::edge {
+
+enum class Component : uint8_t {
+  Vectors,      ///< norms, mixing coefficients, decays
+  Embedding,    ///< rows of the embedding
+  TimeMix,      ///< projections and small matrices of time_mix
+  ChannelMix,   ///< ffn.receptance
+  Neurons,      ///< ffn.key and ffn.value
+  Predictors,   ///< of active neurons
+  ClusterHead,  ///< probability of each cluster, order of the rows
+  Head,         ///< rows of the head
+  Block,        ///< layerwise: the block in memory
+  Staging,      ///< rows on their way from storage
+  Tokenizer,
+  Tables,   ///< names and places of tensors
+  State,    ///< recurrent state of one sequence
+  Scratch,  ///< activations and logits
+  Program,  ///< the program itself, measured before the model was opened
+};
+inline constexpr size_t kComponentCount = 15;
+
+/// One row per component; the first so many are weights and what it takes to hold them.
+struct ComponentTraits {
+  Component component;
+  const char* name;
+  bool is_weights;
+};
+std::span<const ComponentTraits> component_list();
+
+struct ComponentBytes {
+  uint64_t resident = 0;  ///< held all the time, caches included
+  uint64_t cached = 0;    ///< the part of it that is cache
+  uint64_t read = 0;      ///< from storage since opening, loading not included
+  uint64_t hits = 0;      ///< rows that a cache had
+  uint64_t misses = 0;    ///< rows that were read
+};
+
+class Account {
+ public:
+  ComponentBytes& at(Component component) { return rows_[static_cast<size_t>(component)]; }
+  const ComponentBytes& at(Component component) const {
+    return rows_[static_cast<size_t>(component)];
+  }
+  /// Resident bytes of all components, and of weights alone.
+  uint64_t total() const;
+  uint64_t weights() const;
+  /// Bytes read from storage since opening.
+  uint64_t read() const;
+
+ private:
+  std::array<ComponentBytes, kComponentCount> rows_{};
+};
+
+/// What the system says about this process, from /proc/self/smaps_rollup; nothing where there is
+/// no such file.
+struct ProcessMemory {
+  uint64_t rss = 0;
+  uint64_t anonymous = 0;
+};
+std::optional<ProcessMemory> process_memory();
+
+/// Bytes in use of the heap, 0 where the C library does not tell.
+uint64_t heap_in_use();
+/// Gives freed heap memory back to the system where the C library can.
+void trim_heap();
+
+}  // namespace rwkv::edge

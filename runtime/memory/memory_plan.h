@@ -1,0 +1,59 @@
+// Decides before anything is loaded where every tensor will live and how large the caches are, and
+// adds up what that takes: the account that the loaded model then has.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "runtime/memory/account.h"
+#include "runtime/memory/options.h"
+#include "runtime/memory/packed_file.h"
+
+namespace rwkv::edge {
+
+/// Where a tensor lives.
+enum class Residence : uint8_t {
+  Absent,  ///< used by nothing
+  Mapped,  ///< in the mapped file
+  Pinned,  ///< loaded once
+  Slot,    ///< loaded each time its block comes up, into the memory all blocks share
+  Rows     ///< read row by row through a cache
+};
+
+struct TensorPlan {
+  Residence residence = Residence::Mapped;
+  Component component = Component::Vectors;
+  uint64_t offset = 0;         ///< in pinned memory or in the slot, a multiple of 64
+  uint64_t rows_per_unit = 1;  ///< Rows: read together
+  uint64_t capacity = 0;       ///< Rows: units in the cache
+};
+
+struct MemoryPlan {
+  MemoryMode mode = MemoryMode::Full;
+  size_t max_chunk = 32;
+  double neuron_cache = 0;
+  double head_cache = 0;
+  uint64_t embedding_rows = 0;
+  std::vector<TensorPlan> tensors;  ///< as PackedFile::tensors
+  uint64_t pinned_bytes = 0;
+  uint64_t slot_bytes = 0;
+  uint64_t staging_bytes = 0;
+  Account account;
+};
+
+/// What takes memory beside the weights.
+struct OtherMemory {
+  uint64_t tokenizer = 0;
+  uint64_t state = 0;
+  std::function<uint64_t(size_t max_chunk)> scratch;  ///< of one evaluator and its session
+};
+
+/// Usage if the limit cannot be met, naming the smallest limit that can, or if an option makes no
+/// sense.
+Result<MemoryPlan> plan_memory(const PackedFile& file, const MemoryOptions& options,
+                               const OtherMemory& other);
+
+/// The component a tensor counts for.
+Component component_of(const TensorBinding& binding);
+
+}  // namespace rwkv::edge

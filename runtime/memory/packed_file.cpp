@@ -1,0 +1,61 @@
+#include "runtime/memory/packed_file.h"
+
+namespace rwkv::edge {
+namespace {
+
+std::vector<TensorInfo> as_infos(const std::vector<PackedTensor>& tensors) {
+  std::vector<TensorInfo> infos;
+  for (const PackedTensor& tensor : tensors) {
+    infos.push_back({tensor.name, DType::F32, tensor.shape});
+  }
+  return infos;
+}
+
+// Settings that tensors cannot show come from the metadata; where there are factor pairs it says
+// which form they have.
+void take_settings(const ModelConfig& from, ModelConfig& config) {
+  config.group_norm_eps = from.group_norm_eps;
+  config.ln0_folded = from.ln0_folded;
+  config.head_p_min = from.head_p_min;
+  config.head_k_min = from.head_k_min;
+  config.head_k_max = from.head_k_max;
+  config.first_cluster_always = from.first_cluster_always;
+  if (config.low_rank != LowRankForm::None && from.low_rank != LowRankForm::None) {
+    config.low_rank = from.low_rank;
+  }
+}
+
+// The tensors decide the sizes; the metadata must agree, and adds what tensors cannot show.
+Status check_config(const GgufMetadata& metadata, PackedFile& packed) {
+  RWKV_ASSIGN(packed.config, config_from_metadata(metadata));
+  const std::vector<TensorInfo> infos = as_infos(packed.tensors);
+  RWKV_ASSIGN(Identified found, identify(infos, ShapesAre::AsPacked));
+  take_settings(packed.config, found.config);
+  GgufMetadata from_tensors;
+  config_to_metadata(found.config, from_tensors);
+  for (const auto& [key, value] : from_tensors.entries()) {
+    const GgufValue* stored = metadata.find(key);
+    if (!stored || stored->value != value.value) {
+      return bad_input("metadata key '{}' is {}, the tensors say {}", key,
+                       stored ? value_to_string(*stored) : "missing", value_to_string(value));
+    }
+  }
+  packed.bindings = std::move(found.tensors);
+  return {};
+}
+
+}  // namespace
+
+Result<PackedFile> PackedFile::open(const std::string& path) {
+  // Mapped for as long as the header is read.
+  RWKV_ASSIGN(const auto mapping, MappedFile::open(path));
+  RWKV_ASSIGN(const GgufFile file, GgufFile::parse(mapping->bytes(), path));
+  PackedFile packed;
+  packed.path = path;
+  RWKV_ASSIGN(packed.tensors, packed_tensors(file));
+  RWKV_TRY(check_config(file.metadata(), packed).in(path));
+  packed.metadata = file.metadata();
+  return packed;
+}
+
+}  // namespace rwkv::edge

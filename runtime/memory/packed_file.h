@@ -1,0 +1,26 @@
+// A packed file opened and checked, before anything of it is loaded: its tensors, which model they
+// make, and where each lies.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "formats/arch/identify.h"
+#include "formats/base/file.h"
+#include "formats/container/packed_tensors.h"
+
+namespace rwkv::edge {
+
+struct PackedFile {
+  std::string path;
+  GgufMetadata metadata;
+  ModelConfig config;
+  std::vector<PackedTensor> tensors;    ///< in file order
+  std::vector<TensorBinding> bindings;  ///< binding i is of tensor bindings[i].source
+
+  /// BadInput if the file is damaged or its metadata and its tensors disagree.
+  static Result<PackedFile> open(const std::string& path);
+};
+
+}  // namespace rwkv::edge

@@ -1,0 +1,129 @@
+#include "runtime/memory/row_store.h"
+
+#include <algorithm>
+#include <atomic>
+
+namespace rwkv::edge {
+namespace {
+
+// Staging memory of a model, unless a single unit is larger.
+constexpr uint64_t kStagingBytes = uint64_t{512} << 10;
+// Reads handed to a thread at a time.
+constexpr size_t kReadsPerThread = 8;
+
+uint64_t units_of(const MatrixView& shape, uint64_t rows_per_unit) {
+  return (shape.rows + rows_per_unit - 1) / rows_per_unit;
+}
+
+}  // namespace
+
+RowStore::RowStore(const MatrixView& view)
+    : shape_(view), row_bytes_(codec_traits(view.codec).row_bytes(view.cols)) {}
+
+RowStore::RowStore(const MatrixView& shape, OnStorage storage)
+    : shape_(shape),
+      row_bytes_(codec_traits(shape.codec).row_bytes(shape.cols)),
+      storage_(std::move(storage)),
+      unit_size_(row_bytes_ * storage_.rows_per_unit),
+      n_staging_(storage_.staging->bytes.size() / unit_size_),
+      lru_(units_of(shape, storage_.rows_per_unit), storage_.capacity),
+      slots_(lru_.capacity() * unit_size_) {}
+
+uint64_t RowStore::cache_bytes(const MatrixView& shape, uint64_t rows_per_unit, uint64_t capacity) {
+  const uint64_t row_bytes = codec_traits(shape.codec).row_bytes(shape.cols);
+  return capacity * rows_per_unit * row_bytes +
+         Lru::bytes(units_of(shape, rows_per_unit), capacity);
+}
+
+uint64_t RowStore::staging_bytes(const MatrixView& shape, uint64_t rows_per_unit) {
+  const uint64_t unit = rows_per_unit * codec_traits(shape.codec).row_bytes(shape.cols);
+  return std::max(unit, std::min(kStagingBytes, unit * kMaxGather));
+}
+
+// The last unit may have fewer rows.
+uint64_t RowStore::unit_bytes(uint64_t unit) const {
+  const uint64_t first = unit * storage_.rows_per_unit;
+  return std::min(storage_.rows_per_unit, shape_.rows - first) * row_bytes_;
+}
+
+// Where the unit is or will be once the reads are done; nullptr if there is no room left for it.
+std::byte* RowStore::place_of(uint64_t unit, size_t& n_staged, size_t& n_touched, size_t& n_reads) {
+  const uint32_t found = lru_.find(unit);
+  if (found != Lru::kNone) {
+    lru_.touch(found);
+    ++n_touched;
+    ++storage_.account->hits;
+    return slots_.data() + found * unit_size_;
+  }
+  std::byte* to = nullptr;
+  if (n_touched < lru_.capacity()) {
+    to = slots_.data() + lru_.replace(unit) * unit_size_;
+    ++n_touched;
+  } else if (n_staged < n_staging_) {
+    to = storage_.staging->bytes.data() + n_staged++ * unit_size_;
+  } else {
+    return nullptr;
+  }
+  ++storage_.account->misses;
+  storage_.staging->reads[n_reads++] = {unit, to};
+  return to;
+}
+
+Result<size_t> RowStore::gather(ThreadPool& pool, std::span<const uint32_t> ids,
+                                const std::byte** rows) {
+  const size_t n = std::min(ids.size(), kMaxGather);
+  if (is_in_memory()) {
+    for (size_t i = 0; i < n; ++i) {
+      rows[i] = shape_.data + ids[i] * row_bytes_;
+    }
+    return n;
+  }
+  size_t n_staged = 0;
+  size_t n_touched = 0;
+  size_t n_reads = 0;
+  size_t done = 0;
+  uint64_t last_unit = UINT64_MAX;
+  std::byte* place = nullptr;
+  for (; done < n; ++done) {
+    const uint64_t unit = ids[done] / storage_.rows_per_unit;
+    if (unit != last_unit) {
+      std::byte* next = place_of(unit, n_staged, n_touched, n_reads);
+      if (!next) {
+        break;
+      }
+      place = next;
+      last_unit = unit;
+    }
+    rows[done] = place + (ids[done] - unit * storage_.rows_per_unit) * row_bytes_;
+  }
+  RWKV_TRY(read_all(pool, n_reads));
+  return done;
+}
+
+Status RowStore::read_all(ThreadPool& pool, size_t n_reads) {
+  std::atomic<size_t> failed_at{n_reads};
+  pool.run(n_reads, kReadsPerThread, [&](size_t begin, size_t end, unsigned) {
+    for (size_t i = begin; i < end; ++i) {
+      const auto [unit, to] = storage_.staging->reads[i];
+      const Status status =
+          storage_.file->read_at(storage_.offset + unit * unit_size_, {to, unit_bytes(unit)});
+      if (!status.ok()) {
+        failed_at.store(i);
+      }
+    }
+  });
+  for (size_t i = 0; i < n_reads; ++i) {
+    storage_.account->read += unit_bytes(storage_.staging->reads[i].unit);
+  }
+  if (failed_at.load() == n_reads) {
+    return {};
+  }
+  // Slots that were promised may hold anything now.
+  lru_.clear();
+  const auto [unit, to] = storage_.staging->reads[failed_at.load()];
+  RWKV_TRY(storage_.file->read_at(storage_.offset + unit * unit_size_, {to, unit_bytes(unit)}));
+  return failed("{}: reading failed, then worked; the storage is not reliable",
+                storage_.file->path());
+}
+
+}  // namespace rwkv::edge

@@ -1,0 +1,187 @@
+#include "runtime/model/cluster_head.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <numeric>
+
+namespace rwkv::edge {
+namespace {
+
+// Whole numbers that were packed as floats; BadInput for anything else.
+Result<std::vector<uint32_t>> whole_numbers(std::span<const float> values, const char* name,
+                                            uint64_t below) {
+  std::vector<uint32_t> numbers;
+  numbers.reserve(values.size() + 1);
+  for (const float value : values) {
+    if (!(value >= 0.0f && static_cast<double>(value) < static_cast<double>(below)) ||
+        std::trunc(value) != value) {
+      return bad_input("tensor '{}' holds {}, whole numbers below {} are wanted", name, value,
+                       below);
+    }
+    numbers.push_back(static_cast<uint32_t>(value));
+  }
+  return numbers;
+}
+
+Status check_permutation(const std::vector<uint32_t>& tokens) {
+  std::vector<bool> seen(tokens.size());
+  for (const uint32_t token : tokens) {
+    if (seen[token]) {
+      return bad_input("tensor 'head.tokens' has token {} twice", token);
+    }
+    seen[token] = true;
+  }
+  return {};
+}
+
+// log(sum(exp(values))), with one maximum for all.
+template <typename Values>
+double log_sum_exp(size_t n, const Values& value) {
+  double most = -std::numeric_limits<double>::infinity();
+  for (size_t i = 0; i < n; ++i) {
+    most = std::max(most, static_cast<double>(value(i)));
+  }
+  double sum = 0.0;
+  for (size_t i = 0; i < n; ++i) {
+    sum += std::exp(static_cast<double>(value(i)) - most);
+  }
+  return most + std::log(sum);
+}
+
+}  // namespace
+
+uint64_t ClusterHead::bytes(const ModelConfig& config) {
+  return config.n_cluster == 0 ? 0 : (config.n_vocab + 1 + config.n_cluster + 1) * sizeof(uint32_t);
+}
+
+Status ClusterHead::load(const Weights& weights) {
+  const ModelConfig& config = weights.config();
+  RWKV_ASSIGN(weight_, weights.matrix("head.cluster.weight"));
+  RWKV_ASSIGN(bias_, weights.vector("head.cluster.bias"));
+  RWKV_ASSIGN(rows_, weights.rows("head.weight"));
+  if (!codec_traits(rows_->codec()).row_wise) {
+    return bad_input(
+        "head.weight is {}, a clustered head wants a codec that lays rows by themselves",
+        codec_traits(rows_->codec()).name);
+  }
+  RWKV_ASSIGN(const std::span<const float> tokens, weights.vector("head.tokens"));
+  RWKV_ASSIGN(const std::span<const float> first, weights.vector("head.cluster.first"));
+  RWKV_ASSIGN(tokens_, whole_numbers(tokens, "head.tokens", config.n_vocab));
+  RWKV_TRY(check_permutation(tokens_));
+  RWKV_ASSIGN(first_, whole_numbers(first, "head.cluster.first", config.n_vocab));
+  first_.push_back(static_cast<uint32_t>(config.n_vocab));
+  if (first_[0] != 0 ||
+      std::adjacent_find(first_.begin(), first_.end(), std::greater_equal<>()) != first_.end()) {
+    return bad_input("tensor 'head.cluster.first' does not begin at 0 and ascend");
+  }
+  p_min_ = static_cast<double>(config.head_p_min);
+  k_max_ = std::min<size_t>(config.head_k_max, n_clusters());
+  k_min_ = std::min<size_t>(config.head_k_min, k_max_);
+  first_always_ = config.first_cluster_always;
+  return {};
+}
+
+// Orders clusters by probability; the first so many of the order are selected. cluster_logs()
+// becomes log p.
+size_t ClusterHead::select(Run& run, const float* z) const {
+  const size_t n = n_clusters();
+  const std::span<float> logs = run.cluster_logs();
+  const std::span<uint32_t> order = run.cluster_order();
+  matmul(run, weight_, z, logs.data());
+  for (size_t c = 0; c < n; ++c) {
+    logs[c] += bias_[c];
+  }
+  const double total = log_sum_exp(n, [&](size_t c) { return logs[c]; });
+  for (size_t c = 0; c < n; ++c) {
+    logs[c] = static_cast<float>(static_cast<double>(logs[c]) - total);
+  }
+  std::iota(order.begin(), order.end(), 0u);
+  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+    return logs[a] > logs[b] || (logs[a] == logs[b] && a < b);
+  });
+  size_t n_selected = 0;
+  double reached = 0.0;
+  while (n_selected < k_max_ && (n_selected < k_min_ || reached < p_min_)) {
+    reached += std::exp(static_cast<double>(logs[order[n_selected++]]));
+  }
+  const auto end = order.begin() + static_cast<std::ptrdiff_t>(n_selected);
+  if (first_always_ && std::find(order.begin(), end, 0u) == end) {
+    // What follows shifts by one, so the order stays one of all clusters.
+    const auto first = std::find(end, order.end(), 0u);
+    std::rotate(end, first, first + 1);
+    ++n_selected;
+  }
+  return n_selected;
+}
+
+// Exact logits of the selected clusters, read in the order in which they lie.
+Status ClusterHead::known_logits(Run& run, const float* z, size_t n_selected, float* logits) const {
+  const std::span<uint32_t> order = run.cluster_order();
+  std::sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(n_selected));
+  for (size_t i = 0; i < n_selected; ++i) {
+    const uint32_t end = first_[order[i] + 1];
+    for (uint32_t row = first_[order[i]]; row < end;) {
+      const std::span<uint32_t> ids = run.ids().first(std::min<size_t>(end - row, kMaxGather));
+      std::iota(ids.begin(), ids.end(), row);
+      const std::span<const uint32_t> names(tokens_.data() + row, ids.size());
+      RWKV_TRY(matmul_rows(run, *rows_, ids, names, z, logits, tokens_.size()));
+      row += static_cast<uint32_t>(ids.size());
+    }
+  }
+  return {};
+}
+
+// Tokens of other clusters: l_j = ln Q + ln p_j - ln P_A - ln n_j, with Q the sum of exp of the
+// known logits and P_A the probability of the selected clusters (the specification's 4.5, with one
+// maximum for all clusters).
+void ClusterHead::spread_rest(Run& run, size_t n_selected, float* logits) const {
+  const std::span<const float> logs = run.cluster_logs();
+  const std::span<const uint32_t> order = run.cluster_order();
+  double most = -std::numeric_limits<double>::infinity();
+  const auto each_known = [&](const auto& use) {
+    for (size_t i = 0; i < n_selected; ++i) {
+      for (uint32_t row = first_[order[i]]; row < first_[order[i] + 1]; ++row) {
+        use(static_cast<double>(logits[tokens_[row]]));
+      }
+    }
+  };
+  each_known([&](double logit) { most = std::max(most, logit); });
+  double sum = 0.0;
+  each_known([&](double logit) { sum += std::exp(logit - most); });
+  const double log_q = most + std::log(sum);
+  const double log_p_selected = log_sum_exp(n_selected, [&](size_t i) { return logs[order[i]]; });
+  for (size_t i = n_selected; i < n_clusters(); ++i) {
+    const uint32_t c = order[i];
+    const double n_rows = first_[c + 1] - first_[c];
+    const auto logit = static_cast<float>(log_q + static_cast<double>(logs[c]) - log_p_selected -
+                                          std::log(n_rows));
+    for (uint32_t row = first_[c]; row < first_[c + 1]; ++row) {
+      logits[tokens_[row]] = logit;
+    }
+  }
+}
+
+Status ClusterHead::one_token(Run& run, const float* z, float* logits) const {
+  const size_t n_selected = select(run, z);
+  RWKV_TRY(known_logits(run, z, n_selected, logits));
+  if (n_selected < n_clusters()) {
+    spread_rest(run, n_selected, logits);
+  }
+  return {};
+}
+
+Status ClusterHead::forward(Run& run, const float* z, float* logits) const {
+  // Each token selects its own clusters.
+  const size_t n_tokens = run.n_tokens;
+  run.n_tokens = 1;
+  Status status;
+  for (size_t t = 0; t < n_tokens && status.ok(); ++t) {
+    status = one_token(run, z + t * weight_.cols, logits + t * tokens_.size());
+  }
+  run.n_tokens = n_tokens;
+  return status;
+}
+
+}  // namespace rwkv::edge

@@ -1,0 +1,131 @@
+#include "runtime/model/sparse_ffn.h"
+
+#include <algorithm>
+
+#include "runtime/model/elementwise.h"
+
+namespace rwkv::edge {
+namespace {
+
+// Ascending neurons that `is_wanted(t, j)` of any token.
+template <typename Wanted>
+std::span<const uint32_t> list_neurons(Run& run, size_t n_neurons, const Wanted& is_wanted) {
+  const std::span<uint32_t> ids = run.ids();
+  size_t n = 0;
+  for (size_t j = 0; j < n_neurons; ++j) {
+    for (size_t t = 0; t < run.n_tokens; ++t) {
+      if (is_wanted(t, j)) {
+        ids[n++] = static_cast<uint32_t>(j);
+        break;
+      }
+    }
+  }
+  return ids.first(n);
+}
+
+Result<RowStore*> rows_of(const Weights& weights, const std::string& name, const MatrixView& view) {
+  if (!codec_traits(view.codec).row_wise) {
+    return static_cast<RowStore*>(nullptr);
+  }
+  return weights.rows(name);
+}
+
+}  // namespace
+
+Status SparseFfn::load(const Weights& weights, const std::string& prefix) {
+  const std::string key = prefix + "ffn.key.weight";
+  const std::string value = prefix + "ffn.value.weight";
+  RWKV_ASSIGN(key_, weights.matrix(key));
+  RWKV_ASSIGN(value_, weights.matrix(value));
+  RWKV_ASSIGN(key_rows_, rows_of(weights, key, key_));
+  RWKV_ASSIGN(value_rows_, rows_of(weights, value, value_));
+  return load_predictor(weights, prefix + "ffn.predictor.");
+}
+
+Status SparseFfn::load_predictor(const Weights& weights, const std::string& prefix) {
+  has_sign_ = weights.contains(prefix + "sign.weight");
+  has_mlp_ = weights.contains(prefix + "fc1.weight");
+  if (!has_predictor()) {
+    return {};
+  }
+  if (!key_rows_) {
+    return bad_input("'{}*': a predictor wants ffn.key in a codec that lays rows by themselves",
+                     prefix);
+  }
+  RWKV_ASSIGN(const std::span<const float> thresholds, weights.vector(prefix + "threshold"));
+  sign_threshold_ = thresholds[0];
+  mlp_threshold_ = thresholds[1];
+  if (has_sign_) {
+    RWKV_ASSIGN(sign_, weights.matrix(prefix + "sign.weight"));
+  }
+  if (has_mlp_) {
+    RWKV_ASSIGN(fc1_, weights.matrix(prefix + "fc1.weight"));
+    RWKV_ASSIGN(fc2_, weights.matrix(prefix + "fc2.weight"));
+  }
+  return {};
+}
+
+// Marks the neurons that either half of the predictor names. `scores` is scratch.
+void SparseFfn::name_neurons(Run& run, const float* x, float* scores) const {
+  const size_t n = run.n_tokens * key_.rows;
+  uint8_t* marks = run.marks();
+  std::fill(marks, marks + n, uint8_t{0});
+  const auto mark_above = [&](float threshold) {
+    for (size_t i = 0; i < n; ++i) {
+      marks[i] = static_cast<uint8_t>(marks[i] | (scores[i] > threshold ? 1 : 0));
+    }
+  };
+  if (has_sign_) {
+    matmul(run, sign_, x, scores);
+    mark_above(sign_threshold_);
+  }
+  if (has_mlp_) {
+    float* hidden = run.take(fc1_.rows);
+    matmul(run, fc1_, x, hidden);
+    for (size_t i = 0; i < run.n_tokens * fc1_.rows; ++i) {
+      hidden[i] = std::max(hidden[i], 0.0f);
+    }
+    matmul(run, fc2_, hidden, scores);
+    mark_above(mlp_threshold_);
+  }
+}
+
+// relu(K x)^2, zero for neurons that were not named.
+Status SparseFfn::activate(Run& run, const float* x, float* neurons) const {
+  const size_t n_neurons = key_.rows;
+  const size_t n = run.n_tokens * n_neurons;
+  if (!has_predictor()) {
+    run.touched_bytes += codec_traits(key_.codec).encoded_bytes(key_.rows, key_.cols);
+    matmul(run, key_, x, neurons);
+    relu_squared(neurons, n);
+    return {};
+  }
+  name_neurons(run, x, neurons);
+  const uint8_t* marks = run.marks();
+  const auto ids = list_neurons(run, n_neurons,
+                                [&](size_t t, size_t j) { return marks[t * n_neurons + j] != 0; });
+  std::fill(neurons, neurons + n, 0.0f);
+  RWKV_TRY(matmul_rows(run, *key_rows_, ids, ids, x, neurons, n_neurons));
+  relu_squared(neurons, n);
+  // A neuron may have been named by another token of the pass.
+  for (size_t i = 0; i < n; ++i) {
+    neurons[i] = marks[i] != 0 ? neurons[i] : 0.0f;
+  }
+  return {};
+}
+
+Status SparseFfn::forward(Run& run, const float* x, float* out) const {
+  const size_t n_neurons = key_.rows;
+  float* neurons = run.take(n_neurons);
+  RWKV_TRY(activate(run, x, neurons));
+  if (!value_rows_) {
+    run.touched_bytes += codec_traits(value_.codec).encoded_bytes(value_.rows, value_.cols);
+    accumulate(run, value_, neurons, out);
+    return {};
+  }
+  const auto ids = list_neurons(
+      run, n_neurons, [&](size_t t, size_t j) { return neurons[t * n_neurons + j] != 0.0f; });
+  return accumulate_rows(run, *value_rows_, ids, neurons, out);
+}
+
+}  // namespace rwkv::edge

@@ -1,0 +1,39 @@
+// The neurons of channel_mix: out = V relu(K x)^2, computing and reading no more of them than
+// needed. With a predictor (RWKV-Lite) in two stages: the rows of K that it names, exactly; then
+// the rows of V of those that are not zero. Without one all of K, then the rows of V: lossless.
+#pragma once
+
+#include <string>
+
+#include "runtime/memory/weights.h"
+#include "runtime/model/run.h"
+
+namespace rwkv::edge {
+
+class SparseFfn {
+ public:
+  Status load(const Weights& weights, const std::string& prefix);
+
+  size_t n_embd() const { return key_.cols; }
+  /// x [n_tokens][n_embd] is the mixed input, out [n_tokens][n_embd]. Takes from the run's arena.
+  /// Fails if storage does.
+  Status forward(Run& run, const float* x, float* out) const;
+
+ private:
+  Status load_predictor(const Weights& weights, const std::string& prefix);
+  bool has_predictor() const { return has_sign_ || has_mlp_; }
+  void name_neurons(Run& run, const float* x, float* scores) const;
+  Status activate(Run& run, const float* x, float* neurons) const;
+
+  MatrixView key_;  ///< its shape at least; data unless rows are read on demand
+  MatrixView value_;
+  RowStore* key_rows_ = nullptr;    ///< null if the codec is not row-wise
+  RowStore* value_rows_ = nullptr;  ///< likewise
+  MatrixView sign_, fc1_, fc2_;
+  float sign_threshold_ = 0;
+  float mlp_threshold_ = 0;
+  bool has_sign_ = false;
+  bool has_mlp_ = false;
+};
+
+}  // namespace rwkv::edge
