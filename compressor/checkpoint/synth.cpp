@@ -87,6 +87,9 @@ Result<ModelConfig> config_for(const SynthOptions& options, const Arch& arch) {
 
 uint64_t size_of(const ModelConfig& config, Dim dim) {
   switch (dim) {
+    case Dim::Clusters:
+    case Dim::PredictorHidden:
+    case Dim::Two:
     case Dim::None:
       return 0;
     case Dim::Vocab:

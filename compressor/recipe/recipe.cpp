@@ -1,14 +1,19 @@
 #include "compressor/recipe/recipe.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 
+#include "compressor/stages/option_values.h"
+#include "compressor/stages/pipeline.h"
 #include "formats/base/nearest.h"
 
 namespace rwkv::press {
 namespace {
 
-constexpr std::array<std::string_view, 3> kTopKeys = {"name", "seed", "stages"};
+constexpr const char* kCalibration = "calibration";
+constexpr std::array<std::string_view, 2> kCalibrationKeys = {"samples", "length"};
+constexpr std::array<std::string_view, 4> kTopKeys = {"name", "seed", "calibration", "stages"};
 
 const StageTraits* find_stage(std::string_view name) {
   for (const StageTraits& stage : stage_list()) {
@@ -96,8 +101,44 @@ Result<std::vector<StageEntry>> read_stages(const YAML::Node& node) {
   return entries;
 }
 
-// --set stage.key=value, the value in YAML.
-Status apply_override(const std::string& text, std::vector<StageEntry>& entries) {
+// Stages stand in the order of the list.
+Status check_order(const std::vector<StageEntry>& entries) {
+  const std::vector<std::string_view> order = stage_names();
+  const auto place = [&](const std::string& name) {
+    return std::find(order.begin(), order.end(), name) - order.begin();
+  };
+  for (size_t i = 1; i < entries.size(); ++i) {
+    if (place(entries[i].name) < place(entries[i - 1].name)) {
+      return usage_error("stage '{}' comes after '{}'; stages must stand in the order {}",
+                         entries[i].name, entries[i - 1].name, fmt::join(order, ", "));
+    }
+  }
+  return {};
+}
+
+Status read_calibration(const YAML::Node& node, Recipe& recipe) {
+  if (!node || node.IsNull()) {
+    return {};
+  }
+  if (!node.IsMap()) {
+    return usage_error("'calibration' wants a map{}", at_line(node));
+  }
+  for (const auto& pair : node) {
+    const std::string key = pair.first.IsScalar() ? pair.first.Scalar() : "";
+    if (std::find(kCalibrationKeys.begin(), kCalibrationKeys.end(), key) ==
+        kCalibrationKeys.end()) {
+      return usage_error("unknown key 'calibration.{}'{}{}", key, at_line(pair.first),
+                         suggestion(key, kCalibrationKeys));
+    }
+  }
+  const OptionValues values(node, kCalibration);
+  RWKV_TRY(values.count("samples", 1, 1 << 24, recipe.calibration.samples));
+  return values.count("length", 2, 1 << 16, recipe.calibration.length);
+}
+
+// --set stage.key=value, the value in YAML; `calibration` counts as a stage here.
+Status apply_override(const std::string& text, YAML::Node& calibration,
+                      std::vector<StageEntry>& entries) {
   const size_t equals = text.find('=');
   const size_t dot = text.find('.');
   if (equals == std::string::npos || dot == std::string::npos || dot > equals) {
@@ -105,6 +146,10 @@ Status apply_override(const std::string& text, std::vector<StageEntry>& entries)
   }
   const std::string stage = text.substr(0, dot);
   const std::string key = text.substr(dot + 1, equals - dot - 1);
+  if (stage == kCalibration) {
+    calibration[key] = YAML::Load(text.substr(equals + 1));
+    return {};
+  }
   for (StageEntry& entry : entries) {
     if (entry.name == stage) {
       entry.options[key] = YAML::Load(text.substr(equals + 1));
@@ -121,7 +166,7 @@ Status apply_override(const std::string& text, std::vector<StageEntry>& entries)
 
 Status read_top(const YAML::Node& root, const std::string& origin, Recipe& recipe) {
   if (!root.IsMap()) {
-    return usage_error("a recipe is a map with the keys name, seed and stages");
+    return usage_error("a recipe is a map with the keys {}", fmt::join(kTopKeys, ", "));
   }
   for (const auto& pair : root) {
     const std::string key = pair.first.IsScalar() ? pair.first.Scalar() : "";
@@ -147,9 +192,13 @@ Result<Recipe> build_recipe(const std::string& text, const std::string& origin,
   const YAML::Node root = YAML::Load(text);
   RWKV_TRY(read_top(root, origin, recipe));
   RWKV_ASSIGN(std::vector<StageEntry> entries, read_stages(root["stages"]));
+  RWKV_TRY(check_order(entries));
+  YAML::Node calibration = root[kCalibration] ? YAML::Clone(root[kCalibration]) : YAML::Node();
   for (const std::string& override : overrides) {
-    RWKV_TRY(apply_override(override, entries));
+    RWKV_TRY(apply_override(override, calibration, entries));
   }
+  RWKV_TRY(read_calibration(calibration, recipe));
+  recipe.calibration.seed = recipe.seed;
   for (const StageEntry& entry : entries) {
     std::unique_ptr<Stage> stage = find_stage(entry.name)->make();
     RWKV_TRY(check_option_keys(*stage, entry.options));
@@ -166,6 +215,11 @@ std::string Recipe::effective_yaml() const {
   out << YAML::BeginMap;
   out << YAML::Key << "name" << YAML::Value << YAML::DoubleQuoted << name;
   out << YAML::Key << "seed" << YAML::Value << seed;
+  if (needs_calibration(*this)) {
+    out << YAML::Key << kCalibration << YAML::Value << YAML::Flow << YAML::BeginMap;
+    out << YAML::Key << "samples" << YAML::Value << calibration.samples;
+    out << YAML::Key << "length" << YAML::Value << calibration.length << YAML::EndMap;
+  }
   out << YAML::Key << "stages" << YAML::Value << YAML::BeginSeq;
   for (const std::unique_ptr<Stage>& stage : stages) {
     out << YAML::BeginMap << YAML::Key << stage->name() << YAML::Value;

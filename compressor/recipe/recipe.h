@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "compressor/calibrate/calibration.h"
 #include "compressor/stages/stage.h"
 #include "formats/base/status.h"
 
@@ -19,6 +20,8 @@ namespace rwkv::press {
 struct Recipe {
   std::string name;
   uint64_t seed = 0;
+  /// Samples and length; texts are not a recipe's business.
+  CalibrationOptions calibration;
   std::vector<std::unique_ptr<Stage>> stages;
 
   /// The recipe with every setting in force, as YAML; stored in the packed file. Reading it back

@@ -1,6 +1,8 @@
 #include "compressor/stages/plan.h"
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 
 namespace rwkv::press {
 
@@ -10,7 +12,28 @@ PackPlan plan_for(const Identified& model) {
   for (const TensorBinding& binding : model.tensors) {
     plan.tensors.push_back({binding, Codec::F32});
   }
+  plan.dense_fp16_bytes = 2 * plan.n_numbers();
   return plan;
+}
+
+const PlannedTensor* PackPlan::find(std::string_view name) const {
+  const auto found = std::find_if(tensors.begin(), tensors.end(),
+                                  [&](const PlannedTensor& t) { return t.binding.name == name; });
+  return found == tensors.end() ? nullptr : &*found;
+}
+
+void PackPlan::replace(std::string_view name, std::vector<PlannedTensor> replacements) {
+  const PlannedTensor* old = find(name);
+  const auto at = tensors.begin() + (old - tensors.data());
+  const auto after = tensors.erase(at);
+  tensors.insert(after, std::make_move_iterator(replacements.begin()),
+                 std::make_move_iterator(replacements.end()));
+}
+
+void PackPlan::insert_before(std::string_view name, std::vector<PlannedTensor> added) {
+  const PlannedTensor* next = find(name);
+  tensors.insert(tensors.begin() + (next - tensors.data()),
+                 std::make_move_iterator(added.begin()), std::make_move_iterator(added.end()));
 }
 
 uint64_t PackPlan::total_bytes() const {
@@ -21,12 +44,12 @@ uint64_t PackPlan::total_bytes() const {
   return bytes;
 }
 
-uint64_t PackPlan::fp16_bytes() const {
+uint64_t PackPlan::n_numbers() const {
   uint64_t numbers = 0;
   for (const PlannedTensor& tensor : tensors) {
     numbers += tensor.binding.packed_rows() * tensor.binding.packed_cols();
   }
-  return 2 * numbers;
+  return numbers;
 }
 
 Codec PackPlan::main_codec() const {

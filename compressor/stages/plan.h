@@ -2,6 +2,7 @@
 // pack follows it.
 #pragma once
 
+#include <string_view>
 #include <vector>
 
 #include "formats/arch/identify.h"
@@ -21,10 +22,19 @@ struct PlannedTensor {
 struct PackPlan {
   ModelConfig config;
   std::vector<PlannedTensor> tensors;
+  uint64_t dense_fp16_bytes = 0;  ///< of the model before any stage
 
   uint64_t total_bytes() const;
-  /// What the same tensors take in f16, vectors included: the size all ratios refer to.
-  uint64_t fp16_bytes() const;
+  /// What the model takes in f16 before any stage, vectors included: the size all ratios refer to.
+  uint64_t fp16_bytes() const { return dense_fp16_bytes; }
+  /// Numbers to be packed.
+  uint64_t n_numbers() const;
+  /// The tensor of that name, nullptr if there is none.
+  const PlannedTensor* find(std::string_view name) const;
+  /// Puts `tensors` in the place of the tensor of that name.
+  void replace(std::string_view name, std::vector<PlannedTensor> tensors);
+  /// Puts `tensors` in front of the tensor of that name.
+  void insert_before(std::string_view name, std::vector<PlannedTensor> tensors);
   /// The codec with the most bytes; decides general.file_type.
   Codec main_codec() const;
 };

@@ -7,8 +7,8 @@
 #include <fnmatch.h>
 
 #include <array>
-#include <charconv>
 
+#include "compressor/stages/option_values.h"
 #include "formats/base/nearest.h"
 
 namespace rwkv::press {
@@ -31,26 +31,18 @@ struct Override {
 // The limit that 8-bit optimisers and loaders use too: below it a matrix is a few kB of any model.
 constexpr uint64_t kMinNumbers = 4096;
 
-Result<uint64_t> read_count(const YAML::Node& node, const std::string& key) {
-  const std::string text = node.IsScalar() ? node.Scalar() : "";
-  uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) {
-    return usage_error("{} is '{}', a whole number is wanted", key, text);
-  }
-  return value;
-}
-
 Result<Codec> read_codec(const YAML::Node& node, const std::string& key) {
   std::vector<std::string_view> names;
   for (const CodecTraits& codec : codec_list()) {
-    names.push_back(codec.name);
+    if (codec.codec != Codec::SignRow) {  // for predictors alone
+      names.push_back(codec.name);
+    }
   }
   if (!node.IsScalar()) {
     return usage_error("{} wants the name of a codec ({})", key, fmt::join(names, ", "));
   }
   const CodecTraits* codec = find_codec(node.Scalar());
-  if (!codec) {
+  if (!codec || codec->codec == Codec::SignRow) {
     return usage_error("{} is '{}'{}", key, node.Scalar(), suggestion(node.Scalar(), names));
   }
   return codec->codec;
@@ -79,9 +71,7 @@ Status QuantizeStage::configure(const YAML::Node& options) {
   if (options["lora_codec"]) {
     RWKV_ASSIGN(lora_codec_, read_codec(options["lora_codec"], "quantize.lora_codec"));
   }
-  if (options["min_numbers"]) {
-    RWKV_ASSIGN(min_numbers_, read_count(options["min_numbers"], "quantize.min_numbers"));
-  }
+  RWKV_TRY(OptionValues(options, name()).count("min_numbers", 0, UINT64_MAX, min_numbers_));
   if (options["overrides"]) {
     return read_overrides(options["overrides"]);
   }
@@ -131,7 +121,7 @@ Status QuantizeStage::plan(PackPlan& plan) const {
   std::vector<bool> used(overrides_.size());
   for (PlannedTensor& tensor : plan.tensors) {
     const Role role = tensor.binding.role;
-    if (role == Role::Vector) {
+    if (role == Role::Vector || role == Role::SignBits) {
       continue;
     }
     const uint64_t numbers = tensor.binding.packed_rows() * tensor.binding.packed_cols();

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "compressor/stages/plan.h"
+#include "compressor/stages/work.h"
 #include "formats/base/status.h"
 
 namespace rwkv::press {
@@ -30,11 +31,17 @@ class Stage {
   virtual Status configure(const YAML::Node& options) = 0;
   /// Settings in force, as a YAML map under the stage's name.
   virtual void emit(YAML::Emitter& out) const = 0;
-  /// Changes the plan as the stage will change the model. Cheap: no tensor is read.
+  /// Changes the plan as the stage will change the model. Cheap: no tensor is read. Refuses a model
+  /// that the stage cannot work on. Where the data decide a size, the largest it can have.
   virtual Status plan(PackPlan& plan) const = 0;
+  /// True if run() wants text to learn from.
+  virtual bool needs_calibration() const { return false; }
+  /// Does it: changes work.source and, as plan() does, work.plan.
+  virtual Status run(Work& work) const { return plan(work.plan); }
 };
 
-/// One line per stage.
+/// One line per stage, in the order in which a recipe must have them: pairs first, since what they
+/// get wrong is what later stages see; numbers are rounded last.
 struct StageTraits {
   const char* name;
   std::unique_ptr<Stage> (*make)();

@@ -1,4 +1,7 @@
 // The list of stages. Adding one: a file in this folder and a line here (docs/adding/stage.md).
+#include "compressor/stages/cluster_head.h"
+#include "compressor/stages/ffn_predictor.h"
+#include "compressor/stages/low_rank.h"
 #include "compressor/stages/quantize.h"
 #include "compressor/stages/stage.h"
 
@@ -6,6 +9,9 @@ namespace rwkv::press {
 namespace {
 
 constexpr StageTraits kStages[] = {
+    {"low_rank", make_low_rank_stage},
+    {"cluster_head", make_cluster_head_stage},
+    {"ffn_predictor", make_ffn_predictor_stage},
     {"quantize", make_quantize_stage},
 };
 

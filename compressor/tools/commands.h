@@ -17,6 +17,15 @@ void declare_recipe_options(cxxopts::Options& options);
 /// The recipe that they name; preset fp16 if neither is given.
 Result<Recipe> recipe_from(const cxxopts::ParseResult& arguments);
 
+/// Declares --calibration and --stats.
+void declare_calibration_options(cxxopts::Options& options);
+/// What they name, with the recipe's samples and length; nothing if the recipe learns from nothing.
+Result<std::optional<Calibration>> calibration_from(const cxxopts::ParseResult& arguments,
+                                                    const Recipe& recipe,
+                                                    const std::optional<Vocabulary>& vocabulary,
+                                                    const ModelConfig& config,
+                                                    const std::string& checkpoint);
+
 /// An input with its model, and the plan that `recipe` makes of it. Refuses to quantise again what
 /// was quantised before.
 struct PlannedInput {
@@ -37,6 +46,8 @@ Result<std::optional<Vocabulary>> choose_vocabulary(const std::string& vocab_opt
 /// Declarations and bodies of the commands, one file each.
 void declare_convert(cxxopts::Options& options, std::vector<std::string>& positionals);
 Status run_convert(const cxxopts::ParseResult& arguments);
+void declare_calibrate(cxxopts::Options& options, std::vector<std::string>& positionals);
+Status run_calibrate(const cxxopts::ParseResult& arguments);
 void declare_plan(cxxopts::Options& options, std::vector<std::string>& positionals);
 Status run_plan(const cxxopts::ParseResult& arguments);
 void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positionals);

@@ -1,7 +1,9 @@
 // rwkv-press convert: a checkpoint through a recipe into one packed file.
 #include <filesystem>
+#include <memory>
 
 #include "compressor/stages/pack.h"
+#include "compressor/stages/pipeline.h"
 #include "compressor/tools/commands.h"
 #include "formats/cli/command.h"
 #include "formats/cli/progress.h"
@@ -11,12 +13,48 @@ namespace rwkv::press {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+// Before hours of work, not after.
+Status refuse_existing(const std::string& output, OutputFile::Existing existing) {
+  return OutputFile::create(output, existing).status();
+}
+
+// A bar for each thing that stages do, and their reports between.
+Result<Work> run_with_progress(const PlannedInput& input, const Recipe& recipe,
+                               PipelineOptions options, bool quiet) {
+  constexpr double kSteps = 1000;
+  std::unique_ptr<cli::Progress> bar;
+  std::string current;
+  options.progress = [&](const std::string& what, double share) {
+    if (what != current || !bar) {
+      bar.reset();
+      bar = std::make_unique<cli::Progress>(what, static_cast<uint64_t>(kSteps), quiet);
+      current = what;
+    }
+    bar->update(static_cast<uint64_t>(share * kSteps));
+    if (share >= 1.0) {
+      bar.reset();
+    }
+  };
+  options.report = [&](const std::string& line) {
+    bar.reset();
+    if (!quiet) {
+      fmt::print(stderr, "{}\n", line);
+    }
+  };
+  return run_stages(recipe, *input.checkpoint.source, input.model, options);
+}
+
+}  // namespace
+
 void declare_convert(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("input", "Checkpoint", cxxopts::value<std::string>())(
       "o,output", "Packed file to write", cxxopts::value<std::string>())(
       "vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>())(
       "name", "Name of the model in the file", cxxopts::value<std::string>())(
       "force", "Replace an existing output")("quiet", "No progress");
+  declare_calibration_options(options);
   declare_recipe_options(options);
   positionals = {"input"};
 }
@@ -49,10 +87,16 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
     fmt::print(stderr, "{}: {} ({})\nrecipe: {}\nvocabulary: {}\n", path, describe(config),
                input.checkpoint.source->format(), recipe.name, note);
   }
+  RWKV_TRY(refuse_existing(output, options.existing));
+  PipelineOptions pipeline;
+  RWKV_ASSIGN(pipeline.calibration,
+              calibration_from(arguments, recipe, options.vocabulary, config, path));
+  pipeline.scratch_folder = fs::path(output).parent_path().string();
+  RWKV_ASSIGN(const Work work, run_with_progress(input, recipe, std::move(pipeline), quiet));
   {
-    cli::Progress progress("packing", input.plan.fp16_bytes() / 2, quiet);
+    cli::Progress progress("packing", work.plan.n_numbers(), quiet);
     options.progress = [&](uint64_t done) { progress.update(done); };
-    RWKV_TRY(pack(*input.checkpoint.source, input.plan, recipe, options));
+    RWKV_TRY(pack(*work.source, work.plan, recipe, options));
   }
   const uint64_t before = fs::file_size(path);
   const uint64_t after = fs::file_size(output);
@@ -60,7 +104,7 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
       "{}: {} -> {} ({:.2f}x smaller; weights {:.2f}x smaller than fp16)\n", output,
       cli::human_bytes(before), cli::human_bytes(after),
       static_cast<double>(before) / static_cast<double>(after),
-      static_cast<double>(input.plan.fp16_bytes()) / static_cast<double>(input.plan.total_bytes()));
+      static_cast<double>(work.plan.fp16_bytes()) / static_cast<double>(work.plan.total_bytes()));
   return {};
 }
 

@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "compressor/tools/commands.h"
+#include "compressor/stages/pipeline.h"
 #include "formats/base/file.h"
 #include "formats/cli/command.h"
 
@@ -79,11 +80,39 @@ Result<PlannedInput> plan_input(const std::string& path, const Recipe& recipe,
         path);
   }
   RWKV_ASSIGN(input.model, identify_checkpoint(*input.checkpoint.source));
-  input.plan = plan_for(input.model);
-  for (const std::unique_ptr<Stage>& stage : recipe.stages) {
-    RWKV_TRY(stage->plan(input.plan).in(path));
-  }
+  auto plan = plan_stages(recipe, input.model);
+  RWKV_TRY(plan.status().in(path));
+  input.plan = plan.take();
   return input;
+}
+
+void declare_calibration_options(cxxopts::Options& options) {
+  options.add_options()("calibration", "Text file to learn from; may be repeated",
+                        cxxopts::value<std::vector<std::string>>())(
+      "stats", "Statistics file of rwkv-press calibrate instead", cxxopts::value<std::string>());
+}
+
+Result<std::optional<Calibration>> calibration_from(const cxxopts::ParseResult& arguments,
+                                                    const Recipe& recipe,
+                                                    const std::optional<Vocabulary>& vocabulary,
+                                                    const ModelConfig& config,
+                                                    const std::string& checkpoint) {
+  if (!needs_calibration(recipe)) {
+    if (arguments.count("calibration") + arguments.count("stats") > 0) {
+      return usage_error("recipe {} learns from nothing; leave --calibration and --stats out",
+                         recipe.name);
+    }
+    return std::optional<Calibration>();
+  }
+  CalibrationOptions options = recipe.calibration;
+  if (arguments.count("calibration") > 0) {
+    options.texts = arguments["calibration"].as<std::vector<std::string>>();
+  }
+  if (arguments.count("stats") > 0) {
+    RWKV_ASSIGN(options.statistics, cli::required(arguments, "stats"));
+  }
+  RWKV_ASSIGN(Calibration calibration, load_calibration(options, vocabulary, config, checkpoint));
+  return std::optional<Calibration>(std::move(calibration));
 }
 
 Result<std::optional<Vocabulary>> choose_vocabulary(const std::string& vocab_option,

@@ -10,6 +10,8 @@ int main(int argc, char** argv) {
   static constexpr cli::Command kCommands[] = {
       {"convert", "INPUT -o OUT.gguf", "Checkpoint -> packed file, following a recipe",
        press::declare_convert, press::run_convert},
+      {"calibrate", "INPUT -o STATS.safetensors", "What text tells about a checkpoint, for convert",
+       press::declare_calibrate, press::run_calibrate},
       {"plan", "INPUT", "What convert would do: codec and bytes per tensor", press::declare_plan,
        press::run_plan},
       {"inspect", "FILE", "What is in a checkpoint or packed file", press::declare_inspect,

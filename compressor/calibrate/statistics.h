@@ -1,0 +1,49 @@
+// The statistics file: what a calibration pass over the uncompressed model saw, kept so that later
+// runs need neither the text nor the pass. A safetensors file with
+//   source.xxh64             u8 [8], the checkpoint it belongs to
+//   tokens                   i32 [samples, length]
+//   frequencies              f32 [n_vocab]
+//   blocks.N.NAME.moments    f32 [in, in], the mean of x x^T over the inputs x of product NAME
+//   blocks.N.ffn.active      f32 [dim_ffn], how often each neuron is not zero
+//   blocks.N.ffn.energy      f32 [dim_ffn], the mean of its relu(k)^4
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "compressor/calibrate/calibration.h"
+#include "formats/base/file.h"
+#include "formats/container/tensor_source.h"
+
+namespace rwkv::press {
+
+class Statistics : public std::enable_shared_from_this<Statistics> {
+ public:
+  /// Usage if the file belongs to another checkpoint than `checkpoint`, BadInput if it is damaged.
+  static Result<std::shared_ptr<const Statistics>> open(const std::string& path,
+                                                        const ModelConfig& config,
+                                                        const std::string& checkpoint);
+
+  /// Tokens and frequencies, and these statistics.
+  Result<Calibration> calibration() const;
+  /// E[x x^T] of a product's input, [in, in]; BadInput if the file has none.
+  Result<at::Tensor> moments(int64_t block, const std::string& product) const;
+
+ private:
+  explicit Statistics(std::unique_ptr<TensorSource> source) : source_(std::move(source)) {}
+  Result<at::Tensor> tensor(const std::string& name, at::IntArrayRef shape) const;
+  std::unique_ptr<TensorSource> source_;
+  int64_t n_vocab_ = 0;
+};
+
+/// Runs `calibration` through the model of `source` and writes the file, one block in memory at a
+/// time. `progress` is called with the share done.
+Status write_statistics(const TensorSource& source, const ModelConfig& config,
+                        const Calibration& calibration, const std::string& path,
+                        OutputFile::Existing existing,
+                        const std::function<void(double share)>& progress);
+
+}  // namespace rwkv::press

@@ -1,0 +1,47 @@
+// Calibration tokens on their way through the model, one block in memory at a time. Between blocks
+// the activations of all samples are held; a stage may look at what a block does with them and
+// change the block before they move on.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "compressor/model/block.h"
+
+namespace rwkv::press {
+
+class Walk {
+ public:
+  /// `tokens` int64 [samples, length]; starts behind the embedding.
+  static Result<Walk> begin(const TensorSource& source, const ModelConfig& config,
+                            const at::Tensor& tokens);
+
+  /// Shows the block's inputs of each product, batch after batch; activations stay where they are.
+  void look(const Block& block, const Observe& observe);
+  /// Moves all activations through the block.
+  void pass(const Block& block, const Observe& observe);
+  /// The activations, [samples * length, n_embd].
+  at::Tensor hidden() const;
+
+ private:
+  std::vector<at::Tensor> batches_;  ///< residual streams, [batch, length, n_embd]
+  std::vector<at::Tensor> v_first_;  ///< v7's, of each batch
+};
+
+/// E[x x^T] of the inputs of some products of one block, summed up as they pass by.
+class MomentSum {
+ public:
+  /// Adds the inputs [n, in].
+  void add(const at::Tensor& inputs);
+  /// The mean, [in, in] f32.
+  at::Tensor mean() const;
+
+ private:
+  at::Tensor sum_;
+  int64_t n_ = 0;
+};
+
+}  // namespace rwkv::press

@@ -1,0 +1,62 @@
+// A checkpoint as stages change it: tensors replaced, added, removed or put into another order of
+// rows, over a source that stays as it is. What is added waits in a temporary file, so that memory
+// holds one tensor at a time whatever the model's size.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "formats/container/tensor_source.h"
+
+namespace rwkv::press {
+
+class EditedSource final : public TensorSource {
+ public:
+  /// `base` must outlive it. `folder` takes the temporary file, which has no name and goes away
+  /// with the process.
+  static Result<std::unique_ptr<EditedSource>> create(const TensorSource& base,
+                                                      const std::string& folder);
+  ~EditedSource() override;
+  EditedSource(const EditedSource&) = delete;
+  EditedSource& operator=(const EditedSource&) = delete;
+
+  /// Appends a tensor of f32, or replaces the one of that name in its place.
+  Status put(const std::string& name, std::vector<uint64_t> shape, std::span<const float> values);
+  /// Row i becomes what was row `rows[i]`; `rows` is a permutation. The tensor must have two
+  /// dimensions and be the base's own.
+  Status permute_rows(const std::string& name, std::vector<uint64_t> rows);
+  void remove(const std::string& name);
+
+  /// BadInput if there is none of that name.
+  Result<size_t> index_of(std::string_view name) const;
+
+  std::string_view format() const override { return base_.format(); }
+  const std::string& path() const override { return base_.path(); }
+  const std::vector<TensorInfo>& tensors() const override { return infos_; }
+  Status read(size_t index, std::vector<std::byte>& out) const override;
+  Status read_range(size_t index, uint64_t offset, std::span<std::byte> out) const override;
+
+ private:
+  struct Entry {
+    bool is_added = false;
+    size_t base_index = 0;
+    uint64_t offset = 0;         ///< of an added tensor in the temporary file
+    std::vector<uint64_t> rows;  ///< empty unless permuted
+  };
+  EditedSource(const TensorSource& base, int fd);
+  Status read_permuted(const Entry& entry, const TensorInfo& info, uint64_t offset,
+                       std::span<std::byte> out) const;
+
+  const TensorSource& base_;
+  int fd_;
+  uint64_t end_ = 0;
+  std::vector<TensorInfo> infos_;
+  std::vector<Entry> entries_;
+  std::unordered_map<std::string, size_t> by_name_;
+};
+
+}  // namespace rwkv::press

@@ -1,0 +1,94 @@
+#include "compressor/model/block.h"
+
+#include <vector>
+
+#include "compressor/model/mix.h"
+
+namespace rwkv::press {
+namespace {
+
+std::vector<std::string> product_names(Version version) {
+  std::vector<std::string> names = {"att.receptance", "att.key", "att.value",
+                                    "att.output",     "ffn.key", "ffn.value"};
+  switch (version) {
+    case Version::V4:
+    case Version::V5_0:
+      names.emplace_back("ffn.receptance");
+      break;
+    case Version::V5_1:
+    case Version::V5_2:
+    case Version::V6:
+      names.emplace_back("att.gate");
+      names.emplace_back("ffn.receptance");
+      break;
+    case Version::V7:
+      break;
+  }
+  return names;
+}
+
+Result<std::unique_ptr<TimeMix>> load_time_mix(const BlockTensors& tensors) {
+  switch (tensors.config().version) {
+    case Version::V4:
+      return load_time_mix_v4(tensors);
+    case Version::V5_0:
+    case Version::V5_1:
+    case Version::V5_2:
+      return load_time_mix_v5(tensors);
+    case Version::V6:
+      return load_time_mix_v6(tensors);
+    case Version::V7:
+      return load_time_mix_v7(tensors);
+  }
+  return bad_input("unknown version");
+}
+
+}  // namespace
+
+at::Tensor Pass::product(const std::string& name, const at::Tensor& x) const {
+  if (observe) {
+    observe(name, x);
+  }
+  return linears.at(name).apply(x);
+}
+
+at::Tensor GroupNorm::apply(const at::Tensor& y) const {
+  return at::group_norm(y, n_head, weight, bias, eps);
+}
+
+Result<GroupNorm> load_group_norm(const BlockTensors& tensors) {
+  GroupNorm norm;
+  norm.n_head = static_cast<int64_t>(tensors.config().n_head);
+  norm.eps = static_cast<double>(tensors.config().group_norm_eps);
+  RWKV_TRY(tensors.vectors("att.ln_x.", {{&norm.weight, "weight"}, {&norm.bias, "bias"}}));
+  return norm;
+}
+
+Block::Block() = default;
+Block::~Block() = default;
+
+Result<std::unique_ptr<Block>> Block::load(const TensorSource& source, const ModelConfig& config,
+                                           int64_t index) {
+  const at::NoGradGuard no_grad;
+  const BlockTensors tensors(source, config, index);
+  std::unique_ptr<Block> block(new Block);
+  RWKV_ASSIGN(block->ln1_, load_layer_norm(source, tensors.full_name("ln1")));
+  RWKV_ASSIGN(block->ln2_, load_layer_norm(source, tensors.full_name("ln2")));
+  RWKV_ASSIGN(block->time_mix_, load_time_mix(tensors));
+  RWKV_ASSIGN(block->channel_mix_, load_channel_mix(tensors));
+  for (const std::string& name : product_names(config.version)) {
+    RWKV_ASSIGN(block->linears[name], tensors.linear(name));
+  }
+  return block;
+}
+
+at::Tensor Block::forward(const at::Tensor& x, at::Tensor& v_first, const Observe& observe) const {
+  const at::NoGradGuard no_grad;
+  const Pass pass{linears, observe, x.size(1), v_first};
+  at::Tensor stream = x.reshape({-1, x.size(2)});
+  stream = stream + time_mix_->forward(pass, ln1_.apply(stream));
+  stream = stream + channel_mix_->forward(pass, ln2_.apply(stream));
+  return stream.reshape(x.sizes());
+}
+
+}  // namespace rwkv::press

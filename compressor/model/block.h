@@ -1,0 +1,58 @@
+// One block of the network over whole sequences, in LibTorch: what calibration runs to see the
+// activations that a product meets. Inference only; formulas are those of runtime/model, which
+// holds the state and the kernels that a device needs instead.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "compressor/model/elementwise.h"
+#include "compressor/model/linear.h"
+#include "formats/arch/model_config.h"
+#include "formats/container/tensor_source.h"
+
+namespace rwkv::press {
+
+class TimeMix;
+class ChannelMix;
+
+/// Called with the input of each product before it is computed: its name within the block
+/// ("att.key", "ffn.value") and the input [batch * length, in], which the observer may keep but
+/// must not change.
+using Observe = std::function<void(const std::string& name, const at::Tensor& input)>;
+
+class Block {
+ public:
+  /// Loads block `index` as f32. `config` is what identify() found in `source`; neither is needed
+  /// afterwards. BadInput names the tensor that is missing.
+  static Result<std::unique_ptr<Block>> load(const TensorSource& source, const ModelConfig& config,
+                                             int64_t index);
+  virtual ~Block();
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+
+  /// x [batch, length, n_embd], at least one token, every sequence from the empty state, to the
+  /// new residual stream: x + time_mix + channel_mix, of the same shape. `v_first` is v7's value
+  /// of the first block, [batch * length, dim_att]: block 0 sets it, later blocks of the same
+  /// batch read it; other versions leave it alone. `observe` may be empty.
+  at::Tensor forward(const at::Tensor& x, at::Tensor& v_first, const Observe& observe) const;
+
+  /// The products by name within the block, so that a caller can replace one: "att.receptance",
+  /// "att.key", "att.value", "att.gate", "att.output", "ffn.key", "ffn.value", "ffn.receptance",
+  /// as far as the version has them. The small matrices that v6 and v7 have by themselves are not
+  /// among them. Names must stay as they are.
+  std::map<std::string, Linear> linears;
+
+ private:
+  Block();
+
+  LayerNorm ln1_, ln2_;
+  std::unique_ptr<TimeMix> time_mix_;
+  std::unique_ptr<ChannelMix> channel_mix_;
+};
+
+}  // namespace rwkv::press

@@ -1,0 +1,39 @@
+// The wkv recurrences over whole sequences from the empty state, in loops of our own: LibTorch has
+// none, and as its operations each token would cost several calls on tiny tensors. Heads (for v4:
+// groups of channels) of all sequences run on LibTorch's threads; each belongs to one thread, so
+// the result does not depend on their number.
+#pragma once
+
+#include <ATen/ATen.h>
+
+namespace rwkv::press {
+
+/// How the rows of a tensor [batch * length, n_head * head_size] split.
+struct WkvShape {
+  int64_t length = 0;  ///< tokens per sequence
+  int64_t n_head = 0;
+};
+
+/// v4: a weighted average per channel, stabilised by the largest exponent so far. k and v
+/// [n, dim_att]; decay = -exp(time_decay) and bonus = time_first [dim_att]; result [n, dim_att].
+/// The formula is that of runtime/model/v4.cpp.
+at::Tensor wkv_v4(const at::Tensor& k, const at::Tensor& v, const at::Tensor& decay,
+                  const at::Tensor& bonus, int64_t length);
+
+/// What the recurrences with a matrix state per head share: [n, dim_att], contiguous, f32.
+struct WkvInputs {
+  at::Tensor r, k, v;
+  at::Tensor w;  ///< factor that the state keeps per token; v5's, the same for all, is [dim_att]
+};
+
+/// v5 and v6, u = bonus [dim_att]:
+///   y_j = sum_i r_i (u_i k_i v_j + S_ij), then S_ij = w_i S_ij + k_i v_j.
+/// As in runtime/kernels/generic/wkv.cpp.
+at::Tensor wkv_v5(const WkvInputs& inputs, const at::Tensor& u, const WkvShape& shape);
+
+/// v7: S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r; kka = kk * a.
+/// As in runtime/kernels/generic/wkv.cpp.
+at::Tensor wkv_v7(const WkvInputs& inputs, const at::Tensor& kk, const at::Tensor& kka,
+                  const WkvShape& shape);
+
+}  // namespace rwkv::press

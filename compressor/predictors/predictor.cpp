@@ -1,0 +1,72 @@
+#include "compressor/predictors/predictor.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "compressor/predictors/checks.h"
+
+namespace rwkv::press {
+namespace {
+
+Status check(const at::Tensor& x, const at::Tensor& key, const at::Tensor& norms,
+             const PredictorOptions& options) {
+  if (!options.sign && !options.mlp) {
+    return usage_error(
+        "predictor: neither the sign half nor the MLP half is asked for, at least "
+        "one is wanted");
+  }
+  RWKV_TRY(check_target(options.recall));
+  RWKV_TRY(check_layer(x, key, norms));
+  return options.mlp ? check_mlp_options(options.mlp_options, x.size(1)) : Status();
+}
+
+// Takes `candidate` as the predictor's sign half if its thresholds name fewer neurons.
+struct Choice {
+  FfnPredictor& predictor;
+  bool made = false;
+
+  void offer(const at::Tensor& candidate, const Thresholds& thresholds) {
+    if (!made || thresholds.loaded < predictor.thresholds.loaded) {
+      predictor.sign = candidate;
+      predictor.thresholds = thresholds;
+      made = true;
+    }
+  }
+};
+
+}  // namespace
+
+Result<FfnPredictor> fit_predictor(const at::Tensor& x, const at::Tensor& key,
+                                   const at::Tensor& value_norms, const PredictorOptions& options) {
+  constexpr int64_t kMaxNumbers = int64_t{1} << 26;
+  RWKV_TRY(check(x, key, value_norms, options));
+  const int64_t held_out = x.size(0) / 5;
+  const at::Tensor train = x.narrow(0, 0, x.size(0) - held_out);
+  const at::Tensor calibration = even_rows(x.narrow(0, x.size(0) - held_out, held_out),
+                                           std::max<int64_t>(kMaxNumbers / key.size(0), 1));
+  FfnPredictor result;
+  PredictorScores scores;
+  if (options.mlp) {
+    result.mlp = train_checked_mlp(train, key, value_norms, options.mlp_options);
+    result.mlp.fc1 = round_to_half(result.mlp.fc1);
+    result.mlp.fc2 = round_to_half(result.mlp.fc2);
+    scores.mlp = result.mlp.scores(calibration);
+  }
+  const at::Tensor outputs = at::mm(calibration, key.t());
+  if (!options.sign) {
+    RWKV_ASSIGN(result.thresholds,
+                calibrate_thresholds(outputs, value_norms, scores, options.recall));
+    return result;
+  }
+  Choice choice{result};
+  for (const bool fitted : {true, false}) {
+    const at::Tensor matrix = fitted ? two_level_fitted(key, train) : two_level(key);
+    scores.sign = at::mm(calibration, matrix.t());
+    RWKV_ASSIGN(const Thresholds thresholds,
+                calibrate_thresholds(outputs, value_norms, scores, options.recall));
+    choice.offer(matrix, thresholds);
+  }
+  return result;
+}
+
+}  // namespace rwkv::press

@@ -1,0 +1,40 @@
+// The predictor of one layer's channel_mix: which neurons a device has to read for a token. Fits
+// both halves and their thresholds; writing them into a packed file is left to others.
+//
+// channel_mix is k = K x, a = relu(k)^2, y = V a. A device reads the rows of K that the predictor
+// names, computes their k exactly and reads only those columns of V whose a is not 0. A neuron
+// that is missed counts as silent, so what is limited is the output energy of those missed.
+#pragma once
+
+#include "compressor/predictors/calibrate.h"
+#include "compressor/predictors/mlp_predictor.h"
+#include "compressor/predictors/sign_predictor.h"
+
+namespace rwkv::press {
+
+struct PredictorOptions {
+  bool sign = true;
+  bool mlp = true;
+  double recall = 0.99;  ///< of the output energy, see Thresholds
+  MlpOptions mlp_options = {};
+};
+
+struct FfnPredictor {
+  at::Tensor sign;        ///< [F, D] with two f16 levels per row, undefined if not asked for
+  MlpPredictor mlp;       ///< f16 numbers as f32, undefined if not asked for
+  Thresholds thresholds;  ///< set and measured on held-out tokens
+};
+
+/// `x` [n, D]: inputs of channel_mix (after token shift) at consecutive tokens; `key` [F, D];
+/// `value_norms` [F]: ||V_j||. The last 20 % of the tokens are kept from both halves and serve to
+/// set the thresholds; of the two ways to choose the levels of `sign` the one that names fewer
+/// neurons there is taken. Where a threshold is the largest float that half does not help.
+///
+/// Memory: some matrices of n/5 x F floats, at most 2^26 numbers each; more tokens are thinned out
+/// evenly. See train_mlp for what training needs.
+///
+/// Errors: as train_mlp and calibrate_thresholds; usage_error if neither half is asked for.
+Result<FfnPredictor> fit_predictor(const at::Tensor& x, const at::Tensor& key,
+                                   const at::Tensor& value_norms, const PredictorOptions& options);
+
+}  // namespace rwkv::press

@@ -1,0 +1,185 @@
+// Stage `ffn_predictor` (RWKV-Lite, arXiv 2412.10856, sparse FFN): per block a one-bit copy of
+// ffn.key, a small MLP, or both; a neuron is computed if either gives it a score above its
+// threshold. Thresholds are set on text that training did not see, so that the neurons named have
+// `recall` of the output's energy. Nothing else of the model changes.
+#include "compressor/stages/ffn_predictor.h"
+
+#include <array>
+#include <limits>
+#include <vector>
+
+#include "compressor/calibrate/walk.h"
+#include "compressor/predictors/predictor.h"
+#include "compressor/stages/option_values.h"
+
+namespace rwkv::press {
+namespace {
+
+constexpr std::array<OptionSpec, 5> kOptions = {{
+    {"kinds", "both", "sign (one bit per weight), mlp, or both"},
+    {"recall", "0.99", "share of the output's energy that the named neurons must have"},
+    {"hidden", "64", "width of the MLP"},
+    {"epochs", "30", "of the MLP's training, at most"},
+    {"learning_rate", "0.005", "at the start"},
+}};
+constexpr std::array<const char*, 3> kKinds = {"sign", "mlp", "both"};
+constexpr float kNever = std::numeric_limits<float>::max();
+
+class FfnPredictorStage final : public Stage {
+ public:
+  const char* name() const override { return "ffn_predictor"; }
+  std::span<const OptionSpec> options() const override { return kOptions; }
+  Status configure(const YAML::Node& options) override;
+  void emit(YAML::Emitter& out) const override;
+  Status plan(PackPlan& plan) const override;
+  bool needs_calibration() const override { return true; }
+  Status run(Work& work) const override;
+
+ private:
+  bool has_sign() const { return kind_ != 1; }
+  bool has_mlp() const { return kind_ != 0; }
+  void add_to_plan(PackPlan& plan, int64_t block, bool sign, bool mlp) const;
+  Result<FfnPredictor> fit(const Block& block, const std::vector<at::Tensor>& inputs,
+                           uint64_t seed) const;
+  Status put(Work& work, int64_t block, const FfnPredictor& predictor) const;
+
+  size_t kind_ = 2;
+  double recall_ = 0.99;
+  uint64_t hidden_ = 64;
+  uint64_t epochs_ = 30;
+  double learning_rate_ = 5e-3;
+};
+
+std::string stem_of(int64_t block) {
+  return fmt::format("blocks.{}.ffn.predictor.", block);
+}
+
+Status FfnPredictorStage::configure(const YAML::Node& options) {
+  const OptionValues values(options, name());
+  RWKV_TRY(values.choice("kinds", kKinds, kind_));
+  RWKV_TRY(values.real("recall", 0.01, 1.0, recall_));
+  RWKV_TRY(values.count("hidden", 1, 4096, hidden_));
+  RWKV_TRY(values.count("epochs", 1, 10000, epochs_));
+  return values.real("learning_rate", 1e-6, 1.0, learning_rate_);
+}
+
+void FfnPredictorStage::emit(YAML::Emitter& out) const {
+  out << YAML::BeginMap;
+  out << YAML::Key << "kinds" << YAML::Value << kKinds[kind_];
+  out << YAML::Key << "recall" << YAML::Value << recall_;
+  out << YAML::Key << "hidden" << YAML::Value << hidden_;
+  out << YAML::Key << "epochs" << YAML::Value << epochs_;
+  out << YAML::Key << "learning_rate" << YAML::Value << learning_rate_;
+  out << YAML::EndMap;
+}
+
+void FfnPredictorStage::add_to_plan(PackPlan& plan, int64_t block, bool sign, bool mlp) const {
+  const std::string key = fmt::format("blocks.{}.ffn.key.weight", block);
+  std::vector<PlannedTensor> added;
+  const auto add = [&](const char* name, Role role, Codec codec, std::vector<uint64_t> shape) {
+    PlannedTensor tensor;
+    tensor.binding = {stem_of(block) + name, 0, role, Part::Dense, Layout::AsIs, block,
+                      std::move(shape)};
+    tensor.codec = codec;
+    added.push_back(std::move(tensor));
+  };
+  const ModelConfig& config = plan.config;
+  if (sign) {
+    add("sign.weight", Role::SignBits, Codec::SignRow, {config.dim_ffn, config.n_embd});
+  }
+  if (mlp) {
+    add("fc1.weight", Role::Predictor, Codec::F32, {hidden_, config.n_embd});
+    add("fc2.weight", Role::Predictor, Codec::F32, {config.dim_ffn, hidden_});
+    plan.config.predictor_hidden = hidden_;
+  }
+  if (sign || mlp) {
+    add("threshold", Role::Vector, Codec::F32, {2});
+  }
+  plan.insert_before(key, std::move(added));
+}
+
+Status FfnPredictorStage::plan(PackPlan& plan) const {
+  for (uint64_t i = 0; i < plan.config.n_layer; ++i) {
+    const auto block = static_cast<int64_t>(i);
+    if (!plan.find(fmt::format("blocks.{}.ffn.key.weight", i))) {
+      return usage_error("ffn_predictor: block {} has no dense ffn.key to predict", i);
+    }
+    if (plan.find(stem_of(block) + "threshold")) {
+      return usage_error("ffn_predictor: this model has predictors already");
+    }
+    add_to_plan(plan, block, has_sign(), has_mlp());
+  }
+  return {};
+}
+
+Result<FfnPredictor> FfnPredictorStage::fit(const Block& block,
+                                            const std::vector<at::Tensor>& inputs,
+                                            uint64_t seed) const {
+  const at::Tensor& key = block.linears.at("ffn.key").dense;
+  const at::Tensor norms = block.linears.at("ffn.value").dense.square().sum(0).sqrt();
+  PredictorOptions options;
+  options.sign = has_sign();
+  options.mlp = has_mlp();
+  options.recall = recall_;
+  options.mlp_options.hidden = static_cast<int64_t>(hidden_);
+  options.mlp_options.epochs = static_cast<int64_t>(epochs_);
+  options.mlp_options.learning_rate = learning_rate_;
+  options.mlp_options.seed = seed;
+  return fit_predictor(at::cat(inputs, 0), key, norms, options);
+}
+
+// A half whose threshold says that it does not help is left out.
+Status FfnPredictorStage::put(Work& work, int64_t block, const FfnPredictor& predictor) const {
+  const Thresholds& thresholds = predictor.thresholds;
+  const bool sign = has_sign() && (thresholds.sign < kNever || !has_mlp());
+  const bool mlp = has_mlp() && (thresholds.mlp < kNever || !has_sign());
+  const std::string stem = stem_of(block);
+  if (sign) {
+    RWKV_TRY(work.put(stem + "sign.weight", predictor.sign));
+  }
+  if (mlp) {
+    RWKV_TRY(work.put(stem + "fc1.weight", predictor.mlp.fc1));
+    RWKV_TRY(work.put(stem + "fc2.weight", predictor.mlp.fc2));
+  }
+  RWKV_TRY(work.put(stem + "threshold", at::tensor({thresholds.sign, thresholds.mlp})));
+  add_to_plan(work.plan, block, sign, mlp);
+  return {};
+}
+
+Status FfnPredictorStage::run(Work& work) const {
+  const ModelConfig config = work.plan.config;
+  RWKV_ASSIGN(Walk walk, Walk::begin(*work.source, config, work.calibration->tokens));
+  double loaded = 0;
+  double active = 0;
+  double recall = 0;
+  for (uint64_t i = 0; i < config.n_layer; ++i) {
+    const auto index = static_cast<int64_t>(i);
+    RWKV_ASSIGN(const auto block, Block::load(*work.source, config, index));
+    std::vector<at::Tensor> inputs;
+    walk.pass(*block, [&](const std::string& product, const at::Tensor& x) {
+      if (product == "ffn.key") {
+        inputs.push_back(x.clone());
+      }
+    });
+    RWKV_ASSIGN(const FfnPredictor predictor, fit(*block, inputs, work.seed + i));
+    RWKV_TRY(put(work, index, predictor));
+    const double share = 1.0 / static_cast<double>(config.n_layer);
+    loaded += predictor.thresholds.loaded * share;
+    active += predictor.thresholds.active * share;
+    recall += predictor.thresholds.recall * share;
+    work.progress("ffn_predictor", static_cast<double>(i + 1) * share);
+  }
+  work.hidden = walk.hidden();
+  work.report(fmt::format(
+      "ffn_predictor: {:.1f} % of the neurons are named, {:.1f} % are active, energy recall {:.4f}",
+      100 * loaded, 100 * active, recall));
+  return {};
+}
+
+}  // namespace
+
+std::unique_ptr<Stage> make_ffn_predictor_stage() {
+  return std::make_unique<FfnPredictorStage>();
+}
+
+}  // namespace rwkv::press

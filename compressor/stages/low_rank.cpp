@@ -1,0 +1,379 @@
+// Stage `low_rank` (RWKV-Lite, arXiv 2412.10856, section "low-rank projections"): W ~ B A, by the
+// plain SVD as there, or so that the error of the outputs over calibration text is least. With
+// `sequential`, each block is fitted to the inputs that the blocks compressed before it produce.
+// Projections that are pairs already (x058, x059) stay as they are.
+#include "compressor/stages/low_rank.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+
+#include "compressor/calibrate/statistics.h"
+#include "compressor/calibrate/walk.h"
+#include "compressor/low_rank/factorise.h"
+#include "compressor/low_rank/ranks.h"
+#include "compressor/stages/option_values.h"
+
+namespace rwkv::press {
+namespace {
+
+constexpr std::array<OptionSpec, 9> kOptions = {{
+    {"method", "whitened", "svd (of the weights alone) or whitened (of the outputs over text)"},
+    {"factor", "8", "compression factor k: rank n_embd / k"},
+    {"allocation", "uniform",
+     "uniform: the factor; energy: the least rank that keeps `keep` of the output energy; budget: "
+     "ranks that share `keep` of the numbers"},
+    {"keep", "0.25", "for energy and budget, above 0 and at most 1"},
+    {"diagonal", "false", "add a diagonal to the pair"},
+    {"sequential", "true", "fit each block to what the compressed blocks before it produce"},
+    {"matrices",
+     "[att.receptance, att.key, att.value, att.gate, ffn.receptance]",
+     "which projections; those that the version does not have are passed over"},
+    {"overrides", "[]", "list of {match: GLOB, factor: K}; the last match wins, 0 keeps it dense"},
+    {"rounds", "8", "of the diagonal's improvement"},
+}};
+constexpr std::array<const char*, 2> kMethods = {"svd", "whitened"};
+constexpr std::array<const char*, 3> kAllocations = {"uniform", "energy", "budget"};
+constexpr const char* kWeightSuffix = ".weight";
+
+struct Override {
+  std::string match;
+  double factor;
+};
+
+enum class Allocation : uint8_t { Uniform, Energy, Budget };
+
+// A projection that becomes a pair.
+struct Target {
+  int64_t block;
+  std::string product;  ///< within the block: "att.key"
+  std::string stem;     ///< "blocks.3.att.key"
+  int64_t rows, cols;
+  int64_t rank;  ///< planned, or the largest
+};
+
+class LowRankStage final : public Stage {
+ public:
+  const char* name() const override { return "low_rank"; }
+  std::span<const OptionSpec> options() const override { return kOptions; }
+  Status configure(const YAML::Node& options) override;
+  void emit(YAML::Emitter& out) const override;
+  Status plan(PackPlan& plan) const override;
+  bool needs_calibration() const override { return is_whitened() || sequential_; }
+  Status run(Work& work) const override;
+
+ private:
+  bool is_whitened() const { return method_ == 1; }
+  Allocation allocation() const { return static_cast<Allocation>(allocation_); }
+  Status read_overrides(const YAML::Node& list);
+  Result<std::vector<Target>> targets(const PackPlan& plan) const;
+  Result<int64_t> planned_rank(const PlannedTensor& tensor) const;
+  void replace(PackPlan& plan, const Target& target, int64_t rank) const;
+  Status choose_ranks(Work& work, std::vector<Target>& targets) const;
+  Status each_block(Work& work, const std::vector<Target>& targets, bool is_sequential,
+                    const std::function<Status(const Target&, Linear&, const at::Tensor&)>& use,
+                    const char* what) const;
+  Factors factors_of(const at::Tensor& w, const at::Tensor& h, const Target& target,
+                     uint64_t seed) const;
+
+  size_t method_ = 1;
+  size_t allocation_ = 0;
+  double factor_ = 8;
+  double keep_ = 0.25;
+  bool diagonal_ = false;
+  bool sequential_ = true;
+  std::vector<std::string> matrices_ = {"att.receptance", "att.key", "att.value", "att.gate",
+                                        "ffn.receptance"};
+  bool matrices_named_ = false;
+  std::vector<Override> overrides_;
+  uint64_t rounds_ = 8;
+};
+
+Status LowRankStage::configure(const YAML::Node& options) {
+  const OptionValues values(options, name());
+  RWKV_TRY(values.choice("method", kMethods, method_));
+  // A stage that looks at weights alone wants no text unless asked to.
+  sequential_ = is_whitened();
+  RWKV_TRY(values.choice("allocation", kAllocations, allocation_));
+  RWKV_TRY(values.real("factor", 1e-3, 1e6, factor_));
+  RWKV_TRY(values.real("keep", 1e-6, 1.0, keep_));
+  RWKV_TRY(values.flag("diagonal", diagonal_));
+  RWKV_TRY(values.flag("sequential", sequential_));
+  RWKV_TRY(values.texts("matrices", matrices_));
+  matrices_named_ = static_cast<bool>(options["matrices"]);
+  RWKV_TRY(values.count("rounds", 1, 1000, rounds_));
+  if (sequential_ && !is_whitened()) {
+    return usage_error("low_rank.sequential makes no difference with method svd; leave it out");
+  }
+  return options["overrides"] ? read_overrides(options["overrides"]) : Status();
+}
+
+Status LowRankStage::read_overrides(const YAML::Node& list) {
+  if (!list.IsSequence()) {
+    return usage_error("low_rank.overrides wants a list of {{match: GLOB, factor: K}}");
+  }
+  for (const YAML::Node& entry : list) {
+    if (!entry.IsMap() || entry.size() != 2 || !entry["match"] || !entry["match"].IsScalar() ||
+        !entry["factor"]) {
+      return usage_error("each of low_rank.overrides wants the keys match and factor");
+    }
+    Override override{entry["match"].Scalar(), 0};
+    RWKV_TRY(OptionValues(entry, "low_rank.overrides").real("factor", 0, 1e6, override.factor));
+    overrides_.push_back(std::move(override));
+  }
+  return {};
+}
+
+void LowRankStage::emit(YAML::Emitter& out) const {
+  out << YAML::BeginMap;
+  out << YAML::Key << "method" << YAML::Value << kMethods[method_];
+  out << YAML::Key << "factor" << YAML::Value << factor_;
+  out << YAML::Key << "allocation" << YAML::Value << kAllocations[allocation_];
+  out << YAML::Key << "keep" << YAML::Value << keep_;
+  out << YAML::Key << "diagonal" << YAML::Value << diagonal_;
+  if (is_whitened()) {
+    out << YAML::Key << "sequential" << YAML::Value << sequential_;
+  }
+  if (matrices_named_) {
+    out << YAML::Key << "matrices" << YAML::Value << YAML::Flow << matrices_;
+  }
+  out << YAML::Key << "rounds" << YAML::Value << rounds_;
+  if (!overrides_.empty()) {
+    out << YAML::Key << "overrides" << YAML::Value << YAML::BeginSeq;
+    for (const Override& override : overrides_) {
+      out << YAML::Flow << YAML::BeginMap << YAML::Key << "match" << YAML::Value
+          << YAML::DoubleQuoted << override.match << YAML::Key << "factor" << YAML::Value
+          << override.factor << YAML::EndMap;
+    }
+    out << YAML::EndSeq;
+  }
+  out << YAML::EndMap;
+}
+
+// 0: stays dense.
+Result<int64_t> LowRankStage::planned_rank(const PlannedTensor& tensor) const {
+  const std::string& name = tensor.binding.name;
+  double factor = factor_;
+  for (const Override& override : overrides_) {
+    factor = ::fnmatch(override.match.c_str(), name.c_str(), 0) == 0 ? override.factor : factor;
+  }
+  if (factor == 0) {
+    return int64_t{0};
+  }
+  const uint64_t full = std::min(tensor.binding.shape[0], tensor.binding.shape[1]);
+  if (allocation() != Allocation::Uniform) {
+    return static_cast<int64_t>(full);
+  }
+  const double rank = static_cast<double>(full) / factor;
+  if (rank > static_cast<double>(full)) {
+    return usage_error(
+        "low_rank.factor {} asks for rank {:.0f} of '{}', which has {}; a factor of 1 keeps all", factor,
+        rank, name, full);
+  }
+  return std::max<int64_t>(1, static_cast<int64_t>(rank));
+}
+
+Result<std::vector<Target>> LowRankStage::targets(const PackPlan& plan) const {
+  std::vector<Target> found;
+  std::vector<bool> used(matrices_.size());
+  for (const PlannedTensor& tensor : plan.tensors) {
+    const TensorBinding& binding = tensor.binding;
+    if ((role_traits(binding.role).techniques & kLowRank) == 0) {
+      continue;
+    }
+    const std::string prefix = fmt::format("blocks.{}.", binding.block);
+    for (size_t i = 0; i < matrices_.size(); ++i) {
+      const std::string stem = prefix + matrices_[i];
+      if (binding.name == stem + "1.weight") {
+        used[i] = true;  // a pair already
+      }
+      if (binding.name != stem + kWeightSuffix || binding.part != Part::Dense) {
+        continue;
+      }
+      used[i] = true;
+      RWKV_ASSIGN(const int64_t rank, planned_rank(tensor));
+      if (rank == 0) {
+        continue;
+      }
+      if (diagonal_ && binding.shape[0] != binding.shape[1]) {
+        return usage_error("low_rank.diagonal wants square projections, '{}' is {}", binding.name,
+                           shape_to_string(binding.shape));
+      }
+      found.push_back({binding.block, matrices_[i], stem, static_cast<int64_t>(binding.shape[0]),
+                       static_cast<int64_t>(binding.shape[1]), rank});
+    }
+  }
+  for (size_t i = 0; i < matrices_.size(); ++i) {
+    if (!used[i] && matrices_named_) {
+      return usage_error("low_rank.matrices: this model has no projection '{}'", matrices_[i]);
+    }
+  }
+  return found;
+}
+
+void LowRankStage::replace(PackPlan& plan, const Target& target, int64_t rank) const {
+  const PlannedTensor dense = *plan.find(target.stem + kWeightSuffix);
+  const auto piece = [&](const char* ending, Part part, std::vector<uint64_t> shape) {
+    PlannedTensor tensor = dense;
+    tensor.binding.name = target.stem + ending;
+    tensor.binding.part = part;
+    tensor.binding.role = part == Part::Diagonal ? Role::Vector : dense.binding.role;
+    tensor.binding.shape = std::move(shape);
+    return tensor;
+  };
+  const auto r = static_cast<uint64_t>(rank);
+  std::vector<PlannedTensor> pieces = {
+      piece("1.weight", Part::FactorA, {r, static_cast<uint64_t>(target.cols)}),
+      piece("2.weight", Part::FactorB, {static_cast<uint64_t>(target.rows), r})};
+  if (diagonal_) {
+    pieces.push_back(piece("_diag", Part::Diagonal, {static_cast<uint64_t>(target.rows)}));
+  }
+  plan.replace(target.stem + kWeightSuffix, std::move(pieces));
+}
+
+Status LowRankStage::plan(PackPlan& plan) const {
+  RWKV_ASSIGN(const std::vector<Target> all, targets(plan));
+  if (plan.config.low_rank == LowRankForm::ReluSquared && diagonal_) {
+    return usage_error(
+        "low_rank.diagonal: this checkpoint has enhanced pairs (x059), whose diagonal means "
+        "something else; leave it out");
+  }
+  for (const Target& target : all) {
+    replace(plan, target, target.rank);
+  }
+  if (!all.empty() && plan.config.low_rank == LowRankForm::None) {
+    plan.config.low_rank = LowRankForm::Linear;
+  }
+  return {};
+}
+
+// Calls `use` for every target with its product and the moments of its inputs (undefined for svd),
+// block after block. What `use` makes of the product is what later blocks see if `is_sequential`.
+Status LowRankStage::each_block(
+    Work& work, const std::vector<Target>& targets, bool is_sequential,
+    const std::function<Status(const Target&, Linear&, const at::Tensor&)>& use,
+    const char* what) const {
+  const ModelConfig config = work.plan.config;
+  const bool from_file = is_whitened() && !is_sequential && work.calibration->statistics;
+  const bool walks = is_whitened() && !from_file;
+  std::optional<Walk> walk;
+  if (walks) {
+    RWKV_ASSIGN(walk, Walk::begin(*work.source, config, work.calibration->tokens));
+  }
+  for (uint64_t i = 0; i < config.n_layer; ++i) {
+    const auto index = static_cast<int64_t>(i);
+    RWKV_ASSIGN(const auto block, Block::load(*work.source, config, index));
+    std::map<std::string, MomentSum> moments;
+    for (const Target& target : targets) {
+      if (target.block == index) {
+        moments[target.product];
+      }
+    }
+    const Observe observe = [&](const std::string& product, const at::Tensor& inputs) {
+      if (const auto found = moments.find(product); found != moments.end()) {
+        found->second.add(inputs);
+      }
+    };
+    if (walks && is_sequential) {
+      walk->look(*block, observe);
+    } else if (walks) {
+      walk->pass(*block, observe);
+    }
+    for (const Target& target : targets) {
+      if (target.block != index) {
+        continue;
+      }
+      at::Tensor h;
+      if (from_file) {
+        RWKV_ASSIGN(h, work.calibration->statistics->moments(index, target.product));
+      } else if (walks) {
+        h = moments[target.product].mean();
+      }
+      RWKV_TRY(use(target, block->linears[target.product], h.defined() ? with_floor(h) : h));
+    }
+    if (walks && is_sequential) {
+      walk->pass(*block, {});
+    }
+    work.progress(what, static_cast<double>(i + 1) / static_cast<double>(config.n_layer));
+  }
+  work.hidden = walks && is_sequential ? walk->hidden() : at::Tensor();
+  return {};
+}
+
+// For energy and budget: the ranks that the dense model's outputs ask for.
+Status LowRankStage::choose_ranks(Work& work, std::vector<Target>& targets) const {
+  std::vector<RankCandidate> candidates;
+  RWKV_TRY(each_block(
+      work, targets, /*is_sequential=*/false,
+      [&](const Target& target, Linear& linear, const at::Tensor& h) -> Status {
+        candidates.push_back({output_energies(linear.dense, h), target.rows, target.cols});
+        return {};
+      },
+      "ranks"));
+  const std::vector<int64_t> ranks = allocation() == Allocation::Budget
+                                         ? ranks_for_budget(candidates, keep_)
+                                         : std::vector<int64_t>();
+  int64_t least = INT64_MAX;
+  int64_t most = 0;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    targets[i].rank =
+        ranks.empty() ? rank_for_energy(candidates[i].energies, keep_) : ranks[i];
+    least = std::min(least, targets[i].rank);
+    most = std::max(most, targets[i].rank);
+  }
+  work.report(fmt::format("low_rank: ranks from {} to {}", least, most));
+  return {};
+}
+
+Factors LowRankStage::factors_of(const at::Tensor& w, const at::Tensor& h, const Target& target,
+                                 uint64_t seed) const {
+  return diagonal_ ? factorise_with_diagonal(w, h, target.rank, static_cast<int64_t>(rounds_), seed)
+                   : factorise(w, h, target.rank, seed);
+}
+
+Status LowRankStage::run(Work& work) const {
+  RWKV_ASSIGN(std::vector<Target> all, targets(work.plan));
+  if (all.empty()) {
+    return {};
+  }
+  if (allocation() != Allocation::Uniform) {
+    RWKV_TRY(choose_ranks(work, all));
+  }
+  double error = 0;
+  RWKV_TRY(each_block(
+      work, all, sequential_ && is_whitened(),
+      [&](const Target& target, Linear& linear, const at::Tensor& h) -> Status {
+        const Factors factors = factors_of(linear.dense, h, target, work.seed);
+        error += relative_error(linear.dense, factors.product(), h);
+        linear = {{}, factors.a, factors.b, factors.diagonal, false};
+        RWKV_TRY(work.put(target.stem + "1.weight", factors.a));
+        RWKV_TRY(work.put(target.stem + "2.weight", factors.b));
+        if (diagonal_) {
+          RWKV_TRY(work.put(target.stem + "_diag", factors.diagonal));
+        }
+        work.source->remove(target.stem + kWeightSuffix);
+        return {};
+      },
+      "low_rank"));
+  for (const Target& target : all) {
+    replace(work.plan, target, target.rank);
+  }
+  if (work.plan.config.low_rank == LowRankForm::None) {
+    work.plan.config.low_rank = LowRankForm::Linear;
+  }
+  work.report(fmt::format("low_rank: {} pairs, {:.2f} % of the {} energy lost on average", all.size(),
+                          100 * error / static_cast<double>(all.size()),
+                          is_whitened() ? "output" : "weights'"));
+  return {};
+}
+
+}  // namespace
+
+std::unique_ptr<Stage> make_low_rank_stage() {
+  return std::make_unique<LowRankStage>();
+}
+
+}  // namespace rwkv::press

@@ -1,0 +1,39 @@
+// What stages work on: the model as it is by now, the plan of what will be packed, and what there
+// is to learn from.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "compressor/calibrate/calibration.h"
+#include "compressor/checkpoint/edited_source.h"
+#include "compressor/stages/plan.h"
+
+namespace rwkv::press {
+
+struct Work {
+  std::unique_ptr<EditedSource> source;
+  /// plan.config is the model's. Tensors are found in `source` by name; their index is set last.
+  PackPlan plan;
+  std::optional<Calibration> calibration;
+  uint64_t seed = 0;
+  /// Called with what is being done and the share done.
+  std::function<void(const std::string& what, double share)> progress =
+      [](const std::string&, double) {};
+  /// Called with a line worth keeping: what a stage measured.
+  std::function<void(const std::string& line)> report = [](const std::string&) {};
+
+  /// Activations behind the last block for the calibration tokens, [samples * length, n_embd];
+  /// computed if no stage has left them. A stage that changes blocks resets or replaces them.
+  Result<at::Tensor> last_hidden();
+  at::Tensor hidden;
+
+  /// Adds an f32 tensor, or replaces it, in the source; the plan is the stage's own part.
+  Status put(const std::string& name, const at::Tensor& values);
+};
+
+}  // namespace rwkv::press

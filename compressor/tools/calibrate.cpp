@@ -1,0 +1,57 @@
+// rwkv-press calibrate: what text tells about a checkpoint, kept in a file for later conversions.
+#include "compressor/stages/pipeline.h"
+#include "compressor/calibrate/statistics.h"
+#include "compressor/tools/commands.h"
+#include "formats/cli/command.h"
+#include "formats/cli/progress.h"
+
+namespace rwkv::press {
+
+void declare_calibrate(cxxopts::Options& options, std::vector<std::string>& positionals) {
+  options.add_options()("input", "Checkpoint", cxxopts::value<std::string>())(
+      "o,output", "Statistics file to write (.safetensors)", cxxopts::value<std::string>())(
+      "calibration", "Text file to learn from; may be repeated",
+      cxxopts::value<std::vector<std::string>>())(
+      "samples", "Sequences", cxxopts::value<std::string>()->default_value("64"))(
+      "length", "Tokens of each", cxxopts::value<std::string>()->default_value("256"))(
+      "seed", "Which stretches of the text", cxxopts::value<std::string>()->default_value("0"))(
+      "vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>())(
+      "force", "Replace an existing output")("quiet", "No progress");
+  positionals = {"input"};
+}
+
+Status run_calibrate(const cxxopts::ParseResult& arguments) {
+  RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
+  RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
+  const bool quiet = arguments.count("quiet") > 0;
+  const auto existing =
+      arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
+  CalibrationOptions options;
+  RWKV_ASSIGN(const int64_t samples, cli::integer(arguments, "samples", 1, 1 << 24));
+  RWKV_ASSIGN(const int64_t length, cli::integer(arguments, "length", 2, 1 << 16));
+  RWKV_ASSIGN(const int64_t seed, cli::integer(arguments, "seed", 0, INT64_MAX));
+  options.samples = static_cast<uint64_t>(samples);
+  options.length = static_cast<uint64_t>(length);
+  options.seed = static_cast<uint64_t>(seed);
+  if (arguments.count("calibration") > 0) {
+    options.texts = arguments["calibration"].as<std::vector<std::string>>();
+  }
+  RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
+  RWKV_ASSIGN(const Identified model, identify_checkpoint(*checkpoint.source));
+  std::string note;
+  RWKV_ASSIGN(const std::optional<Vocabulary> vocabulary,
+              choose_vocabulary(
+                  arguments.count("vocab") > 0 ? arguments["vocab"].as<std::string>() : "", path,
+                  checkpoint, model.config.n_vocab, note));
+  RWKV_ASSIGN(const Calibration calibration, sample_texts(options, vocabulary, model.config));
+  if (!quiet) {
+    fmt::print(stderr, "{}: {}\nvocabulary: {}\n", path, describe(model.config), note);
+  }
+  constexpr double kSteps = 1000;
+  cli::Progress progress("calibrating", static_cast<uint64_t>(kSteps), quiet);
+  return write_statistics(
+      *checkpoint.source, model.config, calibration, output, existing,
+      [&](double share) { progress.update(static_cast<uint64_t>(share * kSteps)); });
+}
+
+}  // namespace rwkv::press
