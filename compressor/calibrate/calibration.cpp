@@ -62,7 +62,8 @@ Result<Calibration> sample_texts(const CalibrationOptions& options,
         "--stats");
   }
   if (!vocabulary) {
-    return usage_error("calibration text cannot be split into tokens without a vocabulary: --vocab");
+    return usage_error(
+        "calibration text cannot be split into tokens without a vocabulary: --vocab");
   }
   RWKV_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, make_tokenizer(*vocabulary));
   RWKV_ASSIGN(const std::vector<int32_t> all, tokenize_all(options, *tokenizer));

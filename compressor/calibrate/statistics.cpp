@@ -58,13 +58,12 @@ void append_floats(const at::Tensor& tensor, std::vector<std::byte>& out) {
 // Every block has the products of the first one, so its shapes tell the file's list.
 std::vector<TensorInfo> list_tensors(const Block& first, const ModelConfig& config,
                                      const Calibration& calibration) {
-  std::vector<TensorInfo> infos = {
-      {kSourceName, DType::U8, {8}},
-      {"tokens",
-       DType::I32,
-       {static_cast<uint64_t>(calibration.tokens.size(0)),
-        static_cast<uint64_t>(calibration.tokens.size(1))}},
-      {"frequencies", DType::F32, {config.n_vocab}}};
+  std::vector<TensorInfo> infos = {{kSourceName, DType::U8, {8}},
+                                   {"tokens",
+                                    DType::I32,
+                                    {static_cast<uint64_t>(calibration.tokens.size(0)),
+                                     static_cast<uint64_t>(calibration.tokens.size(1))}},
+                                   {"frequencies", DType::F32, {config.n_vocab}}};
   for (uint64_t i = 0; i < config.n_layer; ++i) {
     const auto block = static_cast<int64_t>(i);
     std::map<std::string, std::vector<uint64_t>> shapes = {

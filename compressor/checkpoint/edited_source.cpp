@@ -162,8 +162,8 @@ Status EditedSource::read_permuted(const Entry& entry, const TensorInfo& info, u
     const uint64_t row = offset / row_bytes;
     const uint64_t within = offset % row_bytes;
     const uint64_t n = std::min<uint64_t>(out.size(), row_bytes - within);
-    RWKV_TRY(base_.read_range(entry.base_index, entry.rows[row] * row_bytes + within,
-                              out.first(n)));
+    RWKV_TRY(
+        base_.read_range(entry.base_index, entry.rows[row] * row_bytes + within, out.first(n)));
     out = out.subspan(n);
     offset += n;
   }

@@ -14,8 +14,8 @@ namespace {
 
 constexpr int64_t kLeastSamples = 64;
 constexpr int64_t kSamples = 256;
-// Of the closed form; inputs have variance 1. On 128 columns the three differ by 0.1 % in KL; with
-// fewer samples than columns the least is useless and the greatest is needed.
+// Of the closed form, for inputs of variance 1. With 27,000 samples of 128 columns the least always
+// won; the others are for samples that are few beside the columns.
 constexpr double kRidges[] = {1e-3, 1e-2, 1e-1};
 
 Status check(const at::Tensor& z, const at::Tensor& log_targets,

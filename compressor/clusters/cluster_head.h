@@ -30,10 +30,11 @@ Result<at::Tensor> cluster_log_probabilities(const at::Tensor& z, const HeadRowL
                                              int64_t chunk = 4096);
 
 struct ClusterHeadOptions {
-  int64_t epochs = 30;          ///< at most; 0: the closed form alone
-  int64_t batch = 256;          ///< samples of a step
-  double learning_rate = 3e-3;  ///< at the start, of Adam on standardised inputs
-  int64_t patience = 4;         ///< epochs without a better held-out KL before it stops
+  int64_t epochs = 30;  ///< at most; 0: the closed form alone
+  int64_t batch = 256;  ///< samples of a step
+  /// Of Adam on standardised inputs, at the start; times 128 / D beyond 128 columns.
+  double learning_rate = 3e-3;
+  int64_t patience = 4;  ///< epochs without a better held-out KL before it stops
   uint64_t seed = 0;
 };
 

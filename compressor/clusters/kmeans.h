@@ -17,7 +17,9 @@ struct KMeansOptions {
 };
 
 /// The cluster of every row: [V] int64, each of 0 .. n_clusters - 1 used at least once. `rows` is
-/// [V, D] and `weights` [V], finite and above 0 (how often a row is wanted). The same input,
+/// [V, D] and `weights` [V], finite and above 0 (how much a row counts). Spherical: rows are
+/// compared by their directions from the weighted mean of all; kmeans.cpp says why. Holds a copy of
+/// the rows in f32. The same input,
 /// options and seed give the same labels with any number of threads. Refuses (Code::Usage) fewer
 /// than 2 clusters, more clusters than rows, impossible limits, shapes and weights.
 Result<at::Tensor> kmeans(const at::Tensor& rows, const at::Tensor& weights,

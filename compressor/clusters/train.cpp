@@ -15,6 +15,10 @@ namespace {
 constexpr int64_t kTileSamples = 64;
 constexpr int64_t kTileClusters = 32;
 constexpr int64_t kTileNumbers = 16384;
+// A step of Adam moves every weight by about the rate, and so a logit by up to rate * D: the rate
+// is for this many columns. With 768 columns 3e-3 gained nothing over the closed form, 1e-4 to 1e-3
+// did.
+constexpr double kRateColumns = 128;
 
 ClusterHead copy_of(const ClusterHead& head) {
   return {head.weight.clone(), head.bias.clone()};
@@ -107,6 +111,8 @@ ClusterHead train_cluster_head(const ClusterHead& start, const Samples& train,
   Random random(options.seed);
   const at::Tensor order = at::arange(train.count(), at::kLong);
   const int64_t n_steps = options.epochs * ((train.count() + options.batch - 1) / options.batch);
+  const double start_rate =
+      options.learning_rate * std::min(1.0, kRateColumns / static_cast<double>(train.z.size(1)));
   int64_t step = 0;
   int64_t best_epoch = 0;
   for (int64_t epoch = 1; epoch <= options.epochs; ++epoch) {
@@ -115,7 +121,7 @@ ClusterHead train_cluster_head(const ClusterHead& start, const Samples& train,
       const int64_t n = std::min(options.batch, train.count() - first);
       const ClusterHead slope = gradient(head, standard, train, order.narrow(0, first, n));
       const double done = static_cast<double>(step++) / static_cast<double>(n_steps);
-      const double rate = options.learning_rate * 0.5 * (1 + std::cos(std::numbers::pi * done));
+      const double rate = start_rate * 0.5 * (1 + std::cos(std::numbers::pi * done));
       weight.step(slope.weight, rate);
       bias.step(slope.bias, rate);
     }

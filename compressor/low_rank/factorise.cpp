@@ -46,8 +46,7 @@ Leading leading_by_iteration(const at::Tensor& g, int64_t rank, uint64_t seed) {
 
 Leading leading(const at::Tensor& g, int64_t rank, uint64_t seed) {
   const int64_t n = g.size(0);
-  return n <= kExact || 2 * rank > n ? leading_exact(g, rank)
-                                     : leading_by_iteration(g, rank, seed);
+  return n <= kExact || 2 * rank > n ? leading_exact(g, rank) : leading_by_iteration(g, rank, seed);
 }
 
 double energy(const at::Tensor& e, const at::Tensor& h) {

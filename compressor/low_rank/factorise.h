@@ -1,8 +1,8 @@
 // Factor pairs in place of dense projections: W ~ B A (+ diag d), [out, in] to [out, rank] and
 // [rank, in].
 //
-// With H = E[x x^T] of the inputs, the output error E|Wx - BAx|^2 is least for B = U_r, A = U_r^T W,
-// U_r the leading eigenvectors of W H W^T: the outputs projected on their principal directions.
+// With H = E[x x^T] of the inputs, the output error E|Wx - BAx|^2 is least for B = U_r, A = U_r^T
+// W, U_r the leading eigenvectors of W H W^T: the outputs projected on their principal directions.
 // Truncating the SVD of W H^(1/2) and undoing H^(1/2) (SVD-LLM, arXiv 2403.07378) gives the same
 // product; this way no root of H is taken, so H may be singular. With H = 1 it is the plain
 // truncated SVD of RWKV-Lite (arXiv 2412.10856).

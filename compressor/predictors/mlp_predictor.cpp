@@ -11,6 +11,7 @@
 
 #include "compressor/predictors/calibrate.h"
 #include "compressor/predictors/checks.h"
+#include "compressor/predictors/single_thread.h"
 
 namespace rwkv::press {
 namespace {
@@ -213,6 +214,7 @@ Result<MlpPredictor> train_mlp(const at::Tensor& x, const at::Tensor& key,
 
 MlpPredictor train_checked_mlp(const at::Tensor& x, const at::Tensor& key,
                                const at::Tensor& value_norms, const MlpOptions& options) {
+  const SingleThread single;
   const Split data = split(x, key, value_norms);
   const Targets targets = make_targets(data.train, key, value_norms, options.importance);
   const double load = options.load > 0 ? options.load : targets.active;

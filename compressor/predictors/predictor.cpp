@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "compressor/predictors/checks.h"
+#include "compressor/predictors/single_thread.h"
 
 namespace rwkv::press {
 namespace {
@@ -40,6 +41,7 @@ Result<FfnPredictor> fit_predictor(const at::Tensor& x, const at::Tensor& key,
                                    const at::Tensor& value_norms, const PredictorOptions& options) {
   constexpr int64_t kMaxNumbers = int64_t{1} << 26;
   RWKV_TRY(check(x, key, value_norms, options));
+  const SingleThread single;
   const int64_t held_out = x.size(0) / 5;
   const at::Tensor train = x.narrow(0, 0, x.size(0) - held_out);
   const at::Tensor calibration = even_rows(x.narrow(0, x.size(0) - held_out, held_out),

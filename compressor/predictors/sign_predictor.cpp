@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "compressor/predictors/single_thread.h"
 #include "formats/base/half.h"
 
 namespace rwkv::press {
@@ -125,6 +126,7 @@ at::Tensor two_level(const at::Tensor& key) {
 }
 
 at::Tensor two_level_fitted(const at::Tensor& key, const at::Tensor& x) {
+  const SingleThread single;
   TwoLevel matrix = cut(key);
   const at::Tensor weights = key.to(at::kFloat).contiguous();
   const at::Tensor moment = second_moment(x.to(at::kFloat));

@@ -1,4 +1,5 @@
-// Stage `cluster_head`: the head's rows in clusters, and a small matrix that tells which are needed.
+// Stage `cluster_head`: the head's rows in clusters, and a small matrix that tells which are
+// needed.
 #pragma once
 
 #include <memory>

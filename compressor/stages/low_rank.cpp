@@ -29,8 +29,7 @@ constexpr std::array<OptionSpec, 9> kOptions = {{
     {"keep", "0.25", "for energy and budget, above 0 and at most 1"},
     {"diagonal", "false", "add a diagonal to the pair"},
     {"sequential", "true", "fit each block to what the compressed blocks before it produce"},
-    {"matrices",
-     "[att.receptance, att.key, att.value, att.gate, ffn.receptance]",
+    {"matrices", "[att.receptance, att.key, att.value, att.gate, ffn.receptance]",
      "which projections; those that the version does not have are passed over"},
     {"overrides", "[]", "list of {match: GLOB, factor: K}; the last match wins, 0 keeps it dense"},
     {"rounds", "8", "of the diagonal's improvement"},
@@ -170,8 +169,8 @@ Result<int64_t> LowRankStage::planned_rank(const PlannedTensor& tensor) const {
   const double rank = static_cast<double>(full) / factor;
   if (rank > static_cast<double>(full)) {
     return usage_error(
-        "low_rank.factor {} asks for rank {:.0f} of '{}', which has {}; a factor of 1 keeps all", factor,
-        rank, name, full);
+        "low_rank.factor {} asks for rank {:.0f} of '{}', which has {}; a factor of 1 keeps all",
+        factor, rank, name, full);
   }
   return std::max<int64_t>(1, static_cast<int64_t>(rank));
 }
@@ -306,21 +305,21 @@ Status LowRankStage::each_block(
 // For energy and budget: the ranks that the dense model's outputs ask for.
 Status LowRankStage::choose_ranks(Work& work, std::vector<Target>& targets) const {
   std::vector<RankCandidate> candidates;
-  RWKV_TRY(each_block(
+  const Status status = each_block(
       work, targets, /*is_sequential=*/false,
       [&](const Target& target, Linear& linear, const at::Tensor& h) -> Status {
         candidates.push_back({output_energies(linear.dense, h), target.rows, target.cols});
         return {};
       },
-      "ranks"));
+      "ranks");
+  RWKV_TRY(status);
   const std::vector<int64_t> ranks = allocation() == Allocation::Budget
                                          ? ranks_for_budget(candidates, keep_)
                                          : std::vector<int64_t>();
   int64_t least = INT64_MAX;
   int64_t most = 0;
   for (size_t i = 0; i < targets.size(); ++i) {
-    targets[i].rank =
-        ranks.empty() ? rank_for_energy(candidates[i].energies, keep_) : ranks[i];
+    targets[i].rank = ranks.empty() ? rank_for_energy(candidates[i].energies, keep_) : ranks[i];
     least = std::min(least, targets[i].rank);
     most = std::max(most, targets[i].rank);
   }
@@ -343,7 +342,7 @@ Status LowRankStage::run(Work& work) const {
     RWKV_TRY(choose_ranks(work, all));
   }
   double error = 0;
-  RWKV_TRY(each_block(
+  const Status status = each_block(
       work, all, sequential_ && is_whitened(),
       [&](const Target& target, Linear& linear, const at::Tensor& h) -> Status {
         const Factors factors = factors_of(linear.dense, h, target, work.seed);
@@ -357,15 +356,16 @@ Status LowRankStage::run(Work& work) const {
         work.source->remove(target.stem + kWeightSuffix);
         return {};
       },
-      "low_rank"));
+      "low_rank");
+  RWKV_TRY(status);
   for (const Target& target : all) {
     replace(work.plan, target, target.rank);
   }
   if (work.plan.config.low_rank == LowRankForm::None) {
     work.plan.config.low_rank = LowRankForm::Linear;
   }
-  work.report(fmt::format("low_rank: {} pairs, {:.2f} % of the {} energy lost on average", all.size(),
-                          100 * error / static_cast<double>(all.size()),
+  work.report(fmt::format("low_rank: {} pairs, {:.2f} % of the {} energy lost on average",
+                          all.size(), 100 * error / static_cast<double>(all.size()),
                           is_whitened() ? "output" : "weights'"));
   return {};
 }

@@ -33,8 +33,9 @@ Status OptionValues::count(const char* key, uint64_t least, uint64_t most, uint6
   }
   uint64_t found = 0;
   if (!parse(text_of(options_[key]), found) || found < least || found > most) {
-    return wrong(key, most == UINT64_MAX ? fmt::format("a whole number of at least {}", least)
-                                         : fmt::format("a whole number from {} to {}", least, most));
+    return wrong(key, most == UINT64_MAX
+                          ? fmt::format("a whole number of at least {}", least)
+                          : fmt::format("a whole number from {} to {}", least, most));
   }
   value = found;
   return {};

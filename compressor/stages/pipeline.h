@@ -19,8 +19,8 @@ struct PipelineOptions {
   std::optional<Calibration> calibration;
   /// Takes temporary data of about the size of what stages add.
   std::string scratch_folder;
-  std::function<void(const std::string& what, double share)> progress =
-      [](const std::string&, double) {};
+  std::function<void(const std::string& what, double share)> progress = [](const std::string&,
+                                                                           double) {};
   std::function<void(const std::string& line)> report = [](const std::string&) {};
 };
 

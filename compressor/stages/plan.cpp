@@ -32,8 +32,8 @@ void PackPlan::replace(std::string_view name, std::vector<PlannedTensor> replace
 
 void PackPlan::insert_before(std::string_view name, std::vector<PlannedTensor> added) {
   const PlannedTensor* next = find(name);
-  tensors.insert(tensors.begin() + (next - tensors.data()),
-                 std::make_move_iterator(added.begin()), std::make_move_iterator(added.end()));
+  tensors.insert(tensors.begin() + (next - tensors.data()), std::make_move_iterator(added.begin()),
+                 std::make_move_iterator(added.end()));
 }
 
 uint64_t PackPlan::total_bytes() const {

@@ -22,8 +22,8 @@ struct Work {
   std::optional<Calibration> calibration;
   uint64_t seed = 0;
   /// Called with what is being done and the share done.
-  std::function<void(const std::string& what, double share)> progress =
-      [](const std::string&, double) {};
+  std::function<void(const std::string& what, double share)> progress = [](const std::string&,
+                                                                           double) {};
   /// Called with a line worth keeping: what a stage measured.
   std::function<void(const std::string& line)> report = [](const std::string&) {};
 

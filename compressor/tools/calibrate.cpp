@@ -1,6 +1,6 @@
 // rwkv-press calibrate: what text tells about a checkpoint, kept in a file for later conversions.
-#include "compressor/stages/pipeline.h"
 #include "compressor/calibrate/statistics.h"
+#include "compressor/stages/pipeline.h"
 #include "compressor/tools/commands.h"
 #include "formats/cli/command.h"
 #include "formats/cli/progress.h"
@@ -39,10 +39,10 @@ Status run_calibrate(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
   RWKV_ASSIGN(const Identified model, identify_checkpoint(*checkpoint.source));
   std::string note;
-  RWKV_ASSIGN(const std::optional<Vocabulary> vocabulary,
-              choose_vocabulary(
-                  arguments.count("vocab") > 0 ? arguments["vocab"].as<std::string>() : "", path,
-                  checkpoint, model.config.n_vocab, note));
+  RWKV_ASSIGN(
+      const std::optional<Vocabulary> vocabulary,
+      choose_vocabulary(arguments.count("vocab") > 0 ? arguments["vocab"].as<std::string>() : "",
+                        path, checkpoint, model.config.n_vocab, note));
   RWKV_ASSIGN(const Calibration calibration, sample_texts(options, vocabulary, model.config));
   if (!quiet) {
     fmt::print(stderr, "{}: {}\nvocabulary: {}\n", path, describe(model.config), note);

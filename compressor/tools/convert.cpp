@@ -84,8 +84,8 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
               choose_vocabulary(vocab, path, input.checkpoint, config.n_vocab, note));
   const bool quiet = arguments.count("quiet") > 0;
   if (!quiet) {
-    fmt::print(stderr, "{}: {} ({})\nrecipe: {}\nvocabulary: {}\n", path, describe(config),
-               input.checkpoint.source->format(), recipe.name, note);
+    fmt::print(stderr, "{}: {} ({})\nrecipe: {}\nvocabulary: {}\n", path,
+               describe(input.model.config), input.checkpoint.source->format(), recipe.name, note);
   }
   RWKV_TRY(refuse_existing(output, options.existing));
   PipelineOptions pipeline;

@@ -1,8 +1,8 @@
 #include <array>
 #include <filesystem>
 
-#include "compressor/tools/commands.h"
 #include "compressor/stages/pipeline.h"
+#include "compressor/tools/commands.h"
 #include "formats/base/file.h"
 #include "formats/cli/command.h"
 

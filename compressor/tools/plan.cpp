@@ -71,7 +71,7 @@ Status run_plan(const cxxopts::ParseResult& arguments) {
     print_json(input.plan, recipe);
     return {};
   }
-  fmt::print("{}: {}\n{}\n", path, describe(input.plan.config), recipe.effective_yaml());
+  fmt::print("{}: {}\n{}\n", path, describe(input.model.config), recipe.effective_yaml());
   print_table(input.plan);
   print_totals(input.plan);
   return {};

@@ -107,6 +107,7 @@ Status Session::feed_tokens(std::span<const int32_t> tokens) {
   }
   RWKV_TRY(evaluator_.forward(tokens, state_, Logits::Last, logits_));
   has_logits_ = true;
+  n_evaluated_ += tokens.size();
   return {};
 }
 

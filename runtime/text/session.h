@@ -71,6 +71,9 @@ class Session {
   /// Usage before anything was fed.
   Status can_generate() const;
 
+  /// Tokens evaluated since the session was made, prompts included.
+  size_t n_evaluated() const { return n_evaluated_; }
+
   /// Of the next token, [n_vocab]; empty before anything was fed. Valid until the next change.
   std::span<const float> logits() const;
 
@@ -106,6 +109,7 @@ class Session {
   std::vector<float> logits_;
   std::vector<float> scratch_;  ///< the sampler overwrites the logits it is given
   bool has_logits_ = false;
+  size_t n_evaluated_ = 0;
 };
 
 }  // namespace rwkv::edge

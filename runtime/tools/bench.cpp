@@ -34,6 +34,8 @@ uint64_t peak_rss_bytes() {
   return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
+constexpr size_t kWarmUp = 4;  // tokens
+
 struct BenchOptions {
   int64_t n_decode;
   int64_t n_prompt;
@@ -53,7 +55,6 @@ std::vector<int32_t> make_tokens(size_t n, uint64_t n_vocab) {
 
 Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n_threads,
                            const BenchOptions& options) {
-  constexpr size_t kWarmUp = 4;
   Evaluator evaluator(model, {n_threads, 32});
   State state = model->empty_state();
   const uint64_t n_vocab = model->config().n_vocab;
@@ -93,6 +94,11 @@ Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n
               {"prefill_tokens", prompt.size()},
               {"touched_bytes_per_token", bytes},
               {"decode_gb_per_s", d.median * static_cast<double>(bytes) * 1e-9}};
+}
+
+// bench names several numbers of threads; memory is planned for the largest.
+unsigned most_threads(const std::vector<unsigned>& threads) {
+  return *std::max_element(threads.begin(), threads.end());
 }
 
 Result<std::vector<unsigned>> thread_list(const cxxopts::ParseResult& arguments) {
@@ -139,6 +145,7 @@ void print_text(const Json& report) {
 
 void declare_bench(cxxopts::Options& options, std::vector<std::string>& positionals) {
   declare_model_options(options, positionals);
+  declare_memory_options(options);
   options.add_options()("n", "Tokens to decode",
                         cxxopts::value<std::string>()->default_value("32"))(
       "prompt", "Tokens of the prompt", cxxopts::value<std::string>()->default_value("128"))(
@@ -153,7 +160,9 @@ Status run_bench(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(options.n_runs, cli::integer(arguments, "runs", 1, 1000));
   RWKV_ASSIGN(const std::vector<unsigned> threads, thread_list(arguments));
   const auto start = Clock::now();
-  RWKV_ASSIGN(const auto model, model_from(arguments));
+  RWKV_ASSIGN(const std::string path, cli::required(arguments, "model"));
+  RWKV_ASSIGN(const MemoryOptions memory, memory_from(arguments, most_threads(threads)));
+  RWKV_ASSIGN(const auto model, Model::open(path, memory));
   const double open_ms = 1e3 * seconds_since(start);
   {
     Evaluator evaluator(model, {threads.front(), 1});
@@ -173,12 +182,16 @@ Status run_bench(const cxxopts::ParseResult& arguments) {
                  {"bytes_per_token", model->weights().bytes_per_token() +
                                          2 * model->config().state_floats() * sizeof(float)}};
   report["runs"] = Json::array();
+  size_t n_evaluated = 1;
   for (const unsigned n : threads) {
+    n_evaluated += kWarmUp + static_cast<size_t>(options.n_decode) +
+                   static_cast<size_t>(options.n_prompt * options.n_runs);
     RWKV_ASSIGN(Json run, bench_threads(model, n, options));
     report["runs"].push_back(std::move(run));
   }
   // Before the bandwidth test, whose buffer is not the model's.
   report["peak_rss_bytes"] = peak_rss_bytes();
+  report["memory"] = account_to_json(*model, n_evaluated);
   for (Json& run : report["runs"]) {
     const double bandwidth = read_bandwidth(run["threads"].get<unsigned>());
     run["read_gb_per_s"] = bandwidth;

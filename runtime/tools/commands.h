@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cxxopts.hpp>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -11,7 +12,16 @@ namespace rwkv::edge {
 
 /// Declares the positional model and -t.
 void declare_model_options(cxxopts::Options& options, std::vector<std::string>& positionals);
-/// Opens the model that the arguments name.
+/// Declares --memory, --memory-limit and the caches.
+void declare_memory_options(cxxopts::Options& options);
+/// What they say, for an evaluator of so many threads; the program's own bytes are measured.
+Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigned n_threads);
+/// "64MB", "1.5GiB", "67108864".
+Result<uint64_t> parse_bytes(const std::string& text);
+/// The account on stderr, and as JSON; `n_tokens` were evaluated.
+void print_account(const Model& model, size_t n_tokens);
+nlohmann::ordered_json account_to_json(const Model& model, size_t n_tokens);
+/// Opens the model that the arguments name, in the memory that they allow.
 Result<std::shared_ptr<const Model>> model_from(const cxxopts::ParseResult& arguments);
 /// -t, or the processors available.
 Result<unsigned> threads_from(const cxxopts::ParseResult& arguments);

@@ -21,7 +21,9 @@ void declare_model_options(cxxopts::Options& options, std::vector<std::string>& 
 
 Result<std::shared_ptr<const Model>> model_from(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "model"));
-  return Model::open(path);
+  RWKV_ASSIGN(const unsigned n_threads, threads_from(arguments));
+  RWKV_ASSIGN(const MemoryOptions memory, memory_from(arguments, n_threads));
+  return Model::open(path, memory);
 }
 
 Result<unsigned> threads_from(const cxxopts::ParseResult& arguments) {

@@ -59,6 +59,7 @@ void print_speed(size_t n, double seconds) {
 
 void declare_generate(cxxopts::Options& options, std::vector<std::string>& positionals) {
   declare_model_options(options, positionals);
+  declare_memory_options(options);
   options.add_options()("p,prompt", "Text to continue", cxxopts::value<std::string>())(
       "f,file", "File with the prompt instead", cxxopts::value<std::string>())(
       "n", "Tokens to generate", cxxopts::value<std::string>()->default_value("128"))(
@@ -75,7 +76,8 @@ void declare_generate(cxxopts::Options& options, std::vector<std::string>& posit
       cxxopts::value<std::string>()->default_value("0.996"))(
       "seed", "Same seed, same text", cxxopts::value<std::string>()->default_value("0"))(
       "stop", "Stop before this text; may be repeated", cxxopts::value<std::vector<std::string>>())(
-      "ids", "Prompt and output are token ids");
+      "ids", "Prompt and output are token ids")(
+      "stats", "Where the bytes were: resident, cached, read from storage (on stderr)");
 }
 
 Status run_generate(const cxxopts::ParseResult& arguments) {
@@ -122,6 +124,9 @@ Status run_generate(const cxxopts::ParseResult& arguments) {
   fmt::print("\n");
   print_speed(n_done,
               std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  if (arguments.count("stats") > 0) {
+    print_account(*model, session->n_evaluated());
+  }
   return {};
 }
 

@@ -8,6 +8,7 @@ namespace rwkv::edge {
 
 void declare_logits(cxxopts::Options& options, std::vector<std::string>& positionals) {
   declare_model_options(options, positionals);
+  declare_memory_options(options);
   options.add_options()("tokens", "Token ids, little-endian int32", cxxopts::value<std::string>())(
       "o,output", "Logits after every token, [tokens][n_vocab] little-endian float32",
       cxxopts::value<std::string>())("sequence", "Many tokens per pass instead of one by one")(

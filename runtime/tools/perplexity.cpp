@@ -10,6 +10,7 @@ namespace rwkv::edge {
 
 void declare_perplexity(cxxopts::Options& options, std::vector<std::string>& positionals) {
   declare_model_options(options, positionals);
+  declare_memory_options(options);
   options.add_options()("text", "Text to score", cxxopts::value<std::string>())(
       "max-tokens", "Score only the first N tokens of the text", cxxopts::value<std::string>())(
       "json", "Print JSON")("quiet", "No progress");

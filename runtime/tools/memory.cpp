@@ -1,0 +1,154 @@
+// --memory, --memory-limit and the sizes of caches; the account for people and as JSON.
+#include <array>
+#include <charconv>
+#include <cmath>
+
+#include "formats/base/nearest.h"
+#include "formats/cli/command.h"
+#include "runtime/tools/commands.h"
+
+namespace rwkv::edge {
+namespace {
+
+struct Unit {
+  std::string_view name;
+  double bytes;
+};
+constexpr std::array<Unit, 8> kUnits = {{{"", 1},
+                                         {"B", 1},
+                                         {"kB", 1e3},
+                                         {"MB", 1e6},
+                                         {"GB", 1e9},
+                                         {"KiB", 1024},
+                                         {"MiB", 1024.0 * 1024},
+                                         {"GiB", 1024.0 * 1024 * 1024}}};
+
+Result<MemoryMode> mode_from(const std::string& name) {
+  constexpr std::array kModes = {MemoryMode::Full, MemoryMode::Sparse, MemoryMode::Layerwise};
+  std::vector<std::string_view> names;
+  for (const MemoryMode mode : kModes) {
+    if (name == memory_mode_name(mode)) {
+      return mode;
+    }
+    names.emplace_back(memory_mode_name(mode));
+  }
+  return usage_error("--memory is '{}'{}", name, suggestion(name, names));
+}
+
+std::string megabytes(uint64_t bytes) {
+  return fmt::format("{:.2f}", static_cast<double>(bytes) * 1e-6);
+}
+
+}  // namespace
+
+Result<uint64_t> parse_bytes(const std::string& text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
+  for (const Unit& known : kUnits) {
+    if (error == std::errc() && unit == known.name && value > 0 && value * known.bytes < 1e18) {
+      return static_cast<uint64_t>(std::llround(value * known.bytes));
+    }
+  }
+  return usage_error("'{}' is not a number of bytes; 64MB, 1.5GB or 67108864 are", text);
+}
+
+void declare_memory_options(cxxopts::Options& options) {
+  options.add_options()("memory",
+                        "full, sparse or layerwise (default: full, or what the limit allows)",
+                        cxxopts::value<std::string>())("memory-limit", "Most memory to take: 64MB",
+                                                       cxxopts::value<std::string>())(
+      "neuron-cache", "Share of the neurons kept in memory (sparse)",
+      cxxopts::value<std::string>())("head-cache", "Share of a clustered head kept in memory",
+                                     cxxopts::value<std::string>())(
+      "embedding-cache", "Rows of the embedding kept in memory", cxxopts::value<std::string>());
+}
+
+Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigned n_threads) {
+  MemoryOptions options;
+  options.n_threads = n_threads;
+  if (const auto memory = process_memory()) {
+    options.program_bytes = memory->rss;
+  }
+  if (arguments.count("memory") > 0) {
+    RWKV_ASSIGN(options.mode, mode_from(arguments["memory"].as<std::string>()));
+  }
+  if (arguments.count("memory-limit") > 0) {
+    RWKV_ASSIGN(options.limit, parse_bytes(arguments["memory-limit"].as<std::string>()));
+  }
+  if (arguments.count("neuron-cache") > 0) {
+    RWKV_ASSIGN(options.neuron_cache, cli::real(arguments, "neuron-cache", 0.0, 1.0));
+  }
+  if (arguments.count("head-cache") > 0) {
+    RWKV_ASSIGN(options.head_cache, cli::real(arguments, "head-cache", 0.0, 1.0));
+  }
+  if (arguments.count("embedding-cache") > 0) {
+    RWKV_ASSIGN(const int64_t rows, cli::integer(arguments, "embedding-cache", 0, INT32_MAX));
+    options.embedding_rows = static_cast<uint64_t>(rows);
+  }
+  return options;
+}
+
+void print_account(const Model& model, size_t n_tokens) {
+  const Account& account = model.weights().account();
+  const MemoryPlan& plan = model.weights().plan();
+  const double per_token = n_tokens > 0 ? 1.0 / static_cast<double>(n_tokens) : 0.0;
+  fmt::print(stderr, "memory {}", memory_mode_name(plan.mode));
+  if (plan.mode != MemoryMode::Full) {
+    fmt::print(stderr, ", neuron cache {:.3f}, head cache {:.3f}, embedding cache {} rows",
+               plan.neuron_cache, plan.head_cache, plan.embedding_rows);
+  }
+  fmt::print(stderr, "\n{:<14} {:>12} {:>12} {:>14} {:>9}\n", "MB", "resident", "of it cache",
+             "read per token", "hit rate");
+  for (const ComponentTraits& traits : component_list()) {
+    const ComponentBytes& bytes = account.at(traits.component);
+    if (bytes.resident == 0 && bytes.read == 0) {
+      continue;
+    }
+    const uint64_t asked = bytes.hits + bytes.misses;
+    fmt::print(stderr, "{:<14} {:>12} {:>12} {:>14.3f} {:>9}\n", traits.name,
+               megabytes(bytes.resident), megabytes(bytes.cached),
+               static_cast<double>(bytes.read) * 1e-6 * per_token,
+               asked == 0 ? ""
+                          : fmt::format("{:.1f} %", 100.0 * static_cast<double>(bytes.hits) /
+                                                        static_cast<double>(asked)));
+  }
+  fmt::print(stderr, "{:<14} {:>12} {:>12} {:>14.3f}\n", "weights", megabytes(account.weights()),
+             "", static_cast<double>(account.read()) * 1e-6 * per_token);
+  fmt::print(stderr, "{:<14} {:>12}\n", "all", megabytes(account.total()));
+  if (const auto memory = process_memory()) {
+    fmt::print(stderr, "{:<14} {:>12}  (this process, as the system counts it)\n", "measured",
+               megabytes(memory->rss));
+  }
+}
+
+nlohmann::ordered_json account_to_json(const Model& model, size_t n_tokens) {
+  const Account& account = model.weights().account();
+  const MemoryPlan& plan = model.weights().plan();
+  nlohmann::ordered_json components;
+  for (const ComponentTraits& traits : component_list()) {
+    const ComponentBytes& bytes = account.at(traits.component);
+    components[traits.name] = {{"resident", bytes.resident},
+                               {"cached", bytes.cached},
+                               {"read", bytes.read},
+                               {"hits", bytes.hits},
+                               {"misses", bytes.misses}};
+  }
+  nlohmann::ordered_json report = {{"mode", memory_mode_name(plan.mode)},
+                                   {"neuron_cache", plan.neuron_cache},
+                                   {"head_cache", plan.head_cache},
+                                   {"embedding_rows", plan.embedding_rows},
+                                   {"max_chunk", plan.max_chunk},
+                                   {"components", components},
+                                   {"weights", account.weights()},
+                                   {"total", account.total()},
+                                   {"read", account.read()},
+                                   {"tokens", n_tokens}};
+  if (const auto memory = process_memory()) {
+    report["measured_rss"] = memory->rss;
+    report["measured_anonymous"] = memory->anonymous;
+  }
+  return report;
+}
+
+}  // namespace rwkv::edge
