@@ -118,7 +118,7 @@ at::Tensor seed_centroids(const at::Tensor& rows, const std::vector<double>& wei
     share = weights;
   }
   std::vector<float> nearest(sample.size(), std::numeric_limits<float>::infinity());
-  const at::Tensor centroids = at::empty({n_clusters, rows.size(1)});
+  at::Tensor centroids = at::empty({n_clusters, rows.size(1)});
   for (int64_t c = 0; c < n_clusters; ++c) {
     const at::Tensor chosen = points.select(0, static_cast<int64_t>(draw(share, random)));
     centroids.select(0, c).copy_(chosen);

@@ -39,12 +39,12 @@ struct MlpPredictor {
 /// but a few huge weights make training noisy.
 ///
 /// Adam on minibatches, fc1 at sqrt(64 / D) times the learning rate: one step changes a hidden
-/// number by the sum of D such changes, and without that a rate that suits D = 64 ruins D = 1024.
-/// Inputs are divided by the root mean square of their channel during training, which fc1 absorbs.
-/// The last 10 % of the tokens are held out: what is returned are the
-/// weights of the epoch that keeps most of their energy at a fixed load. Works on one
-/// thread, and the same arguments give the same result; layers can be trained side by side. Uses
-/// two bytes per token and neuron; beyond 2^28 tokens * neurons it trains on evenly chosen tokens.
+/// number by the sum of D such changes, and without that a rate that suits D = 64 is too high for
+/// D = 1024. Inputs are divided by the root mean square of their channel during training, which
+/// fc1 absorbs. The last 10 % of the tokens are held out: what is returned are the weights of the
+/// epoch that keeps most of their energy at a fixed load. Works on one thread, so that the same
+/// arguments give the same result (single_thread.h). Uses two bytes per token and neuron; beyond
+/// 2^28 tokens * neurons it trains on evenly chosen tokens.
 ///
 /// Errors: usage_error for shapes that do not fit, fewer than 256 tokens or options out of range
 /// (hidden in [1, 4 D]); bad_input for numbers that are not finite.

@@ -4,6 +4,7 @@
 // `recall` of the output's energy. Nothing else of the model changes.
 #include "compressor/stages/ffn_predictor.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <vector>
@@ -20,7 +21,7 @@ constexpr std::array<OptionSpec, 5> kOptions = {{
     {"recall", "0.99", "share of the output's energy that the named neurons must have"},
     {"hidden", "64", "width of the MLP"},
     {"epochs", "30", "of the MLP's training, at most"},
-    {"learning_rate", "0.005", "at the start"},
+    {"learning_rate", "0.02", "at the start"},
 }};
 constexpr std::array<const char*, 3> kKinds = {"sign", "mlp", "both"};
 constexpr float kNever = std::numeric_limits<float>::max();
@@ -41,13 +42,14 @@ class FfnPredictorStage final : public Stage {
   void add_to_plan(PackPlan& plan, int64_t block, bool sign, bool mlp) const;
   Result<FfnPredictor> fit(const Block& block, const std::vector<at::Tensor>& inputs,
                            uint64_t seed) const;
-  Status put(Work& work, int64_t block, const FfnPredictor& predictor) const;
+  Status put(Work& work, int64_t block, const FfnPredictor& predictor,
+             const at::Tensor& bias) const;
 
   size_t kind_ = 2;
   double recall_ = 0.99;
   uint64_t hidden_ = 64;
   uint64_t epochs_ = 30;
-  double learning_rate_ = 5e-3;
+  double learning_rate_ = MlpOptions{}.learning_rate;
 };
 
 std::string stem_of(int64_t block) {
@@ -94,6 +96,7 @@ void FfnPredictorStage::add_to_plan(PackPlan& plan, int64_t block, bool sign, bo
   }
   if (sign || mlp) {
     add("threshold", Role::Vector, Codec::F32, {2});
+    add("bias", Role::Vector, Codec::F32, {config.n_embd});
   }
   plan.insert_before(key, std::move(added));
 }
@@ -128,8 +131,34 @@ Result<FfnPredictor> FfnPredictorStage::fit(const Block& block,
   return fit_predictor(at::cat(inputs, 0), key, norms, options);
 }
 
+// The mean of V relu(k)^2 over the neurons that are not named, [n_embd], on the tokens that served
+// to set the thresholds (the last fifth).
+at::Tensor mean_missed(const Block& block, const std::vector<at::Tensor>& inputs,
+                       const FfnPredictor& predictor) {
+  constexpr int64_t kTokens = 2048;
+  const at::Tensor& key = block.linears.at("ffn.key").dense;
+  const at::Tensor& value = block.linears.at("ffn.value").dense;
+  const at::Tensor all = at::cat(inputs, 0);
+  const int64_t first = all.size(0) - all.size(0) / 5;
+  at::Tensor sum = at::zeros({key.size(0)}, at::kFloat);
+  for (int64_t at = first; at < all.size(0); at += kTokens) {
+    const at::Tensor x = all.narrow(0, at, std::min(kTokens, all.size(0) - at));
+    at::Tensor named = at::zeros({x.size(0), key.size(0)}, at::kBool);
+    if (predictor.sign.defined()) {
+      named.logical_or_(at::mm(x, predictor.sign.t()).gt(predictor.thresholds.sign));
+    }
+    if (predictor.mlp.defined()) {
+      named.logical_or_(predictor.mlp.scores(x).gt(predictor.thresholds.mlp));
+    }
+    const at::Tensor neurons = at::mm(x, key.t()).relu().square().masked_fill(named, 0);
+    sum.add_(neurons.sum(0));
+  }
+  return at::mv(value, sum / static_cast<double>(all.size(0) - first));
+}
+
 // A half whose threshold says that it does not help is left out.
-Status FfnPredictorStage::put(Work& work, int64_t block, const FfnPredictor& predictor) const {
+Status FfnPredictorStage::put(Work& work, int64_t block, const FfnPredictor& predictor,
+                              const at::Tensor& bias) const {
   const Thresholds& thresholds = predictor.thresholds;
   const bool sign = has_sign() && (thresholds.sign < kNever || !has_mlp());
   const bool mlp = has_mlp() && (thresholds.mlp < kNever || !has_sign());
@@ -142,6 +171,7 @@ Status FfnPredictorStage::put(Work& work, int64_t block, const FfnPredictor& pre
     RWKV_TRY(work.put(stem + "fc2.weight", predictor.mlp.fc2));
   }
   RWKV_TRY(work.put(stem + "threshold", at::tensor({thresholds.sign, thresholds.mlp})));
+  RWKV_TRY(work.put(stem + "bias", bias));
   add_to_plan(work.plan, block, sign, mlp);
   return {};
 }
@@ -162,7 +192,7 @@ Status FfnPredictorStage::run(Work& work) const {
       }
     });
     RWKV_ASSIGN(const FfnPredictor predictor, fit(*block, inputs, work.seed + i));
-    RWKV_TRY(put(work, index, predictor));
+    RWKV_TRY(put(work, index, predictor, mean_missed(*block, inputs, predictor)));
     const double share = 1.0 / static_cast<double>(config.n_layer);
     loaded += predictor.thresholds.loaded * share;
     active += predictor.thresholds.active * share;

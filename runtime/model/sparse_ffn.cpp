@@ -55,6 +55,9 @@ Status SparseFfn::load_predictor(const Weights& weights, const std::string& pref
   RWKV_ASSIGN(const std::span<const float> thresholds, weights.vector(prefix + "threshold"));
   sign_threshold_ = thresholds[0];
   mlp_threshold_ = thresholds[1];
+  if (weights.contains(prefix + "bias")) {
+    RWKV_ASSIGN(bias_, weights.vector(prefix + "bias"));
+  }
   if (has_sign_) {
     RWKV_ASSIGN(sign_, weights.matrix(prefix + "sign.weight"));
   }
@@ -114,6 +117,12 @@ Status SparseFfn::activate(Run& run, const float* x, float* neurons) const {
   return {};
 }
 
+void SparseFfn::add_bias(const Run& run, float* out) const {
+  for (size_t t = 0; t < run.n_tokens && !bias_.empty(); ++t) {
+    add(out + t * bias_.size(), bias_.data(), bias_.size());
+  }
+}
+
 Status SparseFfn::forward(Run& run, const float* x, float* out) const {
   const size_t n_neurons = key_.rows;
   float* neurons = run.take(n_neurons);
@@ -121,11 +130,14 @@ Status SparseFfn::forward(Run& run, const float* x, float* out) const {
   if (!value_rows_) {
     run.touched_bytes += codec_traits(value_.codec).encoded_bytes(value_.rows, value_.cols);
     accumulate(run, value_, neurons, out);
+    add_bias(run, out);
     return {};
   }
   const auto ids = list_neurons(
       run, n_neurons, [&](size_t t, size_t j) { return neurons[t * n_neurons + j] != 0.0f; });
-  return accumulate_rows(run, *value_rows_, ids, neurons, out);
+  RWKV_TRY(accumulate_rows(run, *value_rows_, ids, neurons, out));
+  add_bias(run, out);
+  return {};
 }
 
 }  // namespace rwkv::edge

@@ -23,6 +23,7 @@ class SparseFfn {
   Status load_predictor(const Weights& weights, const std::string& prefix);
   bool has_predictor() const { return has_sign_ || has_mlp_; }
   void name_neurons(Run& run, const float* x, float* scores) const;
+  void add_bias(const Run& run, float* out) const;
   Status activate(Run& run, const float* x, float* neurons) const;
 
   MatrixView key_;  ///< its shape at least; data unless rows are read on demand
@@ -32,6 +33,7 @@ class SparseFfn {
   MatrixView sign_, fc1_, fc2_;
   float sign_threshold_ = 0;
   float mlp_threshold_ = 0;
+  std::span<const float> bias_;  ///< stands for the neurons not named; may be empty
   bool has_sign_ = false;
   bool has_mlp_ = false;
 };

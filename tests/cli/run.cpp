@@ -10,6 +10,11 @@
 #include "tests/support/support.h"
 
 namespace rwkv::test {
+
+std::string executable(const std::string& name) {
+  return std::string(RWKV_BIN_DIR) + "/" + name;
+}
+
 namespace {
 
 std::string text_of(const std::string& path) {
@@ -27,7 +32,7 @@ std::string text_of(const std::string& path) {
     const rlimit limit = {file_limit, file_limit};
     ::setrlimit(RLIMIT_FSIZE, &limit);
   }
-  const std::string path = std::string(RWKV_BIN_DIR) + "/" + program;
+  const std::string path = program.starts_with('/') ? program : executable(program);
   std::vector<char*> argv = {const_cast<char*>(path.c_str())};
   for (const std::string& argument : arguments) {
     argv.push_back(const_cast<char*>(argument.c_str()));

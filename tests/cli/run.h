@@ -13,8 +13,11 @@ struct RunResult {
   std::string err;
 };
 
-/// `program` is rwkv-press or rwkv-edge. `file_limit`: bytes a file may have (RLIMIT_FSIZE), 0
-/// none.
+/// The path of one of our executables.
+std::string executable(const std::string& name);
+
+/// `program` is rwkv-press, rwkv-edge or a path. `file_limit`: bytes a file may have
+/// (RLIMIT_FSIZE), 0 none.
 RunResult run(const std::string& program, const std::vector<std::string>& arguments,
               unsigned long file_limit = 0);
 

@@ -2,22 +2,22 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 
 #include "compressor/checkpoint/open.h"
 #include "compressor/recipe/recipe.h"
+#include "compressor/stages/pipeline.h"
 
 namespace rwkv::test {
 
 Status convert(const std::string& input, const std::string& output, const Conversion& how) {
   RWKV_ASSIGN(const press::Preset* preset, press::find_preset(how.preset));
-  RWKV_ASSIGN(const press::Recipe recipe, press::parse_recipe(preset->yaml, how.preset, how.set));
+  RWKV_ASSIGN(const press::Recipe recipe,
+              press::parse_recipe(how.recipe.empty() ? preset->yaml : how.recipe, "test", how.set));
   RWKV_ASSIGN(const press::Checkpoint checkpoint, press::open_checkpoint(input));
   RWKV_ASSIGN(const Identified model, press::identify_checkpoint(*checkpoint.source));
-  press::PackPlan plan = press::plan_for(model);
-  for (const auto& stage : recipe.stages) {
-    RWKV_TRY(stage->plan(plan));
-  }
+  RWKV_TRY(press::plan_stages(recipe, model).status());
   press::PackOptions options;
   options.output = output;
   options.existing = OutputFile::Existing::Replace;
@@ -29,7 +29,18 @@ Status convert(const std::string& input, const std::string& output, const Conver
   } else if (!how.vocab.empty()) {
     RWKV_ASSIGN(options.vocabulary, read_vocabulary_file(how.vocab));
   }
-  return press::pack(*checkpoint.source, plan, recipe, options);
+  press::PipelineOptions pipeline;
+  pipeline.scratch_folder = std::filesystem::path(output).parent_path().string();
+  if (press::needs_calibration(recipe)) {
+    press::CalibrationOptions calibration = recipe.calibration;
+    calibration.texts = how.texts;
+    calibration.statistics = how.statistics;
+    RWKV_ASSIGN(pipeline.calibration,
+                press::load_calibration(calibration, options.vocabulary, model.config, input));
+  }
+  RWKV_ASSIGN(const press::Work work,
+              press::run_stages(recipe, *checkpoint.source, model, pipeline));
+  return press::pack(*work.source, work.plan, recipe, options);
 }
 
 std::shared_ptr<const edge::Model> convert_and_open(const std::string& input,

@@ -15,6 +15,9 @@ struct Conversion {
   std::string preset = "fp32";
   std::string vocab;  ///< "bytes", a file, or empty for none
   std::vector<std::string> set;
+  std::string recipe = {};              ///< YAML, instead of the preset
+  std::vector<std::string> texts = {};  ///< calibration
+  std::string statistics = {};
 };
 
 /// Packs `input` into `output`.

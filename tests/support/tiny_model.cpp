@@ -152,6 +152,8 @@ bool fill_exact(const TensorBinding& binding, const TinyModelOptions& options,
       values[i] = first_of_cluster(i, options);
     } else if (binding.name.ends_with("predictor.threshold")) {
       values[i] = options.predictor_threshold;
+    } else if (binding.name.ends_with("predictor.bias")) {
+      values[i] = 0.0f;  // so that a predictor that names everything changes nothing
     } else {
       return false;
     }

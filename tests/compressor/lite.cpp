@@ -1,0 +1,276 @@
+// The stages of RWKV-Lite from checkpoint to runtime: what must be lossless is, bad recipes are
+// refused before work starts, and a compressed model predicts text as well as it should.
+#include <ATen/ATen.h>
+// glog's CHECK, which comes with ATen, ends the process; Catch's is wanted.
+#undef CHECK
+#include <catch2/catch.hpp>
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+
+#include "compressor/calibrate/statistics.h"
+#include "compressor/checkpoint/open.h"
+#include "compressor/checkpoint/synth.h"
+#include "compressor/low_rank/factorise.h"
+#include "compressor/low_rank/ranks.h"
+#include "compressor/stages/pipeline.h"
+#include "formats/arch/versions.h"
+#include "runtime/text/scoring.h"
+#include "tests/compressor/press_testing.h"
+
+using namespace rwkv;
+using namespace rwkv::test;
+
+namespace {
+
+std::string write_synth(const ScratchFolder& scratch, const std::string& arch) {
+  press::SynthOptions options;
+  options.arch = arch;
+  options.n_layer = 2;
+  options.n_embd = 128;
+  options.n_vocab = 256;
+  options.output = scratch.file(arch + ".pth");
+  REQUIRE_OK(press::write_synthetic(options).status());
+  return options.output;
+}
+
+// Text of `n` bytes with some structure.
+std::string write_text(const ScratchFolder& scratch, size_t n) {
+  std::string text;
+  for (size_t i = 0; text.size() < n; ++i) {
+    text += fmt::format("{} times {} makes {}; ", i % 17, i % 23, (i % 17) * (i % 23));
+  }
+  const std::string path = scratch.file(fmt::format("text{}.txt", n));
+  std::ofstream(path) << text.substr(0, n);
+  return path;
+}
+
+Conversion with(const std::string& stages, const std::string& text) {
+  Conversion how;
+  how.recipe = "name: test\ncalibration: {samples: 16, length: 64}\nstages:\n" + stages;
+  how.vocab = "bytes";
+  how.texts = {text};
+  return how;
+}
+
+std::vector<int32_t> prompt() {
+  std::vector<int32_t> tokens;
+  for (const char c : std::string("3 times 4 makes 12; 5 times 5 makes 25; ")) {
+    tokens.push_back(static_cast<unsigned char>(c));
+  }
+  return tokens;
+}
+
+const std::vector<std::string> kArchs = {"v4", "v5.0", "v5.1", "v5.2", "v6", "v7", "x058", "x059"};
+
+}  // namespace
+
+TEST_CASE("Every stage works on every version, and without loss where nothing is left out",
+          "[lite]") {
+  const ScratchFolder scratch;
+  const std::string text = write_text(scratch, 8000);
+  for (const std::string& arch : kArchs) {
+    INFO(arch);
+    const std::string input = write_synth(scratch, arch);
+    const auto logits = [&](const Conversion& how) {
+      const std::string output = scratch.file("m.gguf");
+      std::remove(output.c_str());
+      const auto model = convert_and_open(input, output, how);
+      return all_logits(model, prompt(), 7);
+    };
+    const std::vector<float> dense = logits({"fp32", "bytes", {}});
+    // Full rank gives the dense model back.
+    CHECK(max_difference(logits(with("  - low_rank: {factor: 1}\n", text)), dense) < 1e-3);
+    // All clusters read: not a bit differs. The more energy predictors must find, the less does.
+    CHECK(
+        (logits(with("  - cluster_head: {clusters: 10, k_min: 10, p_min: 1.0}\n", text)) == dense));
+    const auto sparse = [&](double recall) {
+      return max_difference(
+          logits(
+              with(fmt::format("  - ffn_predictor: {{recall: {}, kinds: sign}}\n", recall), text)),
+          dense);
+    };
+    CHECK(sparse(0.999) < sparse(0.5));
+    // All of it together, in int8, is finite and says something else.
+    const std::vector<float> lite =
+        logits(with("  - low_rank: {factor: 4}\n  - cluster_head: {clusters: 10}\n"
+                    "  - ffn_predictor: {hidden: 16, epochs: 3}\n"
+                    "  - quantize: {codec: i8_row, lora_codec: i8_row, min_numbers: 0}\n",
+                    text));
+    CHECK(std::all_of(lite.begin(), lite.end(), [](float x) { return std::isfinite(x); }));
+    CHECK(max_difference(lite, dense) > 0);
+  }
+}
+
+TEST_CASE("The same recipe, text and seed give the same bytes", "[lite]") {
+  const ScratchFolder scratch;
+  const std::string text = write_text(scratch, 8000);
+  const std::string input = write_synth(scratch, "v6");
+  const Conversion how = with(
+      "  - low_rank: {factor: 4}\n  - cluster_head: {clusters: 10}\n"
+      "  - ffn_predictor: {hidden: 16, epochs: 2}\n  - quantize: {codec: i8_row}\n",
+      text);
+  REQUIRE_OK(convert(input, scratch.file("a.gguf"), how));
+  REQUIRE_OK(convert(input, scratch.file("b.gguf"), how));
+  CHECK((read_bytes(scratch.file("a.gguf")) == read_bytes(scratch.file("b.gguf"))));
+}
+
+TEST_CASE("Whitened low rank loses less output energy than the plain SVD on every matrix",
+          "[lite]") {
+  at::manual_seed(3);
+  for (const auto& [rows, cols] : {std::pair{64, 64}, std::pair{96, 48}, std::pair{40, 120}}) {
+    const at::Tensor w = at::randn({rows, cols});
+    // Inputs with directions of very different size, as activations have.
+    const at::Tensor x = at::mm(at::randn({400, cols}) * at::linspace(0.05, 3.0, cols).square(),
+                                at::randn({cols, cols}) / std::sqrt(static_cast<double>(cols)));
+    const at::Tensor h = at::mm(x.t(), x) / 400;
+    const int64_t full = std::min(rows, cols);
+    double last = 1.0;
+    for (const int64_t rank : {full / 8, full / 4, full / 2}) {
+      const double plain = press::relative_error(w, press::factorise(w, {}, rank, 0).product(), h);
+      const double white = press::relative_error(w, press::factorise(w, h, rank, 0).product(), h);
+      CHECK(white < plain);
+      CHECK(white < last);
+      last = white;
+      // No rank-r matrix does better: the lost share is that of the dropped eigenvalues.
+      const at::Tensor energies = press::output_energies(w, h);
+      const double lost = energies.narrow(0, rank, rows - rank).sum().item<double>() /
+                          energies.sum().item<double>();
+      CHECK(white == Approx(lost).epsilon(1e-2).margin(1e-6));
+    }
+    CHECK(press::relative_error(w, press::factorise(w, h, full, 0).product(), h) < 1e-6);
+  }
+  // A diagonal never hurts, and finds one that is there.
+  const at::Tensor d = at::rand({64}) + 1;
+  const at::Tensor low = at::mm(at::randn({64, 4}), at::randn({4, 64}));
+  const at::Tensor w = low + at::diag(d);
+  const auto factors = press::factorise_with_diagonal(w, {}, 4, 200, 0);
+  CHECK(press::relative_error(w, factors.product(), {}) <
+        0.5 * press::relative_error(w, press::factorise(w, {}, 4, 0).product(), {}));
+}
+
+TEST_CASE("Factorising by iteration is as good as exactly", "[lite]") {
+  at::manual_seed(5);
+  const int64_t n = 1100;  // beyond what is solved exactly
+  const at::Tensor w = at::mm(at::randn({n, n}) / at::linspace(1, n, n).pow(0.4),
+                              at::randn({n, n}) / std::sqrt(static_cast<double>(n)));
+  const at::Tensor energies = press::output_energies(w, {});
+  const int64_t rank = n / 8;
+  const double best =
+      energies.narrow(0, rank, n - rank).sum().item<double>() / energies.sum().item<double>();
+  const double found = press::relative_error(w, press::factorise(w, {}, rank, 0).product(), {});
+  CHECK(found < 1.01 * best);
+}
+
+TEST_CASE("Ranks by energy and by budget", "[lite]") {
+  const at::Tensor energies = at::tensor({8.0, 4.0, 2.0, 1.0, 1.0}, at::kDouble);
+  CHECK(press::rank_for_energy(energies, 0.5) == 1);
+  CHECK(press::rank_for_energy(energies, 0.74) == 2);
+  CHECK(press::rank_for_energy(energies, 0.75) == 2);
+  CHECK(press::rank_for_energy(energies, 0.76) == 3);
+  CHECK(press::rank_for_energy(energies, 1.0) == 5);
+  // The second matrix is all in its first direction; ranks go to the first.
+  const at::Tensor steep = at::tensor({16.0, 0.0, 0.0, 0.0, 0.0}, at::kDouble);
+  const std::vector<int64_t> ranks =
+      press::ranks_for_budget({{energies, 5, 5}, {steep, 5, 5}}, 0.8);
+  CHECK(ranks == std::vector<int64_t>{3, 1});
+}
+
+TEST_CASE("Statistics are reused, and refused for another model", "[lite]") {
+  const ScratchFolder scratch;
+  const std::string text = write_text(scratch, 8000);
+  const std::string input = write_synth(scratch, "v5.2");
+  auto checkpoint = press::open_checkpoint(input);
+  REQUIRE_OK(checkpoint.status());
+  const auto model = press::identify_checkpoint(*checkpoint.value().source);
+  press::CalibrationOptions options;
+  options.texts = {text};
+  options.samples = 16;
+  options.length = 64;
+  auto calibration = press::sample_texts(options, Vocabulary{}, model.value().config);
+  REQUIRE_OK(calibration.status());
+  const std::string stats = scratch.file("stats.safetensors");
+  REQUIRE_OK(press::write_statistics(*checkpoint.value().source, model.value().config,
+                                     calibration.value(), stats, OutputFile::Existing::Refuse,
+                                     [](double) {}));
+  const std::string stages = "  - low_rank: {factor: 4, sequential: false}\n";
+  Conversion from_text = with(stages, text);
+  Conversion from_stats = with(stages, text);
+  from_stats.texts.clear();
+  from_stats.statistics = stats;
+  REQUIRE_OK(convert(input, scratch.file("a.gguf"), from_text));
+  REQUIRE_OK(convert(input, scratch.file("b.gguf"), from_stats));
+  CHECK((read_bytes(scratch.file("a.gguf")) == read_bytes(scratch.file("b.gguf"))));
+
+  const std::string other = write_synth(scratch, "v5.1");
+  const Status refused = convert(other, scratch.file("c.gguf"), from_stats);
+  CHECK(refused.code() == Code::Usage);
+  CHECK_THAT(refused.message(), Catch::Contains("another") || Catch::Contains("XXH64"));
+}
+
+TEST_CASE("Bad recipes are refused before work starts", "[lite]") {
+  const ScratchFolder scratch;
+  const std::string text = write_text(scratch, 8000);
+  const std::string input = write_synth(scratch, "v7");
+  const auto refusal = [&](const std::string& stages, const std::string& calibration) {
+    const std::string output = scratch.file("refused.gguf");
+    const Status status = convert(input, output, with(stages, calibration));
+    INFO(stages << status.message());
+    CHECK(status.code() == Code::Usage);
+    CHECK_FALSE(std::ifstream(output).good());
+    return status.message();
+  };
+  using Catch::Contains;
+  CHECK_THAT(refusal("  - low_rank: {factor: 0.5}\n", text), Contains("rank 256"));
+  CHECK_THAT(refusal("  - low_rank: {matrices: [ffn.receptance]}\n", text),
+             Contains("no projection 'ffn.receptance'"));
+  CHECK_THAT(refusal("  - low_rank: {methd: svd}\n", text), Contains("method"));
+  CHECK_THAT(refusal("  - low_rank: {method: svc}\n", text), Contains("svd"));
+  CHECK_THAT(refusal("  - cluster_head: {clusters: 300}\n", text), Contains("256"));
+  CHECK_THAT(refusal("  - cluster_head: {k_min: 5, k_max: 4}\n", text), Contains("k_max"));
+  CHECK_THAT(refusal("  - ffn_predictor: {recall: 1.5}\n", text), Contains("recall"));
+  CHECK_THAT(refusal("  - quantize: {codec: sign_row}\n", text), Contains("sign_row"));
+  CHECK_THAT(refusal("  - quantize\n  - low_rank\n", text), Contains("order"));
+  CHECK_THAT(refusal("  - low_rank\n", write_text(scratch, 500)), Contains("500 tokens"));
+  CHECK_THAT(refusal("  - low_rank\n", write_text(scratch, 0)), Contains("empty"));
+}
+
+// Bits per byte of text that calibration did not see. Every figure is in docs/quality.md.
+TEST_CASE("On a trained model whitened low rank beats plain", "[lite]") {
+  const std::string file = "tiny-rwkv-5v2-730K-FP32.bin";
+  constexpr size_t kScored = 20000;
+  const auto checkpoint = test_data("models/" + file, "trained models");
+  const auto text = test_data("text/alpaca_data-subset134k.json", "trained models");
+  if (!checkpoint || !text) {
+    return;
+  }
+  const ScratchFolder scratch;
+  const std::vector<std::byte> bytes = read_bytes(*text);
+  const std::string first = scratch.file("first.txt");
+  write_bytes(first, std::span(bytes).first(bytes.size() / 2));
+  std::vector<int32_t> tokens;
+  for (size_t i = bytes.size() / 2; i < bytes.size() / 2 + kScored; ++i) {
+    tokens.push_back(static_cast<int32_t>(bytes[i]));
+  }
+  const auto bits = [&](const Conversion& how) {
+    const std::string output = scratch.file("m.gguf");
+    std::remove(output.c_str());
+    const auto model = convert_and_open(*checkpoint, output, how);
+    edge::Evaluator evaluator(model, {1, 32});
+    auto score = edge::score_tokens(
+        evaluator, tokens, [](int32_t) { return uint64_t{1}; }, [](uint64_t) {});
+    REQUIRE_OK(score.status());
+    return score.value().bits_per_byte();
+  };
+  const double dense = bits({"fp32", "bytes", {}});
+  for (const int factor : {2, 8}) {
+    const double plain =
+        bits(with(fmt::format("  - low_rank: {{method: svd, factor: {}}}\n", factor), first));
+    const double white = bits(with(fmt::format("  - low_rank: {{factor: {}}}\n", factor), first));
+    fmt::print("{} k = {}: dense {:.4f}, plain {:.4f}, whitened {:.4f}\n", file, factor, dense,
+               plain, white);
+    CHECK(white < plain);
+    CHECK(white > dense);
+  }
+}
