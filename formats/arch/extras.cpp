@@ -37,6 +37,8 @@ constexpr TensorSpec kTensors[] = {
      kAllVersions,
      kMaybe},
     {"ffn.predictor.threshold", kBlock, Role::Vector, {Two, kNo, kNo}, kAsIs, kAllVersions, kMaybe},
+    // What the neurons that are not named add to the output on average.
+    {"ffn.predictor.bias", kBlock, Role::Vector, {Embd, kNo, kNo}, kAsIs, kAllVersions, kMaybe},
     // cluster_head: rows of head.weight lie cluster by cluster. tokens = id of each row, first =
     // the
     // first row of each cluster; whole numbers in f32, which is exact for every vocabulary.

@@ -5,8 +5,14 @@
 namespace rwkv::edge {
 namespace {
 
-// Up to here looking through all slots costs less than a table of all units takes memory.
-constexpr uint64_t kSearched = 128;
+// A table of all units is worth its memory unless the cache is small, or small against them: then
+// looking through the slots will do.
+bool has_table(uint64_t n_units, uint64_t capacity) {
+  constexpr uint64_t kFew = 128;
+  constexpr uint64_t kSome = 1024;
+  constexpr uint64_t kMuchSmaller = 16;
+  return capacity > kSome || (capacity > kFew && n_units < kMuchSmaller * capacity);
+}
 
 }  // namespace
 
@@ -14,14 +20,14 @@ Lru::Lru(uint64_t n_units, uint64_t capacity)
     : units_(std::min<uint64_t>(capacity, kMaxCapacity), kNone),
       newer_(units_.size() + 1),
       older_(units_.size() + 1),
-      slot_of_(units_.size() > kSearched ? n_units : 0, kEmpty) {
+      slot_of_(has_table(n_units, units_.size()) ? n_units : 0, kEmpty) {
   clear();
 }
 
 uint64_t Lru::bytes(uint64_t n_units, uint64_t capacity) {
   capacity = std::min<uint64_t>(capacity, kMaxCapacity);
   return capacity * sizeof(uint32_t) + 2 * (capacity + 1) * sizeof(uint16_t) +
-         (capacity > kSearched ? n_units * sizeof(uint16_t) : 0);
+         (has_table(n_units, capacity) ? n_units * sizeof(uint16_t) : 0);
 }
 
 // The ring's head is the place behind the last slot: its `older` is the slot used last, its `newer`

@@ -27,6 +27,11 @@ struct Choice {
   uint64_t embedding_rows = 0;
 };
 
+// Tables of the clustered head, which it keeps in a form of its own.
+bool is_read_once(const TensorBinding& binding) {
+  return binding.name == "head.tokens" || binding.name == "head.cluster.first";
+}
+
 MatrixView shape_of(const PackedTensor& tensor) {
   return {nullptr, tensor.codec, tensor.rows, tensor.cols, tensor.rows, 0};
 }
@@ -73,6 +78,7 @@ Residence Planner::residence(const TensorBinding& binding, bool row_wise, Memory
   const Residence dense = layerwise ? Residence::Slot : Residence::Pinned;
   switch (binding.role) {
     case Role::Vector:
+      return is_read_once(binding) ? Residence::Absent : Residence::Pinned;
     case Role::ClusterHead:
       return Residence::Pinned;
     case Role::Lora:
@@ -165,6 +171,7 @@ MemoryPlan Planner::plan(const Choice& choice) const {
   }
   plan.slot_bytes = blocks.empty() ? 0 : *std::max_element(blocks.begin(), blocks.end());
   Account& account = plan.account;
+  account.at(Component::ClusterHead).resident += other_.cluster_tables;
   account.at(Component::Block).resident = plan.slot_bytes;
   account.at(Component::Staging).resident = plan.staging_bytes;
   account.at(Component::Tokenizer).resident = other_.tokenizer;

@@ -45,6 +45,7 @@ struct MemoryPlan {
 struct OtherMemory {
   uint64_t tokenizer = 0;
   uint64_t state = 0;
+  uint64_t cluster_tables = 0;                        ///< order of a clustered head's rows
   std::function<uint64_t(size_t max_chunk)> scratch;  ///< of one evaluator and its session
 };
 

@@ -166,6 +166,23 @@ Result<std::span<const float>> Weights::vector(std::string_view name) const {
   return std::span(reinterpret_cast<const float*>(view.data), view.rows * view.cols);
 }
 
+Result<std::vector<float>> Weights::read_vector(std::string_view name) const {
+  RWKV_ASSIGN(const size_t index, find(name));
+  const PackedTensor& tensor = tensors_[index];
+  std::vector<std::byte> bytes;
+  std::span<const std::byte> encoded;
+  if (mapping_) {
+    encoded = mapping_->bytes().subspan(tensor.offset, tensor.n_bytes);
+  } else {
+    bytes.resize(tensor.n_bytes);
+    RWKV_TRY(file_->read_at(tensor.offset, bytes));
+    encoded = bytes;
+  }
+  std::vector<float> values(tensor.rows * tensor.cols);
+  codec_traits(tensor.codec).decode_rows(encoded, tensor.rows, tensor.cols, 0, tensor.rows, values);
+  return values;
+}
+
 Result<RowStore*> Weights::rows(std::string_view name) const {
   RWKV_ASSIGN(const size_t index, find(name));
   return stores_[index].get();

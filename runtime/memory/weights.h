@@ -35,6 +35,8 @@ class Weights {
   Result<MatrixView> matrix(std::string_view name) const;
   /// A vector, which is always f32. Valid as long as the weights.
   Result<std::span<const float>> vector(std::string_view name) const;
+  /// The numbers of a vector that need not stay: a copy, read from the file where it is not mapped.
+  Result<std::vector<float>> read_vector(std::string_view name) const;
   /// Rows of a matrix in a row-wise codec, wherever they live.
   Result<RowStore*> rows(std::string_view name) const;
 

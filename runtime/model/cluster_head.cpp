@@ -66,8 +66,8 @@ Status ClusterHead::load(const Weights& weights) {
         "head.weight is {}, a clustered head wants a codec that lays rows by themselves",
         codec_traits(rows_->codec()).name);
   }
-  RWKV_ASSIGN(const std::span<const float> tokens, weights.vector("head.tokens"));
-  RWKV_ASSIGN(const std::span<const float> first, weights.vector("head.cluster.first"));
+  RWKV_ASSIGN(const std::vector<float> tokens, weights.read_vector("head.tokens"));
+  RWKV_ASSIGN(const std::vector<float> first, weights.read_vector("head.cluster.first"));
   RWKV_ASSIGN(tokens_, whole_numbers(tokens, "head.tokens", config.n_vocab));
   RWKV_TRY(check_permutation(tokens_));
   RWKV_ASSIGN(first_, whole_numbers(first, "head.cluster.first", config.n_vocab));

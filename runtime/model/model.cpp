@@ -68,9 +68,8 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
   const unsigned n_threads = options.n_threads;
   const OtherMemory other = {
       heap_after - std::min(heap_before, heap_after), config.state_floats() * sizeof(float),
-      [config, max_rank, n_threads](size_t max_chunk) {
-        return Evaluator::scratch_bytes(config, max_rank, {n_threads, max_chunk}) +
-               ClusterHead::bytes(config);
+      ClusterHead::bytes(config), [config, max_rank, n_threads](size_t max_chunk) {
+        return Evaluator::scratch_bytes(config, max_rank, {n_threads, max_chunk});
       }};
   RWKV_ASSIGN(MemoryPlan plan, plan_memory(file, options, other));
   RWKV_ASSIGN(model->weights_, Weights::load(std::move(file), std::move(plan)));
