@@ -103,6 +103,12 @@ Result<Identified> identify_checkpoint(const TensorSource& source) {
   if (!model.ok()) {
     return model.status().in(source.path());
   }
+  // A packed file says which form its pairs have; a linear pair may have a diagonal there.
+  const auto metadata = source.metadata();
+  const auto form = metadata.find("rwkv.low_rank");
+  if (form != metadata.end() && form->second == low_rank_form_name(LowRankForm::Linear)) {
+    model.value().config.low_rank = LowRankForm::Linear;
+  }
   for (const TensorBinding& binding : model.value().tensors) {
     const TensorInfo& info = source.tensors()[binding.source];
     if (!traits(info.dtype).is_float && traits(info.dtype).block == 1) {

@@ -63,6 +63,14 @@ std::vector<float> turned(const std::vector<float>& values, uint64_t rows, uint6
   return result;
 }
 
+// Predictors and cluster heads are no part of a checkpoint.
+bool is_of_a_stage(const TensorBinding& binding) {
+  return binding.role == Role::SignBits || binding.role == Role::Predictor ||
+         binding.role == Role::ClusterHead || binding.name == "head.tokens" ||
+         binding.name.starts_with("head.cluster.") ||
+         binding.name.find(".ffn.predictor.") != std::string::npos;
+}
+
 class PackedSource final : public TensorSource {
  public:
   PackedSource(std::shared_ptr<InputFile> input) : input_(std::move(input)) {}
@@ -72,6 +80,9 @@ class PackedSource final : public TensorSource {
   const std::string& path() const override { return input_->path(); }
   const std::vector<TensorInfo>& tensors() const override { return infos_; }
   Status read(size_t index, std::vector<std::byte>& out) const override;
+  std::map<std::string, std::string> metadata() const override {
+    return {{"rwkv.low_rank", low_rank_}};
+  }
 
  private:
   struct Entry {
@@ -81,11 +92,15 @@ class PackedSource final : public TensorSource {
   Status read_values(const PackedTensor& packed, std::vector<float>& values) const;
   Status load_fold(const std::vector<PackedTensor>& packed);
   void unfold(std::vector<float>& rows) const;
+  Status load_order(const std::vector<PackedTensor>& packed);
+  std::vector<float> in_token_order(const std::vector<float>& rows) const;
   std::shared_ptr<InputFile> input_;
   std::vector<TensorInfo> infos_;
   std::vector<Entry> entries_;
   std::vector<float> ln0_weight_;  ///< empty unless ln0 was folded into the embedding
   std::vector<float> ln0_bias_;
+  std::vector<size_t> tokens_;  ///< of each row of a clustered head; else empty
+  std::string low_rank_;        ///< the form of factor pairs, which their tensors do not show
 };
 
 Status PackedSource::load(const GgufFile& file) {
@@ -107,14 +122,21 @@ Status PackedSource::load(const GgufFile& file) {
     RWKV_TRY(load_fold(packed));
   }
   std::vector<bool> transposed(packed.size());
+  std::vector<bool> added(packed.size());
   for (const TensorBinding& binding : model.tensors) {
     transposed[binding.source] = binding.layout == Layout::Transposed;
+    added[binding.source] = is_of_a_stage(binding);
   }
+  RWKV_TRY(load_order(packed));
+  RWKV_ASSIGN(low_rank_, file.metadata().get_string("rwkv.low_rank"));
   std::vector<size_t> by_order(packed.size());
   std::iota(by_order.begin(), by_order.end(), size_t{0});
   std::stable_sort(by_order.begin(), by_order.end(),
                    [&](size_t a, size_t b) { return (*order)[a] < (*order)[b]; });
   for (const size_t i : by_order) {
+    if (added[i]) {
+      continue;
+    }
     const DTypeTraits* dtype = find_dtype((*dtypes)[i]);
     auto shape = parse_shape((*shapes)[i]);
     if (!dtype || !dtype->is_float || !shape.ok()) {
@@ -163,12 +185,47 @@ void PackedSource::unfold(std::vector<float>& rows) const {
   }
 }
 
+Status PackedSource::load_order(const std::vector<PackedTensor>& packed) {
+  for (const PackedTensor& tensor : packed) {
+    if (tensor.name != "head.tokens") {
+      continue;
+    }
+    std::vector<float> values;
+    RWKV_TRY(read_values(tensor, values));
+    std::vector<bool> seen(values.size());
+    for (const float value : values) {
+      const bool fits = value >= 0.0f && value < static_cast<float>(values.size());
+      const size_t token = fits ? static_cast<size_t>(value) : 0;
+      if (!fits || seen[token]) {
+        return bad_input("{}: 'head.tokens' is not an order of {} tokens", path(), values.size());
+      }
+      seen[token] = true;
+      tokens_.push_back(token);
+    }
+  }
+  return {};
+}
+
+std::vector<float> PackedSource::in_token_order(const std::vector<float>& rows) const {
+  const size_t n = rows.size() / tokens_.size();
+  std::vector<float> result(rows.size());
+  for (size_t row = 0; row < tokens_.size(); ++row) {
+    const auto from = rows.begin() + static_cast<std::ptrdiff_t>(row * n);
+    std::copy(from, from + static_cast<std::ptrdiff_t>(n),
+              result.begin() + static_cast<std::ptrdiff_t>(tokens_[row] * n));
+  }
+  return result;
+}
+
 Status PackedSource::read(size_t index, std::vector<std::byte>& out) const {
   const auto& [packed, is_transposed] = entries_[index];
   std::vector<float> values;
   RWKV_TRY(read_values(packed, values));
   if (packed.name == "emb.weight" && !ln0_weight_.empty()) {
     unfold(values);
+  }
+  if (packed.name == "head.weight" && !tokens_.empty()) {
+    values = in_token_order(values);
   }
   if (is_transposed) {
     const uint64_t inner = packed.shape[packed.shape.size() - 2];

@@ -57,6 +57,15 @@ Status run_export(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
   const TensorSource& source = *checkpoint.source;
   RWKV_ASSIGN(const Identified model, identify_checkpoint(source));
+  if (model.config.low_rank == LowRankForm::Linear &&
+      std::any_of(model.tensors.begin(), model.tensors.end(),
+                  [](const TensorBinding& tensor) { return tensor.part == Part::Diagonal; })) {
+    return usage_error(
+        "{}: has linear pairs with a diagonal, which checkpoints have no names for (x059's "
+        "diagonal "
+        "goes with another form); convert without low_rank.diagonal to export",
+        path);
+  }
   const auto existing =
       arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
   const std::vector<TensorInfo> infos = plain_infos(source);

@@ -6,7 +6,7 @@
 
 namespace rwkv::keys {
 
-inline constexpr uint32_t kFormatVersion = 1;
+inline constexpr uint32_t kFormatVersion = 2;
 inline constexpr const char* kArchitectureName = "rwkv";
 /// Tensor data starts at multiples of this, a cache line.
 inline constexpr uint32_t kAlignment = 64;

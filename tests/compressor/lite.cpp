@@ -92,6 +92,16 @@ TEST_CASE("Every stage works on every version, and without loss where nothing is
           dense);
     };
     CHECK(sparse(0.999) < sparse(0.5));
+    // What stages added goes away when the packed file is read as a checkpoint again.
+    const std::string lossless = scratch.file("lossless.gguf");
+    std::remove(lossless.c_str());
+    REQUIRE_OK(convert(
+        input, lossless,
+        with("  - cluster_head: {clusters: 10}\n  - ffn_predictor: {kinds: sign}\n", text)));
+    const std::string again = scratch.file("again.gguf");
+    std::remove(again.c_str());
+    CHECK((all_logits(convert_and_open(lossless, again, {"fp32", "bytes", {}}), prompt(), 7) ==
+           dense));
     // All of it together, in int8, is finite and says something else.
     const std::vector<float> lite =
         logits(with("  - low_rank: {factor: 4}\n  - cluster_head: {clusters: 10}\n"
