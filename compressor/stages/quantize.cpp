@@ -48,6 +48,15 @@ Result<Codec> read_codec(const YAML::Node& node, const std::string& key) {
   return codec->codec;
 }
 
+// Rows of a clustered head, and neurons that a predictor names.
+bool is_read_by_rows(const TensorBinding& binding, const PackPlan& plan) {
+  if (binding.role == Role::Head) {
+    return plan.config.n_cluster > 0;
+  }
+  return (binding.role == Role::FfnKey || binding.role == Role::FfnValue) &&
+         plan.find(fmt::format("blocks.{}.ffn.predictor.threshold", binding.block)) != nullptr;
+}
+
 class QuantizeStage final : public Stage {
  public:
   const char* name() const override { return "quantize"; }
@@ -136,6 +145,12 @@ Status QuantizeStage::plan(PackPlan& plan) const {
     }
     if (role == Role::Embedding) {
       plan.config.ln0_folded = tensor.codec == Codec::I8Row;
+    }
+    if (tensor.codec == Codec::Mm8 && is_read_by_rows(tensor.binding, plan)) {
+      return usage_error(
+          "'{}' is to be read row by row, which mm8 does not allow: choose i8_row for it, or leave "
+          "cluster_head and ffn_predictor out",
+          tensor.binding.name);
     }
     // mm8 shares vectors over a whole matrix and so cannot be read by row.
     if (tensor.codec == Codec::Mm8 &&

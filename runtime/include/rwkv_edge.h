@@ -55,6 +55,24 @@ const char* rwkv_last_error(void);
  * file must not change meanwhile. `*out` is to be freed with rwkv_model_free; NULL on failure.
  * RWKV_BAD_INPUT if there is no such file, or it is damaged or not a packed model. */
 rwkv_status rwkv_model_open(const char* path, rwkv_model** out);
+/* Where weights live. FULL maps the file; SPARSE holds what every token needs and reads embedding
+ * rows, neurons and clusters of the head when they are needed; LAYERWISE holds one block at a time.
+ * ANY is the first of them that the limit allows. */
+typedef enum rwkv_memory_mode {
+  RWKV_MEMORY_ANY = 0,
+  RWKV_MEMORY_FULL = 1,
+  RWKV_MEMORY_SPARSE = 2,
+  RWKV_MEMORY_LAYERWISE = 3
+} rwkv_memory_mode;
+/* Opens the packed file at `path` in a mode and within `limit` bytes, 0 for none, for the model and
+ * one session of one thread. Sessions of a model that is not FULL take turns. RWKV_USAGE if the
+ * limit cannot be met, before anything is loaded; rwkv_last_error() names the smallest that can. */
+rwkv_status rwkv_model_open_within(const char* path, rwkv_memory_mode mode, uint64_t limit,
+                                   rwkv_model** out);
+/* Bytes that the model and one session of it take, by the library's account. */
+uint64_t rwkv_model_resident_bytes(const rwkv_model* model);
+/* Bytes of weights read from storage since the model was opened; 0 if it is mapped. */
+uint64_t rwkv_model_bytes_read(const rwkv_model* model);
 /* Frees a model; NULL is allowed. Sessions of it live on: the last of them frees the weights. */
 void rwkv_model_free(rwkv_model* model);
 

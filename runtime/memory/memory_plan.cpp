@@ -293,7 +293,9 @@ Result<MemoryPlan> plan_memory(const PackedFile& file, const MemoryOptions& opti
   RWKV_TRY(check(options));
   const Planner planner(file, options, other);
   if (options.limit == 0) {
-    return planner.plan(first_choice(options.mode.value_or(MemoryMode::Full), options));
+    MemoryPlan plan = planner.plan(first_choice(options.mode.value_or(MemoryMode::Full), options));
+    plan.max_chunk = SIZE_MAX;  // whatever the evaluator is asked for
+    return plan;
   }
   constexpr std::array kModes = {MemoryMode::Full, MemoryMode::Sparse, MemoryMode::Layerwise};
   uint64_t smallest = UINT64_MAX;

@@ -30,7 +30,7 @@ struct TensorPlan {
 
 struct MemoryPlan {
   MemoryMode mode = MemoryMode::Full;
-  size_t max_chunk = 32;
+  size_t max_chunk = SIZE_MAX;  ///< tokens per pass that the limit allows
   double neuron_cache = 0;
   double head_cache = 0;
   uint64_t embedding_rows = 0;

@@ -15,6 +15,8 @@ using rwkv::Code;
 using rwkv::Result;
 using rwkv::Status;
 using rwkv::usage_error;
+using rwkv::edge::MemoryMode;
+using rwkv::edge::MemoryOptions;
 using rwkv::edge::Model;
 using rwkv::edge::Piece;
 using rwkv::edge::SamplerOptions;
@@ -137,6 +139,26 @@ SamplerOptions sampler_options(const rwkv_sampler_options& options) {
           .seed = options.seed};
 }
 
+Result<MemoryOptions> memory_options(rwkv_memory_mode mode, uint64_t limit) {
+  MemoryOptions options;
+  options.limit = limit;
+  switch (mode) {
+    case RWKV_MEMORY_ANY:
+      return options;
+    case RWKV_MEMORY_FULL:
+      options.mode = MemoryMode::Full;
+      return options;
+    case RWKV_MEMORY_SPARSE:
+      options.mode = MemoryMode::Sparse;
+      return options;
+    case RWKV_MEMORY_LAYERWISE:
+      options.mode = MemoryMode::Layerwise;
+      return options;
+  }
+  return rwkv::usage_error("mode: RWKV_MEMORY_ANY (0) to RWKV_MEMORY_LAYERWISE (3), found {}",
+                           static_cast<int>(mode));
+}
+
 rwkv_stop_reason stop_reason(StopReason reason) {
   switch (reason) {
     case StopReason::MaxTokens:
@@ -166,11 +188,17 @@ const char* rwkv_last_error(void) {
 }
 
 rwkv_status rwkv_model_open(const char* path, rwkv_model** out) {
+  return rwkv_model_open_within(path, RWKV_MEMORY_FULL, 0, out);
+}
+
+rwkv_status rwkv_model_open_within(const char* path, rwkv_memory_mode mode, uint64_t limit,
+                                   rwkv_model** out) {
   return guarded("rwkv_model_open", [&]() -> Status {
     RWKV_TRY(needs(out, "out"));
     *out = nullptr;
     RWKV_TRY(needs(path, "path"));
-    RWKV_ASSIGN(std::shared_ptr<const Model> model, Model::open(path));
+    RWKV_ASSIGN(const MemoryOptions options, memory_options(mode, limit));
+    RWKV_ASSIGN(std::shared_ptr<const Model> model, Model::open(path, options));
     const std::string version = rwkv::version_label(model->config());
     const int32_t end_of_text = rwkv::edge::end_of_text_token(*model);
     *out = new rwkv_model{std::move(model), version, end_of_text};
@@ -205,6 +233,16 @@ uint64_t rwkv_model_bytes(const rwkv_model* model) {
 uint64_t rwkv_model_bytes_per_token(const rwkv_model* model) {
   return field_of("rwkv_model_bytes_per_token", model,
                   [](const rwkv_model* m) { return m->model->weights().bytes_per_token(); });
+}
+
+uint64_t rwkv_model_resident_bytes(const rwkv_model* model) {
+  return field_of("rwkv_model_resident_bytes", model,
+                  [](const rwkv_model* m) { return m->model->weights().account().total(); });
+}
+
+uint64_t rwkv_model_bytes_read(const rwkv_model* model) {
+  return field_of("rwkv_model_bytes_read", model,
+                  [](const rwkv_model* m) { return m->model->weights().account().read(); });
 }
 
 const char* rwkv_model_version(const rwkv_model* model) {

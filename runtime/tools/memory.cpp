@@ -141,7 +141,6 @@ nlohmann::ordered_json account_to_json(const Model& model, size_t n_tokens) {
                                    {"neuron_cache", plan.neuron_cache},
                                    {"head_cache", plan.head_cache},
                                    {"embedding_rows", plan.embedding_rows},
-                                   {"max_chunk", plan.max_chunk},
                                    {"components", components},
                                    {"weights", account.weights()},
                                    {"total", account.total()},

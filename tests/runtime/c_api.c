@@ -105,6 +105,32 @@ static void test_model(const rwkv_model* model, const rwkv_model* mute) {
   CHECK(rwkv_model_end_of_text(mute) == -1);
 }
 
+/* Every mode gives the same logits; a limit is kept or refused. */
+static void test_memory(const char* path, const rwkv_model* full) {
+  const size_t n_vocab = rwkv_model_n_vocab(full);
+  const rwkv_memory_mode modes[] = {RWKV_MEMORY_ANY, RWKV_MEMORY_FULL, RWKV_MEMORY_SPARSE,
+                                    RWKV_MEMORY_LAYERWISE};
+  rwkv_session* expected = new_session(full, 1);
+  size_t i;
+  for (i = 0; i < sizeof(modes) / sizeof(modes[0]); ++i) {
+    rwkv_model* model = NULL;
+    CHECK(rwkv_model_open_within(path, modes[i], 0, &model) == RWKV_OK);
+    rwkv_session* session = new_session(model, 1);
+    CHECK(same_logits(session, expected, n_vocab));
+    CHECK(rwkv_model_resident_bytes(model) > 0);
+    CHECK((rwkv_model_bytes_read(model) > 0) == (modes[i] >= RWKV_MEMORY_SPARSE));
+    rwkv_session_free(session);
+    rwkv_model_free(model);
+  }
+  rwkv_session_free(expected);
+  {
+    rwkv_model* model = NULL;
+    CHECK_FAILS(rwkv_model_open_within(path, RWKV_MEMORY_ANY, 1000, &model), RWKV_USAGE,
+                "smallest");
+    CHECK_FAILS(rwkv_model_open_within(path, (rwkv_memory_mode)7, 0, &model), RWKV_USAGE, "mode");
+  }
+}
+
 static void test_text(const rwkv_model* model, const rwkv_model* mute) {
   const char text[] = "Hello world: the end";
   const size_t n_text = sizeof(text) - 1;
@@ -369,6 +395,7 @@ int test_c_api(const char* path, const char* path_without_vocabulary, const char
   test_state(model, mute);
   test_generate(model);
   test_null(model);
+  test_memory(path, model);
   test_open(not_a_model, no_file);
 
   /* Sessions outlive their model's handle. */
