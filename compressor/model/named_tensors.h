@@ -47,7 +47,7 @@ class BlockTensors {
   Status vectors(const std::string& prefix, std::initializer_list<Slot> slots) const;
   Status matrices(const std::string& prefix, std::initializer_list<Slot> slots) const;
   /// `stem`.weight, or the pair `stem`1.weight and `stem`2.weight with `stem`_diag where there is
-  /// one; what lies between the factors is the config's low_rank.
+  /// one; with a diagonal, what lies between the factors is the config's low_rank.
   Result<Linear> linear(const std::string& stem) const;
 
  private:

@@ -61,7 +61,7 @@ class LowRankStage final : public Stage {
   Status configure(const YAML::Node& options) override;
   void emit(YAML::Emitter& out) const override;
   Status plan(PackPlan& plan) const override;
-  bool needs_calibration() const override { return is_whitened() || sequential_; }
+  bool needs_calibration() const override { return is_whitened(); }
   Status run(Work& work) const override;
 
  private:
@@ -343,7 +343,7 @@ Status LowRankStage::run(Work& work) const {
   }
   double error = 0;
   const Status status = each_block(
-      work, all, sequential_ && is_whitened(),
+      work, all, sequential_,
       [&](const Target& target, Linear& linear, const at::Tensor& h) -> Status {
         const Factors factors = factors_of(linear.dense, h, target, work.seed);
         error += relative_error(linear.dense, factors.product(), h);

@@ -14,6 +14,7 @@
 #include "compressor/checkpoint/synth.h"
 #include "compressor/low_rank/factorise.h"
 #include "compressor/low_rank/ranks.h"
+#include "compressor/model/block.h"
 #include "compressor/stages/pipeline.h"
 #include "formats/arch/versions.h"
 #include "runtime/text/scoring.h"
@@ -111,6 +112,25 @@ TEST_CASE("Every stage works on every version, and without loss where nothing is
     CHECK(std::all_of(lite.begin(), lite.end(), [](float x) { return std::isfinite(x); }));
     CHECK(max_difference(lite, dense) > 0);
   }
+}
+
+TEST_CASE("A pair without a diagonal is plain, beside enhanced pairs too", "[lite]") {
+  const ScratchFolder scratch;
+  const std::string input = write_synth(scratch, "x059");
+  auto checkpoint = press::open_checkpoint(input);
+  REQUIRE_OK(checkpoint.status());
+  auto model = press::identify_checkpoint(*checkpoint.value().source);
+  REQUIRE_OK(model.status());
+  auto edited = press::EditedSource::create(*checkpoint.value().source, scratch.file(""));
+  REQUIRE_OK(edited.status());
+  const std::vector<float> factor(128 * 4, 0.5f);
+  REQUIRE_OK(edited.value()->put("blocks.0.att.output1.weight", {4, 128}, factor));
+  REQUIRE_OK(edited.value()->put("blocks.0.att.output2.weight", {128, 4}, factor));
+  edited.value()->remove("blocks.0.att.output.weight");
+  auto block = press::Block::load(*edited.value(), model.value().config, 0);
+  REQUIRE_OK(block.status());
+  CHECK_FALSE(block.value()->linears["att.output"].squares);
+  CHECK(block.value()->linears["att.key"].squares);
 }
 
 TEST_CASE("The same recipe, text and seed give the same bytes", "[lite]") {
