@@ -6,20 +6,14 @@
 #include <functional>
 #include <string>
 
-#include "formats/arch/model_config.h"
+#include "compressor/checkpoint/new_model.h"
 #include "formats/base/file.h"
 
 namespace rwkv::press {
 
 struct SynthOptions {
-  std::string arch;  ///< a version's name, x058 or x059
+  NewModelOptions model;
   std::string dtype = "bf16";
-  uint64_t n_layer = 0;
-  uint64_t n_embd = 0;
-  uint64_t n_vocab = 0;
-  uint64_t dim_ffn = 0;    ///< 0: as published models of the version have it
-  uint64_t head_size = 0;  ///< 0: 64
-  uint64_t rank = 0;       ///< 0: n_embd / 8; x058 and x059 only
   uint64_t seed = 0;
   std::string output;  ///< .pth, .safetensors or .st
   OutputFile::Existing existing = OutputFile::Existing::Refuse;

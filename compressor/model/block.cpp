@@ -49,7 +49,7 @@ at::Tensor Pass::product(const std::string& name, const at::Tensor& x) const {
   if (observe) {
     observe(name, x);
   }
-  return linears.at(name).apply(x);
+  return linears.at(name).apply(x, precision);
 }
 
 at::Tensor GroupNorm::apply(const at::Tensor& y) const {
@@ -67,13 +67,12 @@ Result<GroupNorm> load_group_norm(const BlockTensors& tensors) {
 Block::Block() = default;
 Block::~Block() = default;
 
-Result<std::unique_ptr<Block>> Block::load(const TensorSource& source, const ModelConfig& config,
+Result<std::unique_ptr<Block>> Block::load(const NamedTensors& all, const ModelConfig& config,
                                            int64_t index) {
-  const at::NoGradGuard no_grad;
-  const BlockTensors tensors(source, config, index);
+  const BlockTensors tensors(all, config, index);
   std::unique_ptr<Block> block(new Block);
-  RWKV_ASSIGN(block->ln1_, load_layer_norm(source, tensors.full_name("ln1")));
-  RWKV_ASSIGN(block->ln2_, load_layer_norm(source, tensors.full_name("ln2")));
+  RWKV_ASSIGN(block->ln1_, load_layer_norm(all, tensors.full_name("ln1")));
+  RWKV_ASSIGN(block->ln2_, load_layer_norm(all, tensors.full_name("ln2")));
   RWKV_ASSIGN(block->time_mix_, load_time_mix(tensors));
   RWKV_ASSIGN(block->channel_mix_, load_channel_mix(tensors));
   for (const std::string& name : product_names(config.version)) {
@@ -83,8 +82,7 @@ Result<std::unique_ptr<Block>> Block::load(const TensorSource& source, const Mod
 }
 
 at::Tensor Block::forward(const at::Tensor& x, at::Tensor& v_first, const Observe& observe) const {
-  const at::NoGradGuard no_grad;
-  const Pass pass{linears, observe, x.size(1), v_first};
+  const Pass pass{linears, observe, precision, x.size(1), v_first};
   at::Tensor stream = x.reshape({-1, x.size(2)});
   stream = stream + time_mix_->forward(pass, ln1_.apply(stream));
   stream = stream + channel_mix_->forward(pass, ln2_.apply(stream));

@@ -1,6 +1,6 @@
 // One block of the network over whole sequences, in LibTorch: what calibration runs to see the
-// activations that a product meets. Inference only; formulas are those of runtime/model, which
-// holds the state and the kernels that a device needs instead.
+// activations that a product meets, and what training differentiates. Formulas are those of
+// runtime/model, which holds the state and the kernels that a device needs instead.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -12,6 +12,7 @@
 
 #include "compressor/model/elementwise.h"
 #include "compressor/model/linear.h"
+#include "compressor/model/named_tensors.h"
 #include "formats/arch/model_config.h"
 #include "formats/container/tensor_source.h"
 
@@ -27,10 +28,14 @@ using Observe = std::function<void(const std::string& name, const at::Tensor& in
 
 class Block {
  public:
-  /// Loads block `index` as f32. `config` is what identify() found in `source`; neither is needed
+  /// Loads block `index` as f32. `config` is what identify() found in the source; neither is needed
   /// afterwards. BadInput names the tensor that is missing.
-  static Result<std::unique_ptr<Block>> load(const TensorSource& source, const ModelConfig& config,
+  static Result<std::unique_ptr<Block>> load(const NamedTensors& tensors, const ModelConfig& config,
                                              int64_t index);
+  static Result<std::unique_ptr<Block>> load(const TensorSource& source, const ModelConfig& config,
+                                             int64_t index) {
+    return load(NamedTensors(source), config, index);
+  }
   virtual ~Block();
   Block(const Block&) = delete;
   Block& operator=(const Block&) = delete;
@@ -38,7 +43,8 @@ class Block {
   /// x [batch, length, n_embd], at least one token, every sequence from the empty state, to the
   /// new residual stream: x + time_mix + channel_mix, of the same shape. `v_first` is v7's value
   /// of the first block, [batch * length, dim_att]: block 0 sets it, later blocks of the same
-  /// batch read it; other versions leave it alone. `observe` may be empty.
+  /// batch read it; other versions leave it alone. `observe` may be empty. Differentiable in x,
+  /// v_first and whatever `Adopt` made a leaf.
   at::Tensor forward(const at::Tensor& x, at::Tensor& v_first, const Observe& observe) const;
 
   /// The products by name within the block, so that a caller can replace one: "att.receptance",
@@ -46,6 +52,8 @@ class Block {
   /// as far as the version has them. The small matrices that v6 and v7 have by themselves are not
   /// among them. Names must stay as they are.
   std::map<std::string, Linear> linears;
+  /// Of these products.
+  Precision precision = Precision::F32;
 
  private:
   Block();

@@ -1,7 +1,5 @@
 #include "compressor/model/elementwise.h"
 
-#include "compressor/model/named_tensors.h"
-
 namespace rwkv::press {
 
 at::Tensor LayerNorm::apply(const at::Tensor& x) const {
@@ -9,12 +7,10 @@ at::Tensor LayerNorm::apply(const at::Tensor& x) const {
   return at::layer_norm(x, weight.sizes(), weight, bias, kEps);
 }
 
-Result<LayerNorm> load_layer_norm(const TensorSource& source, const std::string& stem) {
+Result<LayerNorm> load_layer_norm(const NamedTensors& tensors, const std::string& stem) {
   LayerNorm norm;
-  RWKV_ASSIGN(norm.weight, load_named(source, stem + ".weight"));
-  RWKV_ASSIGN(norm.bias, load_named(source, stem + ".bias"));
-  norm.weight = norm.weight.flatten();
-  norm.bias = norm.bias.flatten();
+  RWKV_ASSIGN(norm.weight, tensors.vector(stem + ".weight"));
+  RWKV_ASSIGN(norm.bias, tensors.vector(stem + ".bias"));
   return norm;
 }
 

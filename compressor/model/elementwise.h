@@ -6,8 +6,8 @@
 
 #include <string>
 
+#include "compressor/model/named_tensors.h"
 #include "formats/base/status.h"
-#include "formats/container/tensor_source.h"
 
 namespace rwkv::press {
 
@@ -17,7 +17,7 @@ struct LayerNorm {
   at::Tensor apply(const at::Tensor& x) const;
 };
 /// From the tensors `stem`.weight and `stem`.bias; BadInput if one is missing.
-Result<LayerNorm> load_layer_norm(const TensorSource& source, const std::string& stem);
+Result<LayerNorm> load_layer_norm(const NamedTensors& tensors, const std::string& stem);
 
 /// Each token's predecessor in its sequence of `length` tokens; zeros before the first.
 at::Tensor token_shift(const at::Tensor& x, int64_t length);

@@ -26,7 +26,7 @@ Result<at::Tensor> embedding_rows(const TensorSource& source, const ModelConfig&
   if (config.ln0_folded) {
     return rows;
   }
-  RWKV_ASSIGN(const LayerNorm ln0, load_layer_norm(source, "blocks.0.ln0"));
+  RWKV_ASSIGN(const LayerNorm ln0, load_layer_norm(NamedTensors(source), "blocks.0.ln0"));
   return ln0.apply(rows);
 }
 
@@ -56,7 +56,7 @@ Result<at::Tensor> embed(const TensorSource& source, const ModelConfig& config,
 
 Result<at::Tensor> head_input(const TensorSource& source, const at::Tensor& hidden) {
   const at::NoGradGuard no_grad;
-  RWKV_ASSIGN(const LayerNorm ln_out, load_layer_norm(source, "ln_out"));
+  RWKV_ASSIGN(const LayerNorm ln_out, load_layer_norm(NamedTensors(source), "ln_out"));
   return ln_out.apply(hidden);
 }
 

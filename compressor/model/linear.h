@@ -3,9 +3,18 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
+
 namespace rwkv::press {
 
-/// A product as the block has it. All tensors are f32 on the CPU.
+/// In which numbers products are computed. bf16 rounds both sides and the result, accumulates in
+/// f32 and leaves weights in f32: about twice as fast on a CPU with AVX-512 BF16, and on a GPU.
+enum class Precision : uint8_t { F32, Bf16 };
+
+/// x [n, in] times weight [out, in] transposed, [n, out] in f32; gradients for both.
+at::Tensor product(const at::Tensor& x, const at::Tensor& weight, Precision precision);
+
+/// A product as the block has it. All tensors are f32.
 struct Linear {
   at::Tensor dense;               ///< [out, in]; defined unless it is a pair
   at::Tensor factor_a, factor_b;  ///< [rank, in] and [out, rank], applied in this order
@@ -15,7 +24,7 @@ struct Linear {
   bool is_pair() const { return factor_a.defined(); }
   /// x [n, in] to a new tensor [n, out]: W x, or B(Ax) + d*x, or B relu(Ax)^2 + d*x, as
   /// RWKV-Lite's x058 and x059 have them.
-  at::Tensor apply(const at::Tensor& x) const;
+  at::Tensor apply(const at::Tensor& x, Precision precision = Precision::F32) const;
 };
 
 }  // namespace rwkv::press

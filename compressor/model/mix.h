@@ -14,6 +14,7 @@ namespace rwkv::press {
 struct Pass {
   const std::map<std::string, Linear>& linears;
   const Observe& observe;
+  Precision precision;
   int64_t length;       ///< tokens per sequence; a tensor's rows are all sequences' tokens
   at::Tensor& v_first;  ///< see Block::forward
 

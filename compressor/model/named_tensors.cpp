@@ -24,24 +24,35 @@ Result<at::Tensor> load_named(const TensorSource& source, std::string_view name)
   return load_f32(source, *index);
 }
 
-BlockTensors::BlockTensors(const TensorSource& source, const ModelConfig& config, int64_t index)
-    : source_(source), config_(config), index_(index) {}
+Result<at::Tensor> NamedTensors::get(const std::string& name, bool is_flat) const {
+  RWKV_ASSIGN(at::Tensor values, load_named(source_, name));
+  if (is_flat) {
+    values = values.flatten();
+  }
+  if (adopt_ != nullptr && *adopt_) {
+    (*adopt_)(name, values);
+  }
+  return values;
+}
+
+Result<at::Tensor> NamedTensors::vector(const std::string& name) const {
+  return get(name, /*is_flat=*/true);
+}
+
+Result<at::Tensor> NamedTensors::matrix(const std::string& name) const {
+  return get(name, /*is_flat=*/false);
+}
 
 std::string BlockTensors::full_name(std::string_view name) const {
   return fmt::format("blocks.{}.{}", index_, name);
 }
 
-bool BlockTensors::contains(std::string_view name) const {
-  return find_tensor(source_, full_name(name)).has_value();
-}
-
 Result<at::Tensor> BlockTensors::vector(std::string_view name) const {
-  RWKV_ASSIGN(const at::Tensor values, matrix(name));
-  return values.flatten();
+  return tensors_.vector(full_name(name));
 }
 
 Result<at::Tensor> BlockTensors::matrix(std::string_view name) const {
-  return load_named(source_, full_name(name));
+  return tensors_.matrix(full_name(name));
 }
 
 Status BlockTensors::vectors(const std::string& prefix, std::initializer_list<Slot> slots) const {

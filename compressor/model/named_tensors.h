@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <initializer_list>
 #include <optional>
 #include <string>
@@ -20,8 +21,31 @@ std::optional<size_t> find_tensor(const TensorSource& source, std::string_view n
 /// The tensor named `name` in its own shape as f32; BadInput if it is missing.
 Result<at::Tensor> load_named(const TensorSource& source, std::string_view name);
 
-/// The tensors of one block. Keeps references to source and config. Shapes are not checked here:
-/// the config is from identify(), which has checked them.
+/// Sees every tensor of a model as it is loaded, in the form in which the model keeps it (vectors
+/// flat), under its BlinkDL name. Training makes leaves of them here.
+using Adopt = std::function<void(const std::string& name, at::Tensor& values)>;
+
+/// A source's tensors for modules. Keeps references to the source and, unless null, to `adopt`.
+/// Shapes are not checked here: identify() has checked them.
+class NamedTensors {
+ public:
+  explicit NamedTensors(const TensorSource& source, const Adopt* adopt = nullptr)
+      : source_(source), adopt_(adopt) {}
+
+  const TensorSource& source() const { return source_; }
+  bool contains(std::string_view name) const { return find_tensor(source_, name).has_value(); }
+  /// Flat: vectors come as [n], [1, 1, n] or [heads, size].
+  Result<at::Tensor> vector(const std::string& name) const;
+  /// In its own shape.
+  Result<at::Tensor> matrix(const std::string& name) const;
+
+ private:
+  Result<at::Tensor> get(const std::string& name, bool is_flat) const;
+  const TensorSource& source_;
+  const Adopt* adopt_;
+};
+
+/// The tensors of one block. Keeps references to tensors and config.
 class BlockTensors {
  public:
   /// A tensor of the block and the member that it goes to.
@@ -30,18 +54,17 @@ class BlockTensors {
     const char* name;  ///< after the prefix: "time_mix_k"
   };
 
-  BlockTensors(const TensorSource& source, const ModelConfig& config, int64_t index);
+  BlockTensors(const NamedTensors& tensors, const ModelConfig& config, int64_t index)
+      : tensors_(tensors), config_(config), index_(index) {}
 
-  const TensorSource& source() const { return source_; }
+  const NamedTensors& all() const { return tensors_; }
   const ModelConfig& config() const { return config_; }
   bool is_first() const { return index_ == 0; }
   /// "att.key.weight" to "blocks.3.att.key.weight".
   std::string full_name(std::string_view name) const;
-  bool contains(std::string_view name) const;
+  bool contains(std::string_view name) const { return tensors_.contains(full_name(name)); }
 
-  /// Flat: vectors come as [n], [1, 1, n] or [heads, size].
   Result<at::Tensor> vector(std::string_view name) const;
-  /// In its own shape.
   Result<at::Tensor> matrix(std::string_view name) const;
   /// Each slot from `prefix` + its name.
   Status vectors(const std::string& prefix, std::initializer_list<Slot> slots) const;
@@ -51,7 +74,7 @@ class BlockTensors {
   Result<Linear> linear(const std::string& stem) const;
 
  private:
-  const TensorSource& source_;
+  const NamedTensors& tensors_;
   const ModelConfig& config_;
   int64_t index_;
 };

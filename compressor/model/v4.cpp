@@ -12,8 +12,7 @@ class TimeMixV4 final : public TimeMix {
 
  private:
   at::Tensor mix_k_, mix_v_, mix_r_;
-  at::Tensor bonus_;
-  at::Tensor decay_;  ///< -exp(time_decay): what is added to an exponent per token
+  at::Tensor bonus_, decay_;
 };
 
 Status TimeMixV4::load(const BlockTensors& tensors) {
@@ -22,7 +21,6 @@ Status TimeMixV4::load(const BlockTensors& tensors) {
                                     {&mix_r_, "time_mix_r"},
                                     {&bonus_, "time_first"},
                                     {&decay_, "time_decay"}}));
-  decay_ = -decay_.exp();
   return {};
 }
 
@@ -31,7 +29,7 @@ at::Tensor TimeMixV4::forward(const Pass& pass, const at::Tensor& x) const {
   const at::Tensor r = pass.product("att.receptance", mix_new(x, prev, mix_r_));
   const at::Tensor k = pass.product("att.key", mix_new(x, prev, mix_k_));
   const at::Tensor v = pass.product("att.value", mix_new(x, prev, mix_v_));
-  const at::Tensor wkv = wkv_v4(k, v, decay_, bonus_, pass.length);
+  const at::Tensor wkv = wkv_v4(k, v, -decay_.exp(), bonus_, pass.length);
   return pass.product("att.output", r.sigmoid() * wkv);
 }
 

@@ -13,32 +13,26 @@ class TimeMixV5 final : public TimeMix {
 
  private:
   bool has_gate_ = false;
+  bool bonus_is_log_ = false;  ///< time_first is a logarithm, its successor time_faaaa is not
   at::Tensor mix_k_, mix_v_, mix_r_, mix_g_;
-  at::Tensor decay_;  ///< exp(-exp(time_decay)), [dim_att]
-  at::Tensor bonus_;  ///< [dim_att]
+  at::Tensor decay_, bonus_;  ///< as stored, per head or per channel
   GroupNorm ln_x_;
 };
 
 // One value per head, or one per channel already, to one per channel.
-at::Tensor per_channel(const at::Tensor& values, const ModelConfig& config) {
-  const auto dim_att = static_cast<int64_t>(config.dim_att);
-  return values.numel() == dim_att
-             ? values
-             : values.repeat_interleave(static_cast<int64_t>(config.head_size));
+at::Tensor per_channel(const at::Tensor& values, int64_t dim_att) {
+  return values.numel() == dim_att ? values : values.repeat_interleave(dim_att / values.numel());
 }
 
 Status TimeMixV5::load(const BlockTensors& tensors) {
   const ModelConfig& config = tensors.config();
   has_gate_ = config.version != Version::V5_0;
-  // time_first is a logarithm, its successor time_faaaa is used as it is.
-  const bool is_log = !tensors.contains("att.time_faaaa");
+  bonus_is_log_ = !tensors.contains("att.time_faaaa");
   RWKV_TRY(tensors.vectors("att.", {{&mix_k_, "time_mix_k"},
                                     {&mix_v_, "time_mix_v"},
                                     {&mix_r_, "time_mix_r"},
-                                    {&bonus_, is_log ? "time_first" : "time_faaaa"},
+                                    {&bonus_, bonus_is_log_ ? "time_first" : "time_faaaa"},
                                     {&decay_, "time_decay"}}));
-  bonus_ = per_channel(is_log ? bonus_.exp() : bonus_, config);
-  decay_ = per_channel((-decay_.exp()).exp(), config);
   RWKV_ASSIGN(ln_x_, load_group_norm(tensors));
   if (has_gate_) {
     RWKV_ASSIGN(mix_g_, tensors.vector("att.time_mix_g"));
@@ -51,7 +45,9 @@ at::Tensor TimeMixV5::forward(const Pass& pass, const at::Tensor& x) const {
   const at::Tensor r = pass.product("att.receptance", mix_new(x, prev, mix_r_));
   const at::Tensor k = pass.product("att.key", mix_new(x, prev, mix_k_));
   const at::Tensor v = pass.product("att.value", mix_new(x, prev, mix_v_));
-  at::Tensor y = ln_x_.apply(wkv_v5({r, k, v, decay_}, bonus_, {pass.length, ln_x_.n_head}));
+  const at::Tensor log_w = per_channel(-decay_.exp(), k.size(1));
+  const at::Tensor bonus = per_channel(bonus_is_log_ ? bonus_.exp() : bonus_, k.size(1));
+  at::Tensor y = ln_x_.apply(wkv_v5({r, k, v, log_w}, bonus, {pass.length, ln_x_.n_head}));
   if (has_gate_) {
     y = y * at::silu(pass.product("att.gate", mix_new(x, prev, mix_g_)));
   }

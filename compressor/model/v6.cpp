@@ -18,7 +18,7 @@ class TimeMixV6 final : public TimeMix {
   at::Tensor forward(const Pass& pass, const at::Tensor& x) const override;
 
  private:
-  at::Tensor decay(const at::Tensor& x_w) const;
+  at::Tensor log_decay(const at::Tensor& x_w) const;
 
   at::Tensor maa_x_;
   std::array<at::Tensor, kMixes> maa_;
@@ -46,10 +46,10 @@ Status TimeMixV6::load(const BlockTensors& tensors) {
   return {};
 }
 
-// w = exp(-exp(time_decay + tanh(x_w w1) w2)), per token and channel.
-at::Tensor TimeMixV6::decay(const at::Tensor& x_w) const {
+// log w = -exp(time_decay + tanh(x_w w1) w2), per token and channel.
+at::Tensor TimeMixV6::log_decay(const at::Tensor& x_w) const {
   const at::Tensor inner = at::matmul(x_w, decay_w1_).tanh();
-  return (-(decay_ + at::matmul(inner, decay_w2_)).exp()).exp();
+  return -(decay_ + at::matmul(inner, decay_w2_)).exp();
 }
 
 at::Tensor TimeMixV6::forward(const Pass& pass, const at::Tensor& x) const {
@@ -64,8 +64,8 @@ at::Tensor TimeMixV6::forward(const Pass& pass, const at::Tensor& x) const {
   const at::Tensor r = pass.product("att.receptance", mixed(R));
   const at::Tensor k = pass.product("att.key", mixed(K));
   const at::Tensor v = pass.product("att.value", mixed(V));
-  const at::Tensor w = decay(mixed(W));
-  const at::Tensor y = ln_x_.apply(wkv_v5({r, k, v, w}, bonus_, {pass.length, ln_x_.n_head}));
+  const at::Tensor log_w = log_decay(mixed(W));
+  const at::Tensor y = ln_x_.apply(wkv_v5({r, k, v, log_w}, bonus_, {pass.length, ln_x_.n_head}));
   const at::Tensor g = at::silu(pass.product("att.gate", mixed(G)));
   return pass.product("att.output", y * g);
 }

@@ -77,7 +77,7 @@ at::Tensor TimeMixV7::forward(const Pass& pass, const at::Tensor& x) const {
   const at::Tensor v = mix_values(pass, x_v, pass.product("att.value", x_v));
   // w = exp(-exp(-0.5) sigmoid(w0 + tanh(x_w w1) w2)), a = sigmoid(a0 + (x_a a1) a2)
   const at::Tensor decay = w0_ + at::matmul(at::matmul(mix(x_w_), w1_).tanh(), w2_);
-  const at::Tensor w = (decay.sigmoid() * -std::exp(-0.5)).exp();
+  const at::Tensor log_w = decay.sigmoid() * -std::exp(-0.5);
   const at::Tensor a = (a0_ + lora(mix(x_a_), a1_, a2_)).sigmoid();
   const at::Tensor g = at::matmul(at::matmul(mix(x_g_), g1_).sigmoid(), g2_);
   // kk = normalise(k * k_k) per head; k = k (1 + (a - 1) k_a)
@@ -85,7 +85,7 @@ at::Tensor TimeMixV7::forward(const Pass& pass, const at::Tensor& x) const {
   const at::Tensor kk =
       (heads / heads.norm(2, -1, true).clamp_min(kNormFloor)).reshape(raw_k.sizes());
   const at::Tensor k = raw_k * (1 + (a - 1) * k_a_);
-  const at::Tensor y = wkv_v7({r, k, v, w}, kk, kk * a, {pass.length, ln_x_.n_head});
+  const at::Tensor y = wkv_v7({r, k, v, log_w}, kk, kk * a, {pass.length, ln_x_.n_head});
   // + (sum_i r_i k_i r_k_i) v per head
   const at::Tensor bonus = by_head(r * k * r_k_).sum(-1, true) * by_head(v);
   return pass.product("att.output", (ln_x_.apply(y) + bonus.reshape(y.sizes())) * g);

@@ -9,18 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "compressor/stages/option_spec.h"
 #include "compressor/stages/plan.h"
 #include "compressor/stages/work.h"
 #include "formats/base/status.h"
 
 namespace rwkv::press {
-
-/// An option as documented and as checked: a key that is in no list is refused.
-struct OptionSpec {
-  const char* key;
-  const char* fallback;  ///< the default, as text
-  const char* help;
-};
 
 class Stage {
  public:

@@ -1,18 +1,14 @@
 // rwkv-press export: any checkpoint, or a packed file, back out as .pth or .safetensors under
 // BlinkDL's names.
 #include <algorithm>
-#include <filesystem>
 
-#include "compressor/checkpoint/pth_writer.h"
+#include "compressor/checkpoint/write.h"
 #include "compressor/tools/commands.h"
 #include "formats/cli/command.h"
 #include "formats/cli/progress.h"
-#include "formats/container/safetensors_writer.h"
 
 namespace rwkv::press {
 namespace {
-
-namespace fs = std::filesystem;
 
 // Blocks of 32 have no place in either format: their decoded numbers are written.
 std::vector<TensorInfo> plain_infos(const TensorSource& source) {
@@ -21,20 +17,6 @@ std::vector<TensorInfo> plain_infos(const TensorSource& source) {
     info.dtype = traits(info.dtype).block == 1 ? info.dtype : DType::F32;
   }
   return infos;
-}
-
-Status read_plain(const TensorSource& source, size_t index, std::vector<std::byte>& out) {
-  const TensorInfo& info = source.tensors()[index];
-  if (traits(info.dtype).block == 1) {
-    return source.read(index, out);
-  }
-  std::vector<std::byte> blocks;
-  RWKV_TRY(source.read(index, blocks));
-  std::vector<float> values(info.n_elements());
-  decode_to_f32(info.dtype, blocks, values);
-  const auto bytes = std::as_bytes(std::span(values));
-  out.assign(bytes.begin(), bytes.end());
-  return {};
 }
 
 }  // namespace
@@ -49,11 +31,7 @@ void declare_export(cxxopts::Options& options, std::vector<std::string>& positio
 Status run_export(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
   RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
-  const std::string ending = fs::path(output).extension().string();
-  if (ending != ".pth" && ending != ".safetensors" && ending != ".st") {
-    return usage_error("output '{}' ends in '{}'; .pth, .safetensors or .st is wanted", output,
-                       ending);
-  }
+  RWKV_TRY(check_checkpoint_name(output));
   RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
   const TensorSource& source = *checkpoint.source;
   RWKV_ASSIGN(const Identified model, identify_checkpoint(source));
@@ -72,10 +50,9 @@ Status run_export(const cxxopts::ParseResult& arguments) {
   cli::Progress progress("writing", infos.size(), arguments.count("quiet") > 0);
   const auto read = [&](size_t index, std::vector<std::byte>& out) {
     progress.update(index);
-    return read_plain(source, index, out);
+    return read_as(source, index, infos[index].dtype, out);
   };
-  RWKV_TRY(ending == ".pth" ? write_pth(output, existing, infos, read)
-                            : write_safetensors(output, existing, infos, read));
+  RWKV_TRY(write_checkpoint(output, existing, infos, read));
   fmt::print("{}: {} tensors of {}\n", output, infos.size(), describe(model.config));
   return {};
 }

@@ -12,6 +12,8 @@ int main(int argc, char** argv) {
        press::declare_convert, press::run_convert},
       {"calibrate", "INPUT -o STATS.safetensors", "What text tells about a checkpoint, for convert",
        press::declare_calibrate, press::run_calibrate},
+      {"train", "[INPUT] --config FILE -o OUT.pth", "Train a checkpoint, or a model from scratch",
+       press::declare_train, press::run_train},
       {"plan", "INPUT", "What convert would do: codec and bytes per tensor", press::declare_plan,
        press::run_plan},
       {"inspect", "FILE", "What is in a checkpoint or packed file", press::declare_inspect,

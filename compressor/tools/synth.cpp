@@ -15,19 +15,19 @@ constexpr int64_t kMaxSize = int64_t{1} << 20;
 
 Result<SynthOptions> options_from(const cxxopts::ParseResult& arguments) {
   SynthOptions options;
-  RWKV_ASSIGN(options.arch, cli::required(arguments, "arch"));
+  RWKV_ASSIGN(options.model.arch, cli::required(arguments, "arch"));
   options.dtype = arguments["dtype"].as<std::string>();
   struct Size {
     const char* name;
     uint64_t& to;
     bool is_required;
   };
-  const Size sizes[] = {{"n-layer", options.n_layer, true},
-                        {"n-embd", options.n_embd, true},
-                        {"n-vocab", options.n_vocab, true},
-                        {"dim-ffn", options.dim_ffn, false},
-                        {"head-size", options.head_size, false},
-                        {"rank", options.rank, false},
+  const Size sizes[] = {{"n-layer", options.model.n_layer, true},
+                        {"n-embd", options.model.n_embd, true},
+                        {"n-vocab", options.model.n_vocab, true},
+                        {"dim-ffn", options.model.dim_ffn, false},
+                        {"head-size", options.model.head_size, false},
+                        {"rank", options.model.rank, false},
                         {"seed", options.seed, false}};
   for (const Size& size : sizes) {
     if (arguments.count(size.name) > 0) {

@@ -27,10 +27,10 @@ namespace {
 
 std::string write_synth(const ScratchFolder& scratch, const std::string& arch) {
   press::SynthOptions options;
-  options.arch = arch;
-  options.n_layer = 2;
-  options.n_embd = 128;
-  options.n_vocab = 256;
+  options.model.arch = arch;
+  options.model.n_layer = 2;
+  options.model.n_embd = 128;
+  options.model.n_vocab = 256;
   options.output = scratch.file(arch + ".pth");
   REQUIRE_OK(press::write_synthetic(options).status());
   return options.output;

@@ -49,10 +49,10 @@ Loaded load(const std::string& path) {
 
 std::string write_small(const ScratchFolder& scratch, const std::string& arch) {
   press::SynthOptions options;
-  options.arch = arch;
-  options.n_layer = 3;
-  options.n_embd = 128;
-  options.n_vocab = 100;
+  options.model.arch = arch;
+  options.model.n_layer = 3;
+  options.model.n_embd = 128;
+  options.model.n_vocab = 100;
   options.output = scratch.file(arch + ".pth");
   REQUIRE_OK(press::write_synthetic(options).status());
   return options.output;

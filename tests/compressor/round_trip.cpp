@@ -15,11 +15,11 @@ namespace {
 std::string synth(const ScratchFolder& scratch, const std::string& arch, const std::string& dtype,
                   const std::string& ending) {
   press::SynthOptions options;
-  options.arch = arch;
+  options.model.arch = arch;
   options.dtype = dtype;
-  options.n_layer = 2;
-  options.n_embd = 64;
-  options.n_vocab = 70;
+  options.model.n_layer = 2;
+  options.model.n_embd = 64;
+  options.model.n_vocab = 70;
   options.output = scratch.file("in" + ending);
   REQUIRE_OK(press::write_synthetic(options).status());
   return options.output;

@@ -16,10 +16,10 @@ namespace {
 
 press::SynthOptions small(const std::string& arch, const std::string& output) {
   press::SynthOptions options;
-  options.arch = arch;
-  options.n_layer = 3;
-  options.n_embd = 128;
-  options.n_vocab = 100;
+  options.model.arch = arch;
+  options.model.n_layer = 3;
+  options.model.n_embd = 128;
+  options.model.n_vocab = 100;
   options.output = output;
   return options;
 }
@@ -113,13 +113,13 @@ TEST_CASE("Impossible synthetic sizes are refused", "[synth]") {
   const ScratchFolder scratch;
   press::SynthOptions options = small("v5.2", scratch.file("m.pth"));
   SECTION("unknown version") {
-    options.arch = "v5.3";
+    options.model.arch = "v5.3";
   }
   SECTION("heads that do not fit") {
-    options.n_embd = 100;
+    options.model.n_embd = 100;
   }
   SECTION("no layers") {
-    options.n_layer = 0;
+    options.model.n_layer = 0;
   }
   SECTION("unknown type") {
     options.dtype = "int8";

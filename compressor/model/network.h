@@ -1,0 +1,60 @@
+// The whole network in memory, in f32: what training moves and what a teacher answers with.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compressor/model/block.h"
+#include "formats/arch/model_config.h"
+#include "formats/container/tensor_source.h"
+
+namespace rwkv::press {
+
+/// A tensor that training moves: a leaf, vectors flat, under its BlinkDL name.
+struct Parameter {
+  std::string name;
+  at::Tensor values;
+};
+
+class Network {
+ public:
+  /// Whether a tensor, by its BlinkDL name, is to move.
+  using Moves = std::function<bool(const std::string& name)>;
+
+  /// Loads every tensor that a forward pass uses; those that `moves` names become leaves with
+  /// gradients. `config` is what identify() found in `source`, neither is needed afterwards.
+  static Result<std::unique_ptr<Network>> load(const TensorSource& source,
+                                               const ModelConfig& config, const Moves& moves);
+
+  const ModelConfig& config() const { return config_; }
+  /// In the order of loading. Modules share their memory: what is written to `values` in place is
+  /// what they compute with.
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+  /// Of all products of blocks.
+  void set_precision(Precision precision);
+
+  /// tokens int64 [batch, length], within the vocabulary, to [batch, length, n_embd].
+  at::Tensor embed(const at::Tensor& tokens) const;
+  int64_t n_layer() const { return static_cast<int64_t>(blocks_.size()); }
+  const Block& block(int64_t index) const { return *blocks_[static_cast<size_t>(index)]; }
+  /// x [batch, length, n_embd] behind the last block to the head's input [batch * length, n_embd].
+  at::Tensor head_input(const at::Tensor& x) const;
+  /// [n_vocab, n_embd]
+  const at::Tensor& head() const { return head_; }
+  /// All of it: [batch, length] to [batch * length, n_vocab].
+  at::Tensor logits(const at::Tensor& tokens) const;
+
+ private:
+  Network() = default;
+  ModelConfig config_;
+  std::vector<Parameter> parameters_;
+  at::Tensor embedding_, head_;
+  LayerNorm ln0_, ln_out_;
+  std::vector<std::unique_ptr<Block>> blocks_;
+};
+
+}  // namespace rwkv::press

@@ -1,0 +1,183 @@
+// rwkv-press train: a checkpoint, or a new model, through a training into a checkpoint.
+#include <filesystem>
+
+#include "compressor/checkpoint/edited_source.h"
+#include "compressor/checkpoint/write.h"
+#include "compressor/tools/commands.h"
+#include "compressor/train/config.h"
+#include "compressor/train/initial_values.h"
+#include "compressor/train/progress.h"
+#include "formats/cli/command.h"
+
+namespace rwkv::press {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 20;
+
+// What is trained: an opened checkpoint, or a model that was made.
+struct Subject {
+  std::optional<Checkpoint> checkpoint;
+  std::unique_ptr<MemorySource> made;
+  Identified model;
+  const TensorSource& source() const { return checkpoint ? *checkpoint->source : *made; }
+};
+
+Result<TrainConfig> config_from(const cxxopts::ParseResult& arguments) {
+  RWKV_ASSIGN(const std::string path, cli::required(arguments, "config"));
+  RWKV_ASSIGN(const std::string text, read_text_file(path, kMaxConfigBytes));
+  std::vector<std::string> overrides;
+  if (arguments.count("set") > 0) {
+    overrides = arguments["set"].as<std::vector<std::string>>();
+  }
+  RWKV_ASSIGN(TrainConfig config, parse_train_config(text, path, overrides));
+  if (arguments.count("data") > 0) {
+    config.train.data = arguments["data"].as<std::vector<std::string>>();
+  }
+  if (arguments.count("valid") > 0) {
+    config.train.valid = arguments["valid"].as<std::vector<std::string>>();
+  }
+  return config;
+}
+
+Result<Checkpoint> open_trainable(const std::string& path) {
+  RWKV_ASSIGN(Checkpoint checkpoint, open_checkpoint(path));
+  if (checkpoint.is_quantized) {
+    return usage_error("{}: is packed with rounded numbers; train the original checkpoint", path);
+  }
+  return checkpoint;
+}
+
+Result<Subject> subject_from(const cxxopts::ParseResult& arguments, const TrainConfig& config) {
+  Subject subject;
+  if (arguments.count("input") > 0) {
+    if (config.model) {
+      return usage_error(
+          "the configuration has a 'model' to make, and INPUT is a checkpoint to start from; "
+          "leave one out");
+    }
+    RWKV_ASSIGN(subject.checkpoint, open_trainable(arguments["input"].as<std::string>()));
+  } else {
+    if (!config.model) {
+      return usage_error(
+          "nothing to train: name a checkpoint, or give the configuration a 'model' to make");
+    }
+    RWKV_ASSIGN(subject.made, initial_model(*config.model, config.seed));
+  }
+  RWKV_ASSIGN(subject.model, identify_checkpoint(subject.source()));
+  return subject;
+}
+
+Result<DType> dtype_from(const cxxopts::ParseResult& arguments) {
+  const std::string name = arguments["dtype"].as<std::string>();
+  const DTypeTraits* dtype = find_dtype(name);
+  if (!dtype || (dtype->dtype != DType::BF16 && dtype->dtype != DType::F32)) {
+    return usage_error("--dtype is '{}'; bf16 or f32 is wanted", name);
+  }
+  return dtype->dtype;
+}
+
+Status write_result(const Subject& subject, const Trained& trained, const std::string& output,
+                    DType dtype, OutputFile::Existing existing) {
+  RWKV_ASSIGN(const auto edited,
+              EditedSource::create(subject.source(), fs::path(output).parent_path().string()));
+  for (const Parameter& parameter : trained.network->parameters()) {
+    RWKV_ASSIGN(const size_t index, edited->index_of(parameter.name));
+    const at::Tensor values = parameter.values.detach().contiguous();
+    RWKV_TRY(edited->put(parameter.name, edited->tensors()[index].shape,
+                         {values.data_ptr<float>(), static_cast<size_t>(values.numel())}));
+  }
+  std::vector<TensorInfo> infos = edited->tensors();
+  for (TensorInfo& info : infos) {
+    info.dtype = dtype;
+  }
+  return write_checkpoint(output, existing, infos, [&](size_t index, std::vector<std::byte>& out) {
+    return read_as(*edited, index, dtype, out);
+  });
+}
+
+}  // namespace
+
+void declare_train(cxxopts::Options& options, std::vector<std::string>& positionals) {
+  options.add_options()("input", "Checkpoint to start from; none: the configuration's model",
+                        cxxopts::value<std::string>())(
+      "config", "Configuration (YAML)", cxxopts::value<std::string>())(
+      "o,output", "Checkpoint to write: .pth, .safetensors or .st", cxxopts::value<std::string>())(
+      "data", "Text or token file to learn from; may be repeated",
+      cxxopts::value<std::vector<std::string>>())(
+      "valid", "The same, for the validation loss", cxxopts::value<std::vector<std::string>>())(
+      "vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>())(
+      "teacher", "Checkpoint whose answers are learnt (train.distill)",
+      cxxopts::value<std::string>())("resume", "Go on from the newest checkpoint in the work folder")(
+      "work", "Folder for checkpoints, token files and the loss (default OUTPUT.work)",
+      cxxopts::value<std::string>())("set", "Change one setting: train.key=value; may be repeated",
+                                     cxxopts::value<std::vector<std::string>>())(
+      "dtype", "Of the result: bf16 or f32", cxxopts::value<std::string>()->default_value("bf16"))(
+      "force", "Replace an existing output")("quiet", "No progress");
+  positionals = {"input"};
+}
+
+Status run_train(const cxxopts::ParseResult& arguments) {
+  RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
+  RWKV_TRY(check_checkpoint_name(output));
+  RWKV_ASSIGN(const DType dtype, dtype_from(arguments));
+  RWKV_ASSIGN(const TrainConfig config, config_from(arguments));
+  const auto existing =
+      arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
+  RWKV_ASSIGN(const Subject subject, subject_from(arguments, config));
+  std::optional<Checkpoint> teacher;
+  Identified teacher_model;
+  if (arguments.count("teacher") > 0) {
+    RWKV_ASSIGN(teacher, open_trainable(arguments["teacher"].as<std::string>()));
+    RWKV_ASSIGN(teacher_model, identify_checkpoint(*teacher->source));
+  }
+  RWKV_ASSIGN(const auto ranks, Ranks::from_environment());
+  if (ranks->is_first()) {
+    RWKV_TRY(OutputFile::create(output, existing).status());
+  }
+  const bool quiet = arguments.count("quiet") > 0 || !ranks->is_first();
+  TrainProgress progress([quiet](const std::string& line) {
+    if (!quiet) {
+      fmt::print(stderr, "{}\n", line);
+    }
+  });
+  TrainJob job{config.train, config.seed,
+               {subject.source(), subject.model},
+               std::nullopt,
+               std::nullopt,
+               arguments.count("work") > 0 ? arguments["work"].as<std::string>() : output + ".work",
+               arguments.count("resume") > 0,
+               progress.callbacks()};
+  if (teacher) {
+    job.teacher.emplace(ModelRef{*teacher->source, teacher_model});
+  }
+  std::string note;
+  const std::string vocab =
+      arguments.count("vocab") > 0 ? arguments["vocab"].as<std::string>() : "";
+  static const Checkpoint kNoCheckpoint;
+  RWKV_ASSIGN(job.vocabulary,
+              choose_vocabulary(vocab,
+                                arguments.count("input") > 0
+                                    ? arguments["input"].as<std::string>()
+                                    : output,
+                                subject.checkpoint ? *subject.checkpoint : kNoCheckpoint,
+                                subject.model.config.n_vocab, note));
+  if (!quiet) {
+    fmt::print(stderr, "{}: {}\nvocabulary: {}\n", subject.source().path(),
+               describe(subject.model.config), note);
+  }
+  RWKV_ASSIGN(const Trained trained, train(job, *ranks));
+  if (!trained.is_finished) {
+    return TrainProgress::interrupted(trained, job);
+  }
+  if (!ranks->is_first()) {
+    return {};
+  }
+  RWKV_TRY(write_result(subject, trained, output, dtype, existing));
+  fmt::print("{}: {}, {} steps, loss {:.4f}; log and plot in {}\n", output,
+             describe(subject.model.config), trained.step, trained.last.loss, job.folder);
+  return {};
+}
+
+}  // namespace rwkv::press

@@ -1,0 +1,44 @@
+// AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2), all of a tensor in one pass over
+// memory. LibTorch's own makes about ten passes and keeps its state where a checkpoint cannot see
+// it.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "compressor/model/network.h"
+
+namespace rwkv::press {
+
+struct AdamWOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.99;
+  double epsilon = 1e-8;
+  double weight_decay = 0.0;  ///< of matrices; vectors never decay
+};
+
+class AdamW {
+ public:
+  AdamW(std::vector<Parameter> parameters, const AdamWOptions& options);
+
+  /// One step from the parameters' gradients, each times `gradient_scale` first (clipping), then
+  /// lets the gradients go. `step` counts from 1. A parameter without a gradient stays.
+  void step(double learning_rate, double gradient_scale, uint64_t step);
+
+  /// Euclidean norm of all gradients together, f64 sums in a fixed order.
+  double gradient_norm() const;
+
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+  /// Running means of gradients and of their squares, in the parameters' order and shape.
+  std::vector<at::Tensor>& means() { return means_; }
+  std::vector<at::Tensor>& squares() { return squares_; }
+
+ private:
+  std::vector<Parameter> parameters_;
+  AdamWOptions options_;
+  std::vector<at::Tensor> means_, squares_;
+};
+
+}  // namespace rwkv::press

@@ -1,0 +1,33 @@
+// A training's state on disk: a safetensors file per saved step, which has all that a bit-identical
+// continuation needs.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "compressor/train/adamw.h"
+#include "formats/base/status.h"
+
+namespace rwkv::press {
+
+struct TrainState {
+  uint64_t step = 0;      ///< steps done
+  double seconds = 0.0;   ///< spent so far, for the log
+  std::string settings;   ///< of the training, to be the same on resume
+};
+
+/// Writes FOLDER/step-NNNNNNNN.safetensors whole or not at all, then removes all but the newest two.
+/// No space left is a Failed status; earlier checkpoints stay as they are.
+Status save_train_state(const std::string& folder, const TrainState& state, AdamW& optimizer);
+
+/// The newest checkpoint's path, if there is one.
+std::optional<std::string> newest_train_state(const std::string& folder);
+
+/// Reads it into the optimiser and its parameters. BadInput if the file is damaged or belongs to
+/// other parameters; Usage, with the setting that differs, if `settings` are not those it was saved
+/// with.
+Result<TrainState> load_train_state(const std::string& path, const std::string& settings,
+                                    AdamW& optimizer);
+
+}  // namespace rwkv::press

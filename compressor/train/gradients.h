@@ -1,0 +1,50 @@
+// One batch forwards and backwards.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include "compressor/model/network.h"
+#include "compressor/train/head_loss.h"
+
+namespace rwkv::press {
+
+struct Batch {
+  at::Tensor inputs;   ///< int64 [sequences, length]
+  at::Tensor targets;  ///< int64 [sequences * length]: each input's successor
+};
+
+struct LossOptions {
+  HeadLossOptions head;
+  /// Weight of the blocks' outputs: the mean over blocks of the squared distance to the teacher's
+  /// output, as a share of that output's square.
+  double block_match = 0.0;
+  /// Keep only the blocks' inputs and compute each block again on the way back: memory for one
+  /// block's activations instead of all, for a third more time.
+  bool recompute = false;
+};
+
+/// Sums over a batch's tokens.
+struct LossSums {
+  double cross_entropy = 0.0;
+  double divergence = 0.0;
+  double block_match = 0.0;
+  double total(const LossOptions& options) const {
+    return (1.0 - options.head.distill) * cross_entropy + options.head.distill * divergence +
+           options.block_match * block_match;
+  }
+  LossSums& operator+=(const LossSums& other);
+};
+
+/// Adds the gradients of scale * total to those of the student's parameters. `teacher` may be null
+/// if the options want none; its n_embd must be the student's if block_match is above 0.
+LossSums add_gradients(const Network& student, const Network* teacher, const Batch& batch,
+                       const LossOptions& options, double scale);
+
+/// The loss alone.
+LossSums evaluate_loss(const Network& student, const Batch& batch, Precision precision);
+
+/// The first place where the student's numbers are not finite: "block 3, time to time", a
+/// parameter's name, or its gradient's. Empty if all are.
+std::string find_not_finite(const Network& student, const Batch& batch);
+
+}  // namespace rwkv::press

@@ -1,0 +1,36 @@
+// What a person sees of a running training, and how to end it.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <string>
+
+#include "compressor/train/trainer.h"
+
+namespace rwkv::press {
+
+/// Callbacks that hand a line now and then to `show` ("step 120 of 6000, loss 3.1416, 5120
+/// tokens/s, 19 min left"), and that end the training when the user has asked for it: from here on
+/// until the object goes, the first Ctrl-C or SIGTERM lets the step finish and a checkpoint be
+/// written, the second ends the program. One at a time.
+class TrainProgress {
+ public:
+  explicit TrainProgress(std::function<void(const std::string& line)> show);
+  ~TrainProgress();
+  TrainProgress(const TrainProgress&) = delete;
+  TrainProgress& operator=(const TrainProgress&) = delete;
+
+  /// They refer to this object.
+  TrainCallbacks callbacks();
+  /// The status of a training that was ended before its last step, with the way to go on.
+  static Status interrupted(const Trained& trained, const TrainJob& job);
+
+ private:
+  bool on_step(const StepReport& report);
+  std::function<void(const std::string& line)> show_;
+  std::chrono::steady_clock::time_point last_shown_;
+  void (*previous_int_)(int);
+  void (*previous_term_)(int);
+};
+
+}  // namespace rwkv::press

@@ -1,0 +1,258 @@
+#include "compressor/train/ranks.h"
+
+#include <torch/csrc/utils/tensor_flatten.h>
+
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
+#include <numeric>
+#include <thread>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+namespace rwkv::press {
+namespace {
+
+constexpr size_t kBucketBytes = size_t{25} << 20;
+constexpr int kMaxRanks = 4096;
+constexpr int kDefaultPort = 29500;
+constexpr std::chrono::milliseconds kPoll{20};
+
+// How launchers say which process this is and of how many, in the order in which they are asked.
+// Half a pair means nothing, but in the first: Slurm sets one where nothing was launched.
+constexpr const char* kLaunchers[][2] = {{"RANK", "WORLD_SIZE"},
+                                         {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
+                                         {"PMI_RANK", "PMI_SIZE"},
+                                         {"SLURM_PROCID", "SLURM_NTASKS"}};
+
+// Empty if it is not set.
+std::string variable(const char* name) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? "" : text;
+}
+
+Result<int> number(const char* name, int from, int to, int otherwise) {
+  const std::string text = variable(name);
+  int value = otherwise;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool is_read = error == std::errc() && end == text.data() + text.size();
+  if (!text.empty() && (!is_read || value < from || value > to)) {
+    return usage_error("the environment variable {} is '{}', not a number from {} to {}", name,
+                       text, from, to);
+  }
+  return value;
+}
+
+// The library's own words, without the stack trace that follows them.
+std::string words(const std::exception& error) {
+  const auto* with_trace = dynamic_cast<const c10::Error*>(&error);
+  const std::string text = with_trace ? with_trace->what_without_backtrace() : error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+std::shared_ptr<::gloo::transport::Device> find_device(const std::string& master) {
+  const std::string names = variable("GLOO_SOCKET_IFNAME");
+  if (!names.empty()) {
+    return c10d::ProcessGroupGloo::createDeviceForInterface(names.substr(0, names.find(',')));
+  }
+  const bool is_here = master == "localhost" || master == "::1" || master.starts_with("127.");
+  return is_here ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
+                 : c10d::ProcessGroupGloo::createDefaultDevice();
+}
+
+// Calls `operation` with flat tensors: a large one as it lies, small ones of one type as a copy
+// that is copied back. What goes together depends on nothing but types and shapes.
+template <typename Operation>
+void in_buckets(const std::vector<at::Tensor>& tensors, const Operation& operation) {
+  const at::NoGradGuard no_grad;
+  for (size_t next = 0; next < tensors.size();) {
+    std::vector<at::Tensor> flat;
+    for (size_t n_bytes = 0; next < tensors.size(); ++next) {
+      n_bytes += tensors[next].nbytes();
+      if (!flat.empty() && (n_bytes > kBucketBytes || tensors[next].dtype() != flat[0].dtype())) {
+        break;
+      }
+      flat.push_back(tensors[next].detach().view(-1));
+    }
+    at::Tensor bucket = flat.size() == 1 ? flat[0] : at::cat(flat);
+    if (bucket.numel() > 0) {
+      operation(bucket);
+    }
+    const auto results = torch::utils::unflatten_dense_tensors(bucket, flat);
+    for (size_t i = 0; flat.size() > 1 && i < flat.size(); ++i) {
+      flat[i].copy_(results[i]);
+    }
+  }
+}
+
+Status check(const std::vector<at::Tensor>& tensors, bool has_to_add) {
+  for (const at::Tensor& tensor : tensors) {
+    const bool fits = tensor.defined() && tensor.device().is_cpu() && tensor.is_contiguous();
+    if (!fits || (has_to_add && tensor.dtype() != at::kFloat && tensor.dtype() != at::kDouble)) {
+      return usage_error("ranks exchange contiguous tensors on the CPU, and sum f32 and f64 only");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+struct Ranks::Connection {
+  int rank = 0;
+  int size = 1;
+  std::string address;
+  int port = 0;  // of rank 0, at the address
+  std::chrono::seconds timeout{};
+  c10::intrusive_ptr<c10d::Store> store;
+  c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
+  Status failure;  // of the first operation that failed
+
+  Status read_environment() {
+    RWKV_ASSIGN(const int seconds, number("RWKV_PRESS_RANK_TIMEOUT", 1, 86400, 300));
+    timeout = std::chrono::seconds(seconds);
+    if (variable("RANK").empty() != variable("WORLD_SIZE").empty()) {
+      return usage_error("RANK is '{}' and WORLD_SIZE '{}' in the environment: set both or neither",
+                         variable("RANK"), variable("WORLD_SIZE"));
+    }
+    for (const auto& [rank_name, size_name] : kLaunchers) {
+      if (!variable(rank_name).empty() && !variable(size_name).empty()) {
+        RWKV_ASSIGN(size, number(size_name, 1, kMaxRanks, 1));
+        RWKV_ASSIGN(rank, number(rank_name, 0, size - 1, 0));
+        break;
+      }
+    }
+    if (size == 1) {
+      return {};  // whatever the other variables say
+    }
+    address = variable("MASTER_ADDR");
+    if (address.empty()) {
+      return usage_error(
+          "this is rank {} of {}, but the environment variable MASTER_ADDR is not set: give all "
+          "ranks the address of rank 0's machine, or a single process RANK=0 and WORLD_SIZE=1",
+          rank, size);
+    }
+    RWKV_ASSIGN(port, number("MASTER_PORT", 1, 65535, kDefaultPort));
+    if (variable("TORCHELASTIC_USE_AGENT_STORE") == "True") {
+      port += port < 65535 ? 1 : -1;  // torchrun itself is there, with its own version's protocol
+    }
+    return {};
+  }
+
+  // Returns when every rank has left its key. Asks again and again, as waiting in the store would
+  // not tell which one is missing. Jobs of other sizes do not meet.
+  Status meet() {
+    const auto deadline = std::chrono::steady_clock::now() + timeout;
+    const auto key = [&](int of) { return fmt::format("rank {} of {}", of, size); };
+    if (store->add(key(rank), 1) != 1) {
+      return usage_error("{}:{}: another process is rank {} of {} as well, or this is not rank 0",
+                         address, port, rank, size);
+    }
+    std::vector<int> missing(static_cast<size_t>(size));
+    std::iota(missing.begin(), missing.end(), 0);
+    while (true) {
+      std::erase_if(missing, [&](int of) { return store->check({key(of)}); });
+      if (missing.empty()) {
+        return {};
+      }
+      if (std::chrono::steady_clock::now() > deadline) {
+        return failed(
+            "{}:{}: of {} ranks these did not come within {} seconds: {}; do they "
+            "run? RWKV_PRESS_RANK_TIMEOUT changes the time",
+            address, port, size, timeout.count(), fmt::join(missing, ", "));
+      }
+      std::this_thread::sleep_for(kPoll);
+    }
+  }
+
+  Status connect() {
+    const char* trouble = rank == 0 ? "cannot listen there" : "rank 0 is not there";
+    try {
+      c10d::TCPStoreOptions at_master{static_cast<uint16_t>(port), rank == 0};
+      at_master.waitWorkers = false;
+      at_master.timeout = timeout;
+      store = c10::make_intrusive<c10d::TCPStore>(address, at_master);
+      trouble = "rank 0 left before all ranks had come";
+      RWKV_TRY(meet());
+      trouble = "cannot connect to the other ranks; GLOO_SOCKET_IFNAME names the network to use";
+      auto options = c10d::ProcessGroupGloo::Options::create(timeout);
+      options->threads = 1;
+      options->devices = {find_device(address)};
+      group = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, options);
+    } catch (const std::exception& error) {
+      return failed("{}:{}, rank {}: {} ({})", address, port, rank, trouble, words(error));
+    }
+    return {};
+  }
+};
+
+Ranks::Ranks(std::unique_ptr<Connection> connection)
+    : rank_(connection->rank), size_(connection->size), connection_(std::move(connection)) {}
+
+Ranks::~Ranks() = default;
+
+Result<std::unique_ptr<Ranks>> Ranks::from_environment() {
+  auto connection = std::make_unique<Connection>();
+  RWKV_TRY(connection->read_environment());
+  if (connection->size > 1) {
+    RWKV_TRY(connection->connect());
+  }
+  return std::unique_ptr<Ranks>(new Ranks(std::move(connection)));
+}
+
+// Exceptions of `call` become a Status. The connections end with them, so that the other ranks
+// learn of it even if this process stays.
+Status Ranks::run(const char* operation, const std::function<void()>& call) {
+  if (size_ == 1 || !connection_->failure.ok()) {
+    return connection_->failure;
+  }
+  try {
+    call();
+  } catch (const std::exception& error) {
+    const bool is_io = dynamic_cast<const ::gloo::IoException*>(&error) != nullptr;
+    const std::string found = words(error);
+    connection_->failure = failed(
+        "rank {} of {}, {}: {}, so the job ends here; --resume continues from the last checkpoint "
+        "({})",
+        rank_, size_, operation,
+        !is_io ? "the exchange with the other ranks failed"
+        : found.find("Timed out") != std::string::npos
+            ? "another rank did not answer in time (RWKV_PRESS_RANK_TIMEOUT)"
+            : "another rank is gone",
+        found);
+    connection_->group.reset();
+  }
+  return connection_->failure;
+}
+
+Status Ranks::sum(const std::vector<at::Tensor>& tensors) {
+  RWKV_TRY(check(tensors, true));
+  return run("sum over all ranks", [&] {
+    in_buckets(tensors, [&](const at::Tensor& bucket) {
+      std::vector<at::Tensor> values = {bucket};
+      connection_->group->allreduce(values)->wait();
+    });
+  });
+}
+
+Status Ranks::sum(double& value) {
+  const at::Tensor tensor = at::full({1}, value, at::kDouble);
+  RWKV_TRY(sum({tensor}));
+  value = tensor.item<double>();
+  return {};
+}
+
+Status Ranks::broadcast(const std::vector<at::Tensor>& tensors) {
+  RWKV_TRY(check(tensors, false));
+  return run("broadcast from rank 0", [&] {
+    in_buckets(tensors, [&](const at::Tensor& bucket) {
+      std::vector<at::Tensor> bytes = {bucket.view(at::kByte)};
+      connection_->group->broadcast(bytes)->wait();
+    });
+  });
+}
+
+Status Ranks::barrier() {
+  return run("barrier", [&] { connection_->group->barrier()->wait(); });
+}
+
+}  // namespace rwkv::press

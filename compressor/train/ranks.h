@@ -1,0 +1,57 @@
+// The processes of one data-parallel training, over LibTorch's c10d with Gloo: one machine or many,
+// CPU tensors. A launcher starts them (torchrun, mpirun, srun, a shell loop) and tells each through
+// its environment who it is. What is summed, and what follows a failure, is up to the caller.
+//   RANK, WORLD_SIZE           this process and how many there are; else OMPI_COMM_WORLD_RANK and
+//                              _SIZE, PMI_RANK and PMI_SIZE, or SLURM_PROCID and SLURM_NTASKS
+//   MASTER_ADDR, MASTER_PORT   where rank 0 listens (port 29500 unless told)
+//   GLOO_SOCKET_IFNAME         the network interface, if the host's name leads to the wrong one
+//   RWKV_PRESS_RANK_TIMEOUT    seconds for connecting and for each operation, 300 unless told
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "formats/base/status.h"
+
+namespace rwkv::press {
+
+/// Every rank makes the same calls in the same order, from one thread. Results are the same bits on
+/// all ranks, and in every run with as many ranks. After an operation has failed all later ones
+/// return that failure, and the other ranks' fail as well: the job ends, the caller says so.
+class Ranks {
+ public:
+  /// One process, without any socket, if the environment names none or says that there is one; else
+  /// connects to all others. Usage if the variables are incomplete or senseless (names which, what
+  /// was found, what is wanted); Failed if a rank does not come in time (names which).
+  static Result<std::unique_ptr<Ranks>> from_environment();
+  ~Ranks();
+  Ranks(const Ranks&) = delete;
+  Ranks& operator=(const Ranks&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  bool is_first() const { return rank_ == 0; }
+
+  /// Sums in place over all ranks: f32 or f64, contiguous, on the CPU, the same shapes everywhere
+  /// (Gloo aborts otherwise). Small tensors travel together. Does nothing with one rank.
+  Status sum(const std::vector<at::Tensor>& tensors);
+  Status sum(double& value);
+  /// From rank 0 to all; any type, else as in sum.
+  Status broadcast(const std::vector<at::Tensor>& tensors);
+  /// Returns when every rank has come here.
+  Status barrier();
+
+ private:
+  struct Connection;
+  explicit Ranks(std::unique_ptr<Connection> connection);
+  Status run(const char* operation, const std::function<void()>& call);
+
+  int rank_;
+  int size_;
+  std::unique_ptr<Connection> connection_;
+};
+
+}  // namespace rwkv::press

@@ -1,0 +1,219 @@
+#include "compressor/train/token_data.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "formats/base/checksum.h"
+#include "formats/base/little_endian.h"
+
+namespace rwkv::press {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Text is split into tokens in pieces of about this size, cut behind a line.
+constexpr uint64_t kPieceBytes = uint64_t{1} << 24;
+
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+// What the ids of a text depend on.
+Result<uint64_t> key_of(const std::string& path, const Vocabulary& vocabulary) {
+  StreamingXxh64 hash;
+  std::error_code error;
+  const std::string stamp = fmt::format(
+      "{}|{}|{}|{}", fs::absolute(path, error).string(), fs::file_size(path, error),
+      fs::last_write_time(path, error).time_since_epoch().count(),
+      tokenizer_kind_name(vocabulary.kind));
+  if (error) {
+    return bad_input("{}: {}", path, error.message());
+  }
+  hash.update(bytes_of(stamp));
+  for (const std::string& token : vocabulary.tokens) {
+    hash.update(bytes_of(fmt::format("{}:{}", token.size(), token)));
+  }
+  return hash.digest();
+}
+
+// The end of the next piece: behind the last line end in it that text other than a blank follows,
+// so that no token of line ends is cut; all of it if there is none.
+size_t cut(std::string_view piece) {
+  for (size_t i = piece.size() - 1; i > 0; --i) {
+    if (piece[i - 1] == '\n' && piece[i] != '\n' && piece[i] != ' ') {
+      return i;
+    }
+  }
+  return piece.size();
+}
+
+Status tokenize_file(const std::string& path, const Tokenizer& tokenizer, bool is_wide,
+                     const std::string& output) {
+  RWKV_ASSIGN(const auto in, InputFile::open(path));
+  RWKV_ASSIGN(const auto out, OutputFile::create(output, OutputFile::Existing::Replace));
+  std::string piece;
+  std::vector<int32_t> ids;
+  std::vector<std::byte> raw;
+  for (uint64_t at = 0; at < in->size();) {
+    piece.resize(std::min(kPieceBytes, in->size() - at));
+    RWKV_TRY(in->read_at(at, std::as_writable_bytes(std::span(piece.data(), piece.size()))));
+    if (at + piece.size() < in->size()) {
+      piece.resize(cut(piece));
+    }
+    at += piece.size();
+    ids.clear();
+    RWKV_TRY(tokenizer.encode(piece, ids).in(path));
+    const size_t width = is_wide ? 4 : 2;
+    raw.resize(ids.size() * width);
+    for (size_t i = 0; i < ids.size(); ++i) {
+      if (is_wide) {
+        store_le(raw.data() + i * width, static_cast<uint32_t>(ids[i]));
+      } else {
+        store_le(raw.data() + i * width, static_cast<uint16_t>(ids[i]));
+      }
+    }
+    RWKV_TRY(out->write(raw));
+  }
+  return out->commit();
+}
+
+// A well-mixed number for every (seed, index): splitmix64 (Steele, Lea, Flood 2014).
+uint64_t mixed(uint64_t seed, uint64_t index) {
+  uint64_t x = seed * 0x9e3779b97f4a7c15u + index * 0xd1342543de82ef95u + 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+Result<TokenData> TokenData::open(const std::vector<std::string>& paths,
+                                  const std::optional<Vocabulary>& vocabulary, uint64_t n_vocab,
+                                  int64_t length, const std::string& cache_folder) {
+  TokenData data;
+  data.length_ = length;
+  data.n_vocab_ = n_vocab;
+  if (paths.empty()) {
+    return usage_error("there is no training data: name files with --data or train.data");
+  }
+  for (const std::string& path : paths) {
+    RWKV_TRY(data.add(path, vocabulary, cache_folder));
+  }
+  return data;
+}
+
+Status TokenData::add(const std::string& path, const std::optional<Vocabulary>& vocabulary,
+                      const std::string& cache_folder) {
+  const std::string ending = fs::path(path).extension().string();
+  std::string tokens = path;
+  File file;
+  file.is_wide = ending == ".u32";
+  if (ending != ".u16" && ending != ".bin" && ending != ".u32") {
+    if (!vocabulary) {
+      return usage_error("{}: text cannot be split into tokens without a vocabulary: --vocab", path);
+    }
+    RWKV_ASSIGN(const uint64_t key, key_of(path, *vocabulary));
+    file.is_wide = n_vocab_ > 65536;
+    tokens = (fs::path(cache_folder) / fmt::format("{}-{:016x}.{}", fs::path(path).stem().string(),
+                                                   key, file.is_wide ? "u32" : "u16"))
+                 .string();
+    if (!fs::exists(tokens)) {
+      RWKV_ASSIGN(const auto tokenizer, make_tokenizer(*vocabulary));
+      if (tokenizer->n_vocab() > n_vocab_) {
+        return usage_error("the vocabulary has ids up to {}, the model's embedding ends at {}",
+                           tokenizer->n_vocab() - 1, n_vocab_ - 1);
+      }
+      RWKV_TRY(tokenize_file(path, *tokenizer, file.is_wide, tokens));
+    }
+  }
+  RWKV_ASSIGN(file.mapped, MappedFile::open(tokens));
+  const uint64_t width = file.is_wide ? 4 : 2;
+  if (file.mapped->bytes().size() % width != 0) {
+    return bad_input("{}: {} bytes are no whole number of {}-byte ids", tokens,
+                     file.mapped->bytes().size(), width);
+  }
+  file.n_tokens = file.mapped->bytes().size() / width;
+  if (file.n_tokens <= static_cast<uint64_t>(length_)) {
+    return usage_error(
+        "{}: has {} tokens; a sequence of {} and the token behind it want {}: give more text or "
+        "lower train.length",
+        path, file.n_tokens, length_, length_ + 1);
+  }
+  files_.push_back(std::move(file));
+  return {};
+}
+
+uint64_t TokenData::n_tokens() const {
+  uint64_t n = 0;
+  for (const File& file : files_) {
+    n += file.n_tokens;
+  }
+  return n;
+}
+
+Batch TokenData::empty_batch(int64_t n) const {
+  return {at::empty({n, length_}, at::kLong), at::empty({n * length_}, at::kLong)};
+}
+
+Status TokenData::copy(const File& file, uint64_t start, int64_t* inputs, int64_t* targets) const {
+  const uint64_t width = file.is_wide ? 4 : 2;
+  const std::byte* const at = file.mapped->bytes().data() + start * width;
+  for (int64_t i = 0; i <= length_; ++i) {
+    const std::byte* const id_at = at + static_cast<uint64_t>(i) * width;
+    const uint64_t id = file.is_wide ? load_le<uint32_t>(id_at) : load_le<uint16_t>(id_at);
+    if (id >= n_vocab_) {
+      return bad_input("{}: token {} has id {}, the model's vocabulary ends at {}",
+                       file.mapped->path(), start + static_cast<uint64_t>(i), id, n_vocab_ - 1);
+    }
+    if (i < length_) {
+      inputs[i] = static_cast<int64_t>(id);
+    }
+    if (i > 0) {
+      targets[i - 1] = static_cast<int64_t>(id);
+    }
+  }
+  return {};
+}
+
+Result<Batch> TokenData::sample(uint64_t first, int64_t n, uint64_t seed) const {
+  uint64_t n_starts = 0;
+  for (const File& file : files_) {
+    n_starts += starts_in(file);
+  }
+  Batch batch = empty_batch(n);
+  for (int64_t i = 0; i < n; ++i) {
+    uint64_t start = mixed(seed, first + static_cast<uint64_t>(i)) % n_starts;
+    size_t f = 0;
+    while (start >= starts_in(files_[f])) {
+      start -= starts_in(files_[f++]);
+    }
+    RWKV_TRY(copy(files_[f], start, batch.inputs.data_ptr<int64_t>() + i * length_,
+                  batch.targets.data_ptr<int64_t>() + i * length_));
+  }
+  return batch;
+}
+
+uint64_t TokenData::n_pieces() const {
+  uint64_t n = 0;
+  for (const File& file : files_) {
+    n += (file.n_tokens - 1) / static_cast<uint64_t>(length_);
+  }
+  return n;
+}
+
+Result<Batch> TokenData::piece(uint64_t first, int64_t n) const {
+  const auto length = static_cast<uint64_t>(length_);
+  Batch batch = empty_batch(n);
+  for (int64_t i = 0; i < n; ++i) {
+    uint64_t index = first + static_cast<uint64_t>(i);
+    size_t f = 0;
+    while (index >= (files_[f].n_tokens - 1) / length) {
+      index -= (files_[f++].n_tokens - 1) / length;
+    }
+    RWKV_TRY(copy(files_[f], index * length, batch.inputs.data_ptr<int64_t>() + i * length_,
+                  batch.targets.data_ptr<int64_t>() + i * length_));
+  }
+  return batch;
+}
+
+}  // namespace rwkv::press

@@ -1,0 +1,57 @@
+// Training data: token ids in memory-mapped files. A text is split into tokens once and the ids are
+// kept beside the training's checkpoints.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "compressor/train/gradients.h"
+#include "formats/base/file.h"
+#include "formats/tokenizer/tokenizer.h"
+
+namespace rwkv::press {
+
+class TokenData {
+ public:
+  /// Opens `paths`: files ending in .u16, .bin (16-bit ids, little-endian, as BlinkDL's and others'
+  /// binidx data) or .u32 (32-bit ids) are token files; everything else is text for `vocabulary`,
+  /// whose ids go to a file in `cache_folder`, found again as long as text and vocabulary are the
+  /// same. Usage if there is no file, no vocabulary for a text, or a file shorter than one sequence
+  /// of `length` tokens and its successor; BadInput for an id outside `n_vocab`.
+  static Result<TokenData> open(const std::vector<std::string>& paths,
+                                const std::optional<Vocabulary>& vocabulary, uint64_t n_vocab,
+                                int64_t length, const std::string& cache_folder);
+
+  uint64_t n_tokens() const;
+  /// Sequences [first, first + n) of the endless stream that `seed` draws: each starts anywhere in
+  /// the data with equal probability. Any part of the stream can be had without what precedes it.
+  Result<Batch> sample(uint64_t first, int64_t n, uint64_t seed) const;
+  /// Sequence `index` of the data cut into pieces in order, for validation.
+  uint64_t n_pieces() const;
+  Result<Batch> piece(uint64_t first, int64_t n) const;
+
+ private:
+  struct File {
+    std::shared_ptr<MappedFile> mapped;
+    uint64_t n_tokens = 0;
+    bool is_wide = false;  ///< 32-bit ids
+  };
+  Status add(const std::string& path, const std::optional<Vocabulary>& vocabulary,
+             const std::string& cache_folder);
+  uint64_t starts_in(const File& file) const {
+    return file.n_tokens - static_cast<uint64_t>(length_);
+  }
+  Status copy(const File& file, uint64_t start, int64_t* inputs, int64_t* targets) const;
+  Batch empty_batch(int64_t n) const;
+
+  std::vector<File> files_;
+  int64_t length_ = 0;
+  uint64_t n_vocab_ = 0;
+};
+
+}  // namespace rwkv::press

@@ -1,0 +1,313 @@
+#include "compressor/train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include "compressor/train/checkpoint.h"
+#include "compressor/train/token_data.h"
+
+namespace rwkv::press {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Sequences of the validation data that are looked at, at most.
+constexpr uint64_t kValidPieces = 64;
+
+class Training {
+ public:
+  Training(const TrainJob& job, Ranks& ranks) : job_(job), options_(job.options), ranks_(ranks) {}
+  Result<Trained> run();
+
+ private:
+  Status check() const;
+  Status make_folder() const;
+  Status load_models();
+  Status open_data();
+  Status resume();
+  Status share_state();
+  Status step(uint64_t number);
+  Status save(LossRow& row);
+  Result<double> validate() const;
+  Status not_finite(uint64_t number, const Batch& batch) const;
+  std::string settings() const;
+  void note(const std::string& line) const {
+    if (ranks_.is_first() && job_.callbacks.on_note) {
+      job_.callbacks.on_note(line);
+    }
+  }
+  int64_t per_rank() const {
+    return static_cast<int64_t>(options_.batch) / static_cast<int64_t>(ranks_.size());
+  }
+
+  const TrainJob& job_;
+  const TrainOptions& options_;
+  Ranks& ranks_;
+  std::unique_ptr<Network> student_, teacher_;
+  std::unique_ptr<AdamW> optimizer_;
+  std::optional<TokenData> data_, valid_;
+  std::optional<LossLog> log_;
+  uint64_t done_ = 0;
+  double seconds_ = 0.0;
+  LossRow row_;
+};
+
+Status Training::check() const {
+  if (options_.batch % static_cast<uint64_t>(ranks_.size()) != 0) {
+    return usage_error("train.batch {} cannot be shared by {} processes", options_.batch,
+                       ranks_.size());
+  }
+  const bool wants_teacher = options_.loss.head.distill > 0 || options_.loss.block_match > 0;
+  if (!wants_teacher) {
+    return {};
+  }
+  if (!job_.teacher) {
+    return usage_error(
+        "train.distill and train.block_match want a teacher, and there is none: --teacher, or set "
+        "them to 0");
+  }
+  const ModelConfig& theirs = job_.teacher->model.config;
+  const ModelConfig& ours = job_.student.model.config;
+  if (theirs.n_vocab != ours.n_vocab) {
+    return usage_error(
+        "the teacher {} has a vocabulary of {}, the student of {}; they must be the same",
+        job_.teacher->source.path(), theirs.n_vocab, ours.n_vocab);
+  }
+  if (options_.loss.block_match > 0 &&
+      (theirs.n_embd != ours.n_embd || theirs.n_layer != ours.n_layer)) {
+    return usage_error(
+        "train.block_match wants a teacher of the student's shape: it has {} x {}, the student {} "
+        "x {}",
+        theirs.n_layer, theirs.n_embd, ours.n_layer, ours.n_embd);
+  }
+  return {};
+}
+
+Status Training::make_folder() const {
+  std::error_code error;
+  fs::create_directories(job_.folder, error);
+  if (error) {
+    return failed("{}: cannot make the folder: {}", job_.folder, error.message());
+  }
+  return {};
+}
+
+Status Training::load_models() {
+  RWKV_ASSIGN(const Network::Moves moves,
+              moves_for(options_.parameters, job_.student.model.tensors));
+  RWKV_ASSIGN(student_, Network::load(job_.student.source, job_.student.model.config, moves));
+  student_->set_precision(options_.loss.head.precision);
+  if (options_.loss.head.distill > 0 || options_.loss.block_match > 0) {
+    RWKV_ASSIGN(teacher_,
+                Network::load(job_.teacher->source, job_.teacher->model.config, nullptr));
+    teacher_->set_precision(options_.loss.head.precision);
+  }
+  optimizer_ = std::make_unique<AdamW>(student_->parameters(), options_.adamw);
+  return {};
+}
+
+// One rank splits the text, the others find its token file if they share the folder.
+Status Training::open_data() {
+  const auto open = [&]() -> Status {
+    const auto length = static_cast<int64_t>(options_.length);
+    const uint64_t n_vocab = job_.student.model.config.n_vocab;
+    RWKV_ASSIGN(data_, TokenData::open(options_.data, job_.vocabulary, n_vocab, length,
+                                       job_.folder));
+    if (!options_.valid.empty()) {
+      RWKV_ASSIGN(valid_, TokenData::open(options_.valid, job_.vocabulary, n_vocab, length,
+                                          job_.folder));
+    }
+    return {};
+  };
+  if (ranks_.is_first()) {
+    RWKV_TRY(open());
+  }
+  RWKV_TRY(ranks_.barrier());
+  return ranks_.is_first() ? Status() : open();
+}
+
+std::string Training::settings() const {
+  YAML::Emitter out;
+  emit_train_options(options_, out);
+  return fmt::format("model: {}\nseed: {}\nparameters: {}\n{}\n",
+                     describe(job_.student.model.config), job_.seed,
+                     student_->parameters().size(), out.c_str());
+}
+
+Status Training::resume() {
+  if (!ranks_.is_first()) {
+    return {};
+  }
+  const std::optional<std::string> path = newest_train_state(job_.folder);
+  if (path && !job_.resume) {
+    return usage_error(
+        "{}: has checkpoints of a training; go on from them with --resume, or remove the folder",
+        job_.folder);
+  }
+  if (path) {
+    RWKV_ASSIGN(const TrainState state, load_train_state(*path, settings(), *optimizer_));
+    done_ = state.step;
+    seconds_ = state.seconds;
+    note(fmt::format("going on from {} ({} of {} steps done)", *path, done_, options_.steps));
+  }
+  RWKV_ASSIGN(log_, LossLog::open(job_.folder, done_));
+  return {};
+}
+
+Status Training::share_state() {
+  if (ranks_.size() == 1) {
+    return {};
+  }
+  const at::Tensor step = at::full({1}, static_cast<double>(done_), at::kDouble);
+  std::vector<at::Tensor> all = {step};
+  for (size_t i = 0; i < optimizer_->parameters().size(); ++i) {
+    all.push_back(optimizer_->parameters()[i].values.detach());
+    all.push_back(optimizer_->means()[i]);
+    all.push_back(optimizer_->squares()[i]);
+  }
+  RWKV_TRY(ranks_.broadcast(all));
+  done_ = static_cast<uint64_t>(step.item<double>());
+  return {};
+}
+
+Status Training::not_finite(uint64_t number, const Batch& batch) const {
+  const std::string place = find_not_finite(*student_, batch);
+  const std::optional<std::string> saved = newest_train_state(job_.folder);
+  return failed(
+      "step {}: the loss or its gradient is not finite, first in {}; a lower learning rate or "
+      "precision fp32 may help; {}",
+      number, place.empty() ? "the loss" : place,
+      saved ? fmt::format("the last good checkpoint is {}", *saved)
+            : "no checkpoint was written before");
+}
+
+Status Training::step(uint64_t number) {
+  const auto begin = std::chrono::steady_clock::now();
+  const uint64_t first = (number - 1) * options_.batch +
+                         static_cast<uint64_t>(ranks_.rank()) * static_cast<uint64_t>(per_rank());
+  const int64_t micro = std::min(per_rank(), static_cast<int64_t>(options_.micro_batch));
+  const auto tokens = static_cast<double>(options_.batch * options_.length);
+  LossSums sums;
+  Batch batch;
+  for (int64_t i = 0; i < per_rank(); i += micro) {
+    RWKV_ASSIGN(batch, data_->sample(first + static_cast<uint64_t>(i),
+                                     std::min(micro, per_rank() - i), job_.seed));
+    sums += add_gradients(*student_, teacher_.get(), batch, options_.loss, 1.0 / tokens);
+  }
+  if (ranks_.size() > 1) {
+    std::vector<at::Tensor> gradients;
+    for (const Parameter& parameter : optimizer_->parameters()) {
+      if (parameter.values.grad().defined()) {
+        gradients.push_back(parameter.values.grad());
+      }
+    }
+    RWKV_TRY(ranks_.sum(gradients));
+    for (double* sum : {&sums.cross_entropy, &sums.divergence, &sums.block_match}) {
+      RWKV_TRY(ranks_.sum(*sum));
+    }
+  }
+  const double loss = sums.total(options_.loss) / tokens;
+  const double norm = optimizer_->gradient_norm();
+  if (!std::isfinite(loss) || !std::isfinite(norm)) {
+    return not_finite(number, batch);
+  }
+  const double rate = learning_rate_at(options_, number);
+  const bool clips = options_.clip > 0 && norm > options_.clip;
+  optimizer_->step(rate, clips ? options_.clip / norm : 1.0, number);
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  seconds_ += took.count();
+  row_ = {number,
+          number * options_.batch * options_.length,
+          seconds_,
+          rate,
+          loss,
+          sums.cross_entropy / tokens,
+          sums.divergence / tokens,
+          sums.block_match / tokens,
+          norm,
+          -1.0};
+  return {};
+}
+
+Result<double> Training::validate() const {
+  if (!valid_) {
+    return -1.0;
+  }
+  const auto n = static_cast<int64_t>(std::min(kValidPieces, valid_->n_pieces()));
+  const int64_t micro = std::min<int64_t>(n, static_cast<int64_t>(options_.micro_batch));
+  double sum = 0;
+  for (int64_t i = 0; i < n; i += micro) {
+    RWKV_ASSIGN(const Batch batch,
+                valid_->piece(static_cast<uint64_t>(i), std::min(micro, n - i)));
+    sum += evaluate_loss(*student_, batch, options_.loss.head.precision).cross_entropy;
+  }
+  return sum / static_cast<double>(n * static_cast<int64_t>(options_.length));
+}
+
+Status Training::save(LossRow& row) {
+  if (!ranks_.is_first()) {
+    return {};
+  }
+  RWKV_ASSIGN(row.valid, validate());
+  log_->add(row);
+  RWKV_TRY(save_train_state(job_.folder, {done_, seconds_, settings()}, *optimizer_));
+  RWKV_TRY(log_->save());
+  if (row.valid >= 0) {
+    note(fmt::format("step {}: validation loss {:.4f}", done_, row.valid));
+  }
+  if (job_.callbacks.on_saved) {
+    job_.callbacks.on_saved(*newest_train_state(job_.folder), done_);
+  }
+  return {};
+}
+
+Result<Trained> Training::run() {
+  RWKV_TRY(check());
+  RWKV_TRY(make_folder());
+  RWKV_TRY(load_models());
+  RWKV_TRY(open_data());
+  RWKV_TRY(resume());
+  RWKV_TRY(share_state());
+  note(fmt::format("training {} tensors on {} tokens, products in {}",
+                   optimizer_->parameters().size(), data_->n_tokens(),
+                   options_.wants_bf16 ? "bf16" : "fp32"));
+  double tokens_per_second = 0;
+  for (uint64_t number = done_ + 1; number <= options_.steps; ++number) {
+    const double before = seconds_;
+    RWKV_TRY(step(number));
+    done_ = number;
+    const double now = static_cast<double>(options_.batch * options_.length) / (seconds_ - before);
+    tokens_per_second = tokens_per_second > 0 ? 0.95 * tokens_per_second + 0.05 * now : now;
+    double goes_on = 1;
+    if (ranks_.is_first() && job_.callbacks.on_step) {
+      const double left = static_cast<double>((options_.steps - number) * options_.batch *
+                                              options_.length) /
+                          tokens_per_second;
+      goes_on =
+          job_.callbacks.on_step({row_, options_.steps, tokens_per_second, left}) ? 1.0 : 0.0;
+    }
+    if (!ranks_.is_first()) {
+      goes_on = 0;
+    }
+    RWKV_TRY(ranks_.sum(goes_on));
+    if (number == options_.steps || goes_on == 0 || number % options_.save_every == 0) {
+      RWKV_TRY(save(row_));
+    } else if (ranks_.is_first()) {
+      log_->add(row_);
+    }
+    if (goes_on == 0) {
+      break;
+    }
+  }
+  return Trained{std::move(student_), done_, done_ == options_.steps, row_};
+}
+
+}  // namespace
+
+Result<Trained> train(const TrainJob& job, Ranks& ranks) {
+  return Training(job, ranks).run();
+}
+
+}  // namespace rwkv::press

@@ -1,0 +1,77 @@
+// Training: steps of AdamW over sampled sequences, with checkpoints to go on from. Used by
+// `rwkv-press train` and by the recipe's stage `train`; a program of one's own can call it too and
+// look at every step.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "compressor/model/network.h"
+#include "compressor/train/loss_log.h"
+#include "compressor/train/options.h"
+#include "compressor/train/ranks.h"
+#include "formats/arch/identify.h"
+#include "formats/tokenizer/tokenizer.h"
+
+namespace rwkv::press {
+
+/// What a step was like.
+struct StepReport {
+  LossRow row;
+  uint64_t steps = 0;  ///< of the whole training
+  double tokens_per_second = 0.0;
+  double seconds_left = 0.0;
+};
+
+/// Called by the first rank; any may be empty.
+struct TrainCallbacks {
+  /// After every step. False ends the training behind a checkpoint, to be resumed.
+  std::function<bool(const StepReport& report)> on_step;
+  /// After a checkpoint has been written.
+  std::function<void(const std::string& path, uint64_t step)> on_saved;
+  /// A line worth showing.
+  std::function<void(const std::string& line)> on_note;
+};
+
+/// A model in a source, as identify() found it.
+struct ModelRef {
+  const TensorSource& source;
+  const Identified& model;
+};
+
+struct TrainJob {
+  TrainOptions options;
+  uint64_t seed = 0;
+  ModelRef student;
+  std::optional<ModelRef> teacher;  ///< needed if distill or block_match is above 0
+  std::optional<Vocabulary> vocabulary;
+  std::string folder;  ///< takes checkpoints, token files, loss.csv and loss.svg; is made
+  bool resume = false;
+  TrainCallbacks callbacks;
+};
+
+struct Trained {
+  /// Its parameters() are what moved.
+  std::unique_ptr<Network> network;
+  uint64_t step = 0;
+  bool is_finished = false;  ///< false: a callback ended it
+  LossRow last;
+};
+
+/// Runs the steps that are left. Every rank of `ranks` calls it with the same job. With the same
+/// job and number of threads, a training that was killed and resumed ends in the same bits as one
+/// that was not. Failures: Usage for settings that do not fit (data shorter than a sequence, a
+/// teacher of another vocabulary, a pattern that no tensor has); Failed if numbers stop being
+/// finite (names the step and the first place; the last checkpoint stays), if a checkpoint cannot
+/// be written or a rank is gone.
+Result<Trained> train(const TrainJob& job, Ranks& ranks);
+
+/// Which tensors `patterns` let move: "factors" (factor pairs and their diagonals), "all", or globs
+/// over names. Usage if one matches nothing.
+Result<Network::Moves> moves_for(const std::vector<std::string>& patterns,
+                                 std::span<const TensorBinding> tensors);
+
+}  // namespace rwkv::press
