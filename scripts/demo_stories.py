@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes procedural English stories, each with a question whose one-word answer the story
+"""Writes procedural English stories that end in a question whose one-word answer the story
 determines: what the demo model is trained and tested on.
 
 usage: demo_stories.py OUTDIR [--seed 1] [--train 100000] [--valid 1000] [--test 1000]
@@ -24,6 +24,8 @@ import demo_words as words
 # How often each kind of question is asked, in percent.
 KIND_SHARES = {"recall": 45, "who": 20, "where": 20, "count": 15}
 WORD_LIMITS, TOKEN_LIMITS = (45, 85), (55, 100)  # of a whole story
+# Of the stories that are learnt from: those told short, and those with more than one question.
+SHORT_SHARE, QUIZ_SHARE = 0.5, 0.9
 SPLITS = ("train", "valid", "test")
 
 
@@ -299,21 +301,15 @@ def with_articles(text):
     return re.sub(r"\b([Aa]) (?=[aeio]|u(?!k|s)|hour|honest)", r"\1n ", text)
 
 
-def tell_story(dice, kind):
-    """A story with a question of this kind: text, answer and skeleton."""
-    shape = SHAPES[pick_by_share(dice, [getattr(shape, kind) for shape in SHAPES])]
-    story = Story(dice, 2 if dice.chance(0.45) else 3)
-    first = shape.first(story)
-    second = shape.second(story) if shape.second else ()
-    if second and dice.chance(0.3):
-        first, second = second, first
-    story.introduce(first, second)
+def body(story, shape, question_kind):
+    """Dialogue and filler around what happens; the final question."""
+    dice = story.dice
     if shape.event:
         if dice.chance(0.3):
             story.talk(dice.choice(story.questions()))
         for _ in range(2 if dice.chance(0.35) else 1):
             shape.event(story)
-    question = dice.choice([found for found in story.questions() if found.kind == kind])
+    question = dice.choice([found for found in story.questions() if found.kind == question_kind])
     talked = {question.fact}
     for probability in (0.8, 0.5):
         if dice.chance(0.4):
@@ -324,19 +320,53 @@ def tell_story(dice, kind):
             topic = dice.choice(others) if others and dice.chance(0.85) else question
             talked.add(topic.fact)
             story.talk(topic)
+    return question
+
+
+def tell_story(dice, kind, is_short):
+    """A story with a question of this kind: text, text of a quiz before the question, answer and
+    skeleton. A short one is the introduction alone."""
+    shape = SHAPES[pick_by_share(dice, [getattr(shape, kind) for shape in SHAPES])]
+    story = Story(dice, 2 if is_short or dice.chance(0.45) else 3)
+    first = shape.first(story)
+    second = shape.second(story) if shape.second and not is_short else ()
+    if second and dice.chance(0.3):
+        first, second = second, first
+    story.introduce(first, second)
+    if is_short:
+        question = dice.choice(story.questions())
+    else:
+        question = body(story, shape, kind)
+    asked = {question.fact}
+    quiz = ""
+    for other in dice.shuffled(story.questions())[:1 + dice.below(6)]:
+        if other.fact not in asked:
+            asked.add(other.fact)
+            ask, slots = story.ask(other)
+            quiz += f"Question: {ask} {slots['x']} "
     ask, slots = story.ask(question)
-    text = with_articles("".join(story.parts) + f"Question: {ask} Answer: {slots['x']}")
-    return text, slots["x"], "\n".join(story.skeleton)
+    told = with_articles("".join(story.parts))
+    return (told, with_articles(quiz), with_articles(f"Question: {ask} {slots['x']}"),
+            slots["x"], "\n".join(story.skeleton))
 
 
 def make_story(dice):
-    """A story of a size within the limits, and its skeleton."""
+    """A story of a size within the limits, and its skeleton. Those that are learnt from ask more
+    than one question as a rule, and some are short: a small model learns to look a fact up where
+    there is little else to predict."""
     kind = tuple(KIND_SHARES)[pick_by_share(dice, list(KIND_SHARES.values()))]
     while True:
-        text, answer, skeleton = tell_story(dice, kind)
-        if (WORD_LIMITS[0] <= text.count(" ") + 1 <= WORD_LIMITS[1]
-                and TOKEN_LIMITS[0] <= len(tokens_of(text)) <= TOKEN_LIMITS[1]):
-            return {"text": text, "kind": kind, "answer": answer}, skeleton
+        is_short = dice.chance(SHORT_SHARE)
+        told, quiz, last, answer, skeleton = tell_story(dice, kind, is_short)
+        split = split_of(skeleton)
+        text = told + last
+        if is_short and split != "train":
+            continue
+        if is_short or (WORD_LIMITS[0] <= text.count(" ") + 1 <= WORD_LIMITS[1]
+                        and TOKEN_LIMITS[0] <= len(tokens_of(text)) <= TOKEN_LIMITS[1]):
+            if split == "train" and dice.chance(QUIZ_SHARE):
+                text = told + quiz + last
+            return {"text": text, "kind": kind, "answer": answer}, split
 
 
 def split_of(skeleton):
@@ -350,16 +380,16 @@ def make_splits(dice, sizes):
     """{split: its stories, none twice}."""
     splits = {name: {} for name in SPLITS}
     while any(len(splits[name]) < sizes[name] for name in SPLITS):
-        story, skeleton = make_story(dice)
-        stories = splits[split_of(skeleton)]
-        if len(stories) < sizes[split_of(skeleton)]:
+        story, split = make_story(dice)
+        stories = splits[split]
+        if len(stories) < sizes[split]:
             stories.setdefault(story["text"], story)
     return {name: list(stories.values()) for name, stories in splits.items()}
 
 
 def tokens_of(text):
     """The pieces of a text as the vocabulary's tokens cut it."""
-    return re.findall(r" (?:Question|Answer):| ?[A-Za-z]+| ?[^A-Za-z\s]+", text)
+    return re.findall(r" Question:| ?[A-Za-z]+| ?[^A-Za-z\s]+", text)
 
 
 def word_pieces(tokens):

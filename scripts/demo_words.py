@@ -376,7 +376,7 @@ RELATIONS["owner"] = Relation(
     "who", "recall",
     ("had {thing}", "carried {thing}", "owned {thing}", "held {thing}", "brought {thing}",
      "showed {thing}", "came with {thing}", "arrived with {thing}"),
-    ("Who has the {k}?", "Who has the {k} now?", "Who holds the {k} now?", "Who carries the {k}?"),
+    ("Who has the {k}?", "Who now has the {k}?", "Who holds the {k}?", "Who carries the {k}?"),
     ("Which thing does {v} have?", "What thing does {v} have?", "What does {v} carry?"),
     ("{v} has the {k}", "the {k} is with {v}", "you can find the {k} with {v}"),
     IT_IS, IT_IS_THE)
@@ -384,7 +384,7 @@ RELATIONS["place"] = Relation(
     "where", "who",
     ("was in the {v}", "sat in the {v}", "stood in the {v}", "waited in the {v}",
      "stayed in the {v}", "rested in the {v}", "was busy in the {v}", "slept in the {v}"),
-    ("Where is {k}?", "Where is {k} now?", "In which place is {k}?", "Which place is {k} in?"),
+    ("Where is {k}?", "Where can you find {k}?", "In which place is {k}?"),
     ("Who is in the {v}?", "Who is in the {v} now?", "Who stays in the {v}?"),
     ("{k} is in the {v}", "{k} is now in the {v}", "you can find {k} in the {v}"), IN_THE, IT_IS)
 RELATIONS["storage"] = Relation(
@@ -392,8 +392,7 @@ RELATIONS["storage"] = Relation(
     ("kept {thing} in the {v}", "left {thing} in the {v}", "had {thing} in the {v}",
      "hid {thing} in the {v}", "stored {thing} in the {v}", "put {thing} in the {v}",
      "laid {thing} in the {v}", "found {thing} in the {v}"),
-    ("Where is the {k}?", "Where is the {k} now?", "In which place is the {k}?",
-     "Which place is the {k} in?"),
+    ("Where is the {k}?", "Where can you find the {k}?", "In which place is the {k}?"),
     ("What is in the {v}?", "Which thing is in the {v}?", "What is now in the {v}?"),
     ("the {k} is in the {v}", "the {k} is now in the {v}", "you can find the {k} in the {v}"),
     IN_THE, IT_IS_THE)
@@ -402,7 +401,7 @@ RELATIONS["count"] = Relation(
     ("had {v} {items}", "owned {v} {items}", "held {v} {items}", "carried {v} {items}",
      "brought {v} {items}", "came with {v} {items}", "had bought {v} {items}",
      "had saved {v} {items}"),
-    ("How many {all_items} does {k} have?", "How many {all_items} does {k} have now?",
+    ("How many {all_items} has {k}?", "How many {all_items} does {k} have?",
      "How many {all_items} are with {k}?"), (),
     ("{k} has {v} {items}", "{k} now has {v} {items}"), ("exactly {x}", "I think {x}"), ())
 

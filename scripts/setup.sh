@@ -11,7 +11,7 @@ export LC_ALL=C
 
 edge_packages=(g++ cmake ninja-build libfmt-dev nlohmann-json3-dev libcxxopts-dev libxxhash-dev
   catch2 ccache)
-compressor_packages=(libtorch-dev libopenblas0-openmp libopenblas-openmp-dev libeigen3-dev
+compressor_packages=(libtorch-dev libgloo-dev libopenblas0-openmp libopenblas-openmp-dev libeigen3-dev
   libyaml-cpp-dev zlib1g-dev)
 dev_packages=(clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev shellcheck)
 

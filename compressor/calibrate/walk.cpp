@@ -27,9 +27,13 @@ Result<Walk> Walk::begin(const TensorSource& source, const ModelConfig& config,
 
 void Walk::look(const Block& block, const Observe& observe) {
   for (size_t i = 0; i < batches_.size(); ++i) {
-    at::Tensor v_first = v_first_[i];
-    block.forward(batches_[i], v_first, observe);
+    look(block, i, observe);
   }
+}
+
+void Walk::look(const Block& block, size_t batch, const Observe& observe) {
+  at::Tensor v_first = v_first_[batch];
+  block.forward(batches_[batch], v_first, observe);
 }
 
 void Walk::pass(const Block& block, const Observe& observe) {

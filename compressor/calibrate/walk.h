@@ -21,6 +21,9 @@ class Walk {
 
   /// Shows the block's inputs of each product, batch after batch; activations stay where they are.
   void look(const Block& block, const Observe& observe);
+  /// The same for one batch: two models' activations can be compared batch by batch.
+  void look(const Block& block, size_t batch, const Observe& observe);
+  size_t n_batches() const { return batches_.size(); }
   /// Moves all activations through the block.
   void pass(const Block& block, const Observe& observe);
   /// The activations, [samples * length, n_embd].

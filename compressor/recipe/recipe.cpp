@@ -101,17 +101,22 @@ Result<std::vector<StageEntry>> read_stages(const YAML::Node& node) {
   return entries;
 }
 
-// Stages stand in the order of the list.
+// Stages stand in the order of the list; a free one only must not stand behind those that need the
+// model as it will be packed.
 Status check_order(const std::vector<StageEntry>& entries) {
   const std::vector<std::string_view> order = stage_names();
   const auto place = [&](const std::string& name) {
     return std::find(order.begin(), order.end(), name) - order.begin();
   };
-  for (size_t i = 1; i < entries.size(); ++i) {
-    if (place(entries[i].name) < place(entries[i - 1].name)) {
+  const StageEntry* earlier = nullptr;
+  for (const StageEntry& entry : entries) {
+    const bool is_free = find_stage(entry.name)->is_free;
+    if (earlier != nullptr && place(entry.name) < place(earlier->name) &&
+        (!is_free || place(earlier->name) >= place("cluster_head"))) {
       return usage_error("stage '{}' comes after '{}'; stages must stand in the order {}",
-                         entries[i].name, entries[i - 1].name, fmt::join(order, ", "));
+                         entry.name, earlier->name, fmt::join(order, ", "));
     }
+    earlier = is_free ? earlier : &entry;
   }
   return {};
 }

@@ -9,6 +9,11 @@ bool needs_calibration(const Recipe& recipe) {
                      [](const auto& stage) { return stage->needs_calibration(); });
 }
 
+bool trains(const Recipe& recipe) {
+  return std::any_of(recipe.stages.begin(), recipe.stages.end(),
+                     [](const auto& stage) { return stage->trains(); });
+}
+
 Result<PackPlan> plan_stages(const Recipe& recipe, const Identified& model) {
   PackPlan plan = plan_for(model);
   for (const std::unique_ptr<Stage>& stage : recipe.stages) {
@@ -19,11 +24,12 @@ Result<PackPlan> plan_stages(const Recipe& recipe, const Identified& model) {
 
 Result<Work> run_stages(const Recipe& recipe, const TensorSource& source, const Identified& model,
                         const PipelineOptions& options) {
-  Work work;
+  Work work{.original = source, .original_model = model};
   RWKV_ASSIGN(work.source, EditedSource::create(source, options.scratch_folder));
   work.plan = plan_for(model);
   work.calibration = options.calibration;
   work.seed = recipe.seed;
+  work.training = options.training;
   work.progress = options.progress;
   work.report = options.report;
   if (needs_calibration(recipe) && !work.calibration) {

@@ -13,12 +13,16 @@ namespace rwkv::press {
 
 /// Whether any stage of the recipe learns from text.
 bool needs_calibration(const Recipe& recipe);
+/// Whether any stage trains, or has the model trained.
+bool trains(const Recipe& recipe);
 
 struct PipelineOptions {
   /// For recipes that need it; see load_calibration().
   std::optional<Calibration> calibration;
   /// Takes temporary data of about the size of what stages add.
   std::string scratch_folder;
+  /// For recipes that train.
+  Work::Training training;
   std::function<void(const std::string& what, double share)> progress = [](const std::string&,
                                                                            double) {};
   std::function<void(const std::string& line)> report = [](const std::string&) {};

@@ -30,6 +30,8 @@ class Stage {
   virtual Status plan(PackPlan& plan) const = 0;
   /// True if run() wants text to learn from.
   virtual bool needs_calibration() const { return false; }
+  /// True if run() wants what Work::Training has.
+  virtual bool trains() const { return false; }
   /// Does it: changes work.source and, as plan() does, work.plan.
   virtual Status run(Work& work) const { return plan(work.plan); }
 };
@@ -39,6 +41,8 @@ class Stage {
 struct StageTraits {
   const char* name;
   std::unique_ptr<Stage> (*make)();
+  /// May stand anywhere before `cluster_head`, whatever its place in the list.
+  bool is_free = false;
 };
 std::span<const StageTraits> stage_list();
 

@@ -1,15 +1,21 @@
 // The list of stages. Adding one: a file in this folder and a line here (docs/adding/stage.md).
 #include "compressor/stages/cluster_head.h"
+#include "compressor/stages/external.h"
 #include "compressor/stages/ffn_predictor.h"
 #include "compressor/stages/low_rank.h"
 #include "compressor/stages/quantize.h"
+#include "compressor/stages/refit.h"
 #include "compressor/stages/stage.h"
+#include "compressor/stages/train.h"
 
 namespace rwkv::press {
 namespace {
 
 constexpr StageTraits kStages[] = {
     {"low_rank", make_low_rank_stage},
+    {"refit", make_refit_stage},
+    {"train", make_train_stage},
+    {"external", make_external_stage, /*is_free=*/true},
     {"cluster_head", make_cluster_head_stage},
     {"ffn_predictor", make_ffn_predictor_stage},
     {"quantize", make_quantize_stage},

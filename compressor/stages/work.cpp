@@ -25,4 +25,11 @@ Status Work::put(const std::string& name, const at::Tensor& values) {
                      {flat.data_ptr<float>(), static_cast<size_t>(flat.numel())});
 }
 
+Status Work::replace(const std::string& name, const at::Tensor& values) {
+  RWKV_ASSIGN(const size_t index, source->index_of(name));
+  const at::Tensor flat = values.to(at::kFloat).contiguous();
+  return source->put(name, source->tensors()[index].shape,
+                     {flat.data_ptr<float>(), static_cast<size_t>(flat.numel())});
+}
+
 }  // namespace rwkv::press

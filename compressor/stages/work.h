@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "compressor/calibrate/calibration.h"
 #include "compressor/checkpoint/edited_source.h"
@@ -16,11 +17,22 @@
 namespace rwkv::press {
 
 struct Work {
+  /// What the recipe started with: the teacher.
+  const TensorSource& original;
+  Identified original_model;
   std::unique_ptr<EditedSource> source;
   /// plan.config is the model's. Tensors are found in `source` by name; their index is set last.
   PackPlan plan;
   std::optional<Calibration> calibration;
   uint64_t seed = 0;
+  /// For stages that train.
+  struct Training {
+    std::vector<std::string> data;  ///< in place of the recipe's, unless empty
+    std::optional<Vocabulary> vocabulary;
+    std::string folder;  ///< for checkpoints and what else they leave; made when needed
+    bool resume = false;
+  };
+  Training training;
   /// Called with what is being done and the share done.
   std::function<void(const std::string& what, double share)> progress = [](const std::string&,
                                                                            double) {};
@@ -34,6 +46,8 @@ struct Work {
 
   /// Adds an f32 tensor, or replaces it, in the source; the plan is the stage's own part.
   Status put(const std::string& name, const at::Tensor& values);
+  /// New numbers, as many, for a tensor that the source has; it keeps its shape.
+  Status replace(const std::string& name, const at::Tensor& values);
 };
 
 }  // namespace rwkv::press

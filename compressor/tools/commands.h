@@ -50,6 +50,8 @@ void declare_calibrate(cxxopts::Options& options, std::vector<std::string>& posi
 Status run_calibrate(const cxxopts::ParseResult& arguments);
 void declare_train(cxxopts::Options& options, std::vector<std::string>& positionals);
 Status run_train(const cxxopts::ParseResult& arguments);
+void declare_eval(cxxopts::Options& options, std::vector<std::string>& positionals);
+Status run_eval(const cxxopts::ParseResult& arguments);
 void declare_plan(cxxopts::Options& options, std::vector<std::string>& positionals);
 Status run_plan(const cxxopts::ParseResult& arguments);
 void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positionals);

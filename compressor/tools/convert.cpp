@@ -46,6 +46,29 @@ Result<Work> run_with_progress(const PlannedInput& input, const Recipe& recipe,
   return run_stages(recipe, *input.checkpoint.source, input.model, options);
 }
 
+// What stages that train are given.
+Result<Work::Training> training_from(const cxxopts::ParseResult& arguments, const Recipe& recipe,
+                                     const std::optional<Vocabulary>& vocabulary,
+                                     const std::string& output) {
+  Work::Training training;
+  if (!trains(recipe)) {
+    for (const char* option : {"train-data", "work", "resume"}) {
+      if (arguments.count(option) > 0) {
+        return usage_error("recipe {} trains nothing; leave --{} out", recipe.name, option);
+      }
+    }
+    return training;
+  }
+  if (arguments.count("train-data") > 0) {
+    training.data = arguments["train-data"].as<std::vector<std::string>>();
+  }
+  training.vocabulary = vocabulary;
+  training.folder =
+      arguments.count("work") > 0 ? arguments["work"].as<std::string>() : output + ".work";
+  training.resume = arguments.count("resume") > 0;
+  return training;
+}
+
 }  // namespace
 
 void declare_convert(cxxopts::Options& options, std::vector<std::string>& positionals) {
@@ -53,6 +76,10 @@ void declare_convert(cxxopts::Options& options, std::vector<std::string>& positi
       "o,output", "Packed file to write", cxxopts::value<std::string>())(
       "vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>())(
       "name", "Name of the model in the file", cxxopts::value<std::string>())(
+      "train-data", "Text or token file for the recipe's training; may be repeated",
+      cxxopts::value<std::vector<std::string>>())(
+      "work", "Folder for a training's checkpoints and log (default OUTPUT.work)",
+      cxxopts::value<std::string>())("resume", "Go on with a training that was stopped")(
       "force", "Replace an existing output")("quiet", "No progress");
   declare_calibration_options(options);
   declare_recipe_options(options);
@@ -92,6 +119,7 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(pipeline.calibration,
               calibration_from(arguments, recipe, options.vocabulary, config, path));
   pipeline.scratch_folder = fs::path(output).parent_path().string();
+  RWKV_ASSIGN(pipeline.training, training_from(arguments, recipe, options.vocabulary, output));
   RWKV_ASSIGN(const Work work, run_with_progress(input, recipe, std::move(pipeline), quiet));
   {
     cli::Progress progress("packing", work.plan.n_numbers(), quiet);

@@ -14,6 +14,8 @@ int main(int argc, char** argv) {
        press::declare_calibrate, press::run_calibrate},
       {"train", "[INPUT] --config FILE -o OUT.pth", "Train a checkpoint, or a model from scratch",
        press::declare_train, press::run_train},
+      {"eval", "MODEL... --cloze FILE.jsonl", "How good packed files are, on the runtime",
+       press::declare_eval, press::run_eval},
       {"plan", "INPUT", "What convert would do: codec and bytes per tensor", press::declare_plan,
        press::run_plan},
       {"inspect", "FILE", "What is in a checkpoint or packed file", press::declare_inspect,

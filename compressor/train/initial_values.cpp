@@ -250,7 +250,7 @@ Result<std::unique_ptr<MemorySource>> initial_model(const NewModelOptions& optio
                          std::max<int64_t>(0, tensor.block), random};
     const std::vector<int64_t> shape(tensor.shape.begin(), tensor.shape.end());
     at::Tensor values;
-    if (tensor.role == Role::Vector) {
+    if (tensor.role == Role::Vector || shape.size() == 1) {  // a diagonal has its projection's role
       int64_t n = 1;
       for (const int64_t size : shape) {
         n *= size;

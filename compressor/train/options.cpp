@@ -25,7 +25,7 @@ constexpr std::array<OptionSpec, 21> kOptions = {{
     {"epsilon", "1e-8", "of AdamW"},
     {"weight_decay", "0.001", "of matrices; vectors never decay"},
     {"clip", "1.0", "largest norm of the gradients; 0 for none"},
-    {"distill", "0", "weight of the teacher's answers against the text's, 0 to 1"},
+    {"distill", "0 (in a recipe 1)", "weight of the teacher's answers against the text's"},
     {"temperature", "1", "of the teacher's and the student's answers"},
     {"block_match", "0", "weight of the blocks' outputs against the teacher's"},
     {"parameters", "[all]", "what moves: factors, all, or globs over tensor names"},

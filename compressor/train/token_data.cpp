@@ -94,7 +94,7 @@ Result<TokenData> TokenData::open(const std::vector<std::string>& paths,
   data.length_ = length;
   data.n_vocab_ = n_vocab;
   if (paths.empty()) {
-    return usage_error("there is no training data: name files with --data or train.data");
+    return usage_error("there is no training data: name files in train.data, or with --data (convert: --train-data)");
   }
   for (const std::string& path : paths) {
     RWKV_TRY(data.add(path, vocabulary, cache_folder));

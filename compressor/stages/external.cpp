@@ -1,0 +1,173 @@
+// Stage `external`: hands the model as it is by now to any program, as a .pth under BlinkDL's names
+// (factor pairs as x058 and x059 have them), and takes what that program wrote back, checked.
+#include "compressor/stages/external.h"
+
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdlib>
+#include <filesystem>
+
+#include "compressor/checkpoint/open.h"
+#include "compressor/checkpoint/tensor.h"
+#include "compressor/checkpoint/write.h"
+#include "compressor/model/named_tensors.h"
+#include "compressor/stages/option_values.h"
+
+namespace rwkv::press {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array<OptionSpec, 2> kOptions = {{
+    {"command", "", "for /bin/sh; {input} and {output} stand for the two files"},
+    {"dtype", "bf16", "of the file handed over: bf16 or f32"},
+}};
+constexpr std::array<const char*, 2> kDtypes = {"bf16", "f32"};
+
+class ExternalStage final : public Stage {
+ public:
+  const char* name() const override { return "external"; }
+  std::span<const OptionSpec> options() const override { return kOptions; }
+  Status configure(const YAML::Node& options) override;
+  void emit(YAML::Emitter& out) const override {
+    out << YAML::BeginMap << YAML::Key << "command" << YAML::Value << YAML::DoubleQuoted << command_
+        << YAML::Key << "dtype" << YAML::Value << kDtypes[dtype_] << YAML::EndMap;
+  }
+  Status plan(PackPlan& plan) const override;
+  bool trains() const override { return true; }
+  Status run(Work& work) const override;
+
+ private:
+  Status hand_over(const Work& work, const std::string& path) const;
+  Status call(const std::string& input, const std::string& output) const;
+  Status take_back(Work& work, const std::string& path) const;
+
+  std::string command_;
+  size_t dtype_ = 0;
+};
+
+Status ExternalStage::configure(const YAML::Node& options) {
+  const YAML::Node command = options["command"];
+  if (!command || !command.IsScalar() || command.Scalar().empty()) {
+    return usage_error("external.command is missing: what to run, with {{input}} and {{output}}");
+  }
+  command_ = command.Scalar();
+  for (const char* place : {"{input}", "{output}"}) {
+    if (command_.find(place) == std::string::npos) {
+      return usage_error("external.command has no {}: '{}'", place, command_);
+    }
+  }
+  return OptionValues(options, name()).choice("dtype", kDtypes, dtype_);
+}
+
+Status ExternalStage::plan(PackPlan& plan) const {
+  for (const PlannedTensor& tensor : plan.tensors) {
+    if (tensor.binding.part == Part::Diagonal && plan.config.low_rank == LowRankForm::Linear) {
+      return usage_error(
+          "external: linear pairs with a diagonal have no names in checkpoints (x059's diagonal "
+          "goes with another form); leave low_rank.diagonal out");
+    }
+  }
+  return {};
+}
+
+void replace_all(std::string& text, const std::string& what, const std::string& with) {
+  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at)) {
+    text.replace(at, what.size(), with);
+    at += with.size();
+  }
+}
+
+// In single quotes, for the shell.
+std::string quoted(const std::string& path) {
+  std::string text = path;
+  replace_all(text, "'", "'\\''");
+  return "'" + text + "'";
+}
+
+Status ExternalStage::hand_over(const Work& work, const std::string& path) const {
+  const DType dtype = dtype_ == 0 ? DType::BF16 : DType::F32;
+  std::vector<TensorInfo> infos = work.source->tensors();
+  for (TensorInfo& info : infos) {
+    info.dtype = dtype;
+  }
+  return write_checkpoint(path, OutputFile::Existing::Replace, infos,
+                          [&](size_t index, std::vector<std::byte>& out) {
+                            return read_as(*work.source, index, dtype, out);
+                          });
+}
+
+Status ExternalStage::call(const std::string& input, const std::string& output) const {
+  std::string command = command_;
+  replace_all(command, "{input}", quoted(input));
+  replace_all(command, "{output}", quoted(output));
+  const int result = std::system(command.c_str());
+  if (result == -1) {
+    return failed("external: cannot run a shell for '{}'", command);
+  }
+  if (WIFSIGNALED(result)) {
+    return failed("external: '{}' was ended by signal {}", command, WTERMSIG(result));
+  }
+  if (WEXITSTATUS(result) != 0) {
+    return failed("external: '{}' failed with exit code {}", command, WEXITSTATUS(result));
+  }
+  return {};
+}
+
+// The same tensors in the same shapes, all numbers finite; nothing is taken before all are checked.
+Status ExternalStage::take_back(Work& work, const std::string& path) const {
+  if (!fs::exists(path)) {
+    return failed("external: the command ended well but wrote no {}", path);
+  }
+  RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
+  const TensorSource& source = *checkpoint.source;
+  for (const bool takes : {false, true}) {
+    for (const PlannedTensor& tensor : work.plan.tensors) {
+      const TensorBinding& binding = tensor.binding;
+      RWKV_ASSIGN(const at::Tensor values, load_named(source, binding.name));
+      uint64_t n = 1;
+      for (const uint64_t size : binding.shape) {
+        n *= size;
+      }
+      const bool same_matrix =
+          values.dim() < 2 || binding.shape.size() < 2 || binding.role == Role::Vector ||
+          (values.size(0) == static_cast<int64_t>(binding.shape[0]) &&
+           values.size(1) == static_cast<int64_t>(binding.shape[1]));
+      if (static_cast<uint64_t>(values.numel()) != n || !same_matrix) {
+        return bad_input("{}: '{}' came back as {} numbers in another shape, {} were handed over",
+                         path, binding.name, values.numel(), shape_to_string(binding.shape));
+      }
+      if (!at::isfinite(values).all().item<bool>()) {
+        return bad_input("{}: '{}' came back with numbers that are not finite", path, binding.name);
+      }
+      if (takes) {
+        RWKV_TRY(work.replace(binding.name, values));
+      }
+    }
+  }
+  return {};
+}
+
+Status ExternalStage::run(Work& work) const {
+  std::error_code error;
+  fs::create_directories(work.training.folder, error);
+  const std::string input = (fs::path(work.training.folder) / "external-input.pth").string();
+  const std::string output = (fs::path(work.training.folder) / "external-output.pth").string();
+  fs::remove(output, error);
+  RWKV_TRY(hand_over(work, input));
+  work.report(fmt::format("external: {} handed over", input));
+  RWKV_TRY(call(input, output));
+  RWKV_TRY(take_back(work, output));
+  work.hidden = at::Tensor();
+  work.report(fmt::format("external: {} taken back", output));
+  return {};
+}
+
+}  // namespace
+
+std::unique_ptr<Stage> make_external_stage() {
+  return std::make_unique<ExternalStage>();
+}
+
+}  // namespace rwkv::press

@@ -1,0 +1,160 @@
+// Stage `refit`: training-free recovery. Block by block, each factor pair is fitted by least squares
+// to what the original model's projection gives on the original's activations, from the inputs that
+// the compressed model has in its place: errors of earlier blocks are corrected as far as a linear
+// map can. With C = E[y x^T] (y the original's output, x the compressed model's input) and
+// H = E[x x^T], the best matrix of full rank is M = C H^-1, and the best pair (with a diagonal) is
+// the one that is closest to M over inputs with moments H (reduced-rank regression, Izenman 1975).
+#include "compressor/stages/refit.h"
+
+#include <array>
+#include <map>
+
+#include "compressor/calibrate/walk.h"
+#include "compressor/low_rank/factorise.h"
+#include "compressor/stages/option_values.h"
+
+namespace rwkv::press {
+namespace {
+
+constexpr std::array<OptionSpec, 1> kOptions = {{
+    {"rounds", "8", "of the diagonal's improvement"},
+}};
+
+// Sums over tokens for one product.
+struct Sums {
+  at::Tensor inputs;   ///< sum of x x^T
+  at::Tensor outputs;  ///< sum of y x^T
+  double energy = 0;   ///< sum of |y|^2
+  double error = 0;    ///< sum of |y - pair(x)|^2, before
+  int64_t n = 0;
+
+  void add(const at::Tensor& x, const at::Tensor& y, const at::Tensor& now) {
+    const at::Tensor xx = at::mm(x.t(), x);
+    const at::Tensor yx = at::mm(y.t(), x);
+    inputs = inputs.defined() ? inputs.add_(xx) : xx;
+    outputs = outputs.defined() ? outputs.add_(yx) : yx;
+    energy += y.square().sum(at::kDouble).item<double>();
+    error += (y - now).square().sum(at::kDouble).item<double>();
+    n += x.size(0);
+  }
+};
+
+class RefitStage final : public Stage {
+ public:
+  const char* name() const override { return "refit"; }
+  std::span<const OptionSpec> options() const override { return kOptions; }
+  Status configure(const YAML::Node& options) override {
+    return OptionValues(options, name()).count("rounds", 1, 1000, rounds_);
+  }
+  void emit(YAML::Emitter& out) const override {
+    out << YAML::BeginMap << YAML::Key << "rounds" << YAML::Value << rounds_ << YAML::EndMap;
+  }
+  Status plan(PackPlan& plan) const override;
+  bool needs_calibration() const override { return true; }
+  Status run(Work& work) const override;
+
+ private:
+  Status fit(Work& work, const std::string& stem, const Sums& sums, Linear& pair, double& before,
+             double& after) const;
+  uint64_t rounds_ = 8;
+};
+
+Status RefitStage::plan(PackPlan& plan) const {
+  if (plan.config.low_rank != LowRankForm::Linear) {
+    return usage_error("refit wants linear factor pairs, which low_rank makes; this model has {}",
+                       low_rank_form_name(plan.config.low_rank));
+  }
+  return {};
+}
+
+// Error of `pair` as a share of the outputs' energy: |y|^2 - 2 <C, P> + <P H, P>.
+double share_of_error(const at::Tensor& product, const Sums& sums) {
+  const at::Tensor p = product.to(at::kDouble);
+  const double cross = (p * sums.outputs.to(at::kDouble)).sum().item<double>();
+  const double own = (at::mm(p, sums.inputs.to(at::kDouble)) * p).sum().item<double>();
+  return (sums.energy - 2 * cross + own) / sums.energy;
+}
+
+Status RefitStage::fit(Work& work, const std::string& stem, const Sums& sums, Linear& pair,
+                       double& before, double& after) const {
+  const at::Tensor h = with_floor(sums.inputs / static_cast<double>(sums.n));
+  const at::Tensor c = sums.outputs / static_cast<double>(sums.n);
+  const at::Tensor best =
+      at::linalg_solve(h.to(at::kDouble), c.t().to(at::kDouble)).t().to(at::kFloat).contiguous();
+  const int64_t rank = pair.factor_a.size(0);
+  const Factors factors =
+      pair.diagonal.defined()
+          ? factorise_with_diagonal(best, h, rank, static_cast<int64_t>(rounds_), work.seed)
+          : factorise(best, h, rank, work.seed);
+  const double old_share = sums.error / sums.energy;
+  const double new_share = share_of_error(factors.product(), sums);
+  before += old_share;
+  after += std::min(old_share, new_share);
+  if (!(new_share < old_share)) {
+    return {};  // what is there is as good
+  }
+  pair = {{}, factors.a, factors.b, factors.diagonal, false};
+  RWKV_TRY(work.replace(stem + "1.weight", factors.a));
+  RWKV_TRY(work.replace(stem + "2.weight", factors.b));
+  return pair.diagonal.defined() ? work.replace(stem + "_diag", factors.diagonal) : Status();
+}
+
+Status RefitStage::run(Work& work) const {
+  const ModelConfig config = work.plan.config;
+  RWKV_ASSIGN(Walk theirs, Walk::begin(work.original, work.original_model.config,
+                                       work.calibration->tokens));
+  RWKV_ASSIGN(Walk ours, Walk::begin(*work.source, config, work.calibration->tokens));
+  double before = 0;
+  double after = 0;
+  int64_t n_pairs = 0;
+  for (uint64_t i = 0; i < config.n_layer; ++i) {
+    const auto index = static_cast<int64_t>(i);
+    RWKV_ASSIGN(const auto teacher,
+                Block::load(work.original, work.original_model.config, index));
+    RWKV_ASSIGN(const auto student, Block::load(*work.source, config, index));
+    // time_mix first: channel_mix's inputs depend on it.
+    for (const char* half : {"att.", "ffn."}) {
+      std::map<std::string, Sums> sums;
+      for (const auto& [product, linear] : student->linears) {
+        if (product.starts_with(half) && linear.is_pair() && !teacher->linears.at(product).is_pair()) {
+          sums[product];
+        }
+      }
+      for (size_t batch = 0; batch < ours.n_batches() && !sums.empty(); ++batch) {
+        std::map<std::string, at::Tensor> outputs;
+        theirs.look(*teacher, batch, [&](const std::string& product, const at::Tensor& x) {
+          if (sums.contains(product)) {
+            outputs[product] = teacher->linears.at(product).apply(x);
+          }
+        });
+        ours.look(*student, batch, [&](const std::string& product, const at::Tensor& x) {
+          if (const auto found = sums.find(product); found != sums.end()) {
+            found->second.add(x, outputs.at(product), student->linears.at(product).apply(x));
+          }
+        });
+      }
+      for (const auto& [product, sum] : sums) {
+        RWKV_TRY(fit(work, fmt::format("blocks.{}.{}", i, product), sum,
+                     student->linears.at(product), before, after));
+        ++n_pairs;
+      }
+    }
+    theirs.pass(*teacher, {});
+    ours.pass(*student, {});
+    work.progress("refit", static_cast<double>(i + 1) / static_cast<double>(config.n_layer));
+  }
+  work.hidden = ours.hidden();
+  const double n = static_cast<double>(std::max<int64_t>(1, n_pairs));
+  work.report(fmt::format("refit: {} pairs, {:.2f} % of the original's output energy lost on "
+                          "average, {:.2f} % before",
+                          n_pairs, 100 * after / n, 100 * before / n));
+  return {};
+}
+
+}  // namespace
+
+std::unique_ptr<Stage> make_refit_stage() {
+  return std::make_unique<RefitStage>();
+}
+
+}  // namespace rwkv::press

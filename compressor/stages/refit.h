@@ -1,0 +1,12 @@
+// Stage `refit`: factor pairs fitted again to what the original model makes of the text.
+#pragma once
+
+#include <memory>
+
+#include "compressor/stages/stage.h"
+
+namespace rwkv::press {
+
+std::unique_ptr<Stage> make_refit_stage();
+
+}  // namespace rwkv::press
