@@ -63,7 +63,7 @@ Result<Subject> subject_from(const cxxopts::ParseResult& arguments, const TrainC
       return usage_error(
           "nothing to train: name a checkpoint, or give the configuration a 'model' to make");
     }
-    RWKV_ASSIGN(subject.made, initial_model(*config.model, config.seed));
+    RWKV_ASSIGN(subject.made, initial_model(*config.model, config.seed, config.embedding));
   }
   RWKV_ASSIGN(subject.model, identify_checkpoint(subject.source()));
   return subject;
@@ -129,6 +129,11 @@ Status run_train(const cxxopts::ParseResult& arguments) {
   std::optional<Checkpoint> teacher;
   Identified teacher_model;
   if (arguments.count("teacher") > 0) {
+    if (config.train.loss.head.distill == 0 && config.train.loss.block_match == 0) {
+      return usage_error(
+          "--teacher has no say: train.distill and train.block_match are 0 (--set "
+          "train.distill=1)");
+    }
     RWKV_ASSIGN(teacher, open_trainable(arguments["teacher"].as<std::string>()));
     RWKV_ASSIGN(teacher_model, identify_checkpoint(*teacher->source));
   }

@@ -1,6 +1,7 @@
 #include "compressor/train/checkpoint.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <sstream>
@@ -33,17 +34,27 @@ Piece piece(const std::string& name, const at::Tensor& values) {
           values.data_ptr<float>()};
 }
 
+// By step; what is not named as this file names them is none of ours.
 std::vector<std::string> all_states(const std::string& folder) {
-  std::vector<std::string> found;
+  std::vector<std::pair<uint64_t, std::string>> found;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(kPrefix) && name.ends_with(kSuffix)) {
-      found.push_back(entry.path().string());
+    const std::string stem = entry.path().stem().string();
+    const std::string_view digits = std::string_view(stem).substr(
+        std::min(stem.size(), std::string_view(kPrefix).size()));
+    uint64_t step = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
+    if (stem.starts_with(kPrefix) && entry.path().extension() == kSuffix && error == std::errc() &&
+        end == digits.data() + digits.size()) {
+      found.emplace_back(step, entry.path().string());
     }
   }
   std::sort(found.begin(), found.end());
-  return found;
+  std::vector<std::string> paths;
+  for (auto& [step, path] : found) {
+    paths.push_back(std::move(path));
+  }
+  return paths;
 }
 
 Status read_into(const TensorSource& source, const std::string& name, at::Tensor& values) {

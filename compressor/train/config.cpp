@@ -11,8 +11,8 @@ namespace rwkv::press {
 namespace {
 
 constexpr std::array<std::string_view, 4> kTopKeys = {"name", "seed", "model", "train"};
-constexpr std::array<std::string_view, 7> kModelKeys = {"version",   "n_layer",  "n_embd", "n_vocab",
-                                                        "head_size", "dim_ffn", "rank"};
+constexpr std::array<std::string_view, 8> kModelKeys = {
+    "version", "n_layer", "n_embd", "n_vocab", "head_size", "dim_ffn", "rank", "embedding"};
 
 template <typename Keys>
 Status check_keys(const YAML::Node& map, const std::string& prefix, const Keys& known) {
@@ -29,7 +29,7 @@ Status check_keys(const YAML::Node& map, const std::string& prefix, const Keys& 
   return {};
 }
 
-Status read_model(const YAML::Node& node, NewModelOptions& model) {
+Status read_model(const YAML::Node& node, NewModelOptions& model, double& embedding) {
   RWKV_TRY(check_keys(node, "model.", kModelKeys));
   const OptionValues values(node, "model");
   constexpr uint64_t kMost = 1 << 20;
@@ -42,6 +42,7 @@ Status read_model(const YAML::Node& node, NewModelOptions& model) {
   RWKV_TRY(values.count("n_vocab", 2, kMost, model.n_vocab));
   RWKV_TRY(values.count("head_size", 1, kMost, model.head_size));
   RWKV_TRY(values.count("dim_ffn", 1, kMost, model.dim_ffn));
+  RWKV_TRY(values.real("embedding", 1e-9, 100, embedding));
   return values.count("rank", 1, kMost, model.rank);
 }
 
@@ -74,7 +75,7 @@ Result<TrainConfig> build(const std::string& text, const std::string& origin,
   RWKV_TRY(OptionValues(root, "configuration").count("seed", 0, UINT64_MAX, config.seed));
   if (root["model"]) {
     config.model.emplace();
-    RWKV_TRY(read_model(root["model"], *config.model));
+    RWKV_TRY(read_model(root["model"], *config.model, config.embedding));
   }
   std::vector<std::string_view> keys;
   for (const OptionSpec& spec : train_option_specs()) {

@@ -15,6 +15,7 @@ struct TrainConfig {
   std::string name;
   uint64_t seed = 0;
   std::optional<NewModelOptions> model;
+  double embedding = 1e-4;  ///< see initial_model()
   TrainOptions train;
 };
 

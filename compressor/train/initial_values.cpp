@@ -17,6 +17,7 @@ struct Place {
   double depth;  ///< 0 for the first block, 1 for the last (ratio_0_to_1)
   double left;   ///< 1 for the first block, almost 0 for the last (ratio_1_to_almost0)
   int64_t block;
+  double embedding;
   at::Generator& random;
 };
 
@@ -203,7 +204,7 @@ at::Tensor matrix_v7(const std::string& name, const std::vector<int64_t>& shape,
 at::Tensor matrix_values(const std::string& name, const std::vector<int64_t>& shape,
                          const Place& at) {
   if (name == "emb.weight") {
-    return uniform(shape, 1e-4, at.random);
+    return uniform(shape, at.embedding, at.random);
   }
   if (name == "head.weight") {
     return orthogonal(shape, 0.5 * growth(shape), at.random);
@@ -238,7 +239,8 @@ std::vector<uint64_t> stored_shape(const NewTensor& tensor, Version version) {
 
 }  // namespace
 
-Result<std::unique_ptr<MemorySource>> initial_model(const NewModelOptions& options, uint64_t seed) {
+Result<std::unique_ptr<MemorySource>> initial_model(const NewModelOptions& options, uint64_t seed,
+                                                    double embedding) {
   const at::NoGradGuard no_grad;
   RWKV_ASSIGN(const ModelConfig config, new_model_config(options));
   auto source = std::make_unique<MemorySource>("the new model");
@@ -247,7 +249,7 @@ Result<std::unique_ptr<MemorySource>> initial_model(const NewModelOptions& optio
   for (const NewTensor& tensor : new_model_tensors(config, options.rank)) {
     const auto block = static_cast<double>(std::max<int64_t>(0, tensor.block));
     const Place place = {config, n_layer > 1 ? block / (n_layer - 1) : 0.0, 1.0 - block / n_layer,
-                         std::max<int64_t>(0, tensor.block), random};
+                         std::max<int64_t>(0, tensor.block), embedding, random};
     const std::vector<int64_t> shape(tensor.shape.begin(), tensor.shape.end());
     at::Tensor values;
     if (tensor.role == Role::Vector || shape.size() == 1) {  // a diagonal has its projection's role

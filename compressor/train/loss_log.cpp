@@ -46,7 +46,8 @@ Result<LossLog> LossLog::open(const std::string& folder, uint64_t step) {
   LossLog log;
   log.folder_ = folder;
   const std::string path = (fs::path(folder) / "loss.csv").string();
-  if (step == 0 || !fs::exists(path)) {
+  std::error_code ignored;
+  if (step == 0 || !fs::exists(path, ignored)) {
     return log;
   }
   RWKV_ASSIGN(const std::string text, read_text_file(path, kMaxBytes));

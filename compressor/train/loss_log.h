@@ -26,6 +26,8 @@ class LossLog {
   /// step 0 all.
   static Result<LossLog> open(const std::string& folder, uint64_t step);
   void add(const LossRow& row) { rows_.push_back(row); }
+  /// nullptr if there is none.
+  const LossRow* last() const { return rows_.empty() ? nullptr : &rows_.back(); }
   /// Writes both files whole.
   Status save() const;
 

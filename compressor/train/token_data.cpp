@@ -36,15 +36,23 @@ Result<uint64_t> key_of(const std::string& path, const Vocabulary& vocabulary) {
   return hash.digest();
 }
 
+bool is_blank(char c) {
+  return c == '\n' || c == '\r' || c == '\t' || c == ' ';
+}
+
 // The end of the next piece: behind the last line end in it that text other than a blank follows,
-// so that no token of line ends is cut; all of it if there is none.
+// so that no token of line ends is cut; without one, in front of the last character.
 size_t cut(std::string_view piece) {
   for (size_t i = piece.size() - 1; i > 0; --i) {
-    if (piece[i - 1] == '\n' && piece[i] != '\n' && piece[i] != ' ') {
+    if (piece[i - 1] == '\n' && !is_blank(piece[i])) {
       return i;
     }
   }
-  return piece.size();
+  size_t i = piece.size() - 1;
+  while (i > 1 && (static_cast<unsigned char>(piece[i]) & 0xC0) == 0x80) {
+    --i;
+  }
+  return i;
 }
 
 Status tokenize_file(const std::string& path, const Tokenizer& tokenizer, bool is_wide,
@@ -117,7 +125,8 @@ Status TokenData::add(const std::string& path, const std::optional<Vocabulary>& 
     tokens = (fs::path(cache_folder) / fmt::format("{}-{:016x}.{}", fs::path(path).stem().string(),
                                                    key, file.is_wide ? "u32" : "u16"))
                  .string();
-    if (!fs::exists(tokens)) {
+    std::error_code ignored;
+    if (!fs::exists(tokens, ignored)) {
       RWKV_ASSIGN(const auto tokenizer, make_tokenizer(*vocabulary));
       if (tokenizer->n_vocab() > n_vocab_) {
         return usage_error("the vocabulary has ids up to {}, the model's embedding ends at {}",
@@ -149,6 +158,18 @@ uint64_t TokenData::n_tokens() const {
     n += file.n_tokens;
   }
   return n;
+}
+
+uint64_t TokenData::fingerprint() const {
+  constexpr size_t kEnd = size_t{1} << 20;
+  StreamingXxh64 hash;
+  for (const File& file : files_) {
+    const std::span<const std::byte> bytes = file.mapped->bytes();
+    hash.update(bytes_of(fmt::format("{}|", bytes.size())));
+    hash.update(bytes.first(std::min(kEnd, bytes.size())));
+    hash.update(bytes.last(std::min(kEnd, bytes.size())));
+  }
+  return hash.digest();
 }
 
 Batch TokenData::empty_batch(int64_t n) const {

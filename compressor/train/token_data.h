@@ -22,12 +22,15 @@ class TokenData {
   /// binidx data) or .u32 (32-bit ids) are token files; everything else is text for `vocabulary`,
   /// whose ids go to a file in `cache_folder`, found again as long as text and vocabulary are the
   /// same. Usage if there is no file, no vocabulary for a text, or a file shorter than one sequence
-  /// of `length` tokens and its successor; BadInput for an id outside `n_vocab`.
+  /// of `length` tokens and its successor. An id outside `n_vocab` in a token file is BadInput when
+  /// it is drawn.
   static Result<TokenData> open(const std::vector<std::string>& paths,
                                 const std::optional<Vocabulary>& vocabulary, uint64_t n_vocab,
                                 int64_t length, const std::string& cache_folder);
 
   uint64_t n_tokens() const;
+  /// Tells data apart without reading all of it: sizes, beginnings and ends.
+  uint64_t fingerprint() const;
   /// Sequences [first, first + n) of the endless stream that `seed` draws: each starts anywhere in
   /// the data with equal probability. Any part of the stream can be had without what precedes it.
   Result<Batch> sample(uint64_t first, int64_t n, uint64_t seed) const;

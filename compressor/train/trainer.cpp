@@ -131,9 +131,10 @@ Status Training::open_data() {
 std::string Training::settings() const {
   YAML::Emitter out;
   emit_train_options(options_, out);
-  return fmt::format("model: {}\nseed: {}\nparameters: {}\n{}\n",
-                     describe(job_.student.model.config), job_.seed,
-                     student_->parameters().size(), out.c_str());
+  return fmt::format("student: {} ({})\nteacher: {}\ndata: {:016x}\nseed: {}\nmoving: {}\n{}\n",
+                     job_.student.source.path(), describe(job_.student.model.config),
+                     teacher_ ? job_.teacher->source.path() : "none", data_->fingerprint(),
+                     job_.seed, student_->parameters().size(), out.c_str());
 }
 
 Status Training::resume() {
@@ -153,6 +154,9 @@ Status Training::resume() {
     note(fmt::format("going on from {} ({} of {} steps done)", *path, done_, options_.steps));
   }
   RWKV_ASSIGN(log_, LossLog::open(job_.folder, done_));
+  if (log_->last() != nullptr) {
+    row_ = *log_->last();
+  }
   return {};
 }
 
@@ -179,7 +183,7 @@ Status Training::not_finite(uint64_t number, const Batch& batch) const {
       "step {}: the loss or its gradient is not finite, first in {}; a lower learning rate or "
       "precision fp32 may help; {}",
       number, place.empty() ? "the loss" : place,
-      saved ? fmt::format("the last good checkpoint is {}", *saved)
+      saved ? fmt::format("the checkpoint before it is {}", *saved)
             : "no checkpoint was written before");
 }
 
@@ -231,6 +235,7 @@ Status Training::step(uint64_t number) {
   return {};
 }
 
+// The pieces are shared out, so that no rank waits while another works.
 Result<double> Training::validate() const {
   if (!valid_) {
     return -1.0;
@@ -239,21 +244,25 @@ Result<double> Training::validate() const {
   const int64_t micro = std::min<int64_t>(n, static_cast<int64_t>(options_.micro_batch));
   double sum = 0;
   for (int64_t i = 0; i < n; i += micro) {
+    if (i / micro % ranks_.size() != ranks_.rank()) {
+      continue;
+    }
     RWKV_ASSIGN(const Batch batch,
                 valid_->piece(static_cast<uint64_t>(i), std::min(micro, n - i)));
     sum += evaluate_loss(*student_, batch, options_.loss.head.precision).cross_entropy;
   }
+  RWKV_TRY(ranks_.sum(sum));
   return sum / static_cast<double>(n * static_cast<int64_t>(options_.length));
 }
 
 Status Training::save(LossRow& row) {
+  RWKV_ASSIGN(row.valid, validate());
   if (!ranks_.is_first()) {
     return {};
   }
-  RWKV_ASSIGN(row.valid, validate());
   log_->add(row);
+  RWKV_TRY(log_->save());  // first: rows behind a checkpoint are dropped on resume, gaps stay
   RWKV_TRY(save_train_state(job_.folder, {done_, seconds_, settings()}, *optimizer_));
-  RWKV_TRY(log_->save());
   if (row.valid >= 0) {
     note(fmt::format("step {}: validation loss {:.4f}", done_, row.valid));
   }
@@ -265,8 +274,8 @@ Status Training::save(LossRow& row) {
 
 Result<Trained> Training::run() {
   RWKV_TRY(check());
-  RWKV_TRY(make_folder());
   RWKV_TRY(load_models());
+  RWKV_TRY(make_folder());
   RWKV_TRY(open_data());
   RWKV_TRY(resume());
   RWKV_TRY(share_state());
