@@ -25,7 +25,8 @@ import demo_words as words
 KIND_SHARES = {"recall": 45, "who": 20, "where": 20, "count": 15}
 WORD_LIMITS, TOKEN_LIMITS = (45, 85), (55, 100)  # of a whole story
 # Of the stories that are learnt from: those told short, and those with more than one question.
-SHORT_SHARE, QUIZ_SHARE = 0.5, 0.9
+SHORT_SHARE, QUIZ_SHARE = 0.6, 0.9
+SHORT_OPENINGS = ("Now ", "Today ", "Here ")
 SPLITS = ("train", "valid", "test")
 
 
@@ -216,9 +217,9 @@ class Story:
         """An event, with a connective before it."""
         self.parts.append(f"{self.template(words.CONNECTIVES)} {template.format(**slots)}. ")
 
-    def introduce(self, first, second=()):
+    def introduce(self, first, second=(), openings=words.OPENINGS):
         """The opening and the people, in any order, by one or two predicates each."""
-        self.free(words.OPENINGS)
+        self.free(openings)
         order = self.dice.shuffled(range(len(self.people)))
         for i in order:
             templates = words.INTROS if second else words.SINGLE_INTROS
@@ -327,19 +328,19 @@ def tell_story(dice, kind, is_short):
     """A story with a question of this kind: text, text of a quiz before the question, answer and
     skeleton. A short one is the introduction alone."""
     shape = SHAPES[pick_by_share(dice, [getattr(shape, kind) for shape in SHAPES])]
-    story = Story(dice, 2 if is_short or dice.chance(0.45) else 3)
+    story = Story(dice, 2 if dice.chance(0.45) else 3)
     first = shape.first(story)
     second = shape.second(story) if shape.second and not is_short else ()
     if second and dice.chance(0.3):
         first, second = second, first
-    story.introduce(first, second)
+    story.introduce(first, second, SHORT_OPENINGS if is_short else words.OPENINGS)
     if is_short:
         question = dice.choice(story.questions())
     else:
         question = body(story, shape, kind)
     asked = {question.fact}
     quiz = ""
-    for other in dice.shuffled(story.questions())[:1 + dice.below(6)]:
+    for other in dice.shuffled(story.questions())[:1 + dice.below(8)]:
         if other.fact not in asked:
             asked.add(other.fact)
             ask, slots = story.ask(other)

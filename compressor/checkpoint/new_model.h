@@ -33,7 +33,8 @@ struct NewTensor {
 /// Usage names the size that makes no sense.
 Result<ModelConfig> new_model_config(const NewModelOptions& options);
 
-/// Every tensor of the model, in the order in which checkpoints have them; `rank` as in the options.
+/// Every tensor of the model, in the order in which checkpoints have them; `rank` as in the
+/// options.
 std::vector<NewTensor> new_model_tensors(const ModelConfig& config, uint64_t rank);
 
 }  // namespace rwkv::press

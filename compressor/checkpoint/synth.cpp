@@ -22,12 +22,12 @@ Result<ModelConfig> write_synthetic(const SynthOptions& options) {
   }
   const auto make = [&](size_t index, std::vector<std::byte>& out) -> Status {
     const NewTensor& tensor = tensors[index];
-    const double depth = config.n_layer > 1 && tensor.block > 0
-                             ? static_cast<double>(tensor.block) /
-                                   static_cast<double>(config.n_layer - 1)
-                             : 0.0;
-    const std::vector<float> values = synth_values(
-        {tensor.name, tensor.role, tensor.layout, tensor.shape, depth}, options.seed);
+    const double depth =
+        config.n_layer > 1 && tensor.block > 0
+            ? static_cast<double>(tensor.block) / static_cast<double>(config.n_layer - 1)
+            : 0.0;
+    const std::vector<float> values =
+        synth_values({tensor.name, tensor.role, tensor.layout, tensor.shape, depth}, options.seed);
     encode_from_f32(dtype->dtype, values, out);
     options.progress(static_cast<double>(index + 1) / static_cast<double>(infos.size()));
     return {};

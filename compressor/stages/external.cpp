@@ -130,10 +130,10 @@ Status ExternalStage::take_back(Work& work, const std::string& path) const {
       for (const uint64_t size : binding.shape) {
         n *= size;
       }
-      const bool same_matrix =
-          values.dim() < 2 || binding.shape.size() < 2 || binding.role == Role::Vector ||
-          (values.size(0) == static_cast<int64_t>(binding.shape[0]) &&
-           values.size(1) == static_cast<int64_t>(binding.shape[1]));
+      const bool same_matrix = values.dim() < 2 || binding.shape.size() < 2 ||
+                               binding.role == Role::Vector ||
+                               (values.size(0) == static_cast<int64_t>(binding.shape[0]) &&
+                                values.size(1) == static_cast<int64_t>(binding.shape[1]));
       if (static_cast<uint64_t>(values.numel()) != n || !same_matrix) {
         return bad_input("{}: '{}' came back as {} numbers in another shape, {} were handed over",
                          path, binding.name, values.numel(), shape_to_string(binding.shape));

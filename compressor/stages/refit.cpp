@@ -1,9 +1,10 @@
-// Stage `refit`: training-free recovery. Block by block, each factor pair is fitted by least squares
-// to what the original model's projection gives on the original's activations, from the inputs that
-// the compressed model has in its place: errors of earlier blocks are corrected as far as a linear
-// map can. With C = E[y x^T] (y the original's output, x the compressed model's input) and
-// H = E[x x^T], the best matrix of full rank is M = C H^-1, and the best pair (with a diagonal) is
-// the one that is closest to M over inputs with moments H (reduced-rank regression, Izenman 1975).
+// Stage `refit`: training-free recovery. Block by block, each factor pair is fitted by least
+// squares to what the original model's projection gives on the original's activations, from the
+// inputs that the compressed model has in its place: errors of earlier blocks are corrected as far
+// as a linear map can. With C = E[y x^T] (y the original's output, x the compressed model's input)
+// and H = E[x x^T], the best matrix of full rank is M = C H^-1, and the best pair (with a diagonal)
+// is the one that is closest to M over inputs with moments H (reduced-rank regression, Izenman
+// 1975).
 #include "compressor/stages/refit.h"
 
 #include <array>
@@ -101,22 +102,22 @@ Status RefitStage::fit(Work& work, const std::string& stem, const Sums& sums, Li
 
 Status RefitStage::run(Work& work) const {
   const ModelConfig config = work.plan.config;
-  RWKV_ASSIGN(Walk theirs, Walk::begin(work.original, work.original_model.config,
-                                       work.calibration->tokens));
+  RWKV_ASSIGN(Walk theirs,
+              Walk::begin(work.original, work.original_model.config, work.calibration->tokens));
   RWKV_ASSIGN(Walk ours, Walk::begin(*work.source, config, work.calibration->tokens));
   double before = 0;
   double after = 0;
   int64_t n_pairs = 0;
   for (uint64_t i = 0; i < config.n_layer; ++i) {
     const auto index = static_cast<int64_t>(i);
-    RWKV_ASSIGN(const auto teacher,
-                Block::load(work.original, work.original_model.config, index));
+    RWKV_ASSIGN(const auto teacher, Block::load(work.original, work.original_model.config, index));
     RWKV_ASSIGN(const auto student, Block::load(*work.source, config, index));
     // time_mix first: channel_mix's inputs depend on it.
     for (const char* half : {"att.", "ffn."}) {
       std::map<std::string, Sums> sums;
       for (const auto& [product, linear] : student->linears) {
-        if (product.starts_with(half) && linear.is_pair() && !teacher->linears.at(product).is_pair()) {
+        if (product.starts_with(half) && linear.is_pair() &&
+            !teacher->linears.at(product).is_pair()) {
           sums[product];
         }
       }
@@ -145,9 +146,10 @@ Status RefitStage::run(Work& work) const {
   }
   work.hidden = ours.hidden();
   const double n = static_cast<double>(std::max<int64_t>(1, n_pairs));
-  work.report(fmt::format("refit: {} pairs, {:.2f} % of the original's output energy lost on "
-                          "average, {:.2f} % before",
-                          n_pairs, 100 * after / n, 100 * before / n));
+  work.report(
+      fmt::format("refit: {} pairs, {:.2f} % of the original's output energy lost on "
+                  "average, {:.2f} % before",
+                  n_pairs, 100 * after / n, 100 * before / n));
   return {};
 }
 

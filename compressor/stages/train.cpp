@@ -68,7 +68,8 @@ Status TrainStage::run(Work& work) const {
   }
   work.hidden = at::Tensor();
   work.report(fmt::format("train: {} steps in {:.1f} min, loss {:.4f}; log and plot in {}",
-                          trained.step, trained.last.seconds / 60.0, trained.last.loss, job.folder));
+                          trained.step, trained.last.seconds / 60.0, trained.last.loss,
+                          job.folder));
   return {};
 }
 

@@ -63,7 +63,7 @@ Result<Subject> subject_from(const cxxopts::ParseResult& arguments, const TrainC
       return usage_error(
           "nothing to train: name a checkpoint, or give the configuration a 'model' to make");
     }
-    RWKV_ASSIGN(subject.made, initial_model(*config.model, config.seed, config.embedding));
+    RWKV_ASSIGN(subject.made, initial_model(*config.model, config.initial));
   }
   RWKV_ASSIGN(subject.model, identify_checkpoint(subject.source()));
   return subject;
@@ -101,15 +101,16 @@ Status write_result(const Subject& subject, const Trained& trained, const std::s
 
 void declare_train(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("input", "Checkpoint to start from; none: the configuration's model",
-                        cxxopts::value<std::string>())(
-      "config", "Configuration (YAML)", cxxopts::value<std::string>())(
+                        cxxopts::value<std::string>())("config", "Configuration (YAML)",
+                                                       cxxopts::value<std::string>())(
       "o,output", "Checkpoint to write: .pth, .safetensors or .st", cxxopts::value<std::string>())(
       "data", "Text or token file to learn from; may be repeated",
-      cxxopts::value<std::vector<std::string>>())(
-      "valid", "The same, for the validation loss", cxxopts::value<std::vector<std::string>>())(
+      cxxopts::value<std::vector<std::string>>())("valid", "The same, for the validation loss",
+                                                  cxxopts::value<std::vector<std::string>>())(
       "vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>())(
       "teacher", "Checkpoint whose answers are learnt (train.distill)",
-      cxxopts::value<std::string>())("resume", "Go on from the newest checkpoint in the work folder")(
+      cxxopts::value<std::string>())("resume",
+                                     "Go on from the newest checkpoint in the work folder")(
       "work", "Folder for checkpoints, token files and the loss (default OUTPUT.work)",
       cxxopts::value<std::string>())("set", "Change one setting: train.key=value; may be repeated",
                                      cxxopts::value<std::vector<std::string>>())(
@@ -147,7 +148,8 @@ Status run_train(const cxxopts::ParseResult& arguments) {
       fmt::print(stderr, "{}\n", line);
     }
   });
-  TrainJob job{config.train, config.seed,
+  TrainJob job{config.train,
+               config.seed,
                {subject.source(), subject.model},
                std::nullopt,
                std::nullopt,
@@ -161,13 +163,12 @@ Status run_train(const cxxopts::ParseResult& arguments) {
   const std::string vocab =
       arguments.count("vocab") > 0 ? arguments["vocab"].as<std::string>() : "";
   static const Checkpoint kNoCheckpoint;
-  RWKV_ASSIGN(job.vocabulary,
-              choose_vocabulary(vocab,
-                                arguments.count("input") > 0
-                                    ? arguments["input"].as<std::string>()
-                                    : output,
-                                subject.checkpoint ? *subject.checkpoint : kNoCheckpoint,
-                                subject.model.config.n_vocab, note));
+  RWKV_ASSIGN(
+      job.vocabulary,
+      choose_vocabulary(
+          vocab, arguments.count("input") > 0 ? arguments["input"].as<std::string>() : output,
+          subject.checkpoint ? *subject.checkpoint : kNoCheckpoint, subject.model.config.n_vocab,
+          note));
   if (!quiet) {
     fmt::print(stderr, "{}: {}\nvocabulary: {}\n", subject.source().path(),
                describe(subject.model.config), note);

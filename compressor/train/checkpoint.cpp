@@ -40,8 +40,8 @@ std::vector<std::string> all_states(const std::string& folder) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
     const std::string stem = entry.path().stem().string();
-    const std::string_view digits = std::string_view(stem).substr(
-        std::min(stem.size(), std::string_view(kPrefix).size()));
+    const std::string_view digits =
+        std::string_view(stem).substr(std::min(stem.size(), std::string_view(kPrefix).size()));
     uint64_t step = 0;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
     if (stem.starts_with(kPrefix) && entry.path().extension() == kSuffix && error == std::errc() &&

@@ -12,13 +12,13 @@
 namespace rwkv::press {
 
 struct TrainState {
-  uint64_t step = 0;      ///< steps done
-  double seconds = 0.0;   ///< spent so far, for the log
-  std::string settings;   ///< of the training, to be the same on resume
+  uint64_t step = 0;     ///< steps done
+  double seconds = 0.0;  ///< spent so far, for the log
+  std::string settings;  ///< of the training, to be the same on resume
 };
 
-/// Writes FOLDER/step-NNNNNNNN.safetensors whole or not at all, then removes all but the newest two.
-/// No space left is a Failed status; earlier checkpoints stay as they are.
+/// Writes FOLDER/step-NNNNNNNN.safetensors whole or not at all, then removes all but the newest
+/// two. No space left is a Failed status; earlier checkpoints stay as they are.
 Status save_train_state(const std::string& folder, const TrainState& state, AdamW& optimizer);
 
 /// The newest checkpoint's path, if there is one.

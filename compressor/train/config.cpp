@@ -11,14 +11,16 @@ namespace rwkv::press {
 namespace {
 
 constexpr std::array<std::string_view, 4> kTopKeys = {"name", "seed", "model", "train"};
-constexpr std::array<std::string_view, 8> kModelKeys = {
-    "version", "n_layer", "n_embd", "n_vocab", "head_size", "dim_ffn", "rank", "embedding"};
+constexpr std::array<std::string_view, 9> kModelKeys = {"version", "n_layer",   "n_embd",
+                                                        "n_vocab", "head_size", "dim_ffn",
+                                                        "rank",    "embedding", "tied_start"};
 
 template <typename Keys>
 Status check_keys(const YAML::Node& map, const std::string& prefix, const Keys& known) {
   if (!map.IsMap()) {
-    return usage_error("{} wants a map",
-                       prefix.empty() ? "a configuration" : "'" + prefix.substr(0, prefix.size() - 1) + "'");
+    return usage_error("{} wants a map", prefix.empty()
+                                             ? "a configuration"
+                                             : "'" + prefix.substr(0, prefix.size() - 1) + "'");
   }
   for (const auto& pair : map) {
     const std::string key = pair.first.IsScalar() ? pair.first.Scalar() : "";
@@ -29,7 +31,7 @@ Status check_keys(const YAML::Node& map, const std::string& prefix, const Keys& 
   return {};
 }
 
-Status read_model(const YAML::Node& node, NewModelOptions& model, double& embedding) {
+Status read_model(const YAML::Node& node, NewModelOptions& model, InitialOptions& initial) {
   RWKV_TRY(check_keys(node, "model.", kModelKeys));
   const OptionValues values(node, "model");
   constexpr uint64_t kMost = 1 << 20;
@@ -42,7 +44,8 @@ Status read_model(const YAML::Node& node, NewModelOptions& model, double& embedd
   RWKV_TRY(values.count("n_vocab", 2, kMost, model.n_vocab));
   RWKV_TRY(values.count("head_size", 1, kMost, model.head_size));
   RWKV_TRY(values.count("dim_ffn", 1, kMost, model.dim_ffn));
-  RWKV_TRY(values.real("embedding", 1e-9, 100, embedding));
+  RWKV_TRY(values.real("embedding", 1e-9, 100, initial.embedding));
+  RWKV_TRY(values.flag("tied_start", initial.tied_start));
   return values.count("rank", 1, kMost, model.rank);
 }
 
@@ -73,9 +76,10 @@ Result<TrainConfig> build(const std::string& text, const std::string& origin,
   }
   config.name = root["name"] && root["name"].IsScalar() ? root["name"].Scalar() : origin;
   RWKV_TRY(OptionValues(root, "configuration").count("seed", 0, UINT64_MAX, config.seed));
+  config.initial.seed = config.seed;
   if (root["model"]) {
     config.model.emplace();
-    RWKV_TRY(read_model(root["model"], *config.model, config.embedding));
+    RWKV_TRY(read_model(root["model"], *config.model, config.initial));
   }
   std::vector<std::string_view> keys;
   for (const OptionSpec& spec : train_option_specs()) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "compressor/checkpoint/new_model.h"
+#include "compressor/train/initial_values.h"
 #include "compressor/train/options.h"
 
 namespace rwkv::press {
@@ -15,7 +16,7 @@ struct TrainConfig {
   std::string name;
   uint64_t seed = 0;
   std::optional<NewModelOptions> model;
-  double embedding = 1e-4;  ///< see initial_model()
+  InitialOptions initial;  ///< with the same seed
   TrainOptions train;
 };
 

@@ -16,8 +16,8 @@ struct Batch {
 struct LossOptions {
   HeadLossOptions head;
   /// Weight of the blocks' outputs: the mean over blocks of the squared distance to the teacher's
-  /// output, as a share of that output's square, over the sequences of a pass (so that the way a batch is
-  /// split into passes matters a little).
+  /// output, as a share of that output's square, over the sequences of a pass (so that the way a
+  /// batch is split into passes matters a little).
   double block_match = 0.0;
   /// Keep only the blocks' inputs and compute each block again on the way back: memory for one
   /// block's activations instead of all, for a third more time.

@@ -17,7 +17,7 @@ struct Place {
   double depth;  ///< 0 for the first block, 1 for the last (ratio_0_to_1)
   double left;   ///< 1 for the first block, almost 0 for the last (ratio_1_to_almost0)
   int64_t block;
-  double embedding;
+  const InitialOptions& options;
   at::Generator& random;
 };
 
@@ -54,8 +54,8 @@ at::Tensor orthogonal(const std::vector<int64_t>& shape, double gain, at::Genera
     return at::stack(parts);
   }
   const bool is_wide = shape[0] < shape[1];
-  const at::Tensor normal = at::randn({std::max(shape[0], shape[1]), std::min(shape[0], shape[1])},
-                                      random, at::kFloat);
+  const at::Tensor normal =
+      at::randn({std::max(shape[0], shape[1]), std::min(shape[0], shape[1])}, random, at::kFloat);
   const auto [q, r] = at::linalg_qr(normal);
   const at::Tensor signed_q = q * r.diagonal().sign();
   return (is_wide ? signed_q.t() : signed_q).contiguous().to(at::kDouble) * gain;
@@ -63,9 +63,9 @@ at::Tensor orthogonal(const std::vector<int64_t>& shape, double gain, at::Genera
 
 // Larger outputs than inputs keep their scale.
 double growth(const std::vector<int64_t>& shape) {
-  return shape[0] > shape[1] ? std::sqrt(static_cast<double>(shape[0]) /
-                                         static_cast<double>(shape[1]))
-                             : 1.0;
+  return shape[0] > shape[1]
+             ? std::sqrt(static_cast<double>(shape[0]) / static_cast<double>(shape[1]))
+             : 1.0;
 }
 
 at::Tensor decay_v5(int64_t n, const Place& at) {
@@ -163,10 +163,10 @@ at::Tensor vector_values(const std::string& name, int64_t n, const Place& at) {
       return at::zeros({n}, at::kDouble);
     }
     const double scale =
-        has(name, "ln_x") ? std::pow(static_cast<double>(1 + at.block) /
-                                         static_cast<double>(at.config.n_layer),
-                                     0.7)
-                          : 1.0;
+        has(name, "ln_x")
+            ? std::pow(static_cast<double>(1 + at.block) / static_cast<double>(at.config.n_layer),
+                       0.7)
+            : 1.0;
     return at::full({n}, scale, at::kDouble);
   }
   switch (at.config.version) {
@@ -204,7 +204,7 @@ at::Tensor matrix_v7(const std::string& name, const std::vector<int64_t>& shape,
 at::Tensor matrix_values(const std::string& name, const std::vector<int64_t>& shape,
                          const Place& at) {
   if (name == "emb.weight") {
-    return uniform(shape, at.embedding, at.random);
+    return uniform(shape, at.options.embedding, at.random);
   }
   if (name == "head.weight") {
     return orthogonal(shape, 0.5 * growth(shape), at.random);
@@ -215,9 +215,9 @@ at::Tensor matrix_values(const std::string& name, const std::vector<int64_t>& sh
   const bool is_pair = ends(name, "1.weight") || ends(name, "2.weight");
   const bool is_v4 = at.config.version == Version::V4;
   // A pair of which one factor is zero would never learn.
-  const bool is_zero =
-      has(name, "att.output.") || has(name, "ffn.value.") || has(name, "ffn.receptance.") ||
-      (is_v4 && (has(name, "att.key.") || has(name, "att.receptance.")));
+  const bool is_zero = has(name, "att.output.") || has(name, "ffn.value.") ||
+                       has(name, "ffn.receptance.") ||
+                       (is_v4 && (has(name, "att.key.") || has(name, "att.receptance.")));
   if (is_zero) {
     return at::zeros(shape, at::kDouble);
   }
@@ -239,17 +239,22 @@ std::vector<uint64_t> stored_shape(const NewTensor& tensor, Version version) {
 
 }  // namespace
 
-Result<std::unique_ptr<MemorySource>> initial_model(const NewModelOptions& options, uint64_t seed,
-                                                    double embedding) {
+Result<std::unique_ptr<MemorySource>> initial_model(const NewModelOptions& model,
+                                                    const InitialOptions& options) {
   const at::NoGradGuard no_grad;
-  RWKV_ASSIGN(const ModelConfig config, new_model_config(options));
+  RWKV_ASSIGN(const ModelConfig config, new_model_config(model));
   auto source = std::make_unique<MemorySource>("the new model");
-  at::Generator random = at::detail::createCPUGenerator(seed);
+  at::Generator random = at::detail::createCPUGenerator(options.seed);
+  at::Tensor embedding;
   const auto n_layer = static_cast<double>(config.n_layer);
-  for (const NewTensor& tensor : new_model_tensors(config, options.rank)) {
+  for (const NewTensor& tensor : new_model_tensors(config, model.rank)) {
     const auto block = static_cast<double>(std::max<int64_t>(0, tensor.block));
-    const Place place = {config, n_layer > 1 ? block / (n_layer - 1) : 0.0, 1.0 - block / n_layer,
-                         std::max<int64_t>(0, tensor.block), embedding, random};
+    const Place place = {config,
+                         n_layer > 1 ? block / (n_layer - 1) : 0.0,
+                         1.0 - block / n_layer,
+                         std::max<int64_t>(0, tensor.block),
+                         options,
+                         random};
     const std::vector<int64_t> shape(tensor.shape.begin(), tensor.shape.end());
     at::Tensor values;
     if (tensor.role == Role::Vector || shape.size() == 1) {  // a diagonal has its projection's role
@@ -261,6 +266,11 @@ Result<std::unique_ptr<MemorySource>> initial_model(const NewModelOptions& optio
     } else {
       values = tensor.role == Role::Lora ? lora_values(tensor.name, shape, place)
                                          : matrix_values(tensor.name, shape, place);
+    }
+    if (tensor.name == "emb.weight") {
+      embedding = values;
+    } else if (tensor.name == "head.weight" && options.tied_start) {
+      values = 0.3 * embedding / embedding.norm(2, 1, true);
     }
     const at::Tensor flat = values.to(at::kFloat).contiguous().flatten();
     source->add(tensor.name, stored_shape(tensor, config.version),

@@ -10,11 +10,17 @@
 
 namespace rwkv::press {
 
-/// Every tensor in the shape that BlinkDL's files have. The same seed gives the same values.
-/// Embedding rows are uniform within +-`embedding`. BlinkDL's trainers have 1e-4, or the learning
-/// rate; where a model is small, its learning rate high and its data little, such rows are soon all
-/// alike within a class of words, and looking a word up in the text is learnt late: take 0.1 there.
-Result<std::unique_ptr<MemorySource>> initial_model(const NewModelOptions& options, uint64_t seed,
-                                                    double embedding = 1e-4);
+/// What may differ from BlinkDL's values. A head that starts as the embedding's own rows gives
+/// words that were seen a short way to be said again: a small model learns to look things up in the
+/// text from far less of it.
+struct InitialOptions {
+  uint64_t seed = 0;
+  double embedding = 1e-4;  ///< largest number of the embedding
+  bool tied_start = false;  ///< the head's rows are the embedding's, of length 0.3
+};
+
+/// Every tensor in the shape that BlinkDL's files have. The same options give the same values.
+Result<std::unique_ptr<MemorySource>> initial_model(const NewModelOptions& model,
+                                                    const InitialOptions& options);
 
 }  // namespace rwkv::press

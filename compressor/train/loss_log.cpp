@@ -25,8 +25,8 @@ Status write_file(const std::string& path, const std::string& text) {
 std::string to_line(const LossRow& row) {
   const std::string valid = row.valid < 0 ? "" : fmt::format("{:.6f}", row.valid);
   return fmt::format("{},{},{:.1f},{:.4g},{:.6f},{:.6f},{:.6f},{:.6f},{:.4f},{}\n", row.step,
-                     row.tokens, row.seconds, row.rate, row.loss, row.cross_entropy,
-                     row.divergence, row.block_match, row.gradient_norm, valid);
+                     row.tokens, row.seconds, row.rate, row.loss, row.cross_entropy, row.divergence,
+                     row.block_match, row.gradient_norm, valid);
 }
 
 bool from_line(const std::string& line, LossRow& row) {

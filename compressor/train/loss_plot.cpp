@@ -19,8 +19,7 @@ struct Frame {
   double x_most = 1, y_least = 0, y_most = 1;
   double x(double step) const { return kLeft + (kWidth - kLeft - kRight) * step / x_most; }
   double y(double loss) const {
-    return kHeight - kBottom -
-           (kHeight - kTop - kBottom) * (loss - y_least) / (y_most - y_least);
+    return kHeight - kBottom - (kHeight - kTop - kBottom) * (loss - y_least) / (y_most - y_least);
   }
 };
 
@@ -33,8 +32,8 @@ std::vector<Point> smoothed(const std::vector<LossRow>& rows) {
     for (size_t i = first; i < last; ++i) {
       sum += rows[i].loss;
     }
-    points.push_back({static_cast<double>(rows[last - 1].step),
-                      sum / static_cast<double>(last - first)});
+    points.push_back(
+        {static_cast<double>(rows[last - 1].step), sum / static_cast<double>(last - first)});
   }
   return points;
 }
@@ -71,8 +70,8 @@ Frame frame_of(const std::vector<Point>& train, const std::vector<Point>& valid)
 }
 
 std::string polyline(const std::vector<Point>& points, const Frame& frame, const char* color) {
-  std::string out = fmt::format("<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"1.5\" points=\"",
-                                color);
+  std::string out =
+      fmt::format("<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"1.5\" points=\"", color);
   for (const Point& point : points) {
     if (std::isfinite(point.y)) {
       out += fmt::format("{:.1f},{:.1f} ", frame.x(point.x), frame.y(point.y));
@@ -93,8 +92,9 @@ std::string axes(const Frame& frame) {
     const double share = static_cast<double>(i) / kTicks;
     const double loss = frame.y_least + share * (frame.y_most - frame.y_least);
     const double step = share * frame.x_most;
-    out += fmt::format("<line x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\" stroke=\"#ccc\"/>\n",
-                       kLeft, kWidth - kRight, frame.y(loss));
+    out +=
+        fmt::format("<line x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\" stroke=\"#ccc\"/>\n",
+                    kLeft, kWidth - kRight, frame.y(loss));
     out += text(kLeft - 6, frame.y(loss) + 4, "end", fmt::format("{:.2f}", loss));
     out += text(frame.x(step), kHeight - kBottom + 18, "middle", fmt::format("{:.0f}", step));
   }

@@ -32,7 +32,8 @@ Result<Network::Moves> moves_for(const std::vector<std::string>& patterns,
     }
     if (!is_used && pattern == "factors") {
       return usage_error(
-          "train.parameters: this model has no factor pairs to move; put low_rank before it, or let "
+          "train.parameters: this model has no factor pairs to move; put low_rank before it, or "
+          "let "
           "'all' move");
     }
     if (!is_used) {

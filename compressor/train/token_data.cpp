@@ -22,10 +22,10 @@ std::span<const std::byte> bytes_of(std::string_view text) {
 Result<uint64_t> key_of(const std::string& path, const Vocabulary& vocabulary) {
   StreamingXxh64 hash;
   std::error_code error;
-  const std::string stamp = fmt::format(
-      "{}|{}|{}|{}", fs::absolute(path, error).string(), fs::file_size(path, error),
-      fs::last_write_time(path, error).time_since_epoch().count(),
-      tokenizer_kind_name(vocabulary.kind));
+  const std::string stamp =
+      fmt::format("{}|{}|{}|{}", fs::absolute(path, error).string(), fs::file_size(path, error),
+                  fs::last_write_time(path, error).time_since_epoch().count(),
+                  tokenizer_kind_name(vocabulary.kind));
   if (error) {
     return bad_input("{}: {}", path, error.message());
   }
@@ -102,7 +102,9 @@ Result<TokenData> TokenData::open(const std::vector<std::string>& paths,
   data.length_ = length;
   data.n_vocab_ = n_vocab;
   if (paths.empty()) {
-    return usage_error("there is no training data: name files in train.data, or with --data (convert: --train-data)");
+    return usage_error(
+        "there is no training data: name files in train.data, or with --data (convert: "
+        "--train-data)");
   }
   for (const std::string& path : paths) {
     RWKV_TRY(data.add(path, vocabulary, cache_folder));
@@ -118,7 +120,8 @@ Status TokenData::add(const std::string& path, const std::optional<Vocabulary>& 
   file.is_wide = ending == ".u32";
   if (ending != ".u16" && ending != ".bin" && ending != ".u32") {
     if (!vocabulary) {
-      return usage_error("{}: text cannot be split into tokens without a vocabulary: --vocab", path);
+      return usage_error("{}: text cannot be split into tokens without a vocabulary: --vocab",
+                         path);
     }
     RWKV_ASSIGN(const uint64_t key, key_of(path, *vocabulary));
     file.is_wide = n_vocab_ > 65536;

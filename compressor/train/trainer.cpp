@@ -100,8 +100,7 @@ Status Training::load_models() {
   RWKV_ASSIGN(student_, Network::load(job_.student.source, job_.student.model.config, moves));
   student_->set_precision(options_.loss.head.precision);
   if (options_.loss.head.distill > 0 || options_.loss.block_match > 0) {
-    RWKV_ASSIGN(teacher_,
-                Network::load(job_.teacher->source, job_.teacher->model.config, nullptr));
+    RWKV_ASSIGN(teacher_, Network::load(job_.teacher->source, job_.teacher->model.config, nullptr));
     teacher_->set_precision(options_.loss.head.precision);
   }
   optimizer_ = std::make_unique<AdamW>(student_->parameters(), options_.adamw);
@@ -113,11 +112,11 @@ Status Training::open_data() {
   const auto open = [&]() -> Status {
     const auto length = static_cast<int64_t>(options_.length);
     const uint64_t n_vocab = job_.student.model.config.n_vocab;
-    RWKV_ASSIGN(data_, TokenData::open(options_.data, job_.vocabulary, n_vocab, length,
-                                       job_.folder));
+    RWKV_ASSIGN(data_,
+                TokenData::open(options_.data, job_.vocabulary, n_vocab, length, job_.folder));
     if (!options_.valid.empty()) {
-      RWKV_ASSIGN(valid_, TokenData::open(options_.valid, job_.vocabulary, n_vocab, length,
-                                          job_.folder));
+      RWKV_ASSIGN(valid_,
+                  TokenData::open(options_.valid, job_.vocabulary, n_vocab, length, job_.folder));
     }
     return {};
   };
@@ -247,8 +246,7 @@ Result<double> Training::validate() const {
     if (i / micro % ranks_.size() != ranks_.rank()) {
       continue;
     }
-    RWKV_ASSIGN(const Batch batch,
-                valid_->piece(static_cast<uint64_t>(i), std::min(micro, n - i)));
+    RWKV_ASSIGN(const Batch batch, valid_->piece(static_cast<uint64_t>(i), std::min(micro, n - i)));
     sum += evaluate_loss(*student_, batch, options_.loss.head.precision).cross_entropy;
   }
   RWKV_TRY(ranks_.sum(sum));
@@ -291,11 +289,10 @@ Result<Trained> Training::run() {
     tokens_per_second = tokens_per_second > 0 ? 0.95 * tokens_per_second + 0.05 * now : now;
     double goes_on = 1;
     if (ranks_.is_first() && job_.callbacks.on_step) {
-      const double left = static_cast<double>((options_.steps - number) * options_.batch *
-                                              options_.length) /
-                          tokens_per_second;
-      goes_on =
-          job_.callbacks.on_step({row_, options_.steps, tokens_per_second, left}) ? 1.0 : 0.0;
+      const double left =
+          static_cast<double>((options_.steps - number) * options_.batch * options_.length) /
+          tokens_per_second;
+      goes_on = job_.callbacks.on_step({row_, options_.steps, tokens_per_second, left}) ? 1.0 : 0.0;
     }
     if (!ranks_.is_first()) {
       goes_on = 0;

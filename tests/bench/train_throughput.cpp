@@ -72,10 +72,10 @@ Spread spread_of(std::vector<double> values) {
 Status measure(const Sizes& s) {
   NewModelOptions options{"v5.2", static_cast<uint64_t>(s.n_layer), static_cast<uint64_t>(s.n_embd),
                           static_cast<uint64_t>(s.n_vocab)};
-  RWKV_ASSIGN(const auto source, initial_model(options, 1));
+  RWKV_ASSIGN(const auto source, initial_model(options, {}));
   RWKV_ASSIGN(const Identified model, identify_checkpoint(*source));
-  RWKV_ASSIGN(const auto network, Network::load(*source, model.config,
-                                                [](const std::string&) { return true; }));
+  RWKV_ASSIGN(const auto network,
+              Network::load(*source, model.config, [](const std::string&) { return true; }));
   AdamW optimizer(network->parameters(), {});
   const Batch batch = {at::randint(s.n_vocab, {s.batch, s.length}, at::kLong),
                        at::randint(s.n_vocab, {s.tokens()}, at::kLong)};

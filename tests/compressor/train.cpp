@@ -175,7 +175,7 @@ TEST_CASE("The learning rate warms up and follows half a cosine", "[train]") {
 TEST_CASE("Initial models are complete, and the same for the same seed", "[train]") {
   const std::string arch = GENERATE(from_range(kTrainedArchs));
   CAPTURE(arch);
-  auto source = press::initial_model(three_blocks(arch), 5);
+  auto source = press::initial_model(three_blocks(arch), {.seed = 5});
   REQUIRE_OK(source.status());
   auto model = press::identify_checkpoint(*source.value());
   REQUIRE_OK(model.status());
@@ -189,8 +189,9 @@ TEST_CASE("Initial models are complete, and the same for the same seed", "[train
     CAPTURE(infos[i].name);
     CHECK(raw.size() == infos[i].n_bytes());
   }
-  CHECK(same_bytes(*source.value(), *press::initial_model(three_blocks(arch), 5).take()));
-  CHECK_FALSE(same_bytes(*source.value(), *press::initial_model(three_blocks(arch), 6).take()));
+  CHECK(same_bytes(*source.value(), *press::initial_model(three_blocks(arch), {.seed = 5}).take()));
+  CHECK_FALSE(
+      same_bytes(*source.value(), *press::initial_model(three_blocks(arch), {.seed = 6}).take()));
   for (const double value : values_of(*source.value(), "blocks.2.att.output.weight")) {
     REQUIRE(value == 0);
   }
@@ -224,7 +225,7 @@ TEST_CASE("Initial values are those that the versions were published with", "[tr
   };
   const auto power = [](double n, double p) { return std::pow(n / kWidth, p); };
 
-  const auto v5 = press::initial_model(three_blocks("v5.2"), 1).take();
+  const auto v5 = press::initial_model(three_blocks("v5.2"), {.seed = 1}).take();
   check(*v5, "att.time_mix_k", [&](double n) { return power(n, kLeft); });
   check(*v5, "att.time_mix_v", [&](double n) { return power(n, kLeft) + 0.3 * kDepth; });
   check(*v5, "att.time_mix_r", [&](double n) { return power(n, 0.5 * kLeft); });
@@ -236,7 +237,7 @@ TEST_CASE("Initial values are those that the versions were published with", "[tr
   check(*v5, "att.ln_x.weight", [](double) { return std::pow(2.0 / 3.0, 0.7); });
   check(*v5, "ln2.bias", [](double) { return 0.0; });
 
-  const auto v6 = press::initial_model(three_blocks("v6"), 1).take();
+  const auto v6 = press::initial_model(three_blocks("v6"), {.seed = 1}).take();
   check(*v6, "att.time_maa_x", [&](double n) { return 1 - power(n, kLeft); });
   check(*v6, "att.time_maa_v", [&](double n) { return 1 - (power(n, kLeft) + 0.3 * kDepth); });
   check(*v6, "att.time_maa_g", [&](double n) { return 1 - power(n, 0.5 * kLeft); });
@@ -244,7 +245,7 @@ TEST_CASE("Initial values are those that the versions were published with", "[tr
   check(*v6, "att.time_decay", decay);
   check(*v6, "att.time_faaaa", bonus);
 
-  const auto v7 = press::initial_model(three_blocks("v7"), 1).take();
+  const auto v7 = press::initial_model(three_blocks("v7"), {.seed = 1}).take();
   const auto zigzag = [](double n) {
     const double z = (std::fmod(n, 64) - 31.5) / 31.5;
     return z * std::fabs(z);

@@ -262,7 +262,8 @@ TEST_CASE("Configurations are read whole or refused with the key", "[train]") {
   refused("", "train.key=value", {"steps=3"});
   refused("", "'train.stepz'", {"train.stepz=3"});
   const auto no_model = [](const std::string& arch, uint64_t n_embd, const std::string& says) {
-    const Status status = press::initial_model({arch, 2, n_embd, 256, 0, 0, 0}, 1).status();
+    const Status status =
+        press::initial_model({arch, 2, n_embd, 256, 0, 0, 0}, {.seed = 1}).status();
     CHECK(status.code() == Code::Usage);
     CHECK_THAT(status.message(), Contains(says));
   };

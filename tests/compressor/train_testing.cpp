@@ -17,7 +17,7 @@ TinyModel make_tiny(const std::string& arch, uint64_t seed, uint64_t n_vocab) {
   options.n_vocab = n_vocab;
   options.dim_ffn = 96;
   TinyModel tiny;
-  auto source = press::initial_model(options, seed);
+  auto source = press::initial_model(options, {.seed = seed});
   REQUIRE_OK(source.status());
   tiny.source = source.take();
   auto model = press::identify_checkpoint(*tiny.source);
