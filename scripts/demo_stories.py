@@ -20,6 +20,7 @@ import re
 import sys
 
 import demo_words as words
+from demo_vocabulary import make_vocabulary, tokens_of, vocabulary_line
 
 # How often each kind of question is asked, in percent.
 KIND_SHARES = {"recall": 45, "who": 20, "where": 20, "count": 15}
@@ -388,56 +389,6 @@ def make_splits(dice, sizes):
     return {name: list(stories.values()) for name, stories in splits.items()}
 
 
-def tokens_of(text):
-    """The pieces of a text as the vocabulary's tokens cut it."""
-    return re.findall(r" Question:| ?[A-Za-z]+| ?[^A-Za-z\s]+", text)
-
-
-def word_pieces(tokens):
-    """Beginnings and endings of words, 2 to 5 letters, those of the most words first."""
-    counts = collections.Counter()
-    for word in sorted({token.strip() for token in tokens if token.strip().isalpha()}):
-        counts.update({word[:n] for n in range(2, 6)} | {word[-n:] for n in range(2, 6)})
-    return by_frequency(counts)
-
-
-def by_frequency(counts):
-    return sorted(counts, key=lambda token: (-counts[token], token))
-
-
-def make_vocabulary(splits, n_vocab):
-    """The tokens from id 1 on: bytes, words, words without space, punctuation, pieces of words."""
-    counts = collections.Counter()
-    for story in splits["train"]:
-        counts.update(tokens_of(story["text"]))
-    ranked = by_frequency(counts)
-    # A small training text lacks some words that the other splits have.
-    rest = {token for name in ("valid", "test") for story in splits[name]
-            for token in tokens_of(story["text"])}
-    rest.update(" " + word for ranked_list in LISTS.values() for word in ranked_list.words)
-    ranked += sorted(rest - set(ranked))
-    groups = ([], [], [])
-    for token in ranked:
-        is_word = any(char.isalpha() for char in token)
-        groups[2 if not is_word else 0 if token[0] == " " else 1].append(token)
-    found = [bytes([byte]) for byte in range(256)]
-    found += [token.encode() for group in groups for token in group if len(token) > 1]
-    n_needed, known = len(found), set(found)
-    found += [piece.encode() for piece in word_pieces(ranked) if piece.encode() not in known]
-    if not n_needed < n_vocab <= len(found) + 1:
-        raise ValueError(f"--n-vocab: wanted {n_needed + 1} to {len(found) + 1} for these stories, "
-                         f"found {n_vocab}")
-    return found[:n_vocab - 1]
-
-
-def vocabulary_line(number, token):
-    try:
-        literal = repr(token.decode())
-    except UnicodeDecodeError:
-        literal = repr(token)
-    return f"{number} {literal} {len(token)}"
-
-
 def write_lines(path, lines):
     """Replaces the file only when all is written."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -497,7 +448,8 @@ def main():
         parser.error(f"OUTDIR: {error}")
     splits = make_splits(Dice(args.seed), {name: getattr(args, name) for name in SPLITS})
     try:
-        vocabulary = make_vocabulary(splits, args.n_vocab)
+        vocabulary = make_vocabulary(
+            splits, [word for ranked in LISTS.values() for word in ranked.words], args.n_vocab)
     except ValueError as error:
         parser.error(str(error))
     try:

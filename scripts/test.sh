@@ -44,6 +44,7 @@ if [[ -n ${RWKV_TEST_DATA:-} ]]; then
 fi
 # Several tests run at once, and small matrices gain nothing from more threads.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+export RWKV_PRESS_THREADS=${RWKV_PRESS_THREADS:-1}
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -130,10 +130,11 @@ Status Training::open_data() {
 std::string Training::settings() const {
   YAML::Emitter out;
   emit_train_options(options_, out);
-  return fmt::format("student: {} ({})\nteacher: {}\ndata: {:016x}\nseed: {}\nmoving: {}\n{}\n",
-                     job_.student.source.path(), describe(job_.student.model.config),
-                     teacher_ ? job_.teacher->source.path() : "none", data_->fingerprint(),
-                     job_.seed, student_->parameters().size(), out.c_str());
+  return fmt::format(
+      "student: {} ({})\nteacher: {}\ndata: {:016x}\nseed: {}\ntensors that move: {}\n{}\n",
+      job_.student.source.path(), describe(job_.student.model.config),
+      teacher_ ? job_.teacher->source.path() : "none", data_->fingerprint(), job_.seed,
+      student_->parameters().size(), out.c_str());
 }
 
 Status Training::resume() {

@@ -18,6 +18,9 @@ struct Conversion {
   std::string recipe = {};              ///< YAML, instead of the preset
   std::vector<std::string> texts = {};  ///< calibration
   std::string statistics = {};
+  std::vector<std::string> train_data = {};
+  std::string work = {};  ///< folder of stages that train
+  bool resume = false;
 };
 
 /// Packs `input` into `output`.

@@ -169,7 +169,7 @@ TEST_CASE("Checkpoints are neither overwritten nor taken for another training's"
   refused_with([](TrainJob& j) { j.options.learning_rate = 4e-3; }, "lr: 0.004");
   refused_with([](TrainJob& j) { j.options.steps = 13; }, "steps: 13");
   refused_with([](TrainJob& j) { j.seed = 8; }, "seed: 8");
-  refused_with([](TrainJob& j) { j.options.parameters = {"blocks.*"}; }, "parameters");
+  refused_with([](TrainJob& j) { j.options.parameters = {"blocks.*"}; }, "tensors that move");
   const TinyModel other = make_tiny("v6");
   TrainJob of_other = make_job(other, job.options.data[0], job.folder);
   of_other.resume = true;
