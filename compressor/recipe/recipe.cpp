@@ -101,8 +101,7 @@ Result<std::vector<StageEntry>> read_stages(const YAML::Node& node) {
   return entries;
 }
 
-// Stages stand in the order of the list; a free one only must not stand behind those that need the
-// model as it will be packed.
+// Stages stand in the order of the list; a free one may stand before its place too.
 Status check_order(const std::vector<StageEntry>& entries) {
   const std::vector<std::string_view> order = stage_names();
   const auto place = [&](const std::string& name) {
@@ -111,8 +110,7 @@ Status check_order(const std::vector<StageEntry>& entries) {
   const StageEntry* earlier = nullptr;
   for (const StageEntry& entry : entries) {
     const bool is_free = find_stage(entry.name)->is_free;
-    if (earlier != nullptr && place(entry.name) < place(earlier->name) &&
-        (!is_free || place(earlier->name) >= place("cluster_head"))) {
+    if (earlier != nullptr && place(entry.name) < place(earlier->name)) {
       return usage_error("stage '{}' comes after '{}'; stages must stand in the order {}",
                          entry.name, earlier->name, fmt::join(order, ", "));
     }

@@ -41,7 +41,7 @@ class Stage {
 struct StageTraits {
   const char* name;
   std::unique_ptr<Stage> (*make)();
-  /// May stand anywhere before `cluster_head`, whatever its place in the list.
+  /// May also stand before stages that the list has before it.
   bool is_free = false;
 };
 std::span<const StageTraits> stage_list();
