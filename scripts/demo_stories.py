@@ -5,7 +5,8 @@ determines: what the demo model is trained and tested on.
 usage: demo_stories.py OUTDIR [--seed 1] [--train 100000] [--valid 1000] [--test 1000]
                        [--n-vocab 4096]
 OUTDIR gets train.txt, valid.txt and test.txt (a story a line), valid.jsonl and test.jsonl (the same
-stories in LAMBADA's form: the last word of "text" is to be guessed) and vocab.txt (World form).
+stories in LAMBADA's form: the last word of "text" is to be guessed), drills.txt and
+drills-valid.txt (lines to begin with: looking up and little else) and vocab.txt (World form).
 The same arguments give the same bytes everywhere. Standard library only, Python 3.9 or newer."""
 import argparse
 import bisect
@@ -28,6 +29,14 @@ WORD_LIMITS, TOKEN_LIMITS = (45, 85), (55, 100)  # of a whole story
 # Of the stories that are learnt from: those told short, and those with more than one question.
 SHORT_SHARE, QUIZ_SHARE = 0.6, 0.9
 SHORT_OPENINGS = ("Now ", "Today ", "Here ")
+# Of the drills: how many are not learnt from, how often they are short stories or pairs of a few
+# frequent words, and what is paired.
+DRILLS_VALID = 300
+DRILL_STORY_SHARE, DRILL_EASY_SHARE = 0.35, 0.7
+DRILL_LISTS = (("NAMES", "OBJECTS"), ("NAMES", "PLACES"), ("OBJECTS", "PLACES"), ("NAMES", "JOBS"),
+               ("NAMES", "TOWNS"), ("NAMES", "HOBBIES"), ("NAMES", "FOODS"), ("NAMES", "ANIMALS"),
+               ("NAMES", "MOODS"), ("OBJECTS", "LOOKS"), ("OBJECTS", "COLOURS"),
+               ("OBJECTS", "MATERIALS"), ("NAMES", "HAIR"))
 SPLITS = ("train", "valid", "test")
 
 
@@ -42,6 +51,8 @@ class Ranked:
 LISTS = {name: Ranked(value) for name, value in vars(words).items() if isinstance(value, list)}
 RANKED_TRAITS = {name: Ranked(value) for name, value in words.TRAIT_WORDS.items()}
 RANKED_ASPECTS = {name: Ranked(value) for name, value in words.ASPECT_WORDS.items()}
+# Looking up is learnt from few words first.
+FEW = {name: Ranked(LISTS[name].words[:16]) for name in ("NAMES", "OBJECTS", "PLACES")}
 
 
 class Dice:
@@ -325,11 +336,11 @@ def body(story, shape, question_kind):
     return question
 
 
-def tell_story(dice, kind, is_short):
-    """A story with a question of this kind: text, text of a quiz before the question, answer and
-    skeleton. A short one is the introduction alone."""
+def tell_story(dice, kind, is_short, n_people, n_quiz=8):
+    """A story with a question of this kind: text, text of a quiz (of fewer than `n_quiz` questions)
+    before the question, answer and skeleton. A short one is the introduction alone."""
     shape = SHAPES[pick_by_share(dice, [getattr(shape, kind) for shape in SHAPES])]
-    story = Story(dice, 2 if dice.chance(0.45) else 3)
+    story = Story(dice, n_people)
     first = shape.first(story)
     second = shape.second(story) if shape.second and not is_short else ()
     if second and dice.chance(0.3):
@@ -341,7 +352,7 @@ def tell_story(dice, kind, is_short):
         question = body(story, shape, kind)
     asked = {question.fact}
     quiz = ""
-    for other in dice.shuffled(story.questions())[:1 + dice.below(8)]:
+    for other in dice.shuffled(story.questions())[:1 + dice.below(n_quiz)]:
         if other.fact not in asked:
             asked.add(other.fact)
             ask, slots = story.ask(other)
@@ -359,7 +370,8 @@ def make_story(dice):
     kind = tuple(KIND_SHARES)[pick_by_share(dice, list(KIND_SHARES.values()))]
     while True:
         is_short = dice.chance(SHORT_SHARE)
-        told, quiz, last, answer, skeleton = tell_story(dice, kind, is_short)
+        told, quiz, last, answer, skeleton = tell_story(dice, kind, is_short,
+                                                           2 if dice.chance(0.45) else 3)
         split = split_of(skeleton)
         text = told + last
         if is_short and split != "train":
@@ -369,6 +381,26 @@ def make_story(dice):
             if split == "train" and dice.chance(QUIZ_SHARE):
                 text = told + quiz + last
             return {"text": text, "kind": kind, "answer": answer}, split
+
+
+def make_drill(dice):
+    """A line that is hardly anything but looking up: pairs of words and then, again and again, one
+    of each pair to find the other by; or a short story of many people and all its questions."""
+    if dice.chance(DRILL_STORY_SHARE):
+        kind = tuple(KIND_SHARES)[pick_by_share(dice, list(KIND_SHARES.values()))]
+        told, quiz, last, *_ = tell_story(dice, kind, True, 3 + dice.below(3), 12)
+        return told + quiz + last
+    easy = dice.chance(DRILL_EASY_SHARE)
+    count = 2 + dice.below(5)
+    pairs = list(zip(*(dice.distinct(FEW[name] if easy else LISTS[name], count)
+                       for name in dice.choice(DRILL_LISTS[:3] if easy else DRILL_LISTS))))
+    if dice.chance(0.5):
+        pairs = [(value, key) for key, value in pairs]
+    asked = [dice.choice(pairs) for _ in range(6 + dice.below(9))]
+    if dice.chance(0.3):
+        asked = [(value, key) for key, value in asked]
+    lines = (", ".join(f"{key} {value}" for key, value in part) for part in (pairs, asked))
+    return dice.choice(SHORT_OPENINGS) + ". ".join(lines)
 
 
 def split_of(skeleton):
@@ -400,11 +432,13 @@ def write_lines(path, lines):
             beside.unlink()
 
 
-def write_all(folder, splits, vocabulary):
+def write_all(folder, splits, drills, vocabulary):
     for name, stories in splits.items():
         write_lines(folder / f"{name}.txt", (story["text"] for story in stories))
         if name != "train":
             write_lines(folder / f"{name}.jsonl", map(json.dumps, stories))
+    write_lines(folder / "drills-valid.txt", drills[:DRILLS_VALID])
+    write_lines(folder / "drills.txt", drills[DRILLS_VALID:])
     write_lines(folder / "vocab.txt", map(vocabulary_line, itertools.count(1), vocabulary))
 
 
@@ -447,13 +481,16 @@ def main():
     except OSError as error:
         parser.error(f"OUTDIR: {error}")
     splits = make_splits(Dice(args.seed), {name: getattr(args, name) for name in SPLITS})
+    drill_dice = Dice(args.seed + 2**32)
+    drills = [make_drill(drill_dice) for _ in
+              range(max(DRILLS_VALID + 1, args.train * 2 // 5))]
     try:
         vocabulary = make_vocabulary(
             splits, [word for ranked in LISTS.values() for word in ranked.words], args.n_vocab)
     except ValueError as error:
         parser.error(str(error))
     try:
-        write_all(args.outdir, splits, vocabulary)
+        write_all(args.outdir, splits, drills, vocabulary)
     except OSError as error:
         sys.exit(f"demo_stories.py: {error}")
     print_summary(splits)

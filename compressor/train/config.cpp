@@ -11,9 +11,9 @@ namespace rwkv::press {
 namespace {
 
 constexpr std::array<std::string_view, 4> kTopKeys = {"name", "seed", "model", "train"};
-constexpr std::array<std::string_view, 9> kModelKeys = {"version", "n_layer",   "n_embd",
-                                                        "n_vocab", "head_size", "dim_ffn",
-                                                        "rank",    "embedding", "tied_start"};
+constexpr std::array<std::string_view, 10> kModelKeys = {
+    "version", "n_layer", "n_embd",    "n_vocab",    "head_size",
+    "dim_ffn", "rank",    "embedding", "tied_start", "mimetic"};
 
 template <typename Keys>
 Status check_keys(const YAML::Node& map, const std::string& prefix, const Keys& known) {
@@ -46,6 +46,7 @@ Status read_model(const YAML::Node& node, NewModelOptions& model, InitialOptions
   RWKV_TRY(values.count("dim_ffn", 1, kMost, model.dim_ffn));
   RWKV_TRY(values.real("embedding", 1e-9, 100, initial.embedding));
   RWKV_TRY(values.flag("tied_start", initial.tied_start));
+  RWKV_TRY(values.flag("mimetic", initial.mimetic));
   return values.count("rank", 1, kMost, model.rank);
 }
 

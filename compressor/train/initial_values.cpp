@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "formats/arch/versions.h"
 
@@ -225,6 +226,22 @@ at::Tensor matrix_values(const std::string& name, const std::vector<int64_t>& sh
   return orthogonal(shape, growth(shape) * (is_small ? 0.1 : 1.0), at.random);
 }
 
+// Makes a block's matrices what InitialOptions::mimetic says; `made` has those of all before.
+at::Tensor mimetic_values(const std::string& name, const at::Tensor& values,
+                          const std::map<std::string, at::Tensor>& made) {
+  const auto sibling = [&](std::string_view old, std::string_view other) {
+    std::string wanted = name;
+    return made.at(wanted.replace(wanted.find(old), old.size(), other));
+  };
+  if (has(name, "att.receptance.")) {
+    return 10 * sibling("receptance", "key");  // keys start with a gain of 0.1
+  }
+  if (has(name, "att.output.")) {
+    return sibling("output", "value").t();
+  }
+  return has(name, "att.gate.") ? 10 * values : values;  // from a gain of 0.1 to 1
+}
+
 // The leading ones that BlinkDL's files give to most vectors over channels.
 std::vector<uint64_t> stored_shape(const NewTensor& tensor, Version version) {
   const bool is_vector = tensor.role == Role::Vector && tensor.shape.size() == 1;
@@ -245,7 +262,11 @@ Result<std::unique_ptr<MemorySource>> initial_model(const NewModelOptions& model
   RWKV_ASSIGN(const ModelConfig config, new_model_config(model));
   auto source = std::make_unique<MemorySource>("the new model");
   at::Generator random = at::detail::createCPUGenerator(options.seed);
-  at::Tensor embedding;
+  std::map<std::string, at::Tensor> made;
+  if (options.mimetic && (config.version == Version::V4 || config.version == Version::V7 ||
+                          model.arch.starts_with("x"))) {
+    return usage_error("model.mimetic is for v5.0, v5.1, v5.2 and v6, not for {}", model.arch);
+  }
   const auto n_layer = static_cast<double>(config.n_layer);
   for (const NewTensor& tensor : new_model_tensors(config, model.rank)) {
     const auto block = static_cast<double>(std::max<int64_t>(0, tensor.block));
@@ -267,11 +288,14 @@ Result<std::unique_ptr<MemorySource>> initial_model(const NewModelOptions& model
       values = tensor.role == Role::Lora ? lora_values(tensor.name, shape, place)
                                          : matrix_values(tensor.name, shape, place);
     }
-    if (tensor.name == "emb.weight") {
-      embedding = values;
-    } else if (tensor.name == "head.weight" && options.tied_start) {
+    if (tensor.name == "head.weight" && options.tied_start) {
+      const at::Tensor& embedding = made.at("emb.weight");
       values = 0.3 * embedding / embedding.norm(2, 1, true);
     }
+    if (options.mimetic) {
+      values = mimetic_values(tensor.name, values, made);
+    }
+    made[tensor.name] = values;
     const at::Tensor flat = values.to(at::kFloat).contiguous().flatten();
     source->add(tensor.name, stored_shape(tensor, config.version),
                 {flat.data_ptr<float>(), flat.data_ptr<float>() + flat.numel()});

@@ -10,16 +10,21 @@
 
 namespace rwkv::press {
 
-/// What may differ from BlinkDL's values. A head that starts as the embedding's own rows gives
-/// words that were seen a short way to be said again: a small model learns to look things up in the
-/// text from far less of it.
+/// What may differ from BlinkDL's values. A head that starts as the embedding's own rows, and blocks
+/// that start by finding what followed the current token before, give words that were seen a short
+/// way to be said again: a small model learns to look things up in the text from far less of it.
 struct InitialOptions {
   uint64_t seed = 0;
   double embedding = 1e-4;  ///< largest number of the embedding
   bool tied_start = false;  ///< the head's rows are the embedding's, of length 0.3
+  /// v5.0 to v6: att.receptance starts as a multiple of att.key, att.output as att.value transposed and the
+  /// gate open, so that the recurrence copies from where the shifted key equals the current token
+  /// (after Trockman et al., Mimetic Initialization Helps State Space Models Learn to Recall, 2024).
+  bool mimetic = false;
 };
 
 /// Every tensor in the shape that BlinkDL's files have. The same options give the same values.
+/// Usage if the version has no such start.
 Result<std::unique_ptr<MemorySource>> initial_model(const NewModelOptions& model,
                                                     const InitialOptions& options);
 

@@ -276,6 +276,40 @@ TEST_CASE("Initial values are those that the versions were published with", "[tr
   CHECK((squares - at::eye(128) * 0.5).abs().max().item<float>() < 1e-4f);
 }
 
+TEST_CASE("A mimetic start lets the recurrence copy", "[train]") {
+  for (const char* arch : {"v5.0", "v5.2", "v6"}) {
+    CAPTURE(arch);
+    const auto source =
+        press::initial_model(three_blocks(arch), {.seed = 1, .tied_start = true, .mimetic = true})
+            .take();
+    const auto matrix = [&](const std::string& name) {
+      auto loaded = press::load_named(*source, name);
+      REQUIRE_OK(loaded.status());
+      return loaded.value().to(at::kDouble);
+    };
+    const at::Tensor key = matrix("blocks.1.att.key.weight");
+    const at::Tensor value = matrix("blocks.1.att.value.weight");
+    CHECK((matrix("blocks.1.att.receptance.weight") - 10 * key).abs().max().item<double>() < 1e-6);
+    CHECK((matrix("blocks.1.att.output.weight") - value.t()).abs().max().item<double>() < 1e-7);
+    // Orthonormal: what is copied comes back as it was.
+    CHECK((at::mm(value.t(), value) - at::eye(128)).abs().max().item<double>() < 1e-5);
+    const at::Tensor embedding = matrix("emb.weight");
+    const at::Tensor head = matrix("head.weight");
+    CHECK((head.norm(2, 1) - 0.3).abs().max().item<double>() < 1e-6);
+    CHECK((head / 0.3 - embedding / embedding.norm(2, 1, true)).abs().max().item<double>() < 1e-5);
+    if (std::string(arch) != "v5.0") {
+      const at::Tensor gate = matrix("blocks.1.att.gate.weight");
+      CHECK((at::mm(gate.t(), gate) - at::eye(128)).abs().max().item<double>() < 1e-5);
+    }
+  }
+  for (const char* arch : {"v4", "v7", "x058", "x059"}) {
+    const Status refused =
+        press::initial_model(three_blocks(arch), {.seed = 1, .mimetic = true}).status();
+    CHECK(refused.code() == Code::Usage);
+    CHECK_THAT(refused.message(), Catch::Contains("model.mimetic") && Catch::Contains(arch));
+  }
+}
+
 TEST_CASE("A text becomes its tokenizer's ids, once", "[train]") {
   const ScratchFolder scratch;
   const std::string cache = scratch.file("cache");
