@@ -10,16 +10,18 @@
 
 namespace rwkv::press {
 
-/// What may differ from BlinkDL's values. A head that starts as the embedding's own rows, and blocks
-/// that start by finding what followed the current token before, give words that were seen a short
-/// way to be said again: a small model learns to look things up in the text from far less of it.
+/// What may differ from BlinkDL's values. A head that starts as the embedding's own rows, and
+/// blocks that start by finding what followed the current token before, give words that were seen a
+/// short way to be said again: a small model learns to look things up in the text from far less of
+/// it.
 struct InitialOptions {
   uint64_t seed = 0;
   double embedding = 1e-4;  ///< largest number of the embedding
   bool tied_start = false;  ///< the head's rows are the embedding's, of length 0.3
-  /// v5.0 to v6: att.receptance starts as a multiple of att.key, att.output as att.value transposed and the
-  /// gate open, so that the recurrence copies from where the shifted key equals the current token
-  /// (after Trockman et al., Mimetic Initialization Helps State Space Models Learn to Recall, 2024).
+  /// v5.0 to v6: att.receptance starts as a multiple of att.key, att.output as att.value transposed
+  /// and the gate open, so that the recurrence copies from where the shifted key equals the current
+  /// token (after Trockman et al., Mimetic Initialization Helps State Space Models Learn to Recall,
+  /// 2024).
   bool mimetic = false;
 };
 
