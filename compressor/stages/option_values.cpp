@@ -81,6 +81,18 @@ Status OptionValues::choice(const char* key, std::span<const char* const> names,
   return usage_error("{}.{} is '{}'{}", stage_, key, text, suggestion(text, all));
 }
 
+Status OptionValues::text(const char* key, std::string& value) const {
+  const YAML::Node node = options_[key];
+  if (!node) {
+    return {};
+  }
+  if (!node.IsScalar()) {
+    return wrong(key, "a text");
+  }
+  value = node.Scalar();
+  return {};
+}
+
 Status OptionValues::texts(const char* key, std::vector<std::string>& value) const {
   const YAML::Node node = options_[key];
   if (!node) {

@@ -25,6 +25,7 @@ class OptionValues {
   Status flag(const char* key, bool& value) const;
   /// One of `names`; `value` becomes its index.
   Status choice(const char* key, std::span<const char* const> names, size_t& value) const;
+  Status text(const char* key, std::string& value) const;
   Status texts(const char* key, std::vector<std::string>& value) const;
 
  private:

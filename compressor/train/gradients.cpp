@@ -56,12 +56,22 @@ class Pass {
  private:
   // The gradient of the head's input, with the head's own added.
   at::Tensor head_gradient(const at::Tensor& input) {
-    HeadLoss loss = head_loss(input.detach(), student_.head().detach(), batch_.targets,
-                              has_teacher_ ? &teacher_.head : nullptr, options_.head, scale_);
+    HeadLoss loss =
+        head_loss(input.detach(), student_.head().detach(), batch_.targets,
+                  has_teacher_ ? &teacher_.head : nullptr, options_.head, scale_, weights());
     sums_.cross_entropy += loss.cross_entropy;
     sums_.divergence += loss.divergence;
     add_to_gradient(student_.head(), loss.grad_head);
     return loss.grad_input;
+  }
+
+  // Of the tokens; undefined where all are the same.
+  at::Tensor weights() const {
+    if (options_.answers_after < 0) {
+      return {};
+    }
+    const at::Tensor is_answer = batch_.inputs.flatten().eq(options_.answers_after);
+    return is_answer.to(at::kFloat).mul_(options_.answers_weight - 1.0).add_(1.0);
   }
 
   // The share of the loss that block i's output brings, as a scalar to differentiate.

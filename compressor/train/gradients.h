@@ -22,6 +22,9 @@ struct LossOptions {
   /// Keep only the blocks' inputs and compute each block again on the way back: memory for one
   /// block's activations instead of all, for a third more time.
   bool recompute = false;
+  /// Tokens that follow this one weigh `answers_weight` instead of 1 in the gradients; -1: none.
+  int64_t answers_after = -1;
+  double answers_weight = 1.0;
 };
 
 /// Sums over a batch's tokens.

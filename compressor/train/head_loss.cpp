@@ -17,7 +17,8 @@ at::Tensor matmul(const at::Tensor& a, const at::Tensor& b, Precision precision)
 }  // namespace
 
 HeadLoss head_loss(const at::Tensor& input, const at::Tensor& head, const at::Tensor& targets,
-                   const TeacherHead* teacher, const HeadLossOptions& options, double scale) {
+                   const TeacherHead* teacher, const HeadLossOptions& options, double scale,
+                   const at::Tensor& weights) {
   const at::NoGradGuard no_grad;
   const int64_t n = input.size(0);
   const int64_t per_slice = std::max<int64_t>(1, kSliceNumbers / head.size(0));
@@ -54,6 +55,9 @@ HeadLoss head_loss(const at::Tensor& input, const at::Tensor& head, const at::Te
       }
     }
     if (wants_gradient) {
+      if (weights.defined()) {
+        grad.mul_(weights.narrow(0, first, rows).unsqueeze(1));
+      }
       loss.grad_input.narrow(0, first, rows).copy_(matmul(grad, head, options.precision));
       loss.grad_head.add_(matmul(grad.t(), x, options.precision));
     }

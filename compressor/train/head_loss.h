@@ -33,8 +33,10 @@ struct HeadLoss {
 /// then 0. The loss is, summed over tokens (Hinton et al., arXiv 1503.02531, equation 1 and the
 /// factor T^2 of section 2):
 ///   (1 - distill) * CE(targets) + distill * T^2 * KL(softmax(teacher / T) || softmax(student / T))
-/// and with `scale` above 0 its gradients times `scale` are given.
+/// and with `scale` above 0 its gradients times `scale` are given. `weights` [n], if defined, weigh
+/// the tokens in the gradients; the losses stay plain sums.
 HeadLoss head_loss(const at::Tensor& input, const at::Tensor& head, const at::Tensor& targets,
-                   const TeacherHead* teacher, const HeadLossOptions& options, double scale);
+                   const TeacherHead* teacher, const HeadLossOptions& options, double scale,
+                   const at::Tensor& weights = {});
 
 }  // namespace rwkv::press

@@ -10,7 +10,7 @@
 namespace rwkv::press {
 namespace {
 
-constexpr std::array<OptionSpec, 21> kOptions = {{
+constexpr std::array<OptionSpec, 23> kOptions = {{
     {"data", "[]", "text or token files (.u16, .u32, .bin) to learn from; --data replaces them"},
     {"valid", "[]", "the same, for the loss on text that is not learnt from"},
     {"steps", "1000", "optimiser steps"},
@@ -28,6 +28,8 @@ constexpr std::array<OptionSpec, 21> kOptions = {{
     {"distill", "0 (in a recipe 1)", "weight of the teacher's answers against the text's"},
     {"temperature", "1", "of the teacher's and the student's answers"},
     {"block_match", "0", "weight of the blocks' outputs against the teacher's"},
+    {"answers_after", "none", "a token: what follows it is an answer"},
+    {"answers_weight", "1", "of answers against all other tokens, in the gradients"},
     {"parameters", "[all]", "what moves: factors, all, or globs over tensor names"},
     {"precision", "auto", "of products: fp32, bf16, or auto (bf16 where the CPU has it)"},
     {"recompute", "false", "less memory: blocks are computed again on the way back"},
@@ -72,6 +74,8 @@ Status read_train_options(const YAML::Node& node, TrainOptions& options) {
   RWKV_TRY(values.real("distill", 0, 1, options.loss.head.distill));
   RWKV_TRY(values.real("temperature", 0.01, 100, options.loss.head.temperature));
   RWKV_TRY(values.real("block_match", 0, 1e6, options.loss.block_match));
+  RWKV_TRY(values.text("answers_after", options.answers_after));
+  RWKV_TRY(values.real("answers_weight", 0, 1e6, options.loss.answers_weight));
   RWKV_TRY(values.texts("parameters", options.parameters));
   size_t precision = 0;
   RWKV_TRY(values.choice("precision", kPrecisions, precision));
@@ -108,6 +112,10 @@ void emit_train_options(const TrainOptions& options, YAML::Emitter& out) {
   put("distill", options.loss.head.distill);
   put("temperature", options.loss.head.temperature);
   put("block_match", options.loss.block_match);
+  if (!options.answers_after.empty()) {
+    put("answers_after", options.answers_after);
+    put("answers_weight", options.loss.answers_weight);
+  }
   out << YAML::Key << "parameters" << YAML::Value << YAML::Flow << options.parameters;
   put("precision", options.wants_bf16 ? "bf16" : "fp32");
   put("recompute", options.loss.recompute);

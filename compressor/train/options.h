@@ -28,6 +28,7 @@ struct TrainOptions {
   double clip = 1.0;         ///< largest gradient norm; 0: none
   AdamWOptions adamw;
   LossOptions loss;
+  std::string answers_after;  ///< a token; what follows it weighs loss.answers_weight; empty: none
   bool wants_bf16 = false;
   /// "factors", "all", or globs over tensor names.
   std::vector<std::string> parameters = {"all"};

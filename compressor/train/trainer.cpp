@@ -26,6 +26,7 @@ class Training {
   Status make_folder() const;
   Status load_models();
   Status open_data();
+  Status find_answers();
   Status resume();
   Status share_state();
   Status step(uint64_t number);
@@ -43,7 +44,7 @@ class Training {
   }
 
   const TrainJob& job_;
-  const TrainOptions& options_;
+  TrainOptions options_;
   Ranks& ranks_;
   std::unique_ptr<Network> student_, teacher_;
   std::unique_ptr<AdamW> optimizer_;
@@ -125,6 +126,25 @@ Status Training::open_data() {
   }
   RWKV_TRY(ranks_.barrier());
   return ranks_.is_first() ? Status() : open();
+}
+
+Status Training::find_answers() {
+  const std::string& text = options_.answers_after;
+  if (text.empty()) {
+    return {};
+  }
+  if (!job_.vocabulary) {
+    return usage_error("train.answers_after '{}' wants a vocabulary: --vocab", text);
+  }
+  RWKV_ASSIGN(const auto tokenizer, make_tokenizer(*job_.vocabulary));
+  std::vector<int32_t> ids;
+  RWKV_TRY(tokenizer->encode(text, ids));
+  if (ids.size() != 1) {
+    return usage_error("train.answers_after wants one token; '{}' is {} of this vocabulary", text,
+                       ids.size());
+  }
+  options_.loss.answers_after = ids.front();
+  return {};
 }
 
 std::string Training::settings() const {
@@ -273,6 +293,7 @@ Status Training::save(LossRow& row) {
 
 Result<Trained> Training::run() {
   RWKV_TRY(check());
+  RWKV_TRY(find_answers());
   RWKV_TRY(load_models());
   RWKV_TRY(make_folder());
   RWKV_TRY(open_data());

@@ -164,6 +164,18 @@ TEST_CASE("The head's loss and gradients are those of LibTorch's autograd", "[tr
     CHECK(alone.cross_entropy == loss.cross_entropy);
     CHECK(alone.grad_head.equal(loss.grad_head));
   }
+  // A token of weight 0 is as if it were not there, one of weight 2 as if it were there twice.
+  const int64_t half = mix.n / 2;
+  const at::Tensor weights = at::cat({at::zeros({mix.n - half}), at::full({half}, 2.0F)});
+  const auto weighed = press::head_loss(input, head, targets, &teacher, options, kScale, weights);
+  const auto last = [&](const at::Tensor& all) { return all.narrow(0, mix.n - half, half); };
+  const press::TeacherHead their_last = {last(teacher.input), teacher.head};
+  const auto twice =
+      press::head_loss(last(input), head, last(targets), &their_last, options, 2 * kScale);
+  CHECK(weighed.cross_entropy == loss.cross_entropy);
+  CHECK(weighed.grad_input.narrow(0, 0, mix.n - half).abs().max().item<float>() == 0.0F);
+  CHECK(relative(last(weighed.grad_input), twice.grad_input.to(at::kDouble)) < 1e-5);
+  CHECK(relative(weighed.grad_head, twice.grad_head.to(at::kDouble)) < 1e-5);
   const auto value = press::head_loss(input, head, targets, &teacher, options, 0.0);
   CHECK(value.cross_entropy == loss.cross_entropy);
   CHECK_FALSE(value.grad_input.defined());
@@ -274,6 +286,32 @@ TEST_CASE("Gradients add up over passes, and what does not move gets none", "[tr
     REQUIRE(gradients.size() == 1);
     CHECK_FALSE(partial.value()->head().grad().defined());
   }
+}
+
+TEST_CASE("What follows the token of answers has their weight", "[train]") {
+  const TinyModel tiny = make_tiny("v5.2");
+  const auto student = load_perturbed(tiny, 11);
+  press::Batch batch = random_batch(5);
+  batch.inputs.masked_fill_(batch.inputs.eq(7), 8);
+  batch.inputs[1][3] = 7;
+  press::LossOptions options;
+  options.answers_after = 7;
+  options.answers_weight = 0;
+  const auto head_gradient = [&] {
+    press::add_gradients(*student, nullptr, batch, options, 1.0);
+    return take_gradients(*student).at("head.weight");
+  };
+  const at::Tensor expected = head_gradient();
+  const auto with_target = [&](int64_t at) {
+    const int64_t before = batch.targets[at].item<int64_t>();
+    batch.targets[at] = (before + 1) % 256;
+    const at::Tensor changed = head_gradient();
+    batch.targets[at] = before;
+    return changed;
+  };
+  CHECK(with_target(kLength + 3).equal(expected));
+  CHECK_FALSE(with_target(kLength + 2).equal(expected));
+  CHECK_FALSE(with_target(kLength + 4).equal(expected));
 }
 
 TEST_CASE("Products in bf16 are within 2 % of f32, with their gradients", "[train]") {

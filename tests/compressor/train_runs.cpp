@@ -218,6 +218,13 @@ TEST_CASE("Jobs that make no sense are refused before the first step", "[train]"
   refused([](TrainJob& j) { j.options.parameters.clear(); }, {"train.parameters"});
   refused([](TrainJob& j) { j.options.length = 3000; }, {"3000", "3001", "text.txt"});
   refused([](TrainJob& j) { j.options.data.clear(); }, {"--data"});
+  refused([](TrainJob& j) { j.options.answers_after = "ab"; }, {"answers_after", "'ab' is 2"});
+  refused(
+      [](TrainJob& j) {
+        j.options.answers_after = "?!";
+        j.vocabulary.reset();
+      },
+      {"answers_after", "--vocab"});
 }
 
 TEST_CASE("Configurations are read whole or refused with the key", "[train]") {
