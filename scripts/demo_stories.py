@@ -37,6 +37,10 @@ DRILL_LISTS = (("NAMES", "OBJECTS"), ("NAMES", "PLACES"), ("OBJECTS", "PLACES"),
                ("NAMES", "TOWNS"), ("NAMES", "HOBBIES"), ("NAMES", "FOODS"), ("NAMES", "ANIMALS"),
                ("NAMES", "MOODS"), ("OBJECTS", "LOOKS"), ("OBJECTS", "COLOURS"),
                ("OBJECTS", "MATERIALS"), ("NAMES", "HAIR"))
+# Of the lessons: how many are drills, and the kinds of the others.
+LESSON_DRILL_SHARE, LESSON_KIND_SHARES = 0.25, (25, 25, 25, 25)
+# How a story is told.
+SHORT, PLAIN, WHOLE = "short", "plain", "whole"
 SPLITS = ("train", "valid", "test")
 
 
@@ -336,20 +340,23 @@ def body(story, shape, question_kind):
     return question
 
 
-def tell_story(dice, kind, is_short, n_people, n_quiz=8):
+def tell_story(dice, kind, form, n_people, n_quiz=8):
     """A story with a question of this kind: text, text of a quiz (of fewer than `n_quiz` questions)
-    before the question, answer and skeleton. A short one is the introduction alone."""
+    before the question, answer and skeleton. A short one is an introduction by one predicate each,
+    a plain one has two or something happens; only a whole one has dialogue and filler."""
     shape = SHAPES[pick_by_share(dice, [getattr(shape, kind) for shape in SHAPES])]
     story = Story(dice, n_people)
     first = shape.first(story)
-    second = shape.second(story) if shape.second and not is_short else ()
+    second = shape.second(story) if shape.second and form != SHORT else ()
     if second and dice.chance(0.3):
         first, second = second, first
-    story.introduce(first, second, SHORT_OPENINGS if is_short else words.OPENINGS)
-    if is_short:
-        question = dice.choice(story.questions())
-    else:
+    story.introduce(first, second, words.OPENINGS if form == WHOLE else SHORT_OPENINGS)
+    if form == WHOLE:
         question = body(story, shape, kind)
+    else:
+        for _ in range((1 + dice.below(2)) if form == PLAIN and shape.event else 0):
+            shape.event(story)
+        question = dice.choice(story.questions())
     asked = {question.fact}
     quiz = ""
     for other in dice.shuffled(story.questions())[:1 + dice.below(n_quiz)]:
@@ -370,8 +377,8 @@ def make_story(dice):
     kind = tuple(KIND_SHARES)[pick_by_share(dice, list(KIND_SHARES.values()))]
     while True:
         is_short = dice.chance(SHORT_SHARE)
-        told, quiz, last, answer, skeleton = tell_story(dice, kind, is_short,
-                                                           2 if dice.chance(0.45) else 3)
+        told, quiz, last, answer, skeleton = tell_story(dice, kind, SHORT if is_short else WHOLE,
+                                                        2 if dice.chance(0.45) else 3)
         split = split_of(skeleton)
         text = told + last
         if is_short and split != "train":
@@ -388,7 +395,7 @@ def make_drill(dice):
     of each pair to find the other by; or a short story of many people and all its questions."""
     if dice.chance(DRILL_STORY_SHARE):
         kind = tuple(KIND_SHARES)[pick_by_share(dice, list(KIND_SHARES.values()))]
-        told, quiz, last, *_ = tell_story(dice, kind, True, 3 + dice.below(3), 12)
+        told, quiz, last, *_ = tell_story(dice, kind, SHORT, 3 + dice.below(3), 12)
         return told + quiz + last
     easy = dice.chance(DRILL_EASY_SHARE)
     count = 2 + dice.below(5)
@@ -401,6 +408,16 @@ def make_drill(dice):
         asked = [(value, key) for key, value in asked]
     lines = (", ".join(f"{key} {value}" for key, value in part) for part in (pairs, asked))
     return dice.choice(SHORT_OPENINGS) + ". ".join(lines)
+
+
+def make_lesson(dice):
+    """A step from drills to stories: what happens changes the facts, and all is asked about."""
+    if dice.chance(LESSON_DRILL_SHARE):
+        return make_drill(dice)
+    kind = tuple(KIND_SHARES)[pick_by_share(dice, LESSON_KIND_SHARES)]
+    form = PLAIN if dice.chance(0.7) else SHORT
+    told, quiz, last, *_ = tell_story(dice, kind, form, 2 + dice.below(3), 12)
+    return told + quiz + last
 
 
 def split_of(skeleton):
@@ -432,13 +449,14 @@ def write_lines(path, lines):
             beside.unlink()
 
 
-def write_all(folder, splits, drills, vocabulary):
+def write_all(folder, splits, extra, vocabulary):
     for name, stories in splits.items():
         write_lines(folder / f"{name}.txt", (story["text"] for story in stories))
         if name != "train":
             write_lines(folder / f"{name}.jsonl", map(json.dumps, stories))
-    write_lines(folder / "drills-valid.txt", drills[:DRILLS_VALID])
-    write_lines(folder / "drills.txt", drills[DRILLS_VALID:])
+    for name, lines in extra.items():
+        write_lines(folder / f"{name}-valid.txt", lines[:DRILLS_VALID])
+        write_lines(folder / f"{name}.txt", lines[DRILLS_VALID:])
     write_lines(folder / "vocab.txt", map(vocabulary_line, itertools.count(1), vocabulary))
 
 
@@ -481,16 +499,18 @@ def main():
     except OSError as error:
         parser.error(f"OUTDIR: {error}")
     splits = make_splits(Dice(args.seed), {name: getattr(args, name) for name in SPLITS})
-    drill_dice = Dice(args.seed + 2**32)
-    drills = [make_drill(drill_dice) for _ in
-              range(max(DRILLS_VALID + 1, args.train * 2 // 5))]
+    n_extra = max(DRILLS_VALID + 1, args.train * 2 // 5)
+    extra = {}
+    for i, (name, make) in enumerate((("drills", make_drill), ("lessons", make_lesson))):
+        dice = Dice(args.seed + (i + 1) * 2**32)
+        extra[name] = [make(dice) for _ in range(n_extra)]
     try:
         vocabulary = make_vocabulary(
             splits, [word for ranked in LISTS.values() for word in ranked.words], args.n_vocab)
     except ValueError as error:
         parser.error(str(error))
     try:
-        write_all(args.outdir, splits, drills, vocabulary)
+        write_all(args.outdir, splits, extra, vocabulary)
     except OSError as error:
         sys.exit(f"demo_stories.py: {error}")
     print_summary(splits)

@@ -10,13 +10,14 @@
 namespace rwkv::press {
 namespace {
 
-constexpr std::array<OptionSpec, 23> kOptions = {{
+constexpr std::array<OptionSpec, 24> kOptions = {{
     {"data", "[]", "text or token files (.u16, .u32, .bin) to learn from; --data replaces them"},
     {"valid", "[]", "the same, for the loss on text that is not learnt from"},
     {"steps", "1000", "optimiser steps"},
     {"batch", "8", "sequences per step, over all processes together"},
     {"micro_batch", "8", "sequences per pass; gradients of several passes add up to a step"},
     {"length", "256", "tokens per sequence"},
+    {"start_after", "none", "a token, such as a line's end, that sequences start behind"},
     {"lr", "6e-4", "learning rate after the warm-up"},
     {"lr_final", "6e-5", "learning rate at the end of the cosine"},
     {"warmup", "10", "steps"},
@@ -62,6 +63,7 @@ Status read_train_options(const YAML::Node& node, TrainOptions& options) {
   options.micro_batch = std::min(options.batch, options.micro_batch);
   RWKV_TRY(values.count("micro_batch", 1, 1 << 20, options.micro_batch));
   RWKV_TRY(values.count("length", 2, 1 << 20, options.length));
+  RWKV_TRY(values.text("start_after", options.start_after));
   RWKV_TRY(values.real("lr", 0, 10, options.learning_rate));
   RWKV_TRY(values.real("lr_final", 0, 10, options.final_rate));
   RWKV_TRY(values.count("warmup", 0, kMost, options.warmup));
@@ -101,6 +103,9 @@ void emit_train_options(const TrainOptions& options, YAML::Emitter& out) {
   put("batch", options.batch);
   put("micro_batch", options.micro_batch);
   put("length", options.length);
+  if (!options.start_after.empty()) {
+    put("start_after", options.start_after);
+  }
   put("lr", options.learning_rate);
   put("lr_final", options.final_rate);
   put("warmup", options.warmup);

@@ -22,6 +22,7 @@ struct TrainOptions {
   uint64_t batch = 8;        ///< sequences per step, over all ranks
   uint64_t micro_batch = 8;  ///< sequences per pass; gradients are added up to `batch`
   uint64_t length = 256;     ///< tokens per sequence
+  std::string start_after;   ///< a token; sequences start behind one; empty: anywhere
   double learning_rate = 6e-4;
   double final_rate = 6e-5;  ///< where the cosine ends
   uint64_t warmup = 10;      ///< steps of linear growth to learning_rate

@@ -179,12 +179,36 @@ Batch TokenData::empty_batch(int64_t n) const {
   return {at::empty({n, length_}, at::kLong), at::empty({n * length_}, at::kLong)};
 }
 
+uint64_t TokenData::id_at(const File& file, uint64_t at) const {
+  const std::byte* const bytes = file.mapped->bytes().data();
+  return file.is_wide ? load_le<uint32_t>(bytes + at * 4) : load_le<uint16_t>(bytes + at * 2);
+}
+
+// The first place from `drawn` on that a sequence may start at; the file's beginning behind its end.
+uint64_t TokenData::start_from(const File& file, uint64_t drawn) const {
+  if (!behind_) {
+    return drawn;
+  }
+  while (drawn > 0 && drawn < starts_in(file) && id_at(file, drawn - 1) != *behind_) {
+    ++drawn;
+  }
+  return drawn % starts_in(file);
+}
+
+Status TokenData::start_behind(int32_t id) {
+  behind_ = static_cast<uint64_t>(id);
+  for (const File& file : files_) {
+    if (start_from(file, 1) == 0) {
+      return usage_error("{}: no token {} that a sequence of {} could start behind",
+                         file.mapped->path(), id, length_);
+    }
+  }
+  return {};
+}
+
 Status TokenData::copy(const File& file, uint64_t start, int64_t* inputs, int64_t* targets) const {
-  const uint64_t width = file.is_wide ? 4 : 2;
-  const std::byte* const at = file.mapped->bytes().data() + start * width;
   for (int64_t i = 0; i <= length_; ++i) {
-    const std::byte* const id_at = at + static_cast<uint64_t>(i) * width;
-    const uint64_t id = file.is_wide ? load_le<uint32_t>(id_at) : load_le<uint16_t>(id_at);
+    const uint64_t id = id_at(file, start + static_cast<uint64_t>(i));
     if (id >= n_vocab_) {
       return bad_input("{}: token {} has id {}, the model's vocabulary ends at {}",
                        file.mapped->path(), start + static_cast<uint64_t>(i), id, n_vocab_ - 1);
@@ -211,7 +235,7 @@ Result<Batch> TokenData::sample(uint64_t first, int64_t n, uint64_t seed) const 
     while (start >= starts_in(files_[f])) {
       start -= starts_in(files_[f++]);
     }
-    RWKV_TRY(copy(files_[f], start, batch.inputs.data_ptr<int64_t>() + i * length_,
+    RWKV_TRY(copy(files_[f], start_from(files_[f], start), batch.inputs.data_ptr<int64_t>() + i * length_,
                   batch.targets.data_ptr<int64_t>() + i * length_));
   }
   return batch;

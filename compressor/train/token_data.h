@@ -28,11 +28,15 @@ class TokenData {
                                 const std::optional<Vocabulary>& vocabulary, uint64_t n_vocab,
                                 int64_t length, const std::string& cache_folder);
 
+  /// From now on samples start right behind the token `id` (a line's or document's end) instead of
+  /// anywhere: behind the first one that follows the place drawn, or at the file's beginning. Usage
+  /// if a file has none that a whole sequence follows.
+  Status start_behind(int32_t id);
   uint64_t n_tokens() const;
   /// Tells data apart without reading all of it: sizes, beginnings and ends.
   uint64_t fingerprint() const;
   /// Sequences [first, first + n) of the endless stream that `seed` draws: each starts anywhere in
-  /// the data with equal probability. Any part of the stream can be had without what precedes it.
+  /// the data with equal probability (but see start_behind). Any part of the stream can be had without what precedes it.
   Result<Batch> sample(uint64_t first, int64_t n, uint64_t seed) const;
   /// Sequence `index` of the data cut into pieces in order, for validation.
   uint64_t n_pieces() const;
@@ -49,12 +53,15 @@ class TokenData {
   uint64_t starts_in(const File& file) const {
     return file.n_tokens - static_cast<uint64_t>(length_);
   }
+  uint64_t id_at(const File& file, uint64_t at) const;
+  uint64_t start_from(const File& file, uint64_t drawn) const;
   Status copy(const File& file, uint64_t start, int64_t* inputs, int64_t* targets) const;
   Batch empty_batch(int64_t n) const;
 
   std::vector<File> files_;
   int64_t length_ = 0;
   uint64_t n_vocab_ = 0;
+  std::optional<uint64_t> behind_;
 };
 
 }  // namespace rwkv::press

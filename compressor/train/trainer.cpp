@@ -26,6 +26,7 @@ class Training {
   Status make_folder() const;
   Status load_models();
   Status open_data();
+  Result<int32_t> token_of(const char* key, const std::string& text) const;
   Status find_answers();
   Status resume();
   Status share_state();
@@ -115,6 +116,10 @@ Status Training::open_data() {
     const uint64_t n_vocab = job_.student.model.config.n_vocab;
     RWKV_ASSIGN(data_,
                 TokenData::open(options_.data, job_.vocabulary, n_vocab, length, job_.folder));
+    if (!options_.start_after.empty()) {
+      RWKV_ASSIGN(const int32_t id, token_of("start_after", options_.start_after));
+      RWKV_TRY(data_->start_behind(id));
+    }
     if (!options_.valid.empty()) {
       RWKV_ASSIGN(valid_,
                   TokenData::open(options_.valid, job_.vocabulary, n_vocab, length, job_.folder));
@@ -128,22 +133,25 @@ Status Training::open_data() {
   return ranks_.is_first() ? Status() : open();
 }
 
-Status Training::find_answers() {
-  const std::string& text = options_.answers_after;
-  if (text.empty()) {
-    return {};
-  }
+// The id of the token that a setting names.
+Result<int32_t> Training::token_of(const char* key, const std::string& text) const {
   if (!job_.vocabulary) {
-    return usage_error("train.answers_after '{}' wants a vocabulary: --vocab", text);
+    return usage_error("train.{} '{}' wants a vocabulary: --vocab", key, text);
   }
   RWKV_ASSIGN(const auto tokenizer, make_tokenizer(*job_.vocabulary));
   std::vector<int32_t> ids;
   RWKV_TRY(tokenizer->encode(text, ids));
   if (ids.size() != 1) {
-    return usage_error("train.answers_after wants one token; '{}' is {} of this vocabulary", text,
+    return usage_error("train.{} wants one token; '{}' is {} of this vocabulary", key, text,
                        ids.size());
   }
-  options_.loss.answers_after = ids.front();
+  return ids.front();
+}
+
+Status Training::find_answers() {
+  if (!options_.answers_after.empty()) {
+    RWKV_ASSIGN(options_.loss.answers_after, token_of("answers_after", options_.answers_after));
+  }
   return {};
 }
 

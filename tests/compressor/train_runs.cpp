@@ -219,6 +219,7 @@ TEST_CASE("Jobs that make no sense are refused before the first step", "[train]"
   refused([](TrainJob& j) { j.options.length = 3000; }, {"3000", "3001", "text.txt"});
   refused([](TrainJob& j) { j.options.data.clear(); }, {"--data"});
   refused([](TrainJob& j) { j.options.answers_after = "ab"; }, {"answers_after", "'ab' is 2"});
+  refused([](TrainJob& j) { j.options.start_after = "ab"; }, {"start_after", "'ab' is 2"});
   refused(
       [](TrainJob& j) {
         j.options.answers_after = "?!";
