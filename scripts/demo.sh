@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# From a checkpoint to a running model: sets up, builds, converts with a recipe, inspects,
-# generates, and prints size and perplexity before and after.
+# From a checkpoint to a running model: sets up, builds, converts, inspects, generates, and prints
+# what was had before and after.
 # Usage: scripts/demo.sh [CHECKPOINT [--vocab FILE|bytes]]
-#   Without CHECKPOINT: a small trained model from the test data if it is there
-#   (RWKV_TEST_DATA, default ../shared/data), else one with random weights, which writes noise.
+#   Without CHECKPOINT: the model of configs/demo with everything of RWKV-Lite at k = 8 in int8, and
+#   how many questions about stories it answers; some minutes of training are part of it
+#   (RWKV_DEMO_STEPS, default 150; more are better, docs/quality.md).
+#   With CHECKPOINT: that one in int8, and its perplexity.
 # The vocabulary of an RWKV World checkpoint (rwkv_vocab_v20230424.txt) is found beside it.
 # Work files are in build/demo, replaced by each run.
 set -euo pipefail
@@ -34,6 +36,11 @@ case $# in
     exit 2
     ;;
 esac
+steps=${RWKV_DEMO_STEPS:-150}
+[[ $steps =~ ^[1-9][0-9]{0,6}$ ]] || {
+  printf 'demo.sh: error: RWKV_DEMO_STEPS wants a number from 1, found %s\n' "$steps" >&2
+  exit 2
+}
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export LC_ALL=C.UTF-8 # numbers with a point
@@ -50,8 +57,105 @@ run() {
 # bytes_of FILE: its size.
 bytes_of() { stat -L -c %s -- "$1"; }
 
-# figure KEY: a number of the JSON on standard input.
-figure() { sed -n "s/^ *\"$1\": *\([0-9.e+-]*\),\{0,1\}\$/\1/p"; }
+# figure KEY: a number of the JSON on standard input, the first of that name.
+figure() { sed -n "s/^ *\"$1\": *\([0-9.e+-]*\),\{0,1\}\$/\1/p" | head -n 1; }
+
+# inspect FILE
+inspect() {
+  run "$press" inspect "$1" --verify | grep -v '^  blocks\.[1-9]'
+  printf '(the tensors of blocks after the first are left out here)\n'
+}
+
+# A checkpoint of the user's: int8, size, text and perplexity.
+show_checkpoint() {
+  say "convert it, following a recipe"
+  run cat configs/int8.yaml
+  run "$press" convert "$checkpoint" -o "$work/int8.gguf" --recipe configs/int8.yaml \
+    "${vocabulary[@]}"
+
+  say "the same in half precision, to compare with"
+  run "$press" convert "$checkpoint" -o "$work/fp16.gguf" --recipe configs/fp16.yaml \
+    "${vocabulary[@]}"
+
+  say "inspect it"
+  inspect "$work/int8.gguf"
+
+  if ! grep -q '^  tokenizer.ggml.model ' "$work/out"; then
+    say "generate token ids: no vocabulary was found (demo.sh CHECKPOINT --vocab FILE)"
+    run "$edge" generate "$work/int8.gguf" --ids -p "1 2 3" -n 32 --seed 1
+    say "size"
+    printf '%-12s %14s bytes\n' checkpoint "$(bytes_of "$checkpoint")" \
+      fp16 "$(bytes_of "$work/fp16.gguf")" int8 "$(bytes_of "$work/int8.gguf")"
+    printf 'perplexity needs a vocabulary\n'
+    return
+  fi
+
+  say "generate"
+  run "$edge" generate "$work/int8.gguf" -p 'The ' -n 160 --temp 0.8 --seed 1
+
+  say "perplexity"
+  for recipe in fp16 int8; do
+    run "$edge" perplexity "$work/$recipe.gguf" --text README.md --max-tokens 20000 --json
+    mv "$work/out" "$work/$recipe.json"
+  done
+
+  say "before and after"
+  printf '%-12s %14s %12s %14s\n' '' bytes perplexity 'bits per byte'
+  printf '%-12s %14d\n' checkpoint "$(bytes_of "$checkpoint")"
+  for recipe in fp16 int8; do
+    printf '%-12s %14d %12.3f %14.4f\n' "$recipe" "$(bytes_of "$work/$recipe.gguf")" \
+      "$(figure perplexity < "$work/$recipe.json")" "$(figure bits_per_byte < "$work/$recipe.json")"
+  done
+}
+
+# row NAME WHAT OPTION...: a line of the table, memory as the runtime counts it with these options.
+row() {
+  local name=$1 what=$2 right
+  shift 2
+  "$edge" bench "$work/$name.gguf" --json -n 16 --prompt 1 --runs 1 "$@" > "$work/memory.json"
+  right=$("$press" eval "$work/$name.gguf" --cloze "$stories/test.jsonl" --json 2> /dev/null |
+    figure right)
+  printf '%-38s %10d %16d %8d of 200\n' "$what" "$(bytes_of "$work/$name.gguf")" \
+    "$(figure weights < "$work/memory.json")" "$right"
+}
+
+# The demo model: RWKV-Lite with and without training, answers before and after.
+show_demo_model() {
+  stories=$work/stories
+  local recipe=configs/demo/rwkv-lite-int8.yaml
+  local text=(--calibration "$stories/train.txt" --vocab configs/demo/vocab.txt)
+  local sparse=(--memory sparse --neuron-cache 0.25 --head-cache 0.13 --embedding-cache 64)
+  checkpoint=configs/demo/demo.pth
+
+  say "stories: some to learn from, others with questions to answer"
+  run python3 -B scripts/demo_stories.py "$stories" --train 8000 --valid 1 --test 200 \
+    --n-vocab 3328
+  head -n 1 "$stories/test.txt"
+
+  say "half precision, to compare with; RWKV-Lite without training"
+  run "$press" convert "$checkpoint" -o "$work/fp16.gguf" --preset fp16 \
+    --vocab configs/demo/vocab.txt
+  run "$press" convert "$checkpoint" -o "$work/untrained.gguf" --preset rwkv-lite-int8 "${text[@]}" \
+    --set cluster_head.clusters=100
+
+  say "RWKV-Lite with $steps steps of training"
+  run cat "$recipe"
+  run "$press" convert "$checkpoint" -o "$work/lite.gguf" --recipe "$recipe" "${text[@]}" \
+    --train-data "$stories/train.txt" --set "train.steps=$steps"
+
+  say "inspect it"
+  inspect "$work/lite.gguf"
+
+  say "generate a story"
+  run "$edge" generate "$work/lite.gguf" -p 'Long ago, Mia' -n 80 --temp 0.7 --seed 1 \
+    "${sparse[@]}" --stats
+
+  say "before and after"
+  printf '%-38s %10s %16s %15s\n' '' 'file' 'weights in memory' 'right answers'
+  row fp16 'fp16, dense'
+  row untrained 'RWKV-Lite int8, sparse, untrained' "${sparse[@]}"
+  row lite "RWKV-Lite int8, sparse, $steps steps" "${sparse[@]}"
+}
 
 scripts/setup.sh
 scripts/build.sh release rwkv-press rwkv-edge
@@ -59,65 +163,11 @@ scripts/build.sh release rwkv-press rwkv-edge
 press=build/release/bin/rwkv-press
 edge=build/release/bin/rwkv-edge
 work=build/demo
-data=${RWKV_TEST_DATA:-../shared/data}
 rm -rf "$work"
 mkdir -p "$work"
 
-say "the checkpoint"
-prompt='The '
-trained=$data/models/tiny-rwkv-5v2-730K-FP32.safetensors
 if [[ -n $checkpoint ]]; then
-  printf '%s\n' "$checkpoint"
-elif [[ -f $trained ]]; then
-  checkpoint=$trained
-  vocabulary=(--vocab bytes)
-  prompt='"instruction": "'
-  printf '%s, a small model trained on bytes\n' "$checkpoint"
+  show_checkpoint
 else
-  checkpoint=$work/random.pth
-  vocabulary=(--vocab bytes)
-  printf 'no trained model at hand, so one with random weights is made: it will write noise\n'
-  run "$press" synth --arch v5.2 --n-layer 4 --n-embd 256 --n-vocab 256 -o "$checkpoint"
+  show_demo_model
 fi
-
-say "convert it, following a recipe"
-run cat configs/int8.yaml
-run "$press" convert "$checkpoint" -o "$work/int8.gguf" --recipe configs/int8.yaml \
-  "${vocabulary[@]}"
-
-say "the same in half precision, to compare with"
-run "$press" convert "$checkpoint" -o "$work/fp16.gguf" --recipe configs/fp16.yaml \
-  "${vocabulary[@]}"
-
-say "inspect it"
-run "$press" inspect "$work/int8.gguf" --verify | grep -v '^  blocks\.[1-9]'
-printf '(the tensors of blocks after the first are left out here)\n'
-
-if ! grep -q '^  tokenizer.ggml.model ' "$work/out"; then
-  say "generate token ids: no vocabulary was found (demo.sh CHECKPOINT --vocab FILE)"
-  run "$edge" generate "$work/int8.gguf" --ids -p "1 2 3" -n 32 --seed 1
-  say "size"
-  printf '%-12s %14s bytes\n' checkpoint "$(bytes_of "$checkpoint")" \
-    fp16 "$(bytes_of "$work/fp16.gguf")" int8 "$(bytes_of "$work/int8.gguf")"
-  printf 'perplexity needs a vocabulary\n'
-  exit 0
-fi
-
-say "generate"
-run "$edge" generate "$work/int8.gguf" -p "$prompt" -n 160 --temp 0.8 --seed 1
-
-text=README.md
-[[ ! -f $data/text/alpaca_data-subset134k.json ]] || text=$data/text/alpaca_data-subset134k.json
-say "perplexity"
-for recipe in fp16 int8; do
-  run "$edge" perplexity "$work/$recipe.gguf" --text "$text" --max-tokens 20000 --json
-  mv "$work/out" "$work/$recipe.json"
-done
-
-say "before and after"
-printf '%-12s %14s %12s %14s\n' '' bytes perplexity 'bits per byte'
-printf '%-12s %14d\n' checkpoint "$(bytes_of "$checkpoint")"
-for recipe in fp16 int8; do
-  printf '%-12s %14d %12.3f %14.4f\n' "$recipe" "$(bytes_of "$work/$recipe.gguf")" \
-    "$(figure perplexity < "$work/$recipe.json")" "$(figure bits_per_byte < "$work/$recipe.json")"
-done

@@ -24,10 +24,11 @@ import demo_words as words
 from demo_vocabulary import make_vocabulary, tokens_of, vocabulary_line
 
 # How often each kind of question is asked, in percent.
-KIND_SHARES = {"recall": 45, "who": 20, "where": 20, "count": 15}
-WORD_LIMITS, TOKEN_LIMITS = (45, 85), (55, 100)  # of a whole story
+KIND_SHARES = {"recall": 46, "who": 22, "where": 22, "count": 10}
+WORD_LIMITS, TOKEN_LIMITS = (30, 75), (36, 90)  # of a whole story
+TWO_PEOPLE_SHARE = 0.8  # of whole stories; the others have three
 # Of the stories that are learnt from: those told short, and those with more than one question.
-SHORT_SHARE, QUIZ_SHARE = 0.6, 0.9
+SHORT_SHARE, QUIZ_SHARE = 0.2, 0.95
 SHORT_OPENINGS = ("Now ", "Today ", "Here ")
 # Of the drills: how many are not learnt from, how often they are short stories or pairs of a few
 # frequent words, and what is paired.
@@ -37,8 +38,9 @@ DRILL_LISTS = (("NAMES", "OBJECTS"), ("NAMES", "PLACES"), ("OBJECTS", "PLACES"),
                ("NAMES", "TOWNS"), ("NAMES", "HOBBIES"), ("NAMES", "FOODS"), ("NAMES", "ANIMALS"),
                ("NAMES", "MOODS"), ("OBJECTS", "LOOKS"), ("OBJECTS", "COLOURS"),
                ("OBJECTS", "MATERIALS"), ("NAMES", "HAIR"))
-# Of the lessons: how many are drills, and the kinds of the others.
-LESSON_DRILL_SHARE, LESSON_KIND_SHARES = 0.25, (25, 25, 25, 25)
+# Of the lessons: how many are drills, the kinds of the others, and how many people they have.
+LESSON_DRILL_SHARE, LESSON_KIND_SHARES = 0.1, (20, 20, 25, 35)
+LESSON_PEOPLE = (2, 2, 2, 3, 3, 4)
 # How a story is told.
 SHORT, PLAIN, WHOLE = "short", "plain", "whole"
 SPLITS = ("train", "valid", "test")
@@ -170,7 +172,7 @@ class Story:
 
     def counts(self):
         self.items = self.draw(LISTS["ITEMS"], 1)[0]
-        limit = 6 if self.dice.chance(0.9) else 12
+        limit = 5 if self.dice.chance(0.9) else 9
         return [self.predicate("count", person, self.number(limit)) for person in self.people]
 
     def new_things(self):
@@ -219,7 +221,7 @@ class Story:
         receiver = self.template([person for person in self.people if person != giver])
         had = self.facts["count", giver]
         way = self.template(("gain", "loss", "share") if had > 1 else ("gain",))
-        number = self.number(4 if way == "gain" else min(4, had - 1))
+        number = self.number(3 if way == "gain" else min(3, had - 1))
         self.facts["count", giver] += number if way == "gain" else -number
         if way == "share":
             self.facts["count", receiver] += number
@@ -324,7 +326,7 @@ def body(story, shape, question_kind):
     if shape.event:
         if dice.chance(0.3):
             story.talk(dice.choice(story.questions()))
-        for _ in range(2 if dice.chance(0.35) else 1):
+        for _ in range(2 if dice.chance(0.25) else 1):
             shape.event(story)
     question = dice.choice([found for found in story.questions() if found.kind == question_kind])
     talked = {question.fact}
@@ -378,7 +380,7 @@ def make_story(dice):
     while True:
         is_short = dice.chance(SHORT_SHARE)
         told, quiz, last, answer, skeleton = tell_story(dice, kind, SHORT if is_short else WHOLE,
-                                                        2 if dice.chance(0.45) else 3)
+                                                        2 if dice.chance(TWO_PEOPLE_SHARE) else 3)
         split = split_of(skeleton)
         text = told + last
         if is_short and split != "train":
@@ -416,7 +418,7 @@ def make_lesson(dice):
         return make_drill(dice)
     kind = tuple(KIND_SHARES)[pick_by_share(dice, LESSON_KIND_SHARES)]
     form = PLAIN if dice.chance(0.7) else SHORT
-    told, quiz, last, *_ = tell_story(dice, kind, form, 2 + dice.below(3), 12)
+    told, quiz, last, *_ = tell_story(dice, kind, form, dice.choice(LESSON_PEOPLE), 12)
     return told + quiz + last
 
 

@@ -18,6 +18,7 @@
 #include "compressor/stages/pipeline.h"
 #include "formats/arch/versions.h"
 #include "runtime/text/scoring.h"
+#include "tests/compressor/demo_model.h"
 #include "tests/compressor/press_testing.h"
 
 using namespace rwkv;
@@ -61,6 +62,39 @@ std::vector<int32_t> prompt() {
     tokens.push_back(static_cast<unsigned char>(c));
   }
   return tokens;
+}
+
+// A trained model, text to learn from, and ids of other text.
+struct Trained {
+  std::string checkpoint, vocabulary, seen;
+  std::vector<int32_t> unseen;
+};
+
+// One of bytes from the test data; without them the demo model.
+Trained trained_model(const ScratchFolder& scratch) {
+  constexpr size_t kScored = 20000;
+  const auto checkpoint = test_data("models/tiny-rwkv-5v2-730K-FP32.bin", "tiny trained model");
+  const auto text = test_data("text/alpaca_data-subset134k.json", "text of the tiny model");
+  Trained found;
+  if (!checkpoint || !text) {
+    const DemoModel demo = demo_model(scratch, 2000, 100);
+    found = {demo.checkpoint, demo.vocabulary, demo.train, {}};
+    auto vocabulary = read_vocabulary_file(demo.vocabulary);
+    REQUIRE_OK(vocabulary.status());
+    auto tokenizer = make_tokenizer(vocabulary.value());
+    REQUIRE_OK(tokenizer.status());
+    const std::vector<std::byte> stories = read_bytes(demo.test);
+    REQUIRE_OK(tokenizer.value()->encode(
+        {reinterpret_cast<const char*>(stories.data()), stories.size()}, found.unseen));
+    return found;
+  }
+  const std::vector<std::byte> bytes = read_bytes(*text);
+  found = {*checkpoint, "bytes", scratch.file("first.txt"), {}};
+  write_bytes(found.seen, std::span(bytes).first(bytes.size() / 2));
+  for (size_t i = bytes.size() / 2; i < bytes.size() / 2 + kScored; ++i) {
+    found.unseen.push_back(static_cast<int32_t>(bytes[i]));
+  }
+  return found;
 }
 
 const std::vector<std::string> kArchs = {"v4", "v5.0", "v5.1", "v5.2", "v6", "v7", "x058", "x059"};
@@ -268,40 +302,31 @@ TEST_CASE("Bad recipes are refused before work starts", "[lite]") {
   CHECK_THAT(refusal("  - low_rank\n", write_text(scratch, 0)), Contains("empty"));
 }
 
-// Bits per byte of text that calibration did not see. Every figure is in docs/quality.md.
+// Bits per token of text that calibration did not see. Every figure is in docs/quality.md.
 TEST_CASE("On a trained model whitened low rank beats plain", "[lite]") {
-  const std::string file = "tiny-rwkv-5v2-730K-FP32.bin";
-  constexpr size_t kScored = 20000;
-  const auto checkpoint = test_data("models/" + file, "trained models");
-  const auto text = test_data("text/alpaca_data-subset134k.json", "trained models");
-  if (!checkpoint || !text) {
-    return;
-  }
   const ScratchFolder scratch;
-  const std::vector<std::byte> bytes = read_bytes(*text);
-  const std::string first = scratch.file("first.txt");
-  write_bytes(first, std::span(bytes).first(bytes.size() / 2));
-  std::vector<int32_t> tokens;
-  for (size_t i = bytes.size() / 2; i < bytes.size() / 2 + kScored; ++i) {
-    tokens.push_back(static_cast<int32_t>(bytes[i]));
-  }
+  const Trained trained = trained_model(scratch);
   const auto bits = [&](const Conversion& how) {
     const std::string output = scratch.file("m.gguf");
     std::remove(output.c_str());
-    const auto model = convert_and_open(*checkpoint, output, how);
+    const auto model = convert_and_open(trained.checkpoint, output, how);
     edge::Evaluator evaluator(model, {1, 32});
     auto score = edge::score_tokens(
-        evaluator, tokens, [](int32_t) { return uint64_t{1}; }, [](uint64_t) {});
+        evaluator, trained.unseen, [](int32_t) { return uint64_t{1}; }, [](uint64_t) {});
     REQUIRE_OK(score.status());
     return score.value().bits_per_byte();
   };
-  const double dense = bits({"fp32", "bytes", {}});
+  const auto low_rank = [&](const std::string& options) {
+    Conversion how = with(fmt::format("  - low_rank: {{{}}}\n", options), trained.seen);
+    how.vocab = trained.vocabulary;
+    return bits(how);
+  };
+  const double dense = bits({"fp32", trained.vocabulary, {}});
   for (const int factor : {2, 8}) {
-    const double plain =
-        bits(with(fmt::format("  - low_rank: {{method: svd, factor: {}}}\n", factor), first));
-    const double white = bits(with(fmt::format("  - low_rank: {{factor: {}}}\n", factor), first));
-    fmt::print("{} k = {}: dense {:.4f}, plain {:.4f}, whitened {:.4f}\n", file, factor, dense,
-               plain, white);
+    const double plain = low_rank(fmt::format("method: svd, factor: {}", factor));
+    const double white = low_rank(fmt::format("factor: {}", factor));
+    fmt::print("{} k = {}: dense {:.4f}, plain {:.4f}, whitened {:.4f}\n", trained.checkpoint,
+               factor, dense, plain, white);
     CHECK(white < plain);
     CHECK(white > dense);
   }

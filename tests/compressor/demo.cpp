@@ -1,0 +1,76 @@
+// The demo model as a user meets it: it answers, int8 costs it next to nothing, RWKV-Lite at k = 8
+// costs most of it, and a little training wins much of that back. Every figure is in
+// docs/quality.md.
+#include <catch2/catch.hpp>
+
+#include "compressor/evaluate/cloze.h"
+#include "tests/compressor/demo_model.h"
+#include "tests/compressor/press_testing.h"
+
+using namespace rwkv;
+using namespace rwkv::test;
+
+namespace {
+
+press::ClozeResult answers(const std::string& packed, const std::string& questions) {
+  auto set = press::read_cloze(questions, 0);
+  REQUIRE_OK(set.status());
+  CHECK(set.value().malformed == 0);
+  auto result = press::evaluate_cloze(packed, set.value(), {});
+  REQUIRE_OK(result.status());
+  return result.take();
+}
+
+}  // namespace
+
+TEST_CASE("The demo model answers questions about stories it never saw", "[demo]") {
+  const ScratchFolder scratch;
+  const DemoModel demo = demo_model(scratch, 100, 200);
+  Conversion how;
+  how.vocab = demo.vocabulary;
+  const auto accuracy = [&](const std::string& preset) {
+    how.preset = preset;
+    const std::string output = scratch.file(preset + ".gguf");
+    REQUIRE_OK(convert(demo.checkpoint, output, how));
+    const press::ClozeResult result = answers(output, demo.questions);
+    CHECK(result.all.documents == 200);
+    for (const auto& [kind, tally] : result.kinds) {
+      fmt::print("demo model, {}: {:<7} {:5.1f} % of {}\n", preset, kind, 100 * tally.accuracy(),
+                 tally.documents);
+      CHECK(tally.documents > 5);
+    }
+    return result.all.accuracy();
+  };
+  const double half = accuracy("fp16");
+  CHECK(half >= 0.85);
+  CHECK(std::abs(accuracy("int8") - half) <= 0.02);
+}
+
+TEST_CASE("A minute of distillation brings a demo model at k = 8 nearer to what it was", "[demo]") {
+  const ScratchFolder scratch;
+  const DemoModel demo = demo_model(scratch, 2000, 100);
+  Conversion how;
+  how.vocab = demo.vocabulary;
+  how.texts = {demo.train};
+  how.train_data = {demo.train};
+  const auto perplexity = [&](const std::string& name, const std::string& stages) {
+    how.work = scratch.file(name);
+    how.recipe = "name: demo\ncalibration: {samples: 32, length: 128}\nstages:\n" + stages +
+                 "  - quantize: {codec: f16}\n";
+    const std::string output = scratch.file(name + ".gguf");
+    REQUIRE_OK(convert(demo.checkpoint, output, how));
+    const press::ClozeResult result = answers(output, demo.questions);
+    fmt::print("demo model, {}: {:.1f} %, perplexity of the answer {:.2f}\n", name,
+               100 * result.all.accuracy(), result.perplexity());
+    return result.perplexity();
+  };
+  const std::string low_rank = "  - low_rank: {factor: 8}\n";
+  const double dense = perplexity("dense", "");
+  const double bare = perplexity("bare", low_rank);
+  const double refit = perplexity("refit", low_rank + "  - refit\n");
+  const double trained =
+      perplexity("trained", low_rank + "  - refit\n  - train: {steps: 40, batch: 4, length: 128}\n");
+  CHECK(dense < trained);
+  CHECK(trained < refit);
+  CHECK(refit < bare);
+}
