@@ -4,7 +4,7 @@
 #include <array>
 #include <charconv>
 
-#include "compressor/stages/option_values.h"
+#include "compressor/options/option_values.h"
 #include "compressor/stages/pipeline.h"
 #include "formats/base/nearest.h"
 

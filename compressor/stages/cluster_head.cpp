@@ -9,7 +9,7 @@
 #include "compressor/checkpoint/tensor.h"
 #include "compressor/clusters/cluster_head.h"
 #include "compressor/model/ends.h"
-#include "compressor/stages/option_values.h"
+#include "compressor/options/option_values.h"
 
 namespace rwkv::press {
 namespace {

@@ -12,7 +12,7 @@
 #include "compressor/checkpoint/tensor.h"
 #include "compressor/checkpoint/write.h"
 #include "compressor/model/named_tensors.h"
-#include "compressor/stages/option_values.h"
+#include "compressor/options/option_values.h"
 
 namespace rwkv::press {
 namespace {

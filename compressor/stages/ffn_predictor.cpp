@@ -11,7 +11,7 @@
 
 #include "compressor/calibrate/walk.h"
 #include "compressor/predictors/predictor.h"
-#include "compressor/stages/option_values.h"
+#include "compressor/options/option_values.h"
 
 namespace rwkv::press {
 namespace {

@@ -8,7 +8,7 @@
 
 #include <array>
 
-#include "compressor/stages/option_values.h"
+#include "compressor/options/option_values.h"
 #include "formats/base/nearest.h"
 
 namespace rwkv::press {

@@ -12,7 +12,7 @@
 
 #include "compressor/calibrate/walk.h"
 #include "compressor/low_rank/factorise.h"
-#include "compressor/stages/option_values.h"
+#include "compressor/options/option_values.h"
 
 namespace rwkv::press {
 namespace {

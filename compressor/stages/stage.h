@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "compressor/stages/option_spec.h"
+#include "compressor/options/option_spec.h"
 #include "compressor/stages/plan.h"
 #include "compressor/stages/work.h"
 #include "formats/base/status.h"

@@ -4,7 +4,7 @@
 #include <array>
 #include <vector>
 
-#include "compressor/stages/option_values.h"
+#include "compressor/options/option_values.h"
 #include "formats/base/nearest.h"
 
 namespace rwkv::press {

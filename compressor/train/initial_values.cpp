@@ -226,20 +226,42 @@ at::Tensor matrix_values(const std::string& name, const std::vector<int64_t>& sh
   return orthogonal(shape, growth(shape) * (is_small ? 0.1 : 1.0), at.random);
 }
 
-// Makes a block's matrices what InitialOptions::mimetic says; `made` has those of all before.
-at::Tensor mimetic_values(const std::string& name, const at::Tensor& values,
+// Makes a block's tensors what InitialOptions::mimetic says; `made` has those of all before. The
+// last channel that time_mix sees is a constant, so that products with it can add one.
+at::Tensor mimetic_values(const std::string& name, at::Tensor values, const Place& at,
                           const std::map<std::string, at::Tensor>& made) {
+  constexpr double kConstant = 4.0;
+  const int64_t last = static_cast<int64_t>(at.config.n_embd) - 1;
+  // The heads of the first block from here on gather.
+  const int64_t gather = at.block == 0 ? (last + 1) / 2 : last + 1;
   const auto sibling = [&](std::string_view old, std::string_view other) {
     std::string wanted = name;
-    return made.at(wanted.replace(wanted.find(old), old.size(), other));
+    return made.at(wanted.replace(wanted.find(old), old.size(), other)).clone();
   };
-  if (has(name, "att.receptance.")) {
-    return 10 * sibling("receptance", "key");  // keys start with a gain of 0.1
+  // What the constant adds to outputs [first, end).
+  const auto add = [&](int64_t first, int64_t end, double number) {
+    values.narrow(0, first, end - first).select(1, last).fill_(number / kConstant);
+  };
+  if (has(name, "ln1.weight")) {
+    values[last] = 0.0;
+  } else if (has(name, "ln1.bias")) {
+    values[last] = kConstant;
+  } else if (has(name, "att.key.")) {
+    add(0, gather, 0.0);
+    add(gather, last + 1, 1.0);
+  } else if (has(name, "att.receptance.")) {
+    values = sibling("receptance", "key");
+    values.narrow(0, 0, gather).mul_(10.0);  // keys start with a gain of 0.1
+  } else if (has(name, "att.value.")) {
+    add(0, last + 1, 0.0);
+  } else if (has(name, "att.output.")) {
+    values = sibling("output", "value").t().contiguous();
+  } else if (has(name, "att.gate.")) {
+    values.mul_(3.0);  // from a gain of 0.1: open, and little moves it
+    add(0, gather, 1.0);
+    add(gather, last + 1, 2.0);
   }
-  if (has(name, "att.output.")) {
-    return sibling("output", "value").t();
-  }
-  return has(name, "att.gate.") ? 10 * values : values;  // from a gain of 0.1 to 1
+  return values;
 }
 
 // The leading ones that BlinkDL's files give to most vectors over channels.
@@ -293,7 +315,7 @@ Result<std::unique_ptr<MemorySource>> initial_model(const NewModelOptions& model
       values = 0.3 * embedding / embedding.norm(2, 1, true);
     }
     if (options.mimetic) {
-      values = mimetic_values(tensor.name, values, made);
+      values = mimetic_values(tensor.name, values, place, made);
     }
     made[tensor.name] = values;
     const at::Tensor flat = values.to(at::kFloat).contiguous().flatten();

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "compressor/stages/option_values.h"
+#include "compressor/options/option_values.h"
 
 namespace rwkv::press {
 namespace {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "compressor/stages/option_spec.h"
+#include "compressor/options/option_spec.h"
 #include "compressor/train/adamw.h"
 #include "compressor/train/gradients.h"
 #include "formats/base/status.h"

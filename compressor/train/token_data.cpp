@@ -184,7 +184,8 @@ uint64_t TokenData::id_at(const File& file, uint64_t at) const {
   return file.is_wide ? load_le<uint32_t>(bytes + at * 4) : load_le<uint16_t>(bytes + at * 2);
 }
 
-// The first place from `drawn` on that a sequence may start at; the file's beginning behind its end.
+// The first place from `drawn` on that a sequence may start at; the file's beginning behind its
+// end.
 uint64_t TokenData::start_from(const File& file, uint64_t drawn) const {
   if (!behind_) {
     return drawn;
@@ -235,7 +236,8 @@ Result<Batch> TokenData::sample(uint64_t first, int64_t n, uint64_t seed) const 
     while (start >= starts_in(files_[f])) {
       start -= starts_in(files_[f++]);
     }
-    RWKV_TRY(copy(files_[f], start_from(files_[f], start), batch.inputs.data_ptr<int64_t>() + i * length_,
+    RWKV_TRY(copy(files_[f], start_from(files_[f], start),
+                  batch.inputs.data_ptr<int64_t>() + i * length_,
                   batch.targets.data_ptr<int64_t>() + i * length_));
   }
   return batch;

@@ -36,7 +36,8 @@ class TokenData {
   /// Tells data apart without reading all of it: sizes, beginnings and ends.
   uint64_t fingerprint() const;
   /// Sequences [first, first + n) of the endless stream that `seed` draws: each starts anywhere in
-  /// the data with equal probability (but see start_behind). Any part of the stream can be had without what precedes it.
+  /// the data with equal probability (but see start_behind). Any part of the stream can be had
+  /// without what precedes it.
   Result<Batch> sample(uint64_t first, int64_t n, uint64_t seed) const;
   /// Sequence `index` of the data cut into pieces in order, for validation.
   uint64_t n_pieces() const;

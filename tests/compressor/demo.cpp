@@ -68,8 +68,8 @@ TEST_CASE("A minute of distillation brings a demo model at k = 8 nearer to what 
   const double dense = perplexity("dense", "");
   const double bare = perplexity("bare", low_rank);
   const double refit = perplexity("refit", low_rank + "  - refit\n");
-  const double trained =
-      perplexity("trained", low_rank + "  - refit\n  - train: {steps: 40, batch: 4, length: 128}\n");
+  const double trained = perplexity(
+      "trained", low_rank + "  - refit\n  - train: {steps: 40, batch: 4, length: 128}\n");
   CHECK(dense < trained);
   CHECK(trained < refit);
   CHECK(refit < bare);

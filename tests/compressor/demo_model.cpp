@@ -9,10 +9,10 @@ namespace rwkv::test {
 
 DemoModel demo_model(const ScratchFolder& folder, int n_train, int n_test) {
   const std::string source = RWKV_SOURCE_DIR;
-  const std::string command =
-      fmt::format("python3 -B '{}/scripts/demo_stories.py' '{}' --train {} --valid 1 --test {} "
-                  "--n-vocab 3328 > '{}'",
-                  source, folder.path().string(), n_train, n_test, folder.file("summary.txt"));
+  const std::string command = fmt::format(
+      "python3 -B '{}/scripts/demo_stories.py' '{}' --train {} --valid 1 --test {} "
+      "--n-vocab 3328 > '{}'",
+      source, folder.path().string(), n_train, n_test, folder.file("summary.txt"));
   INFO(command);
   REQUIRE(std::system(command.c_str()) == 0);
   return {source + "/configs/demo/demo.pth", source + "/configs/demo/vocab.txt",

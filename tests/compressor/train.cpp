@@ -276,7 +276,7 @@ TEST_CASE("Initial values are those that the versions were published with", "[tr
   CHECK((squares - at::eye(128) * 0.5).abs().max().item<float>() < 1e-4f);
 }
 
-TEST_CASE("A mimetic start lets the recurrence copy", "[train]") {
+TEST_CASE("A mimetic start lets the recurrence copy and gather", "[train]") {
   for (const char* arch : {"v5.0", "v5.2", "v6"}) {
     CAPTURE(arch);
     const auto source =
@@ -291,15 +291,34 @@ TEST_CASE("A mimetic start lets the recurrence copy", "[train]") {
     const at::Tensor value = matrix("blocks.1.att.value.weight");
     CHECK((matrix("blocks.1.att.receptance.weight") - 10 * key).abs().max().item<double>() < 1e-6);
     CHECK((matrix("blocks.1.att.output.weight") - value.t()).abs().max().item<double>() < 1e-7);
-    // Orthonormal: what is copied comes back as it was.
-    CHECK((at::mm(value.t(), value) - at::eye(128)).abs().max().item<double>() < 1e-5);
+    // Orthonormal: what is copied comes back as it was. The last channel is a constant.
+    const auto is_unit = [](const at::Tensor& all, double gain) {
+      const at::Tensor columns = all.narrow(1, 0, 127) / gain;
+      return (at::mm(columns.t(), columns) - at::eye(127)).abs().max().item<double>() < 1e-5;
+    };
+    CHECK(is_unit(value, 1.0));
+    CHECK(value.select(1, 127).abs().max().item<double>() == 0);
+    for (const char* block : {"blocks.0.", "blocks.1."}) {
+      CHECK(matrix(std::string(block) + "ln1.weight")[127].item<double>() == 0);
+      CHECK(matrix(std::string(block) + "ln1.bias")[127].item<double>() == 4);
+    }
+    // Half of the first block's heads find the same everywhere: receptance and key are 1 and a bit.
+    const at::Tensor first_key = matrix("blocks.0.att.key.weight");
+    const at::Tensor gathering = matrix("blocks.0.att.receptance.weight");
+    CHECK(gathering.narrow(0, 64, 64).equal(first_key.narrow(0, 64, 64)));
+    CHECK(
+        (gathering.narrow(0, 0, 64) - 10 * first_key.narrow(0, 0, 64)).abs().max().item<double>() <
+        1e-6);
+    CHECK(first_key.select(1, 127).equal(
+        at::cat({at::zeros({64}, at::kDouble), at::full({64}, 0.25, at::kDouble)})));
     const at::Tensor embedding = matrix("emb.weight");
     const at::Tensor head = matrix("head.weight");
     CHECK((head.norm(2, 1) - 0.3).abs().max().item<double>() < 1e-6);
     CHECK((head / 0.3 - embedding / embedding.norm(2, 1, true)).abs().max().item<double>() < 1e-5);
     if (std::string(arch) != "v5.0") {
       const at::Tensor gate = matrix("blocks.1.att.gate.weight");
-      CHECK((at::mm(gate.t(), gate) - at::eye(128)).abs().max().item<double>() < 1e-5);
+      CHECK(is_unit(gate, 0.3));
+      CHECK((gate.select(1, 127) - 0.25).abs().max().item<double>() == 0);
     }
   }
   for (const char* arch : {"v4", "v7", "x058", "x059"}) {

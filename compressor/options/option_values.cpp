@@ -1,4 +1,4 @@
-#include "compressor/stages/option_values.h"
+#include "compressor/options/option_values.h"
 
 #include <charconv>
 #include <cmath>
