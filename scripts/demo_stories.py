@@ -5,8 +5,8 @@ determines: what the demo model is trained and tested on.
 usage: demo_stories.py OUTDIR [--seed 1] [--train 100000] [--valid 1000] [--test 1000]
                        [--n-vocab 4096]
 OUTDIR gets train.txt, valid.txt and test.txt (a story a line), valid.jsonl and test.jsonl (the same
-stories in LAMBADA's form: the last word of "text" is to be guessed), drills.txt and
-drills-valid.txt (lines to begin with: looking up and little else) and vocab.txt (World form).
+stories in LAMBADA's form: the last word of "text" is to be guessed), lessons.txt and
+lessons-valid.txt (to learn from: looking up and little else) and vocab.txt (World form).
 The same arguments give the same bytes everywhere. Standard library only, Python 3.9 or newer."""
 import argparse
 import bisect
@@ -24,23 +24,23 @@ import demo_words as words
 from demo_vocabulary import make_vocabulary, tokens_of, vocabulary_line
 
 # How often each kind of question is asked, in percent.
-KIND_SHARES = {"recall": 46, "who": 22, "where": 22, "count": 10}
-WORD_LIMITS, TOKEN_LIMITS = (30, 75), (36, 90)  # of a whole story
-TWO_PEOPLE_SHARE = 0.8  # of whole stories; the others have three
+KIND_SHARES = {"recall": 46, "who": 24, "where": 22, "count": 8}
+WORD_LIMITS, TOKEN_LIMITS = (20, 60), (26, 72)  # of a whole story
+TWO_PEOPLE_SHARE = 0.9  # of whole stories; the others have three
 # Of the stories that are learnt from: those told short, and those with more than one question.
-SHORT_SHARE, QUIZ_SHARE = 0.2, 0.95
+SHORT_SHARE, QUIZ_SHARE = 0.1, 0.95
 SHORT_OPENINGS = ("Now ", "Today ", "Here ")
-# Of the drills: how many are not learnt from, how often they are short stories or pairs of a few
-# frequent words, and what is paired.
-DRILLS_VALID = 300
+# Of the drills: how often they are short stories or pairs of a few frequent words, and what is
+# paired.
 DRILL_STORY_SHARE, DRILL_EASY_SHARE = 0.35, 0.7
 DRILL_LISTS = (("NAMES", "OBJECTS"), ("NAMES", "PLACES"), ("OBJECTS", "PLACES"), ("NAMES", "JOBS"),
                ("NAMES", "TOWNS"), ("NAMES", "HOBBIES"), ("NAMES", "FOODS"), ("NAMES", "ANIMALS"),
                ("NAMES", "MOODS"), ("OBJECTS", "LOOKS"), ("OBJECTS", "COLOURS"),
                ("OBJECTS", "MATERIALS"), ("NAMES", "HAIR"))
-# Of the lessons: how many are drills, the kinds of the others, and how many people they have.
-LESSON_DRILL_SHARE, LESSON_KIND_SHARES = 0.1, (20, 20, 25, 35)
-LESSON_PEOPLE = (2, 2, 2, 3, 3, 4)
+# Of the lessons: how many are not learnt from, how many are drills, the kinds of the others, and how many people they have.
+LESSONS_VALID = 300
+LESSON_DRILL_SHARE, LESSON_KIND_SHARES = 0.25, (22, 22, 30, 26)
+LESSON_PEOPLE = (2, 2, 2, 3)
 # How a story is told.
 SHORT, PLAIN, WHOLE = "short", "plain", "whole"
 SPLITS = ("train", "valid", "test")
@@ -324,14 +324,14 @@ def body(story, shape, question_kind):
     """Dialogue and filler around what happens; the final question."""
     dice = story.dice
     if shape.event:
-        if dice.chance(0.3):
+        if dice.chance(0.15):
             story.talk(dice.choice(story.questions()))
-        for _ in range(2 if dice.chance(0.25) else 1):
+        for _ in range(2 if dice.chance(0.15) else 1):
             shape.event(story)
     question = dice.choice([found for found in story.questions() if found.kind == question_kind])
     talked = {question.fact}
-    for probability in (0.8, 0.5):
-        if dice.chance(0.4):
+    for probability in (0.6, 0.3):
+        if dice.chance(0.25):
             story.free(words.FILLERS)
         if dice.chance(probability):
             # Now and then it is what the question will be about, else dialogue would rule it out.
@@ -451,14 +451,13 @@ def write_lines(path, lines):
             beside.unlink()
 
 
-def write_all(folder, splits, extra, vocabulary):
+def write_all(folder, splits, lessons, vocabulary):
     for name, stories in splits.items():
         write_lines(folder / f"{name}.txt", (story["text"] for story in stories))
         if name != "train":
             write_lines(folder / f"{name}.jsonl", map(json.dumps, stories))
-    for name, lines in extra.items():
-        write_lines(folder / f"{name}-valid.txt", lines[:DRILLS_VALID])
-        write_lines(folder / f"{name}.txt", lines[DRILLS_VALID:])
+    write_lines(folder / "lessons-valid.txt", lessons[:LESSONS_VALID])
+    write_lines(folder / "lessons.txt", lessons[LESSONS_VALID:])
     write_lines(folder / "vocab.txt", map(vocabulary_line, itertools.count(1), vocabulary))
 
 
@@ -501,18 +500,15 @@ def main():
     except OSError as error:
         parser.error(f"OUTDIR: {error}")
     splits = make_splits(Dice(args.seed), {name: getattr(args, name) for name in SPLITS})
-    n_extra = max(DRILLS_VALID + 1, args.train * 2 // 5)
-    extra = {}
-    for i, (name, make) in enumerate((("drills", make_drill), ("lessons", make_lesson))):
-        dice = Dice(args.seed + (i + 1) * 2**32)
-        extra[name] = [make(dice) for _ in range(n_extra)]
+    lesson_dice = Dice(args.seed + 2**32)
+    lessons = [make_lesson(lesson_dice) for _ in range(max(LESSONS_VALID + 1, args.train))]
     try:
         vocabulary = make_vocabulary(
             splits, [word for ranked in LISTS.values() for word in ranked.words], args.n_vocab)
     except ValueError as error:
         parser.error(str(error))
     try:
-        write_all(args.outdir, splits, extra, vocabulary)
+        write_all(args.outdir, splits, lessons, vocabulary)
     except OSError as error:
         sys.exit(f"demo_stories.py: {error}")
     print_summary(splits)

@@ -14,32 +14,23 @@ def word_pieces(tokens):
     counts = collections.Counter()
     for word in sorted({token.strip() for token in tokens if token.strip().isalpha()}):
         counts.update({word[:n] for n in range(2, 6)} | {word[-n:] for n in range(2, 6)})
-    return by_frequency(counts)
-
-
-def by_frequency(counts):
-    return sorted(counts, key=lambda token: (-counts[token], token))
+    return sorted(counts, key=lambda piece: (-counts[piece], piece))
 
 
 def make_vocabulary(splits, words, n_vocab):
     """The tokens from id 1 on: bytes, words, words without space, punctuation, pieces of words."""
-    counts = collections.Counter()
-    for story in splits["train"]:
-        counts.update(tokens_of(story["text"]))
-    ranked = by_frequency(counts)
-    # A small training text lacks some words that the other splits have.
-    rest = {token for name in ("valid", "test") for story in splits[name]
-            for token in tokens_of(story["text"])}
-    rest.update(" " + word for word in words)
-    ranked += sorted(rest - set(ranked))
+    # In alphabetical order: how often words occur changes no id.
+    tokens = {token for stories in splits.values() for story in stories
+              for token in tokens_of(story["text"])}
+    tokens = sorted(tokens | {" " + word for word in words})
     groups = ([], [], [])
-    for token in ranked:
+    for token in tokens:
         is_word = any(char.isalpha() for char in token)
         groups[2 if not is_word else 0 if token[0] == " " else 1].append(token)
     found = [bytes([byte]) for byte in range(256)]
     found += [token.encode() for group in groups for token in group if len(token) > 1]
     n_needed, known = len(found), set(found)
-    found += [piece.encode() for piece in word_pieces(ranked) if piece.encode() not in known]
+    found += [piece.encode() for piece in word_pieces(tokens) if piece.encode() not in known]
     if not n_needed < n_vocab <= len(found) + 1:
         raise ValueError(f"--n-vocab: wanted {n_needed + 1} to {len(found) + 1} for these stories, "
                          f"found {n_vocab}")

@@ -51,7 +51,6 @@ void AdamW::step(double learning_rate, double gradient_scale, uint64_t step) {
   Factors f;
   f.beta1 = static_cast<float>(options_.beta1);
   f.beta2 = static_cast<float>(options_.beta2);
-  f.rate = static_cast<float>(learning_rate / (1.0 - std::pow(options_.beta1, n)));
   f.square_scale = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(options_.beta2, n)));
   f.epsilon = static_cast<float>(options_.epsilon);
   f.gradient_scale = static_cast<float>(gradient_scale);
@@ -61,7 +60,11 @@ void AdamW::step(double learning_rate, double gradient_scale, uint64_t step) {
       continue;
     }
     const bool decays = parameters_[i].values.dim() > 1;
-    f.keep = static_cast<float>(decays ? 1.0 - learning_rate * options_.weight_decay : 1.0);
+    const std::string& name = parameters_[i].name;
+    const bool is_vocabulary = name == "emb.weight" || name == "head.weight";
+    const double own_rate = learning_rate * (is_vocabulary ? options_.vocabulary_rate : 1.0);
+    f.rate = static_cast<float>(own_rate / (1.0 - std::pow(options_.beta1, n)));
+    f.keep = static_cast<float>(decays ? 1.0 - own_rate * options_.weight_decay : 1.0);
     update(parameters_[i].values, gradient.contiguous(), means_[i], squares_[i], f);
     gradient.reset();
   }

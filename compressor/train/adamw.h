@@ -17,6 +17,10 @@ struct AdamWOptions {
   double beta2 = 0.99;
   double epsilon = 1e-8;
   double weight_decay = 0.0;  ///< of matrices; vectors never decay
+  /// Learning rate of emb.weight and head.weight against all others'. Most of their rows get tiny
+  /// gradients that always point the same way (a word that was not said), and Adam makes full steps
+  /// of them: what was in the rows of rare words is lost.
+  double vocabulary_rate = 1.0;
 };
 
 class AdamW {

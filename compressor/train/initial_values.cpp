@@ -242,7 +242,11 @@ at::Tensor mimetic_values(const std::string& name, at::Tensor values, const Plac
   const auto add = [&](int64_t first, int64_t end, double number) {
     values.narrow(0, first, end - first).select(1, last).fill_(number / kConstant);
   };
-  if (has(name, "ln1.weight")) {
+  if (ends(name, "att.time_decay")) {
+    // Per channel or per head; three quarters of later blocks' heads remember long.
+    const int64_t n_long = values.numel() * (at.block == 0 ? 2 : 3) / 4;
+    values.view(-1).narrow(0, 0, n_long).copy_(-7 + 3 * closed_ramp(n_long));
+  } else if (has(name, "ln1.weight")) {
     values[last] = 0.0;
   } else if (has(name, "ln1.bias")) {
     values[last] = kConstant;

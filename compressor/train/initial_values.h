@@ -21,8 +21,9 @@ struct InitialOptions {
   /// v5.0 to v6: att.receptance starts as a multiple of att.key, att.output as att.value transposed
   /// and the gate open, so that the recurrence copies from where the shifted key equals the current
   /// token (after Trockman et al., Mimetic Initialization Helps State Space Models Learn to Recall,
-  /// 2024). The faster half of the first block's heads instead gathers whatever stood before,
-  /// near tokens more than far ones, so that what follows can find a token by its neighbours.
+  /// 2024), most of it with a long memory (decays 0.98 to 0.999 a token). The faster half of the
+  /// first block's heads instead gathers whatever stood before, near tokens more than far ones, so
+  /// that what follows can find a token by its neighbours.
   bool mimetic = false;
 };
 

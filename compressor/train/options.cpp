@@ -10,7 +10,7 @@
 namespace rwkv::press {
 namespace {
 
-constexpr std::array<OptionSpec, 24> kOptions = {{
+constexpr std::array<OptionSpec, 25> kOptions = {{
     {"data", "[]", "text or token files (.u16, .u32, .bin) to learn from; --data replaces them"},
     {"valid", "[]", "the same, for the loss on text that is not learnt from"},
     {"steps", "1000", "optimiser steps"},
@@ -20,6 +20,7 @@ constexpr std::array<OptionSpec, 24> kOptions = {{
     {"start_after", "none", "a token, such as a line's end, that sequences start behind"},
     {"lr", "6e-4", "learning rate after the warm-up"},
     {"lr_final", "6e-5", "learning rate at the end of the cosine"},
+    {"lr_vocabulary", "1", "of the embedding and the head, against all others'"},
     {"warmup", "10", "steps"},
     {"beta1", "0.9", "of AdamW"},
     {"beta2", "0.99", "of AdamW"},
@@ -66,6 +67,7 @@ Status read_train_options(const YAML::Node& node, TrainOptions& options) {
   RWKV_TRY(values.text("start_after", options.start_after));
   RWKV_TRY(values.real("lr", 0, 10, options.learning_rate));
   RWKV_TRY(values.real("lr_final", 0, 10, options.final_rate));
+  RWKV_TRY(values.real("lr_vocabulary", 0, 100, options.adamw.vocabulary_rate));
   RWKV_TRY(values.count("warmup", 0, kMost, options.warmup));
   RWKV_TRY(values.real("beta1", 0, 0.99999, options.adamw.beta1));
   RWKV_TRY(values.real("beta2", 0, 0.999999, options.adamw.beta2));
@@ -108,6 +110,9 @@ void emit_train_options(const TrainOptions& options, YAML::Emitter& out) {
   }
   put("lr", options.learning_rate);
   put("lr_final", options.final_rate);
+  if (options.adamw.vocabulary_rate != 1) {
+    put("lr_vocabulary", options.adamw.vocabulary_rate);
+  }
   put("warmup", options.warmup);
   put("beta1", options.adamw.beta1);
   put("beta2", options.adamw.beta2);
