@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "compressor/calibrate/walk.h"
-#include "compressor/predictors/predictor.h"
 #include "compressor/options/option_values.h"
+#include "compressor/predictors/predictor.h"
 
 namespace rwkv::press {
 namespace {

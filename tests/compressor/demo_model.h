@@ -1,6 +1,7 @@
 // The trained model of configs/demo, and stories for it.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "tests/support/support.h"
@@ -16,6 +17,7 @@ struct DemoModel {
 };
 
 /// Writes `n_train` and `n_test` stories into `folder`; fails the test if that does not work.
-DemoModel demo_model(const ScratchFolder& folder, int n_train, int n_test);
+/// nullopt, saying so on stderr, as long as there is no trained model.
+std::optional<DemoModel> demo_model(const ScratchFolder& folder, int n_train, int n_test);
 
 }  // namespace rwkv::test
