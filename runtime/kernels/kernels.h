@@ -5,6 +5,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <string_view>
 
 #include "formats/codec/codec.h"
 
@@ -28,14 +30,43 @@ struct MatrixView {
   }
 };
 
-/// y[t][r] = sum_c w[r][c] x[t][c] for rows [row_begin, row_end) and t < n_tokens.
-/// x has `cols` floats per token, y has `ldy` floats per token; `scratch` has `cols` floats.
-using MatmulFn = void (*)(const MatrixView& w, const float* x, size_t n_tokens, float* y,
-                          size_t ldy, size_t row_begin, size_t row_end, float* scratch);
+/// The inputs of a product, [n_tokens][cols] floats, and where `whole_inputs(codec)` also the same
+/// as whole numbers: x is about q * step. Products of whole numbers are exact, so every table and
+/// every way to share the work gives the same bits.
+struct Inputs {
+  const float* x = nullptr;
+  size_t n_tokens = 0;
+  size_t cols = 0;
+  const int16_t* q = nullptr;   ///< [n_tokens][padded_cols(cols)], zeros behind `cols`
+  const float* step = nullptr;  ///< [n_tokens]
+  const float* sum = nullptr;   ///< [n_tokens], of x
+};
+
+/// The largest whole number of an input: the product of a thousand with int8 still fits 32 bits.
+/// A multiple of 256 less than a half, so that it splits into two signed bytes.
+inline constexpr int32_t kMostInput = 127 * 256;
+/// Kernels read whole inputs in steps of up to so many.
+inline constexpr size_t kInputPadding = 32;
+constexpr size_t padded_cols(size_t cols) {
+  return (cols + kInputPadding - 1) / kInputPadding * kInputPadding;
+}
+/// Whether products with this codec want Inputs::q, step and sum.
+constexpr bool whole_inputs(Codec codec) {
+  return codec == Codec::I8Row || codec == Codec::SignRow;
+}
+
+/// Fills q, step and sum of one token: step = max |x| / kMostInput, q = x / step rounded to
+/// nearest, ties to even; sum in 16 interleaved lanes.
+using QuantizeInputFn = void (*)(const float* x, size_t cols, int16_t* q, float* step, float* sum);
+
+/// y[t][r] = sum_c w[r][c] x[t][c] for rows [row_begin, row_end) and every token.
+/// y has `ldy` floats per token; `scratch` has `cols` floats.
+using MatmulFn = void (*)(const MatrixView& w, const Inputs& x, float* y, size_t ldy,
+                          size_t row_begin, size_t row_end, float* scratch);
 
 /// y[t][c] = sum_r a[t][r] w[r][c] for columns [col_begin, col_end): the product with a matrix
-/// packed transposed. Rows whose a is zero for every token are not read.
-/// a has `rows` floats per token, y has `cols`; `scratch` has `cols` floats.
+/// packed transposed, for codecs whose rows share something. Rows whose a is zero for every token
+/// are not read. a has `rows` floats per token, y has `cols`; `scratch` has `cols` floats.
 using AccumulateFn = void (*)(const MatrixView& w, const float* a, size_t n_tokens, float* y,
                               size_t col_begin, size_t col_end, float* scratch);
 
@@ -50,13 +81,16 @@ struct RowsView {
 
 /// y[t][ids[i]] = rows[i] . x[t] for i in [begin, end), the bits that MatmulFn gives for the same
 /// rows. The rest of y is not touched.
-using MatmulRowsFn = void (*)(const RowsView& w, const float* x, size_t n_tokens, float* y,
-                              size_t ldy, size_t begin, size_t end, float* scratch);
+using MatmulRowsFn = void (*)(const RowsView& w, const Inputs& x, float* y, size_t ldy,
+                              size_t begin, size_t end, float* scratch);
 
-/// y[t][c] += sum_i a[t][ids[i]] rows[i][c] for columns [col_begin, col_end), in the order of the
-/// rows; a has `lda` floats per token, y has `cols`.
+/// y[t][c] += sum_i a[t][ids[i]] rows[i][c] for columns [col_begin, col_end), row by row, so that
+/// rows may come in any number of parts; a has `lda` floats per token, y has `cols`. What a row
+/// adds to all its numbers is left out of y: the call whose col_begin is 0 adds it to bias
+/// [n_tokens], and the caller that to every column in the end.
 using AccumulateRowsFn = void (*)(const RowsView& w, const float* a, size_t lda, size_t n_tokens,
-                                  float* y, size_t col_begin, size_t col_end, float* scratch);
+                                  float* y, double* bias, size_t col_begin, size_t col_end,
+                                  float* scratch);
 
 /// One head of v5 and v6 over n_tokens: out_j = sum_i r_i (u_i k_i v_j + S_ij), then
 /// S_ij = w_i S_ij + k_i v_j, with S [N key][N value]. r, k, v, out advance by `stride` floats per
@@ -87,17 +121,24 @@ using WkvV7Fn = void (*)(const WkvV7Args& args);
 
 struct KernelTable {
   const char* name;
+  bool (*runs_here)();  ///< whether this processor has the instructions
+  QuantizeInputFn quantize_input;
   MatmulFn (*matmul)(Codec codec);
-  AccumulateFn (*accumulate)(Codec codec);
+  AccumulateFn (*accumulate)(Codec codec);  ///< nullptr if rows of the codec stand alone
   MatmulRowsFn (*matmul_rows)(Codec codec);
   AccumulateRowsFn (*accumulate_rows)(Codec codec);
   WkvV5Fn wkv_v5;
   WkvV7Fn wkv_v7;
 };
 
-/// The table in use on this machine.
-const KernelTable& kernels();
+/// Every table that was compiled in, plainest first. Not all may run here.
+std::span<const KernelTable* const> kernel_list();
 
-extern const KernelTable kGenericKernels;
+/// Usage for a name that is not in the list or does not run here.
+Result<const KernelTable*> find_kernels(std::string_view name);
+
+/// The table in use: the last of the list that runs here, or the one that RWKV_EDGE_KERNELS names.
+/// Usage if that one cannot be had. Read once.
+const Result<const KernelTable*>& kernels();
 
 }  // namespace rwkv::edge

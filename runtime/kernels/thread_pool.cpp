@@ -11,6 +11,19 @@ namespace {
 // shorter than what a busy machine would notice.
 constexpr int kSpins = 2000;
 
+// A ticket: 32 bits number the job, 16 say how many chunks it has and 16 which is next.
+constexpr unsigned kChunkBits = 16;
+constexpr unsigned kNumberShift = 2 * kChunkBits;
+constexpr uint64_t kMaxChunks = (uint64_t{1} << kChunkBits) - 1;
+
+// A chunk that is waited for this long, and so many times longer than others took, belongs to a
+// thread that has lost its core. A few time slices of the system, and what nobody would notice.
+constexpr auto kStall = std::chrono::microseconds(300);
+constexpr int kStallFactor = 4;
+constexpr auto kLeastPenalty = std::chrono::milliseconds(5);
+constexpr auto kMostPenalty = std::chrono::milliseconds(320);
+constexpr int kForgiveAfter = 4;
+
 inline void pause_briefly() {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
@@ -46,55 +59,102 @@ void ThreadPool::stop() {
   }
 }
 
-void ThreadPool::wait_for_job(uint32_t seen) const {
-  for (int i = 0; i < kSpins; ++i) {
-    if (generation_.load(std::memory_order_acquire) != seen) {
-      return;
-    }
-    pause_briefly();
-  }
-  generation_.wait(seen, std::memory_order_acquire);
-}
-
 void ThreadPool::work(unsigned thread) {
-  uint32_t seen = 0;
   while (true) {
-    wait_for_job(seen);
-    seen = generation_.load(std::memory_order_acquire);
+    const uint32_t seen = generation_.load(std::memory_order_acquire);
     if (stopping_.load()) {
       return;
     }
-    const Job job = job_;
-    for (size_t begin; (begin = next_.fetch_add(job.chunk)) < job.n;) {
-      job.call(job.f, begin, std::min(job.n, begin + job.chunk), thread);
+    take_chunks(thread);
+    for (int i = 0; i < kSpins && generation_.load(std::memory_order_acquire) == seen; ++i) {
+      pause_briefly();
     }
-    if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-      busy_.notify_one();
-    }
+    generation_.wait(seen, std::memory_order_acquire);
   }
 }
 
-void ThreadPool::run_job(const Job& job) {
-  if (workers_.empty() || job.n <= job.chunk) {
-    if (job.n > 0) {
-      job.call(job.f, 0, job.n, 0);
+// Makes the chunks of a job available and returns how many they are.
+uint32_t ThreadPool::publish(const Job& job) {
+  const size_t n_chunks = (job.n + job.chunk - 1) / job.chunk;
+  call_.store(job.call, std::memory_order_relaxed);
+  f_.store(job.f, std::memory_order_relaxed);
+  n_.store(job.n, std::memory_order_relaxed);
+  chunk_.store(job.chunk, std::memory_order_relaxed);
+  done_.store(0, std::memory_order_relaxed);
+  const uint64_t number = (ticket_.load(std::memory_order_relaxed) >> kNumberShift) + 1;
+  ticket_.store(number << kNumberShift | n_chunks << kChunkBits, std::memory_order_release);
+  generation_.fetch_add(1, std::memory_order_release);
+  generation_.notify_all();
+  return static_cast<uint32_t>(n_chunks);
+}
+
+// Works on the job until no chunk is left; returns how many it did. A thread that was asleep since
+// an earlier job may read a job that is being written, but then its ticket is an old one.
+uint32_t ThreadPool::take_chunks(unsigned thread) {
+  uint32_t n_taken = 0;
+  uint64_t ticket = ticket_.load(std::memory_order_acquire);
+  while (true) {
+    const uint64_t index = ticket & kMaxChunks;
+    if (index >= ((ticket >> kChunkBits) & kMaxChunks)) {
+      return n_taken;
+    }
+    const Job job = {call_.load(std::memory_order_relaxed), f_.load(std::memory_order_relaxed),
+                     n_.load(std::memory_order_relaxed), chunk_.load(std::memory_order_relaxed)};
+    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
+                                       std::memory_order_acquire)) {
+      continue;
+    }
+    const size_t begin = index * job.chunk;
+    job.call(job.f, begin, std::min(job.n, begin + job.chunk), thread);
+    ++n_taken;
+    // The last chunk of a job wakes its caller.
+    const uint64_t n_chunks = (ticket >> kChunkBits) & kMaxChunks;
+    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == n_chunks) {
+      done_.notify_one();
+    }
+    ticket = ticket_.load(std::memory_order_acquire);
+  }
+}
+
+void ThreadPool::wait_until_done(uint32_t n_chunks) {
+  for (int i = 0; i < kSpins && done_.load(std::memory_order_acquire) != n_chunks; ++i) {
+    pause_briefly();
+  }
+  for (uint32_t done; (done = done_.load(std::memory_order_acquire)) != n_chunks;) {
+    done_.wait(done, std::memory_order_acquire);
+  }
+}
+
+// Other processes may hold a core that a thread of ours wants; then its chunk is waited for as long
+// as they keep it, and doing everything alone is faster. How long that is done doubles each time.
+void ThreadPool::judge(Clock::duration worked, uint32_t n_own, Clock::duration waited) {
+  const Clock::duration usual = n_own == 0 ? worked : worked / n_own;
+  if (waited > kStall && waited > kStallFactor * usual && n_own > 0) {
+    penalty_ = std::clamp<Clock::duration>(2 * penalty_, kLeastPenalty, kMostPenalty);
+    alone_until_ = Clock::now() + penalty_;
+  }
+}
+
+void ThreadPool::run_job(Job job) {
+  if (job.n == 0) {
+    return;
+  }
+  const auto start = workers_.empty() ? Clock::time_point() : Clock::now();
+  if (workers_.empty() || job.n <= job.chunk || start < alone_until_) {
+    for (size_t begin = 0; begin < job.n; begin += job.chunk) {
+      job.call(job.f, begin, std::min(job.n, begin + job.chunk), 0);
     }
     return;
   }
-  job_ = job;
-  next_.store(0, std::memory_order_relaxed);
-  busy_.store(static_cast<uint32_t>(workers_.size()), std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
-  for (size_t begin; (begin = next_.fetch_add(job.chunk)) < job.n;) {
-    job.call(job.f, begin, std::min(job.n, begin + job.chunk), 0);
+  if (start > alone_until_ + kForgiveAfter * penalty_) {
+    penalty_ = {};
   }
-  for (int i = 0; i < kSpins && busy_.load(std::memory_order_acquire) != 0; ++i) {
-    pause_briefly();
-  }
-  for (uint32_t left; (left = busy_.load(std::memory_order_acquire)) != 0;) {
-    busy_.wait(left, std::memory_order_acquire);
-  }
+  job.chunk = std::max<size_t>(job.chunk, (job.n + kMaxChunks - 1) / kMaxChunks);
+  const uint32_t n_chunks = publish(job);
+  const uint32_t n_own = take_chunks(0);
+  const auto mine_done = Clock::now();
+  wait_until_done(n_chunks);
+  judge(mine_done - start, n_own, Clock::now() - mine_done);
 }
 
 unsigned available_threads() {

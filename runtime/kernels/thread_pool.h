@@ -1,8 +1,10 @@
 // Threads that wait for short jobs. A job is a range of items handed out in chunks, so a thread
-// that loses its core delays only its own chunk. No allocation after construction.
+// that loses its core delays only its own chunk; one that keeps losing it is left out for a while.
+// No allocation after construction.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <thread>
@@ -30,26 +32,39 @@ class ThreadPool {
   }
 
  private:
+  using Call = void (*)(const void* f, size_t begin, size_t end, unsigned thread);
   struct Job {
-    void (*call)(const void* f, size_t begin, size_t end, unsigned thread) = nullptr;
-    const void* f = nullptr;
-    size_t n = 0;
-    size_t chunk = 1;
+    Call call;
+    const void* f;
+    size_t n;
+    size_t chunk;
   };
+  using Clock = std::chrono::steady_clock;
+
   template <typename F>
   static void invoke(const void* f, size_t begin, size_t end, unsigned thread) {
     (*static_cast<const F*>(f))(begin, end, thread);
   }
-  void run_job(const Job& job);
+  void run_job(Job job);
+  uint32_t publish(const Job& job);
+  uint32_t take_chunks(unsigned thread);
+  void wait_until_done(uint32_t n_chunks);
+  void judge(Clock::duration worked, uint32_t n_own, Clock::duration waited);
   void work(unsigned thread);
   void stop();
-  void wait_for_job(uint32_t seen) const;
 
-  Job job_;
-  std::atomic<size_t> next_{0};
+  // The job. Written while no chunk is to be had; a thread that reads it too late finds its ticket
+  // gone.
+  std::atomic<Call> call_{nullptr};
+  std::atomic<const void*> f_{nullptr};
+  std::atomic<size_t> n_{0};
+  std::atomic<size_t> chunk_{1};
+  std::atomic<uint64_t> ticket_{0};  ///< number of the job, its chunks, the next of them
+  std::atomic<uint32_t> done_{0};    ///< chunks that are finished
   std::atomic<uint32_t> generation_{0};
-  std::atomic<uint32_t> busy_{0};
   std::atomic<bool> stopping_{false};
+  Clock::time_point alone_until_{};  ///< no help is asked for before
+  Clock::duration penalty_{};
   std::vector<std::thread> workers_;
 };
 

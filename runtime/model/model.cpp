@@ -49,6 +49,7 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path) {
 
 Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
                                                  const MemoryOptions& options) {
+  RWKV_TRY(kernels().status());
   RWKV_ASSIGN(PackedFile file, PackedFile::open(path));
   std::shared_ptr<Model> model(new Model);
   const uint64_t heap_before = heap_in_use();

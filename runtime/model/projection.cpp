@@ -1,5 +1,7 @@
 #include "runtime/model/projection.h"
 
+#include <array>
+
 #include "runtime/model/elementwise.h"
 
 namespace rwkv::edge {
@@ -22,17 +24,38 @@ Result<Projection> Projection::load(const Weights& weights, const std::string& s
 }
 
 void Projection::apply(Run& run, const float* x, float* y) const {
-  if (!is_pair_) {
-    matmul(run, dense_, x, y);
+  const Application application{this, x, y};
+  apply_all(run, {&application, 1});
+}
+
+void Projection::apply_all(Run& run, std::span<const Application> applications) {
+  std::array<Product, kMaxProducts> products;
+  size_t n_second = 0;
+  for (size_t i = 0; i < applications.size(); ++i) {
+    const auto& [p, x, y] = applications[i];
+    products[i] = p->is_pair_ ? Product{p->factor_a_, x, run.middle(i)} : Product{p->dense_, x, y};
+  }
+  matmul_all(run, {products.data(), applications.size()});
+  for (size_t i = 0; i < applications.size(); ++i) {
+    const auto& [p, x, y] = applications[i];
+    if (p->is_pair_) {
+      if (p->squares_) {
+        relu_squared(run.middle(i), run.n_tokens * p->rank());
+      }
+      products[n_second++] = {p->factor_b_, run.middle(i), y};
+    }
+  }
+  if (n_second == 0) {
     return;
   }
-  float* middle = run.middle();
-  matmul(run, factor_a_, x, middle);
-  if (squares_) {
-    relu_squared(middle, run.n_tokens * rank());
+  matmul_all(run, {products.data(), n_second});
+  for (const auto& [p, x, y] : applications) {
+    p->add_diagonal(run.n_tokens, x, y);
   }
-  matmul(run, factor_b_, middle, y);
-  for (size_t t = 0; t < run.n_tokens; ++t) {
+}
+
+void Projection::add_diagonal(size_t n_tokens, const float* x, float* y) const {
+  for (size_t t = 0; t < n_tokens; ++t) {
     for (size_t i = 0; i < diagonal_.size(); ++i) {
       y[t * rows() + i] += diagonal_[i] * x[t * cols() + i];
     }

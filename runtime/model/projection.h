@@ -25,7 +25,17 @@ class Projection {
   /// (RWKV-Lite's simple and enhanced SVD).
   void apply(Run& run, const float* x, float* y) const;
 
+  /// Several that do not need one another's results, at most kMaxProducts.
+  struct Application {
+    const Projection* projection;
+    const float* x;
+    float* y;
+  };
+  static void apply_all(Run& run, std::span<const Application> applications);
+
  private:
+  void add_diagonal(size_t n_tokens, const float* x, float* y) const;
+
   MatrixView dense_;
   MatrixView factor_a_;
   MatrixView factor_b_;

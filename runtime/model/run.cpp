@@ -1,19 +1,24 @@
 #include "runtime/model/run.h"
 
 #include <algorithm>
+#include <array>
 
 namespace rwkv::edge {
 namespace {
 
-// Rows (or columns) handed to a thread at a time: small enough to even out, large enough that the
-// handing out costs nothing.
-constexpr size_t kChunk = 64;
+// What is handed to a thread at a time: small enough to even out, large enough that the handing out
+// costs nothing. Rows are handed out in multiples of what kernels take together.
+constexpr size_t kChunkBytes = size_t{32} << 10;
+constexpr size_t kRowStep = 8;
+// Columns of rows that are added up: a few pieces per thread, each of whole cache lines.
+constexpr size_t kColumnStep = 64;
+constexpr size_t kPiecesPerThread = 2;
 
-// Floats per token that the most demanding time_mix (v7: ten vectors, four inner ones) or
+// Floats per token that the most demanding time_mix (v7: fifteen vectors, four inner ones) or
 // channel_mix (three vectors and the neurons) takes from the arena, with room to spare.
 size_t arena_per_token(const ModelConfig& config) {
   const size_t width = std::max(config.n_embd, config.dim_att);
-  return 20 * width + config.dim_ffn + config.predictor_hidden + 5 * config.mix_lora +
+  return 20 * width + config.dim_ffn + config.predictor_hidden + 10 * config.mix_lora +
          config.decay_lora + config.iclr_lora + config.value_lora + config.gate_lora;
 }
 
@@ -22,14 +27,29 @@ size_t widest_row(const ModelConfig& config, size_t max_rank) {
       {config.n_embd, config.dim_att, config.dim_ffn, config.predictor_hidden, uint64_t{max_rank}});
 }
 
+// The longest input of a product.
+size_t widest_input(const ModelConfig& config, size_t max_rank) {
+  return std::max({config.n_embd, config.dim_att, config.predictor_hidden, config.mix_lora,
+                   config.decay_lora, config.iclr_lora, config.value_lora, config.gate_lora,
+                   uint64_t{max_rank}});
+}
+
 }  // namespace
 
-Run::Run(const ModelConfig& config, unsigned n_threads, size_t max_tokens, size_t max_rank)
+Run::Run(const ModelConfig& config, const KernelTable& kernels, unsigned n_threads,
+         size_t max_tokens, size_t max_rank)
     : pool(n_threads),
-      table(kernels()),
+      table(kernels),
       row_floats_(widest_row(config, max_rank)),
       arena_(max_tokens * arena_per_token(config)),
-      middle_(max_tokens * max_rank),
+      middle_size_(max_tokens * max_rank),
+      middle_(kMaxProducts * middle_size_),
+      whole_size_(max_tokens * padded_cols(widest_input(config, max_rank))),
+      max_tokens_(max_tokens),
+      whole_(kMaxProducts * whole_size_),
+      steps_(kMaxProducts * max_tokens),
+      sums_(kMaxProducts * max_tokens),
+      bias_(max_tokens),
       rows_(row_floats_ * n_threads),
       v_first_(config.version == Version::V7 ? max_tokens * config.dim_att : 0),
       marks_(max_tokens * config.dim_ffn),
@@ -40,10 +60,12 @@ Run::Run(const ModelConfig& config, unsigned n_threads, size_t max_tokens, size_
 
 uint64_t Run::bytes(const ModelConfig& config, unsigned n_threads, size_t max_tokens,
                     size_t max_rank) {
-  const uint64_t floats = max_tokens * (arena_per_token(config) + max_rank) +
-                          widest_row(config, max_rank) * n_threads +
+  const uint64_t widest = widest_row(config, max_rank);
+  const uint64_t floats = max_tokens * (arena_per_token(config) + kMaxProducts * (max_rank + 2)) +
+                          widest * n_threads +
                           (config.version == Version::V7 ? max_tokens * config.dim_att : 0);
-  return floats * sizeof(float) + max_tokens * config.dim_ffn +
+  return floats * sizeof(float) + max_tokens * (config.dim_ffn + sizeof(double)) +
+         kMaxProducts * max_tokens * padded_cols(widest_input(config, max_rank)) * sizeof(int16_t) +
          std::max<size_t>(config.dim_ffn, kMaxGather) * sizeof(uint32_t) +
          kMaxGather * sizeof(void*) + 2 * config.n_cluster * sizeof(float);
 }
@@ -54,30 +76,86 @@ float* Run::take(size_t per_token) {
   return found;
 }
 
-void matmul(Run& run, const MatrixView& w, const float* x, float* y) {
-  const MatmulFn fn = run.table.matmul(w.codec);
-  run.pool.run(w.rows, kChunk, [&](size_t begin, size_t end, unsigned thread) {
-    fn(w, x, run.n_tokens, y, w.rows, begin, end, run.row_scratch(thread));
+Inputs Run::inputs(size_t i, Codec codec, const float* x, size_t cols) {
+  Inputs inputs{x, n_tokens, cols};
+  if (!whole_inputs(codec)) {
+    return inputs;
+  }
+  int16_t* q = whole_.data() + i * whole_size_;
+  float* steps = steps_.data() + i * max_tokens_;
+  float* sums = sums_.data() + i * max_tokens_;
+  pool.run(n_tokens, 1, [&](size_t begin, size_t end, unsigned) {
+    for (size_t t = begin; t < end; ++t) {
+      table.quantize_input(x + t * cols, cols, q + t * padded_cols(cols), steps + t, sums + t);
+    }
   });
+  inputs.q = q;
+  inputs.step = steps;
+  inputs.sum = sums;
+  return inputs;
+}
+
+namespace {
+
+size_t rows_at_a_time(size_t row_bytes) {
+  return std::max(kRowStep, kChunkBytes / std::max<size_t>(1, row_bytes) / kRowStep * kRowStep);
+}
+
+size_t columns_at_a_time(const Run& run, size_t cols) {
+  const size_t n_pieces = kPiecesPerThread * run.pool.size();
+  return (cols / n_pieces + kColumnStep) / kColumnStep * kColumnStep;
+}
+
+}  // namespace
+
+void matmul_all(Run& run, std::span<const Product> products) {
+  std::array<Inputs, kMaxProducts> inputs;
+  std::array<MatmulFn, kMaxProducts> fns{};
+  std::array<size_t, kMaxProducts + 1> first{};  // of all rows, those of each matrix
+  size_t most_bytes = 0;
+  for (size_t i = 0; i < products.size(); ++i) {
+    const MatrixView& w = products[i].w;
+    inputs[i] = run.inputs(i, w.codec, products[i].x, w.cols);
+    fns[i] = run.table.matmul(w.codec);
+    first[i + 1] = first[i] + w.rows;
+    most_bytes = std::max<size_t>(most_bytes, codec_traits(w.codec).row_bytes(w.cols));
+  }
+  const size_t n_rows = first[products.size()];
+  run.pool.run(n_rows, rows_at_a_time(most_bytes), [&](size_t begin, size_t end, unsigned thread) {
+    for (size_t i = 0; i < products.size(); ++i) {
+      const size_t from = std::max(begin, first[i]);
+      const size_t to = std::min(end, first[i + 1]);
+      if (from < to) {
+        fns[i](products[i].w, inputs[i], products[i].y, products[i].w.rows, from - first[i],
+               to - first[i], run.row_scratch(thread));
+      }
+    }
+  });
+}
+
+void matmul(Run& run, const MatrixView& w, const float* x, float* y) {
+  const Product product{w, x, y};
+  matmul_all(run, {&product, 1});
 }
 
 void accumulate(Run& run, const MatrixView& w, const float* a, float* y) {
   const AccumulateFn fn = run.table.accumulate(w.codec);
-  const size_t share = (w.cols + run.pool.size() - 1) / run.pool.size();
-  run.pool.run(w.cols, std::max(kChunk, share), [&](size_t begin, size_t end, unsigned thread) {
-    fn(w, a, run.n_tokens, y, begin, end, run.row_scratch(thread));
-  });
+  run.pool.run(w.cols, columns_at_a_time(run, w.cols),
+               [&](size_t begin, size_t end, unsigned thread) {
+                 fn(w, a, run.n_tokens, y, begin, end, run.row_scratch(thread));
+               });
 }
 
 Status matmul_rows(Run& run, RowStore& w, std::span<const uint32_t> ids,
                    std::span<const uint32_t> names, const float* x, float* y, size_t ldy) {
   const MatmulRowsFn fn = run.table.matmul_rows(w.codec());
+  const Inputs inputs = run.inputs(0, w.codec(), x, w.cols());
   run.touched_bytes += ids.size() * w.row_bytes();
   while (!ids.empty()) {
     RWKV_ASSIGN(const size_t n, w.gather(run.pool, ids, run.row_places()));
     const RowsView view{run.row_places(), names.data(), n, w.codec(), w.cols()};
-    run.pool.run(n, kChunk, [&](size_t begin, size_t end, unsigned thread) {
-      fn(view, x, run.n_tokens, y, ldy, begin, end, run.row_scratch(thread));
+    run.pool.run(n, rows_at_a_time(w.row_bytes()), [&](size_t begin, size_t end, unsigned thread) {
+      fn(view, inputs, y, ldy, begin, end, run.row_scratch(thread));
     });
     ids = ids.subspan(n);
     names = names.subspan(n);
@@ -88,16 +166,24 @@ Status matmul_rows(Run& run, RowStore& w, std::span<const uint32_t> ids,
 Status accumulate_rows(Run& run, RowStore& w, std::span<const uint32_t> ids, const float* a,
                        float* y) {
   const AccumulateRowsFn fn = run.table.accumulate_rows(w.codec());
+  const size_t n_cols = w.cols();
   run.touched_bytes += ids.size() * w.row_bytes();
-  std::fill(y, y + run.n_tokens * w.cols(), 0.0f);
-  const size_t share = (w.cols() + run.pool.size() - 1) / run.pool.size();
+  std::fill(y, y + run.n_tokens * n_cols, 0.0f);
+  std::fill(run.bias(), run.bias() + run.n_tokens, 0.0);
   while (!ids.empty()) {
     RWKV_ASSIGN(const size_t n, w.gather(run.pool, ids, run.row_places()));
-    const RowsView view{run.row_places(), ids.data(), n, w.codec(), w.cols()};
-    run.pool.run(w.cols(), std::max(kChunk, share), [&](size_t begin, size_t end, unsigned thread) {
-      fn(view, a, w.rows(), run.n_tokens, y, begin, end, run.row_scratch(thread));
-    });
+    const RowsView view{run.row_places(), ids.data(), n, w.codec(), n_cols};
+    run.pool.run(
+        n_cols, columns_at_a_time(run, n_cols), [&](size_t begin, size_t end, unsigned thread) {
+          fn(view, a, w.rows(), run.n_tokens, y, run.bias(), begin, end, run.row_scratch(thread));
+        });
     ids = ids.subspan(n);
+  }
+  for (size_t t = 0; t < run.n_tokens; ++t) {
+    const auto bias = static_cast<float>(run.bias()[t]);
+    for (size_t c = 0; c < n_cols; ++c) {
+      y[t * n_cols + c] += bias;
+    }
   }
   return {};
 }

@@ -21,10 +21,14 @@ struct LayerState {
   float* ffn_shift;
 };
 
+/// Products that may run together.
+inline constexpr size_t kMaxProducts = 5;
+
 class Run {
  public:
   /// `max_tokens`: the largest chunk. `max_rank`: the largest factor pair's inner size.
-  Run(const ModelConfig& config, unsigned n_threads, size_t max_tokens, size_t max_rank);
+  Run(const ModelConfig& config, const KernelTable& table, unsigned n_threads, size_t max_tokens,
+      size_t max_rank);
   /// Bytes that such a run takes.
   static uint64_t bytes(const ModelConfig& config, unsigned n_threads, size_t max_tokens,
                         size_t max_rank);
@@ -39,8 +43,12 @@ class Run {
   /// `per_token` floats for each token of the chunk, valid until release(). Not cleared.
   float* take(size_t per_token);
   void release() { used_ = 0; }
-  /// Inner vectors of factor pairs, [n_tokens][rank]; overwritten by every projection.
-  float* middle() { return middle_.data(); }
+  /// Inner vectors of factor pairs, [n_tokens][rank], of product `i` of those that run together.
+  float* middle(size_t i) { return middle_.data() + i * middle_size_; }
+  /// The inputs of product `i` of those that run together, as `codec` wants them.
+  Inputs inputs(size_t i, Codec codec, const float* x, size_t cols);
+  /// What rows add to all numbers of a token, [n_tokens].
+  double* bias() { return bias_.data(); }
   /// A thread's own buffer for one decoded row.
   float* row_scratch(unsigned thread) { return rows_.data() + thread * row_floats_; }
 
@@ -59,7 +67,13 @@ class Run {
   size_t row_floats_;
   size_t used_ = 0;
   std::vector<float> arena_;
+  size_t middle_size_;
   std::vector<float> middle_;
+  size_t whole_size_;
+  size_t max_tokens_;
+  std::vector<int16_t> whole_;       ///< inputs as whole numbers
+  std::vector<float> steps_, sums_;  ///< of each token of each input
+  std::vector<double> bias_;
   std::vector<float> rows_;
   std::vector<float> v_first_;
   std::vector<uint8_t> marks_;
@@ -70,9 +84,16 @@ class Run {
 };
 
 /// y = W x for every token of the chunk; x [n_tokens][cols], y [n_tokens][rows].
+struct Product {
+  MatrixView w;
+  const float* x;
+  float* y;
+};
+/// Up to kMaxProducts that do not need one another's results: threads wait for one another once.
+void matmul_all(Run& run, std::span<const Product> products);
 void matmul(Run& run, const MatrixView& w, const float* x, float* y);
-/// y = W^T a for a matrix packed transposed; a [n_tokens][rows], y [n_tokens][cols]. Rows whose
-/// factor is zero are not read.
+/// y = W^T a for a matrix packed transposed in a codec whose rows share something; a
+/// [n_tokens][rows], y [n_tokens][cols]. Rows whose factor is zero are not read.
 void accumulate(Run& run, const MatrixView& w, const float* a, float* y);
 
 /// y[t][names[i]] = (row ids[i] of w) . x[t] for every token; y has `ldy` floats per token. Rows

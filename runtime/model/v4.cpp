@@ -1,6 +1,7 @@
 // time_mix of v4: a weighted average per channel, kept as numerator, denominator and largest
 // exponent (wkv_num, wkv_den, wkv_max; "aa", "bb", "pp" in the reference code).
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -76,18 +77,20 @@ void TimeMixV4::forward(Run& run, const float* x, float* out) const {
   const size_t n_embd = mix_k_.size();
   const size_t dim_att = decay_.size();
   float* prev = run.take(n_embd);
-  float* mixed = run.take(n_embd);
+  float* mixed_r = run.take(n_embd);
+  float* mixed_k = run.take(n_embd);
+  float* mixed_v = run.take(n_embd);
   float* r = run.take(dim_att);
   float* k = run.take(dim_att);
   float* v = run.take(dim_att);
   token_shift(x, run.state.att_shift, prev, run.n_tokens, n_embd);
 
-  mix_new(x, prev, mix_r_.data(), mixed, run.n_tokens, n_embd);
-  receptance_.apply(run, mixed, r);
-  mix_new(x, prev, mix_k_.data(), mixed, run.n_tokens, n_embd);
-  key_.apply(run, mixed, k);
-  mix_new(x, prev, mix_v_.data(), mixed, run.n_tokens, n_embd);
-  value_.apply(run, mixed, v);
+  mix_new(x, prev, mix_r_.data(), mixed_r, run.n_tokens, n_embd);
+  mix_new(x, prev, mix_k_.data(), mixed_k, run.n_tokens, n_embd);
+  mix_new(x, prev, mix_v_.data(), mixed_v, run.n_tokens, n_embd);
+  const std::array<Projection::Application, 3> projections = {
+      {{&receptance_, mixed_r, r}, {&key_, mixed_k, k}, {&value_, mixed_v, v}}};
+  Projection::apply_all(run, projections);
   wkv(run, k, v);
   for (size_t i = 0; i < run.n_tokens * dim_att; ++i) {
     r[i] = sigmoid(r[i]) * v[i];

@@ -1,6 +1,7 @@
 // time_mix of v5.0 (heads, group norm), v5.1 (+ gate) and v5.2 (decay per channel); x058 and x059
 // are v5.2 whose projections are factor pairs.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -78,7 +79,10 @@ void TimeMixV5::forward(Run& run, const float* x, float* out) const {
   const size_t n = config_.head_size;
   const size_t T = run.n_tokens;
   float* prev = run.take(n_embd);
-  float* mixed = run.take(n_embd);
+  std::array<float*, 4> mixed{};
+  for (float*& m : mixed) {
+    m = run.take(n_embd);
+  }
   float* r = run.take(dim_att);
   float* k = run.take(dim_att);
   float* v = run.take(dim_att);
@@ -86,12 +90,16 @@ void TimeMixV5::forward(Run& run, const float* x, float* out) const {
   float* y = run.take(dim_att);
   token_shift(x, run.state.att_shift, prev, T, n_embd);
 
-  mix_new(x, prev, mix_r_.data(), mixed, T, n_embd);
-  receptance_.apply(run, mixed, r);
-  mix_new(x, prev, mix_k_.data(), mixed, T, n_embd);
-  key_.apply(run, mixed, k);
-  mix_new(x, prev, mix_v_.data(), mixed, T, n_embd);
-  value_.apply(run, mixed, v);
+  const std::array<Projection::Application, 4> projections = {{{&receptance_, mixed[0], r},
+                                                               {&key_, mixed[1], k},
+                                                               {&value_, mixed[2], v},
+                                                               {&gate_, mixed[3], g}}};
+  const std::array<std::span<const float>, 4> coefficients = {mix_r_, mix_k_, mix_v_, mix_g_};
+  const size_t n_projections = has_gate_ ? 4 : 3;
+  for (size_t i = 0; i < n_projections; ++i) {
+    mix_new(x, prev, coefficients[i].data(), mixed[i], T, n_embd);
+  }
+  Projection::apply_all(run, {projections.data(), n_projections});
   run.pool.run(config_.n_head, 1, [&](size_t begin, size_t end, unsigned) {
     for (size_t h = begin; h < end; ++h) {
       const size_t at = h * n;
@@ -102,8 +110,6 @@ void TimeMixV5::forward(Run& run, const float* x, float* out) const {
   group_norm(y, ln_x_weight_.data(), ln_x_bias_.data(), T, dim_att, config_.n_head,
              config_.group_norm_eps);
   if (has_gate_) {
-    mix_new(x, prev, mix_g_.data(), mixed, T, n_embd);
-    gate_.apply(run, mixed, g);
     for (size_t i = 0; i < T * dim_att; ++i) {
       y[i] *= silu(g[i]);
     }

@@ -69,16 +69,21 @@ void TimeMixV6::mix_all(Run& run, const float* x, const float* prev,
   const size_t T = run.n_tokens;
   const size_t rank = config_.mix_lora;
   float* inner = run.take(5 * rank);
-  float* part = run.take(rank);
+  std::array<float*, 5> parts{};
+  std::array<Product, 5> products;
   mix_previous(x, prev, maa_x_.data(), mixed[0], T, n);
   matmul(run, maa_w1_, mixed[0], inner);
   for (size_t q = 0; q < mixed.size(); ++q) {
+    parts[q] = run.take(rank);
     for (size_t t = 0; t < T; ++t) {
       for (size_t i = 0; i < rank; ++i) {
-        part[t * rank + i] = std::tanh(inner[t * 5 * rank + q * rank + i]);
+        parts[q][t * rank + i] = std::tanh(inner[t * 5 * rank + q * rank + i]);
       }
     }
-    matmul(run, maa_w2_.row_range(q * n, n), part, mixed[q]);
+    products[q] = {maa_w2_.row_range(q * n, n), parts[q], mixed[q]};
+  }
+  matmul_all(run, products);
+  for (size_t q = 0; q < mixed.size(); ++q) {
     for (size_t t = 0; t < T; ++t) {
       for (size_t i = 0; i < n; ++i) {
         const size_t at = t * n + i;
@@ -122,10 +127,11 @@ void TimeMixV6::forward(Run& run, const float* x, float* out) const {
   float* y = run.take(dim_att);
   token_shift(x, run.state.att_shift, prev, T, n_embd);
   mix_all(run, x, prev, mixed);
-  receptance_.apply(run, mixed[kR], r);
-  key_.apply(run, mixed[kK], k);
-  value_.apply(run, mixed[kV], v);
-  gate_.apply(run, mixed[kG], g);
+  const std::array<Projection::Application, 4> projections = {{{&receptance_, mixed[kR], r},
+                                                               {&key_, mixed[kK], k},
+                                                               {&value_, mixed[kV], v},
+                                                               {&gate_, mixed[kG], g}}};
+  Projection::apply_all(run, projections);
   decay(run, mixed[kW], w);
   run.pool.run(config_.n_head, 1, [&](size_t begin, size_t end, unsigned) {
     for (size_t h = begin; h < end; ++h) {

@@ -15,6 +15,15 @@ struct LoraPair {
   MatrixView m1, m2;
 };
 
+// What is read: the mixes of x; what is computed from them: [n_tokens][dim_att] each.
+struct Mixed {
+  float *r, *w, *k, *v, *a, *g;
+};
+struct Outputs {
+  float *r, *w, *k, *v, *a, *g;
+  float* v_residual;
+};
+
 class TimeMixV7 final : public TimeMix {
  public:
   Status load(const Weights& weights, const std::string& prefix, bool is_first);
@@ -24,9 +33,8 @@ class TimeMixV7 final : public TimeMix {
   }
 
  private:
-  template <typename Activation>
-  void lora(Run& run, const LoraPair& pair, const float* x, float* y, Activation f) const;
-  void mix_values(Run& run, const float* x_v, float* v, float* scratch) const;
+  void project(Run& run, const Mixed& mixed, const Outputs& out) const;
+  void mix_values(Run& run, float* v, const float* residual) const;
   void shape_keys(Run& run, float* k, float* a, float* kk) const;
   void add_bonus(const Run& run, const float* r, const float* k, const float* v, float* y) const;
 
@@ -83,31 +91,53 @@ Status TimeMixV7::load(const Weights& weights, const std::string& prefix, bool i
   return {};
 }
 
-template <typename Activation>
-void TimeMixV7::lora(Run& run, const LoraPair& pair, const float* x, float* y, Activation f) const {
-  float* inner = run.take(pair.m1.rows);
-  matmul(run, pair.m1, x, inner);
-  for (size_t i = 0; i < run.n_tokens * pair.m1.rows; ++i) {
-    inner[i] = f(inner[i]);
+// All products of the mixed inputs: the projections, then the small pairs y = f(x m1) m2.
+void TimeMixV7::project(Run& run, const Mixed& mixed, const Outputs& out) const {
+  const std::array<Projection::Application, 3> projections = {
+      {{&receptance_, mixed.r, out.r}, {&key_, mixed.k, out.k}, {&value_, mixed.v, out.v}}};
+  Projection::apply_all(run, projections);
+
+  struct Pair {
+    const LoraPair* lora;
+    const float* x;
+    float* y;
+    float* inner;
+  };
+  std::array<Pair, 4> pairs = {{{&decay_, mixed.w, out.w, nullptr},
+                                {&iclr_, mixed.a, out.a, nullptr},
+                                {&gate_, mixed.g, out.g, nullptr},
+                                {&value_residual_, mixed.v, out.v_residual, nullptr}}};
+  const size_t n_pairs = is_first_ ? 3 : 4;
+  std::array<Product, 4> products;
+  for (size_t i = 0; i < n_pairs; ++i) {
+    pairs[i].inner = run.take(pairs[i].lora->m1.rows);
+    products[i] = {pairs[i].lora->m1, pairs[i].x, pairs[i].inner};
   }
-  matmul(run, pair.m2, inner, y);
+  matmul_all(run, {products.data(), n_pairs});
+  for (size_t i = 0; i < run.n_tokens * decay_.m1.rows; ++i) {
+    pairs[0].inner[i] = std::tanh(pairs[0].inner[i]);
+  }
+  for (size_t i = 0; i < run.n_tokens * gate_.m1.rows; ++i) {
+    pairs[2].inner[i] = sigmoid(pairs[2].inner[i]);
+  }
+  for (size_t i = 0; i < n_pairs; ++i) {
+    products[i] = {pairs[i].lora->m2, pairs[i].inner, pairs[i].y};
+  }
+  matmul_all(run, {products.data(), n_pairs});
 }
 
-constexpr auto kIdentity = [](float x) { return x; };
-
 // v += (v_first - v) * sigmoid(v0 + (x_v v1) v2); the first block's v is v_first.
-void TimeMixV7::mix_values(Run& run, const float* x_v, float* v, float* scratch) const {
+void TimeMixV7::mix_values(Run& run, float* v, const float* residual) const {
   const size_t n = config_.dim_att;
   float* v_first = run.v_first();
   if (is_first_) {
     std::copy(v, v + run.n_tokens * n, v_first);
     return;
   }
-  lora(run, value_residual_, x_v, scratch, kIdentity);
   for (size_t t = 0; t < run.n_tokens; ++t) {
     for (size_t i = 0; i < n; ++i) {
       const size_t at = t * n + i;
-      v[at] += (v_first[at] - v[at]) * sigmoid(v0_[i] + scratch[at]);
+      v[at] += (v_first[at] - v[at]) * sigmoid(v0_[i] + residual[at]);
     }
   }
 }
@@ -155,7 +185,6 @@ void TimeMixV7::forward(Run& run, const float* x, float* out) const {
   const size_t n = config_.head_size;
   const size_t T = run.n_tokens;
   float* prev = run.take(n_embd);
-  float* mixed = run.take(n_embd);
   float* r = run.take(dim_att);
   float* w = run.take(dim_att);
   float* k = run.take(dim_att);
@@ -165,17 +194,14 @@ void TimeMixV7::forward(Run& run, const float* x, float* out) const {
   float* kk = run.take(dim_att);
   float* y = run.take(dim_att);
   const auto mix = [&](std::span<const float> coefficient) {
+    float* mixed = run.take(n_embd);
     mix_previous(x, prev, coefficient.data(), mixed, T, n_embd);
     return mixed;
   };
   token_shift(x, run.state.att_shift, prev, T, n_embd);
-  receptance_.apply(run, mix(x_r_), r);
-  key_.apply(run, mix(x_k_), k);
-  value_.apply(run, mix(x_v_), v);
-  mix_values(run, mixed, v, y);
-  lora(run, decay_, mix(x_w_), w, [](float z) { return std::tanh(z); });
-  lora(run, iclr_, mix(x_a_), a, kIdentity);
-  lora(run, gate_, mix(x_g_), g, sigmoid);
+  const Mixed mixed = {mix(x_r_), mix(x_w_), mix(x_k_), mix(x_v_), mix(x_a_), mix(x_g_)};
+  project(run, mixed, {r, w, k, v, a, g, y});
+  mix_values(run, v, y);
   // w = exp(-exp(-0.5) sigmoid(w0 + ...)), a = sigmoid(a0 + ...)
   const float decay_scale = -std::exp(-0.5f);
   for (size_t at = 0; at < T * dim_att; ++at) {

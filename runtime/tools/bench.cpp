@@ -175,7 +175,7 @@ Status run_bench(const cxxopts::ParseResult& arguments) {
                  {"file", arguments["model"].as<std::string>()},
                  {"version", cli::kVersion},
                  {"compiler", cli::kCompiler},
-                 {"kernels", kernels().name},
+                 {"kernels", kernels().value()->name},
                  {"open_ms", open_ms},
                  {"first_logits_ms", 1e3 * seconds_since(start)},
                  {"weight_bytes", model->weights().total_bytes()},

@@ -12,30 +12,39 @@ using namespace rwkv::test;
 
 namespace {
 
-press::ClozeResult answers(const std::string& packed, const std::string& questions) {
-  auto set = press::read_cloze(questions, 0);
-  REQUIRE_OK(set.status());
-  CHECK(set.value().malformed == 0);
-  auto result = press::evaluate_cloze(packed, set.value(), {});
-  REQUIRE_OK(result.status());
-  return result.take();
-}
+// The demo model with stories of its own to convert it on and to ask it about.
+struct Lab {
+  ScratchFolder scratch;
+  std::optional<DemoModel> demo;
+  Conversion how;
+
+  Lab(int n_train, int n_test) : demo(demo_model(scratch, n_train, n_test)) {
+    how.vocab = demo ? demo->vocabulary : "";
+  }
+
+  /// What the model answers once converted as `how` says.
+  press::ClozeResult answers_of(const std::string& name) {
+    const std::string output = scratch.file(name + ".gguf");
+    REQUIRE_OK(convert(demo->checkpoint, output, how));
+    auto set = press::read_cloze(demo->questions, 0);
+    REQUIRE_OK(set.status());
+    CHECK(set.value().malformed == 0);
+    auto result = press::evaluate_cloze(output, set.value(), {});
+    REQUIRE_OK(result.status());
+    return result.take();
+  }
+};
 
 }  // namespace
 
 TEST_CASE("The demo model answers questions about stories it never saw", "[demo]") {
-  const ScratchFolder scratch;
-  const auto demo = demo_model(scratch, 100, 200);
-  if (!demo) {
+  Lab lab(100, 200);
+  if (!lab.demo) {
     return;
   }
-  Conversion how;
-  how.vocab = demo->vocabulary;
   const auto accuracy = [&](const std::string& preset) {
-    how.preset = preset;
-    const std::string output = scratch.file(preset + ".gguf");
-    REQUIRE_OK(convert(demo->checkpoint, output, how));
-    const press::ClozeResult result = answers(output, demo->questions);
+    lab.how.preset = preset;
+    const press::ClozeResult result = lab.answers_of(preset);
     CHECK(result.all.documents == 200);
     for (const auto& [kind, tally] : result.kinds) {
       fmt::print("demo model, {}: {:<7} {:5.1f} % of {}\n", preset, kind, 100 * tally.accuracy(),
@@ -50,22 +59,17 @@ TEST_CASE("The demo model answers questions about stories it never saw", "[demo]
 }
 
 TEST_CASE("A minute of distillation brings a demo model at k = 8 nearer to what it was", "[demo]") {
-  const ScratchFolder scratch;
-  const auto demo = demo_model(scratch, 2000, 100);
-  if (!demo) {
+  Lab lab(2000, 100);
+  if (!lab.demo) {
     return;
   }
-  Conversion how;
-  how.vocab = demo->vocabulary;
-  how.texts = {demo->train};
-  how.train_data = {demo->train};
+  lab.how.texts = {lab.demo->train};
+  lab.how.train_data = {lab.demo->train};
   const auto perplexity = [&](const std::string& name, const std::string& stages) {
-    how.work = scratch.file(name);
-    how.recipe = "name: demo\ncalibration: {samples: 32, length: 128}\nstages:\n" + stages +
-                 "  - quantize: {codec: f16}\n";
-    const std::string output = scratch.file(name + ".gguf");
-    REQUIRE_OK(convert(demo->checkpoint, output, how));
-    const press::ClozeResult result = answers(output, demo->questions);
+    lab.how.work = lab.scratch.file(name);
+    lab.how.recipe = "name: demo\ncalibration: {samples: 32, length: 128}\nstages:\n" + stages +
+                     "  - quantize: {codec: f16}\n";
+    const press::ClozeResult result = lab.answers_of(name);
     fmt::print("demo model, {}: {:.1f} %, perplexity of the answer {:.2f}\n", name,
                100 * result.all.accuracy(), result.perplexity());
     return result.perplexity();

@@ -1,15 +1,11 @@
-// The generic kernels against plain sums in double, over awkward lengths, unaligned weights, ranges
-// of rows and columns, one token and many; and the thread pool that hands them out.
+// Every table of kernels that runs here against plain sums in double and against the generic table,
+// over awkward lengths, unaligned weights, ranges of rows and columns, one token and many.
 #include "runtime/kernels/kernels.h"
 
-#include <atomic>
 #include <catch2/catch.hpp>
-#include <chrono>
 #include <cmath>
-#include <numeric>
-#include <thread>
+#include <cstdlib>
 
-#include "runtime/kernels/thread_pool.h"
 #include "tests/support/support.h"
 
 using namespace rwkv;
@@ -50,117 +46,270 @@ std::vector<float> random_vector(size_t n, uint64_t seed) {
   return x;
 }
 
-const std::vector<uint64_t> kLengths = {1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 32, 33, 63, 65, 130};
+// Inputs and what a table makes of them.
+struct PreparedInputs {
+  std::vector<float> x;
+  std::vector<int16_t> q;
+  std::vector<float> steps, sums;
+  Inputs inputs;
+
+  PreparedInputs(const KernelTable& table, size_t n_tokens, size_t cols, uint64_t seed)
+      : x(random_vector(n_tokens * cols, seed)),
+        q(n_tokens * padded_cols(cols), int16_t{-1}),
+        steps(n_tokens),
+        sums(n_tokens) {
+    for (size_t t = 0; t < n_tokens; ++t) {
+      table.quantize_input(x.data() + t * cols, cols, q.data() + t * padded_cols(cols), &steps[t],
+                           &sums[t]);
+    }
+    inputs = {x.data(), n_tokens, cols, q.data(), steps.data(), sums.data()};
+  }
+};
+
+const KernelTable& each_table() {
+  std::vector<const KernelTable*> tables;
+  for (const KernelTable* table : kernel_list()) {
+    if (table->runs_here()) {
+      tables.push_back(table);
+    }
+  }
+  const size_t i = GENERATE_COPY(range(size_t{0}, tables.size()));
+  UNSCOPED_INFO("kernels " << tables[i]->name);
+  return *tables[i];
+}
+
+std::vector<float> product(const KernelTable& table, const MatrixView& w, const Inputs& x) {
+  std::vector<float> y(x.n_tokens * w.rows, -1.0f);
+  std::vector<float> scratch(w.cols);
+  // In two ranges of rows, as threads would.
+  table.matmul(w.codec)(w, x, y.data(), w.rows, 0, w.rows / 3, scratch.data());
+  table.matmul(w.codec)(w, x, y.data(), w.rows, w.rows / 3, w.rows, scratch.data());
+  return y;
+}
+
+const std::vector<Codec> kCodecs = {Codec::F32, Codec::F16, Codec::I8Row, Codec::Mm8,
+                                    Codec::SignRow};
+const std::vector<uint64_t> kLengths = {1,  2,  3,  5,  7,  8,  15,  16,
+                                        17, 31, 32, 33, 63, 65, 130, 5000};
 
 }  // namespace
 
-TEST_CASE("matmul is the product, for every codec and length", "[kernels]") {
-  const Codec codec = GENERATE(Codec::F32, Codec::F16, Codec::I8Row, Codec::Mm8, Codec::SignRow);
-  const size_t n_tokens = GENERATE(1, 3, 37);
-  for (const uint64_t cols : kLengths) {
-    const uint64_t rows = 9;
-    const Encoded w = encode(codec, rows, cols);
-    const std::vector<float> x = random_vector(n_tokens * cols, 7);
-    std::vector<float> y(n_tokens * rows, -1.0f);
-    std::vector<float> scratch(cols);
-    const MatmulFn fn = kernels().matmul(codec);
-    // In two ranges of rows, as threads would.
-    fn(w.view, x.data(), n_tokens, y.data(), rows, 0, 4, scratch.data());
-    fn(w.view, x.data(), n_tokens, y.data(), rows, 4, rows, scratch.data());
-    for (size_t t = 0; t < n_tokens; ++t) {
-      for (size_t r = 0; r < rows; ++r) {
-        double sum = 0.0;
-        for (size_t c = 0; c < cols; ++c) {
-          sum +=
-              static_cast<double>(w.decoded[r * cols + c]) * static_cast<double>(x[t * cols + c]);
+TEST_CASE("matmul is the product, for every table, codec and length", "[kernels]") {
+  const KernelTable& table = each_table();
+  for (const Codec codec : kCodecs) {
+    for (const size_t n_tokens : {1, 3, 4, 9}) {
+      for (const uint64_t cols : kLengths) {
+        const uint64_t rows = 11;
+        CAPTURE(codec_traits(codec).name, n_tokens, cols);
+        const Encoded w = encode(codec, rows, cols);
+        const PreparedInputs x(table, n_tokens, cols, 7);
+        const std::vector<float> y = product(table, w.view, x.inputs);
+        // Whole inputs are off by half a step at most, and on average by much less.
+        const double limit = (whole_inputs(codec) ? 1e-4 : 1e-5) * (1.0 + std::sqrt(cols));
+        double worst = 0.0;
+        for (size_t t = 0; t < n_tokens; ++t) {
+          for (size_t r = 0; r < rows; ++r) {
+            double sum = 0.0;
+            for (size_t c = 0; c < cols; ++c) {
+              sum += static_cast<double>(w.decoded[r * cols + c]) *
+                     static_cast<double>(x.x[t * cols + c]);
+            }
+            worst = std::max(worst, std::fabs(static_cast<double>(y[t * rows + r]) - sum));
+          }
         }
-        REQUIRE(std::fabs(static_cast<double>(y[t * rows + r]) - sum) <
-                1e-5 * (1.0 + std::sqrt(cols)));
+        REQUIRE(worst < limit);
       }
     }
   }
 }
 
-TEST_CASE("A range of rows of a matrix is that range of the product", "[kernels]") {
-  const Codec codec = GENERATE(Codec::F32, Codec::F16, Codec::I8Row, Codec::Mm8, Codec::SignRow);
-  const uint64_t cols = 33;
-  const Encoded w = encode(codec, 20, cols);
-  const std::vector<float> x = random_vector(cols, 3);
-  std::vector<float> whole(20);
-  std::vector<float> part(5);
-  std::vector<float> scratch(cols);
-  const MatmulFn fn = kernels().matmul(codec);
-  fn(w.view, x.data(), 1, whole.data(), 20, 0, 20, scratch.data());
-  fn(w.view.row_range(10, 5), x.data(), 1, part.data(), 5, 0, 5, scratch.data());
-  CHECK(part == std::vector<float>(whole.begin() + 10, whole.begin() + 15));
+TEST_CASE("Products of whole numbers have the bits of the generic table", "[kernels]") {
+  const KernelTable& table = each_table();
+  const KernelTable& generic = *kernel_list().front();
+  for (const uint64_t cols : kLengths) {
+    CAPTURE(cols);
+    const PreparedInputs x(table, 5, cols, 13);
+    const PreparedInputs plain(generic, 5, cols, 13);
+    REQUIRE((x.q == plain.q));
+    REQUIRE((x.steps == plain.steps));
+    REQUIRE((x.sums == plain.sums));
+    for (const Codec codec : {Codec::I8Row, Codec::SignRow}) {
+      const Encoded w = encode(codec, 7, cols);
+      REQUIRE((product(table, w.view, x.inputs) == product(generic, w.view, plain.inputs)));
+    }
+  }
 }
 
-TEST_CASE("accumulate is the transposed product and skips zero rows", "[kernels]") {
-  const Codec codec = GENERATE(Codec::F32, Codec::F16, Codec::I8Row, Codec::Mm8, Codec::SignRow);
-  const size_t n_tokens = GENERATE(1, 2, 5);
+TEST_CASE("The largest whole products do not overflow", "[kernels]") {
+  const KernelTable& table = each_table();
+  const uint64_t cols = 9000;
+  const CodecTraits& traits = codec_traits(Codec::I8Row);
+  std::vector<std::byte> bytes(traits.encoded_bytes(1, cols), std::byte{0x80});  // all -128
+  const float one = 1.0f;
+  const float none = 0.0f;
+  std::memcpy(bytes.data(), &one, sizeof(one));
+  std::memcpy(bytes.data() + kI8RowOffsetAt, &none, sizeof(none));
+  PreparedInputs x(table, 1, cols, 1);
+  const std::vector<float> ones(cols, 1.0f);
+  table.quantize_input(ones.data(), cols, x.q.data(), x.steps.data(), x.sums.data());
+  REQUIRE(x.q[0] == kMostInput);
+  const MatrixView w = {bytes.data(), Codec::I8Row, 1, cols, 1, 0};
+  CHECK(product(table, w, x.inputs)[0] == Approx(-128.0 * 9000));
+}
+
+TEST_CASE("One token and many give the same bits, and so do rows wherever they lie", "[kernels]") {
+  const KernelTable& table = each_table();
+  const uint64_t cols = 77;
+  const uint64_t rows = 13;
+  for (const Codec codec : kCodecs) {
+    CAPTURE(codec_traits(codec).name);
+    const Encoded w = encode(codec, rows, cols);
+    const PreparedInputs x(table, 6, cols, 3);
+    const std::vector<float> together = product(table, w.view, x.inputs);
+    for (size_t t = 0; t < 6; ++t) {
+      const Inputs one = {
+          x.x.data() + t * cols, 1,         cols, x.q.data() + t * padded_cols(cols),
+          &x.steps[t],           &x.sums[t]};
+      const std::vector<float> alone = product(table, w.view, one);
+      REQUIRE((alone ==
+               std::vector<float>(together.begin() + static_cast<std::ptrdiff_t>(t * rows),
+                                  together.begin() + static_cast<std::ptrdiff_t>((t + 1) * rows))));
+    }
+    const std::vector<float> part = product(table, w.view.row_range(10, 3), x.inputs);
+    REQUIRE(part[0] == together[10]);
+    REQUIRE(part[2] == together[12]);
+    if (!codec_traits(codec).row_wise) {
+      continue;
+    }
+    std::vector<const std::byte*> places;
+    std::vector<uint32_t> ids;
+    for (uint32_t r = 0; r < rows; r += 2) {
+      places.push_back(w.view.data + r * codec_traits(codec).row_bytes(cols));
+      ids.push_back(r);
+    }
+    std::vector<float> y(6 * rows, -1.0f);
+    std::vector<float> scratch(cols);
+    const RowsView view = {places.data(), ids.data(), ids.size(), codec, cols};
+    table.matmul_rows(codec)(view, x.inputs, y.data(), rows, 0, ids.size(), scratch.data());
+    for (size_t i = 0; i < y.size(); ++i) {
+      REQUIRE(y[i] == (i % rows % 2 == 0 ? together[i] : -1.0f));
+    }
+  }
+}
+
+TEST_CASE("accumulate_rows adds scaled rows, the same bits in any number of parts", "[kernels]") {
+  const KernelTable& table = each_table();
+  for (const Codec codec : {Codec::F32, Codec::F16, Codec::I8Row, Codec::SignRow}) {
+    for (const size_t n_tokens : {1, 2, 5}) {
+      for (const uint64_t cols : kLengths) {
+        CAPTURE(codec_traits(codec).name, n_tokens, cols);
+        const uint64_t rows = 23;
+        const Encoded w = encode(codec, rows, cols);
+        const std::vector<float> a = random_vector(n_tokens * rows, 11);
+        std::vector<const std::byte*> places;
+        std::vector<uint32_t> ids;
+        for (uint32_t r = 0; r < rows; r += r % 5 == 0 ? 2 : 1) {
+          places.push_back(w.view.data + r * codec_traits(codec).row_bytes(cols));
+          ids.push_back(r);
+        }
+        std::vector<float> scratch(cols);
+        const auto sum_in_parts = [&](size_t part, uint64_t middle) {
+          std::vector<float> y(n_tokens * cols, 0.5f);
+          std::vector<double> bias(n_tokens, 0.0);
+          for (size_t i = 0; i < ids.size(); i += part) {
+            const RowsView view = {places.data() + i, ids.data() + i,
+                                   std::min(part, ids.size() - i), codec, cols};
+            const AccumulateRowsFn fn = table.accumulate_rows(codec);
+            fn(view, a.data(), rows, n_tokens, y.data(), bias.data(), 0, middle, scratch.data());
+            fn(view, a.data(), rows, n_tokens, y.data(), bias.data(), middle, cols, scratch.data());
+          }
+          for (size_t i = 0; i < y.size(); ++i) {
+            y[i] += static_cast<float>(bias[i / cols]);
+          }
+          return y;
+        };
+        const std::vector<float> y = sum_in_parts(ids.size(), std::max<uint64_t>(1, cols / 2));
+        REQUIRE((y == sum_in_parts(3, cols)));
+        double worst = 0.0;
+        for (size_t i = 0; i < y.size(); ++i) {
+          double sum = 0.5;
+          for (const uint32_t r : ids) {
+            sum += static_cast<double>(a[i / cols * rows + r]) *
+                   static_cast<double>(w.decoded[r * cols + i % cols]);
+          }
+          worst = std::max(worst, std::fabs(static_cast<double>(y[i]) - sum));
+        }
+        REQUIRE(worst < 1e-4);
+      }
+    }
+  }
+}
+
+TEST_CASE("accumulate is the transposed product with mm8", "[kernels]") {
+  const KernelTable& table = each_table();
   for (const uint64_t cols : kLengths) {
     const uint64_t rows = 23;
-    const Encoded w = encode(codec, rows, cols);
-    std::vector<float> a = random_vector(n_tokens * rows, 11);
+    const Encoded w = encode(Codec::Mm8, rows, cols);
+    std::vector<float> a = random_vector(2 * rows, 11);
     for (size_t i = 0; i < a.size(); i += 2) {
       a[i] = 0.0f;
     }
-    std::vector<float> y(n_tokens * cols, 99.0f);
+    std::vector<float> y(2 * cols, 99.0f);
     std::vector<float> scratch(cols);
-    const AccumulateFn fn = kernels().accumulate(codec);
-    const uint64_t middle = cols / 2;
-    fn(w.view, a.data(), n_tokens, y.data(), 0, middle, scratch.data());
-    fn(w.view, a.data(), n_tokens, y.data(), middle, cols, scratch.data());
-    for (size_t t = 0; t < n_tokens; ++t) {
-      for (size_t c = 0; c < cols; ++c) {
-        double sum = 0.0;
-        for (size_t r = 0; r < rows; ++r) {
-          sum +=
-              static_cast<double>(a[t * rows + r]) * static_cast<double>(w.decoded[r * cols + c]);
+    table.accumulate(Codec::Mm8)(w.view, a.data(), 2, y.data(), 0, cols / 2, scratch.data());
+    table.accumulate(Codec::Mm8)(w.view, a.data(), 2, y.data(), cols / 2, cols, scratch.data());
+    for (size_t i = 0; i < y.size(); ++i) {
+      double sum = 0.0;
+      for (size_t r = 0; r < rows; ++r) {
+        sum += static_cast<double>(a[i / cols * rows + r]) *
+               static_cast<double>(w.decoded[r * cols + i % cols]);
+      }
+      REQUIRE(std::fabs(static_cast<double>(y[i]) - sum) < 1e-4);
+    }
+  }
+}
+
+TEST_CASE("wkv of every table is that of the generic one", "[kernels]") {
+  const KernelTable& table = each_table();
+  const KernelTable& generic = *kernel_list().front();
+  for (const size_t n : {4, 8, 20, 64}) {
+    CAPTURE(n);
+    const size_t n_tokens = 3;
+    const auto r = random_vector(n_tokens * n, 1);
+    const auto k = random_vector(n_tokens * n, 2);
+    const auto v = random_vector(n_tokens * n, 3);
+    const auto w = random_vector(n_tokens * n, 4);
+    const auto u = random_vector(n, 5);
+    const auto kk = random_vector(n_tokens * n, 6);
+    const auto kka = random_vector(n_tokens * n, 7);
+    for (const bool is_v7 : {false, true}) {
+      std::array<std::vector<float>, 2> state = {random_vector(n * n, 8), random_vector(n * n, 8)};
+      std::array<std::vector<float>, 2> out = {std::vector<float>(n_tokens * n),
+                                               std::vector<float>(n_tokens * n)};
+      for (size_t i = 0; i < 2; ++i) {
+        const KernelTable& here = i == 0 ? table : generic;
+        const WkvHeadArgs head = {
+            r.data(),      k.data(), v.data(), w.data(), u.data(), state[i].data(),
+            out[i].data(), n,        n_tokens, n,        n};
+        if (is_v7) {
+          here.wkv_v7({head, kk.data(), kka.data()});
+        } else {
+          here.wkv_v5(head);
         }
-        REQUIRE(std::fabs(static_cast<double>(y[t * cols + c]) - sum) < 1e-4);
+      }
+      for (size_t i = 0; i < n_tokens * n; ++i) {
+        REQUIRE(out[0][i] == Approx(out[1][i]).margin(1e-4).epsilon(1e-5));
+      }
+      for (size_t i = 0; i < n * n; ++i) {
+        REQUIRE(state[0][i] == Approx(state[1][i]).margin(1e-4).epsilon(1e-5));
       }
     }
   }
 }
 
-TEST_CASE("ThreadPool covers every item once, for any number of threads", "[threads]") {
-  const unsigned n_threads = GENERATE(1u, 2u, 3u, 8u);
-  ThreadPool pool(n_threads);
-  CHECK(pool.size() == n_threads);
-  for (const size_t n : {0, 1, 2, 63, 64, 65, 1000}) {
-    for (const size_t chunk : {1, 7, 64, 5000}) {
-      std::vector<std::atomic<int>> seen(n);
-      std::atomic<bool> in_range{true};  // assertions are for the main thread alone
-      pool.run(n, chunk, [&](size_t begin, size_t end, unsigned thread) {
-        in_range = in_range && thread < n_threads;
-        for (size_t i = begin; i < end; ++i) {
-          seen[i].fetch_add(1);
-        }
-      });
-      CHECK(in_range.load());
-      for (const auto& count : seen) {
-        REQUIRE(count.load() == 1);
-      }
-    }
-  }
-}
-
-TEST_CASE("ThreadPool serves many short jobs in a row", "[threads]") {
-  ThreadPool pool(4);
-  std::atomic<size_t> total{0};
-  for (size_t job = 0; job < 20000; ++job) {
-    pool.run(8, 1, [&](size_t begin, size_t end, unsigned) { total.fetch_add(end - begin); });
-  }
-  CHECK(total.load() == 160000);
-}
-
-TEST_CASE("ThreadPool wakes its threads after they went to sleep", "[threads]") {
-  ThreadPool pool(2);
-  std::atomic<size_t> total{0};
-  for (int i = 0; i < 5; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    pool.run(100, 1, [&](size_t begin, size_t end, unsigned) { total.fetch_add(end - begin); });
-  }
-  CHECK(total.load() == 500);
+TEST_CASE("Kernels are found by name", "[kernels]") {
+  CHECK(find_kernels("generic").value() == kernel_list().front());
+  const auto unknown = find_kernels("generik");
+  CHECK(unknown.status().code() == Code::Usage);
+  CHECK_THAT(unknown.status().message(), Catch::Contains("did you mean 'generic'"));
 }

@@ -1,9 +1,9 @@
 // Products with matrices packed transposed: scaled rows are added up, rows with a zero factor are
-// skipped unread.
+// skipped.
 #include <algorithm>
 
 #include "runtime/kernels/generic/rows.h"
-#include "runtime/kernels/generic/tables.h"
+#include "runtime/kernels/tables.h"
 
 namespace rwkv::edge::generic {
 namespace {
@@ -19,7 +19,7 @@ bool all_zero(const float* a, size_t n_tokens, size_t stride) {
 
 template <typename Rows>
 void add_rows(const Rows& rows, size_t n_rows, const float* a, size_t lda, size_t n_tokens,
-              float* y, size_t col_begin, size_t col_end, float* scratch) {
+              float* y, size_t ldy, size_t col_begin, size_t col_end, float* scratch) {
   for (size_t i = 0; i < n_rows; ++i) {
     const size_t id = rows.id(i);
     if (all_zero(a + id, n_tokens, lda)) {
@@ -27,14 +27,11 @@ void add_rows(const Rows& rows, size_t n_rows, const float* a, size_t lda, size_
     }
     const auto row = rows.row(i);
     for (size_t c = col_begin; c < col_end; ++c) {
-      scratch[c] = row.value(c);
+      scratch[c] = row[c];
     }
     for (size_t t = 0; t < n_tokens; ++t) {
-      const float factor = a[t * lda + id];
-      if (factor == 0.0f) {
-        continue;
-      }
-      float* out = y + t * rows.cols();
+      const float factor = a[t * lda + id] * row.scale();
+      float* out = y + t * ldy;
       for (size_t c = col_begin; c < col_end; ++c) {
         out[c] += factor * scratch[c];
       }
@@ -42,37 +39,32 @@ void add_rows(const Rows& rows, size_t n_rows, const float* a, size_t lda, size_
   }
 }
 
-template <typename Row>
-void accumulate(const MatrixView& w, const float* a, size_t n_tokens, float* y, size_t col_begin,
-                size_t col_end, float* scratch) {
+void accumulate_mm8(const MatrixView& w, const float* a, size_t n_tokens, float* y,
+                    size_t col_begin, size_t col_end, float* scratch) {
   for (size_t t = 0; t < n_tokens; ++t) {
     std::fill(y + t * w.cols + col_begin, y + t * w.cols + col_end, 0.0f);
   }
-  add_rows(DenseRows<Row>{w}, w.rows, a, w.rows, n_tokens, y, col_begin, col_end, scratch);
+  add_rows(DenseRows<RowMm8>{w}, w.rows, a, w.rows, n_tokens, y, w.cols, col_begin, col_end,
+           scratch);
 }
 
 template <typename Row>
 void accumulate_rows(const RowsView& w, const float* a, size_t lda, size_t n_tokens, float* y,
-                     size_t col_begin, size_t col_end, float* scratch) {
-  add_rows(GatheredRows<Row>{w}, w.n, a, lda, n_tokens, y, col_begin, col_end, scratch);
+                     double* bias, size_t col_begin, size_t col_end, float* scratch) {
+  const GatheredRows<Row> rows{w};
+  add_rows(rows, w.n, a, lda, n_tokens, y, w.cols, col_begin, col_end, scratch);
+  for (size_t i = 0; i < w.n && col_begin == 0; ++i) {
+    const auto offset = static_cast<double>(rows.row(i).offset());
+    for (size_t t = 0; t < n_tokens; ++t) {
+      bias[t] += static_cast<double>(a[t * lda + rows.id(i)]) * offset;
+    }
+  }
 }
 
 }  // namespace
 
 AccumulateFn accumulate_for(Codec codec) {
-  switch (codec) {
-    case Codec::F32:
-      return accumulate<RowF32>;
-    case Codec::F16:
-      return accumulate<RowF16>;
-    case Codec::I8Row:
-      return accumulate<RowI8>;
-    case Codec::Mm8:
-      return accumulate<RowMm8>;
-    case Codec::SignRow:
-      return accumulate<RowSign>;
-  }
-  return nullptr;
+  return codec == Codec::Mm8 ? accumulate_mm8 : nullptr;
 }
 
 AccumulateRowsFn accumulate_rows_for(Codec codec) {

@@ -1,7 +1,5 @@
-// How one row of each codec becomes floats, for the generic kernels. `row[i]` is a number without
-// what is common to the row; `finish` applies that to a sum of products, given the sum of the
-// factors, and `value` to one number. Products over one token and over many round in the same
-// places and agree bit for bit.
+// How one row of each codec becomes floats, for the generic kernels: a number is
+// scale() * row[i] + offset().
 #pragma once
 
 #include <cstring>
@@ -23,41 +21,35 @@ inline float finite_f16(uint16_t half) {
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
 }
 
-struct RowF32 {
+/// Rows that are their numbers and nothing else.
+struct PlainRow {
+  float scale() const { return 1.0f; }
+  float offset() const { return 0.0f; }
+};
+
+struct RowF32 : PlainRow {
   const std::byte* at;
   RowF32(const MatrixView& w, uint64_t row) : at(w.data + (w.first_row + row) * w.cols * 4) {}
   float operator[](size_t i) const { return load_le<float>(at + i * 4); }
-  static constexpr bool kNeedsSum = false;
-  float finish(float sum, float /*x_sum*/) const { return sum; }
-  float value(size_t i) const { return (*this)[i]; }
 };
 
-struct RowF16 {
+struct RowF16 : PlainRow {
   const std::byte* at;
   RowF16(const MatrixView& w, uint64_t row) : at(w.data + (w.first_row + row) * w.cols * 2) {}
   float operator[](size_t i) const { return finite_f16(load_le<uint16_t>(at + i * 2)); }
-  static constexpr bool kNeedsSum = false;
-  float finish(float sum, float /*x_sum*/) const { return sum; }
-  float value(size_t i) const { return (*this)[i]; }
 };
 
 struct RowI8 {
   const std::byte* at;
-  float scale;
-  float offset;
   RowI8(const MatrixView& w, uint64_t row)
-      : at(w.data + (w.first_row + row) * i8_row_bytes(w.cols)),
-        scale(load_le<float>(at)),
-        offset(load_le<float>(at + kI8RowOffsetAt)) {
-    at += kI8RowHeader;
-  }
-  float operator[](size_t i) const { return static_cast<float>(static_cast<int8_t>(at[i])); }
-  static constexpr bool kNeedsSum = true;
-  float finish(float sum, float x_sum) const { return scale * sum + offset * x_sum; }
-  float value(size_t i) const { return scale * (*this)[i] + offset; }
+      : at(w.data + (w.first_row + row) * i8_row_bytes(w.cols) + kI8RowHeader) {}
+  int32_t whole(size_t i) const { return static_cast<int8_t>(at[i]); }
+  float operator[](size_t i) const { return static_cast<float>(whole(i)); }
+  float scale() const { return load_le<float>(at - kI8RowHeader); }
+  float offset() const { return load_le<float>(at - kI8RowHeader + kI8RowOffsetAt); }
 };
 
-struct RowMm8 {
+struct RowMm8 : PlainRow {
   const std::byte* at;
   const std::byte* col_scale;
   const std::byte* col_offset;
@@ -77,27 +69,20 @@ struct RowMm8 {
     return (q + 0.5f) * row_scale * load_le<float>(col_scale + i * 4) + row_offset +
            load_le<float>(col_offset + i * 4);
   }
-  static constexpr bool kNeedsSum = false;
-  float finish(float sum, float /*x_sum*/) const { return sum; }
-  float value(size_t i) const { return (*this)[i]; }
 };
 
 struct RowSign {
   const std::byte* at;
-  float low;
-  float step;
   RowSign(const MatrixView& w, uint64_t row)
-      : at(w.data + (w.first_row + row) * sign_row_bytes(w.cols)),
-        low(finite_f16(load_le<uint16_t>(at))),
-        step(finite_f16(load_le<uint16_t>(at + kSignRowHighAt)) - low) {
-    at += kSignRowHeader;
+      : at(w.data + (w.first_row + row) * sign_row_bytes(w.cols) + kSignRowHeader) {}
+  int32_t whole(size_t i) const {
+    return static_cast<int32_t>((static_cast<unsigned>(at[i / 8]) >> (i % 8)) & 1u);
   }
-  float operator[](size_t i) const {
-    return ((static_cast<unsigned>(at[i / 8]) >> (i % 8)) & 1u) != 0 ? 1.0f : 0.0f;
+  float operator[](size_t i) const { return static_cast<float>(whole(i)); }
+  float scale() const {
+    return finite_f16(load_le<uint16_t>(at - kSignRowHeader + kSignRowHighAt)) - offset();
   }
-  static constexpr bool kNeedsSum = true;
-  float finish(float sum, float x_sum) const { return step * sum + low * x_sum; }
-  float value(size_t i) const { return (*this)[i] != 0.0f ? low + step : low; }
+  float offset() const { return finite_f16(load_le<uint16_t>(at - kSignRowHeader)); }
 };
 
 /// The matrix as a source of rows for the loops that all products share: `row(i)` and the place of
@@ -107,7 +92,6 @@ struct DenseRows {
   const MatrixView& w;
   Row row(size_t i) const { return Row(w, i); }
   size_t id(size_t i) const { return i; }
-  uint64_t cols() const { return w.cols; }
 };
 
 template <typename Row>
@@ -115,7 +99,6 @@ struct GatheredRows {
   const RowsView& w;
   Row row(size_t i) const { return Row(MatrixView{w.rows[i], w.codec, 1, w.cols, 1, 0}, 0); }
   size_t id(size_t i) const { return w.ids[i]; }
-  uint64_t cols() const { return w.cols; }
 };
 
 }  // namespace rwkv::edge::generic

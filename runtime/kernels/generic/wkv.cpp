@@ -1,5 +1,5 @@
 // The wkv recurrences with a matrix state per head. v4's scalar recurrence is in model/v4.cpp.
-#include "runtime/kernels/generic/tables.h"
+#include "runtime/kernels/tables.h"
 
 namespace rwkv::edge::generic {
 

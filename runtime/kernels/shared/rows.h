@@ -1,0 +1,65 @@
+// Where the rows of a product lie and what is in front of their numbers, for the vectorised tables.
+// Everything in this folder is in an unnamed namespace: each table compiles it with its own
+// instructions, and the linker must not take one's copy for another's.
+#pragma once
+
+#include <cstring>
+
+#include "formats/base/half.h"
+#include "runtime/kernels/kernels.h"
+
+namespace rwkv::edge {
+namespace {
+
+struct DenseRows {
+  const std::byte* first;
+  size_t row_bytes;
+  const std::byte* at(size_t i) const { return first + i * row_bytes; }
+  size_t id(size_t i) const { return i; }
+};
+
+struct GatheredRows {
+  const std::byte* const* rows;
+  const uint32_t* ids;
+  const std::byte* at(size_t i) const { return rows[i]; }
+  size_t id(size_t i) const { return ids[i]; }
+};
+
+inline DenseRows dense_rows(const MatrixView& w) {
+  const size_t row_bytes = codec_traits(w.codec).row_bytes(w.cols);
+  return {w.data + w.first_row * row_bytes, row_bytes};
+}
+
+inline float float_at(const std::byte* from) {
+  float value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+inline float half_at(const std::byte* from) {
+  uint16_t bits;
+  std::memcpy(&bits, from, sizeof(bits));
+  return f16_to_f32(bits);
+}
+
+/// A number of a row is scale * q + offset, with q what `numbers` holds.
+struct Row {
+  const std::byte* numbers;
+  float scale;
+  float offset;
+};
+
+template <Codec kCodec>
+inline Row row_of(const std::byte* start) {
+  if constexpr (kCodec == Codec::I8Row) {
+    return {start + kI8RowHeader, float_at(start), float_at(start + kI8RowOffsetAt)};
+  } else if constexpr (kCodec == Codec::SignRow) {
+    const float low = half_at(start);
+    return {start + kSignRowHeader, half_at(start + kSignRowHighAt) - low, low};
+  } else {
+    return {start, 1.0f, 0.0f};
+  }
+}
+
+}  // namespace
+}  // namespace rwkv::edge
