@@ -168,12 +168,6 @@ mkdir -p "$work"
 
 if [[ -n $checkpoint ]]; then
   show_checkpoint
-elif [[ -f configs/demo/demo.pth ]]; then
-  show_demo_model
 else
-  say "there is no trained model at hand, so one with random weights is made: it will write noise"
-  checkpoint=$work/random.pth
-  vocabulary=(--vocab bytes)
-  run "$press" synth --arch v5.2 --n-layer 4 --n-embd 256 --n-vocab 256 -o "$checkpoint"
-  show_checkpoint
+  show_demo_model
 fi

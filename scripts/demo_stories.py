@@ -23,7 +23,7 @@ from demo_story import (LISTS, PLAIN, SHORT, SHORT_OPENINGS, WHOLE, Dice, Ranked
 from demo_vocabulary import make_vocabulary, tokens_of, vocabulary_line
 
 # How often each kind of question is asked, in percent.
-KIND_SHARES = {"recall": 46, "who": 24, "where": 22, "count": 8}
+KIND_SHARES = {"recall": 46, "who": 20, "where": 24, "count": 10}
 WORD_LIMITS, TOKEN_LIMITS = (20, 60), (26, 72)  # of a whole story
 TWO_PEOPLE_SHARE = 0.9  # of whole stories; the others have three
 # Of the stories that are learnt from: those told short, and those with more than one question.
@@ -35,6 +35,7 @@ DRILL_LISTS = (("NAMES", "OBJECTS"), ("NAMES", "PLACES"), ("OBJECTS", "PLACES"),
                ("NAMES", "TOWNS"), ("NAMES", "HOBBIES"), ("NAMES", "FOODS"), ("NAMES", "ANIMALS"),
                ("NAMES", "MOODS"), ("OBJECTS", "LOOKS"), ("OBJECTS", "COLOURS"),
                ("OBJECTS", "MATERIALS"), ("NAMES", "HAIR"))
+DRILL_KIND_SHARES = (46, 24, 22, 8)
 # Of the lessons: how many are drills, the kinds of the others, and how many people they have.
 LESSON_DRILL_SHARE, LESSON_KIND_SHARES = 0.25, (22, 22, 30, 26)
 LESSON_PEOPLE = (2, 2, 2, 3)
@@ -68,7 +69,7 @@ def make_drill(dice):
     """A line that is hardly anything but looking up: pairs of words and then, again and again, one
     of each pair to find the other by; or a short story of many people and all its questions."""
     if dice.chance(DRILL_STORY_SHARE):
-        kind = tuple(KIND_SHARES)[pick_by_share(dice, list(KIND_SHARES.values()))]
+        kind = tuple(KIND_SHARES)[pick_by_share(dice, DRILL_KIND_SHARES)]
         told, quiz, last, *_ = tell_story(dice, kind, SHORT, 3 + dice.below(3), 12)
         return told + quiz + last
     easy = dice.chance(DRILL_EASY_SHARE)

@@ -11,6 +11,9 @@ import demo_words as words
 # How a story is told.
 SHORT, PLAIN, WHOLE = "short", "plain", "whole"
 SHORT_OPENINGS = ("Now ", "Today ", "Here ")
+# Of whole stories: those in which no two people have facts of one kind. In the others a value has to
+# be told from another person's of the same kind.
+OWN_SHARE = 0.85
 
 
 class Ranked:
@@ -112,38 +115,39 @@ class Story:
 
     # What people are at the start: each method gives a predicate for each person.
 
-    def traits(self):
-        name = self.template(tuple(words.TRAITS))
-        values = self.draw(RANKED_TRAITS[name], len(self.people))
-        return [self.predicate(name, person, value) for person, value in zip(self.people, values)]
+    def traits(self, people):
+        return self.trait(people, self.template(tuple(words.TRAITS)))
 
-    def belongings(self):
+    def trait(self, people, name):
+        values = self.draw(RANKED_TRAITS[name], len(people))
+        return [self.predicate(name, person, value) for person, value in zip(people, values)]
+
+    def belongings(self, people):
         found = []
-        for person, thing in zip(self.people, self.new_things()):
+        for person, thing in zip(people, self.new_things(people)):
             self.facts["owner", thing] = person
             found.append(self.template(words.RELATIONS["owner"].predicates).format(
                 thing="a " + self.things[thing]))
         return found
 
-    def whereabouts(self):
-        places = self.draw(LISTS["PLACES"], len(self.people))
-        return [self.predicate("place", person, place)
-                for person, place in zip(self.people, places)]
+    def whereabouts(self, people):
+        places = self.draw(LISTS["PLACES"], len(people))
+        return [self.predicate("place", person, place) for person, place in zip(people, places)]
 
-    def storages(self):
-        things = self.new_things()
+    def storages(self, people):
+        things = self.new_things(people)
         places = self.draw(LISTS["PLACES"], len(things))
         return [self.predicate("storage", thing, place) for thing, place in zip(things, places)]
 
-    def counts(self):
+    def counts(self, people):
         self.items = self.draw(LISTS["ITEMS"], 1)[0]
         limit = 5 if self.dice.chance(0.9) else 9
-        return [self.predicate("count", person, self.number(limit)) for person in self.people]
+        return [self.predicate("count", person, self.number(limit)) for person in people]
 
-    def new_things(self):
+    def new_things(self, people):
         """A thing for each person, all with the same aspect in different values."""
         aspect = self.template(words.ASPECT_CHOICES)
-        things = self.draw(LISTS["OBJECTS"], len(self.people))
+        things = self.draw(LISTS["OBJECTS"], len(people))
         for thing, value in zip(things, self.draw(RANKED_ASPECTS[aspect], len(things))):
             self.facts[aspect, thing] = value
             self.things[thing] = words.THING.get(aspect, "{v} {k}").format(k=thing, v=value)
@@ -167,7 +171,7 @@ class Story:
         self.tell(self.template(words.HAND_OVERS), g=giver, r=receiver, k=thing)
 
     def move(self):
-        person = self.template(self.people)
+        person = self.template(self.keys_of("place"))
         self.facts["place", person] = place = self.new_place()
         self.tell(self.template(words.MOVES), p=person, v=place)
 
@@ -182,10 +186,12 @@ class Story:
 
     def count_change(self):
         """One person gets or loses something, or gives it to another; nobody is left with none."""
-        giver = self.template(self.people)
-        receiver = self.template([person for person in self.people if person != giver])
+        giver = self.template(self.keys_of("count"))
+        others = [person for person in self.keys_of("count") if person != giver]
+        receiver = self.template(others) if others else ""
         had = self.facts["count", giver]
-        way = self.template(("gain", "loss", "share") if had > 1 else ("gain",))
+        ways = ("gain", "loss", "share")[:(3 if others else 2) if had > 1 else 1]
+        way = self.template(ways)
         number = self.number(3 if way == "gain" else min(3, had - 1))
         self.facts["count", giver] += number if way == "gain" else -number
         if way == "share":
@@ -194,6 +200,10 @@ class Story:
                   d=words.NUMBERS[number], items=self.counted(number),
                   friend=self.dice.word(LISTS["FRIENDS"]))
 
+    def keys_of(self, relation):
+        """Whom or what there are such facts about, people in their order."""
+        return [key for found, key in self.facts if found == relation]
+
     # What is written.
 
     def tell(self, template, **slots):
@@ -201,11 +211,12 @@ class Story:
         self.parts.append(f"{self.template(words.CONNECTIVES)} {template.format(**slots)}. ")
 
     def introduce(self, first, second=(), openings=words.OPENINGS):
-        """The opening and the people, in any order, by one or two predicates each."""
+        """The opening and the people, in any order, by one or two predicates each (the second may
+        be empty)."""
         self.free(openings)
         order = self.dice.shuffled(range(len(self.people)))
         for i in order:
-            templates = words.INTROS if second else words.SINGLE_INTROS
+            templates = words.INTROS if second and second[i] else words.SINGLE_INTROS
             # Only the plain template goes on after an opening with a comma.
             template = templates[0] if i == order[0] else self.template(templates)
             self.parts.append(template.format(p=self.people[i], one=first[i],
@@ -285,14 +296,47 @@ def with_articles(text):
     return re.sub(r"\b([Aa]) (?=[aeio]|u(?!k|s)|hour|honest)", r"\1n ", text)
 
 
-def body(story, shape, question_kind):
+# Stories in which every person has facts of other kinds than the others: what is told of one, and
+# what may happen then. Things and places are told of one person only.
+OWN_FACTS = {"thing": Story.belongings, "stored": Story.storages, "place": Story.whereabouts,
+             "count": Story.counts}
+OWN_EVENTS = {"thing": Story.hand_over, "stored": Story.remove, "place": Story.move,
+              "count": Story.count_change}
+OWN_RIVALS = {"thing": ("stored",), "stored": ("thing", "place"), "place": ("stored",)}
+OWN_NEEDED = {"recall": ("thing", "trait", "trait"), "who": ("thing", "place", "trait", "trait"),
+              "where": ("place", "stored"), "count": ("count",)}
+
+
+def own_facts(story, question_kind):
+    """One or two predicates for each person, no two of a kind, and what may happen (or None)."""
+    dice = story.dice
+    traits = dice.shuffled(words.TRAITS)
+    needed = dice.choice(OWN_NEEDED[question_kind])
+    chosen = [traits[0] if needed == "trait" else needed]
+    has_second = [dice.chance(0.4) for _ in story.people]
+    for name in dice.shuffled(list(OWN_FACTS) + traits):
+        rivals = OWN_RIVALS.get(name, ()) + (name,)
+        if len(chosen) < len(story.people) + sum(has_second) and not set(rivals) & set(chosen):
+            chosen.append(name)
+    told = dice.shuffled(chosen)
+    rows = ([], [])
+    for person, two in zip(story.people, has_second):
+        for row, wanted in zip(rows, (True, two)):
+            name = told.pop() if wanted else ""
+            row.append("" if not name else OWN_FACTS[name](story, [person])[0]
+                       if name in OWN_FACTS else story.trait([person], name)[0])
+    events = [OWN_EVENTS[name] for name in chosen if name in OWN_EVENTS]
+    return rows, dice.choice(events) if events and dice.chance(0.5) else None
+
+
+def body(story, event, question_kind):
     """Dialogue and filler around what happens; the final question."""
     dice = story.dice
-    if shape.event:
+    if event:
         if dice.chance(0.15):
             story.talk(dice.choice(story.questions()))
         for _ in range(2 if dice.chance(0.15) else 1):
-            shape.event(story)
+            event(story)
     question = dice.choice([found for found in story.questions() if found.kind == question_kind])
     talked = {question.fact}
     for probability in (0.6, 0.3):
@@ -311,18 +355,23 @@ def tell_story(dice, kind, form, n_people, n_quiz=8):
     """A story with a question of this kind: text, text of a quiz (of fewer than `n_quiz` questions)
     before the question, answer and skeleton. A short one is an introduction by one predicate each,
     a plain one has two or something happens; only a whole one has dialogue and filler."""
+    is_own = form == WHOLE and dice.chance(OWN_SHARE)
     shape = SHAPES[pick_by_share(dice, [getattr(shape, kind) for shape in SHAPES])]
     story = Story(dice, n_people)
-    first = shape.first(story)
-    second = shape.second(story) if shape.second and form != SHORT else ()
-    if second and dice.chance(0.3):
-        first, second = second, first
+    event = shape.event
+    if is_own:
+        (first, second), event = own_facts(story, kind)
+    else:
+        first = shape.first(story, story.people)
+        second = shape.second(story, story.people) if shape.second and form != SHORT else ()
+        if second and dice.chance(0.3):
+            first, second = second, first
     story.introduce(first, second, words.OPENINGS if form == WHOLE else SHORT_OPENINGS)
     if form == WHOLE:
-        question = body(story, shape, kind)
+        question = body(story, event, kind)
     else:
-        for _ in range((1 + dice.below(2)) if form == PLAIN and shape.event else 0):
-            shape.event(story)
+        for _ in range((1 + dice.below(2)) if form == PLAIN and event else 0):
+            event(story)
         question = dice.choice(story.questions())
     asked = {question.fact}
     quiz = ""

@@ -1,5 +1,10 @@
 #include "runtime/kernels/kernels.h"
 
+#if defined(__aarch64__) || defined(__arm__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -10,69 +15,78 @@
 namespace rwkv::edge {
 namespace {
 
-bool runs_anywhere() {
+// The table of a folder, and when it may be used.
+#define RWKV_KERNEL_TABLE(folder, runs_here)                                                  \
+  KernelTable {                                                                               \
+#folder, runs_here, folder::quantize_input, folder::matmul_for, folder::accumulate_for,   \
+        folder::matmul_rows_for, folder::accumulate_rows_for, folder::wkv_v5, folder::wkv_v7, \
+  }
+
+bool anywhere() {
   return true;
 }
 
-constexpr KernelTable kGeneric = {"generic",
-                                  runs_anywhere,
-                                  generic::quantize_input,
-                                  generic::matmul_for,
-                                  generic::accumulate_for,
-                                  generic::matmul_rows_for,
-                                  generic::accumulate_rows_for,
-                                  generic::wkv_v5,
-                                  generic::wkv_v7};
-
 #if defined(__x86_64__)
-bool has_avx2() {
+bool with_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
          __builtin_cpu_supports("f16c");
 }
-
-constexpr KernelTable kX86Avx2 = {"x86_avx2",
-                                  has_avx2,
-                                  x86_avx2::quantize_input,
-                                  x86_avx2::matmul_for,
-                                  x86_avx2::accumulate_for,
-                                  x86_avx2::matmul_rows_for,
-                                  x86_avx2::accumulate_rows_for,
-                                  x86_avx2::wkv_v5,
-                                  x86_avx2::wkv_v7};
+bool with_avx512vnni() {
+  return with_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni");
+}
+#elif defined(__aarch64__)
+bool with_dotprod() {
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+}
+#elif defined(__arm__)
+bool with_neon() {
+  return (getauxval(AT_HWCAP) & HWCAP_NEON) != 0 && (getauxval(AT_HWCAP) & HWCAP_VFPv4) != 0;
+}
 #endif
 
-constexpr const KernelTable* kTables[] = {
-    &kGeneric,
+// Plainest first; the last that runs here is used.
+constexpr KernelTable kTables[] = {
+    RWKV_KERNEL_TABLE(generic, anywhere),
 #if defined(__x86_64__)
-    &kX86Avx2,
+    RWKV_KERNEL_TABLE(x86_avx2, with_avx2),
+    RWKV_KERNEL_TABLE(x86_avx512vnni, with_avx512vnni),
+#elif defined(__aarch64__)
+    RWKV_KERNEL_TABLE(arm_neon, anywhere),
+    RWKV_KERNEL_TABLE(arm_dotprod, with_dotprod),
+#elif defined(__arm__)
+    RWKV_KERNEL_TABLE(arm_neon, with_neon),
 #endif
 };
+
+#undef RWKV_KERNEL_TABLE
 
 Result<const KernelTable*> choose_kernels() {
   if (const char* wanted = std::getenv("RWKV_EDGE_KERNELS"); wanted && *wanted != '\0') {
     Result<const KernelTable*> found = find_kernels(wanted);
     return found.ok() ? found : found.status().in("RWKV_EDGE_KERNELS");
   }
-  const KernelTable* best = &kGeneric;
-  for (const KernelTable* table : kTables) {
-    best = table->runs_here() ? table : best;
+  const KernelTable* best = kTables;
+  for (const KernelTable& table : kTables) {
+    best = table.runs_here() ? &table : best;
   }
   return best;
 }
 
 }  // namespace
 
-std::span<const KernelTable* const> kernel_list() {
+std::span<const KernelTable> kernel_list() {
   return kTables;
 }
 
 Result<const KernelTable*> find_kernels(std::string_view name) {
   std::vector<std::string_view> names;
-  for (const KernelTable* table : kTables) {
-    if (name != table->name) {
-      names.emplace_back(table->name);
-    } else if (table->runs_here()) {
-      return table;
+  for (const KernelTable& table : kTables) {
+    if (name != table.name) {
+      names.emplace_back(table.name);
+    } else if (table.runs_here()) {
+      return &table;
     } else {
       return usage_error("this processor cannot run the kernels '{}'; generic run anywhere", name);
     }

@@ -132,7 +132,7 @@ struct KernelTable {
 };
 
 /// Every table that was compiled in, plainest first. Not all may run here.
-std::span<const KernelTable* const> kernel_list();
+std::span<const KernelTable> kernel_list();
 
 /// Usage for a name that is not in the list or does not run here.
 Result<const KernelTable*> find_kernels(std::string_view name);

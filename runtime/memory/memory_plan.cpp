@@ -74,6 +74,10 @@ Residence Planner::residence(const TensorBinding& binding, bool row_wise, Memory
   if (mode == MemoryMode::Full) {
     return Residence::Mapped;
   }
+  if (mode == MemoryMode::Loaded) {
+    return binding.role == Role::Ignored || is_read_once(binding) ? Residence::Absent
+                                                                  : Residence::Pinned;
+  }
   const bool layerwise = mode == MemoryMode::Layerwise;
   const Residence dense = layerwise ? Residence::Slot : Residence::Pinned;
   switch (binding.role) {
@@ -253,6 +257,8 @@ const char* memory_mode_name(MemoryMode mode) {
   switch (mode) {
     case MemoryMode::Full:
       return "full";
+    case MemoryMode::Loaded:
+      return "loaded";
     case MemoryMode::Sparse:
       return "sparse";
     case MemoryMode::Layerwise:
@@ -297,11 +303,13 @@ Result<MemoryPlan> plan_memory(const PackedFile& file, const MemoryOptions& opti
     plan.max_chunk = SIZE_MAX;  // whatever the evaluator is asked for
     return plan;
   }
-  constexpr std::array kModes = {MemoryMode::Full, MemoryMode::Sparse, MemoryMode::Layerwise};
+  // Loaded takes no less than full, so only one who asks for it gets it.
+  constexpr std::array kModes = {MemoryMode::Full, MemoryMode::Loaded, MemoryMode::Sparse,
+                                 MemoryMode::Layerwise};
   uint64_t smallest = UINT64_MAX;
   MemoryMode smallest_mode = MemoryMode::Full;
   for (const MemoryMode mode : kModes) {
-    if (options.mode && *options.mode != mode) {
+    if (options.mode ? *options.mode != mode : mode == MemoryMode::Loaded) {
       continue;
     }
     if (const auto choice = fit(planner, mode, options)) {

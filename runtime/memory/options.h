@@ -7,10 +7,11 @@
 
 namespace rwkv::edge {
 
-/// Where weights live. Full maps the whole file. Sparse holds in memory what every token needs and
-/// reads the rest (embedding rows, neurons, clusters of the head) when a token asks for it.
-/// Layerwise holds one block at a time beside what belongs to the whole model.
-enum class MemoryMode : uint8_t { Full, Sparse, Layerwise };
+/// Where weights live. Full maps the whole file. Loaded reads all of it into memory of its own, in
+/// large pages where the system has them: slower to open, faster to run. Sparse holds in memory
+/// what every token needs and reads the rest (embedding rows, neurons, clusters of the head) when a
+/// token asks for it. Layerwise holds one block at a time beside what belongs to the whole model.
+enum class MemoryMode : uint8_t { Full, Loaded, Sparse, Layerwise };
 const char* memory_mode_name(MemoryMode mode);
 
 struct MemoryOptions {

@@ -1,9 +1,12 @@
 #include "runtime/memory/weights.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
+
+#include "formats/base/little_endian.h"
 
 namespace rwkv::edge {
 namespace {
@@ -11,16 +14,33 @@ namespace {
 // Bytes that one thread reads at a time when a block is entered.
 constexpr size_t kSlotReads = 1;
 
+// Memory that starts at a large page, so that the system can use them for all of it but the end:
+// products then wait less often for addresses to be translated.
 Result<std::span<std::byte>> map_memory(uint64_t n_bytes) {
   if (n_bytes == 0) {
     return std::span<std::byte>();
   }
-  void* at = ::mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  constexpr uint64_t kLargePage = uint64_t{2} << 20;
+  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  n_bytes = align_up(n_bytes, page);
+  void* at = ::mmap(nullptr, n_bytes + kLargePage, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (at == MAP_FAILED) {
     return failed("no memory for {} bytes of weights; try --memory layerwise or a memory limit",
                   n_bytes);
   }
-  return std::span(static_cast<std::byte*>(at), n_bytes);
+  auto* const start = static_cast<std::byte*>(at);
+  const auto address = reinterpret_cast<uintptr_t>(at);
+  const uint64_t before = align_up(address, kLargePage) - address;
+  if (before > 0) {
+    ::munmap(start, before);
+  }
+  if (before < kLargePage) {
+    ::munmap(start + before + n_bytes, kLargePage - before);
+  }
+  // Advice: where it is not taken, pages are small.
+  ::madvise(start + before, n_bytes, MADV_HUGEPAGE);
+  return std::span(start + before, n_bytes);
 }
 
 void unmap(std::span<std::byte> memory) {
@@ -209,8 +229,8 @@ Status Weights::enter_block(size_t block, ThreadPool& pool) const {
 }
 
 std::unique_lock<std::mutex> Weights::lock() const {
-  return plan_.mode == MemoryMode::Full ? std::unique_lock<std::mutex>()
-                                        : std::unique_lock<std::mutex>(mutex_);
+  const bool is_constant = plan_.mode == MemoryMode::Full || plan_.mode == MemoryMode::Loaded;
+  return is_constant ? std::unique_lock<std::mutex>() : std::unique_lock<std::mutex>(mutex_);
 }
 
 uint64_t Weights::bytes_per_token() const {

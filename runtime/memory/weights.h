@@ -43,7 +43,7 @@ class Weights {
   /// Loads the matrices of `block` into the slot; nothing unless layerwise.
   Status enter_block(size_t block, ThreadPool& pool) const;
   /// Caches and the slot serve one evaluation at a time: an evaluator holds this lock meanwhile.
-  /// An empty lock where everything is mapped.
+  /// An empty lock where everything is mapped or loaded.
   std::unique_lock<std::mutex> lock() const;
 
   /// Counts are of all evaluators together; read it while none is at work.

@@ -154,8 +154,11 @@ Result<MemoryOptions> memory_options(rwkv_memory_mode mode, uint64_t limit) {
     case RWKV_MEMORY_LAYERWISE:
       options.mode = MemoryMode::Layerwise;
       return options;
+    case RWKV_MEMORY_LOADED:
+      options.mode = MemoryMode::Loaded;
+      return options;
   }
-  return rwkv::usage_error("mode: RWKV_MEMORY_ANY (0) to RWKV_MEMORY_LAYERWISE (3), found {}",
+  return rwkv::usage_error("mode: RWKV_MEMORY_ANY (0) to RWKV_MEMORY_LOADED (4), found {}",
                            static_cast<int>(mode));
 }
 

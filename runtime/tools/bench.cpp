@@ -2,12 +2,14 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "formats/cli/command.h"
 #include "formats/cli/version.h"
 #include "runtime/tools/bandwidth.h"
+#include "runtime/tools/bench_measure.h"
 #include "runtime/tools/commands.h"
 
 namespace rwkv::edge {
@@ -20,80 +22,84 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-struct Spread {
-  double median, min, max;
-};
-Spread spread_of(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return {values[values.size() / 2], values.front(), values.back()};
-}
-
 uint64_t peak_rss_bytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
-constexpr size_t kWarmUp = 4;  // tokens
-
-struct BenchOptions {
-  int64_t n_decode;
-  int64_t n_prompt;
-  int64_t n_runs;
-};
-
-// A fixed pseudo-random prompt, so that runs compare.
-std::vector<int32_t> make_tokens(size_t n, uint64_t n_vocab) {
-  std::vector<int32_t> tokens(n);
-  uint64_t x = 1;
-  for (int32_t& token : tokens) {
-    x = x * 6364136223846793005u + 1442695040888963407u;
-    token = static_cast<int32_t>((x >> 33) % n_vocab);
+Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n_threads,
+                           const BenchOptions& options, size_t& n_evaluated) {
+  BenchSubject subject(model, n_threads);
+  std::vector<double> decode;
+  std::vector<double> prefill;
+  RWKV_TRY(subject.decode(static_cast<size_t>(options.n_decode), decode));
+  for (int64_t run = 0; run < options.n_runs; ++run) {
+    RWKV_TRY(subject.prefill(static_cast<size_t>(options.n_prompt), prefill));
   }
-  return tokens;
+  n_evaluated += subject.n_evaluated();
+  return bench_row(n_threads, spread_of(decode), decode.size(), spread_of(prefill),
+                   options.n_prompt, subject.bytes_per_token());
 }
 
-Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n_threads,
-                           const BenchOptions& options) {
-  Evaluator evaluator(model, {n_threads, 32});
-  State state = model->empty_state();
-  const uint64_t n_vocab = model->config().n_vocab;
-  std::vector<float> logits(n_vocab);
-  const auto n_decode = static_cast<size_t>(options.n_decode);
-  const std::vector<int32_t> tokens = make_tokens(kWarmUp + n_decode, n_vocab);
-  std::vector<double> decode;
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    const auto start = Clock::now();
-    RWKV_TRY(evaluator.forward(std::span(tokens).subspan(i, 1), state, Logits::Last, logits));
-    if (i >= kWarmUp) {
-      decode.push_back(1.0 / seconds_since(start));
-    }
-  }
-  // Weights, rows on demand as they were asked for, and the state read and written.
-  const uint64_t bytes = model->weights().always_touched_bytes() +
-                         evaluator.touched_bytes() / tokens.size() +
-                         2 * model->config().state_floats() * sizeof(float);
-  std::vector<double> prefill;
-  const auto prompt = make_tokens(static_cast<size_t>(options.n_prompt), n_vocab);
+// Two models in turn, so that whatever else the machine does hits both.
+Result<Json> bench_pair(const std::array<std::shared_ptr<const Model>, 2>& models,
+                        unsigned n_threads, const BenchOptions& options) {
+  std::array<BenchSubject, 2> subjects = {BenchSubject(models[0], n_threads),
+                                          BenchSubject(models[1], n_threads)};
+  std::array<std::vector<double>, 2> decode;
+  std::array<std::vector<double>, 2> prefill;
+  std::vector<double> decode_ratios;
+  std::vector<double> prefill_ratios;
   for (int64_t run = 0; run < options.n_runs; ++run) {
-    state.reset();
-    const auto start = Clock::now();
-    RWKV_TRY(evaluator.forward(prompt, state, Logits::Last, logits));
-    prefill.push_back(static_cast<double>(prompt.size()) / seconds_since(start));
+    std::array<double, 2> decode_median{};
+    for (size_t i = 0; i < 2; ++i) {
+      std::vector<double> rates;
+      RWKV_TRY(subjects[i].decode(static_cast<size_t>(options.n_decode), rates));
+      RWKV_TRY(subjects[i].prefill(static_cast<size_t>(options.n_prompt), prefill[i]));
+      decode_median[i] = spread_of(std::move(rates)).median;
+      decode[i].push_back(decode_median[i]);
+    }
+    decode_ratios.push_back(decode_median[0] / decode_median[1]);
+    prefill_ratios.push_back(prefill[0].back() / prefill[1].back());
   }
-  const Spread d = spread_of(decode);
-  const Spread p = spread_of(prefill);
-  return Json{{"threads", n_threads},
-              {"decode_tokens_per_s", d.median},
-              {"decode_min", d.min},
-              {"decode_max", d.max},
-              {"decode_n", decode.size()},
-              {"prefill_tokens_per_s", p.median},
-              {"prefill_min", p.min},
-              {"prefill_max", p.max},
-              {"prefill_tokens", prompt.size()},
-              {"touched_bytes_per_token", bytes},
-              {"decode_gb_per_s", d.median * static_cast<double>(bytes) * 1e-9}};
+  Json pair = Json::object();
+  for (size_t i = 0; i < 2; ++i) {
+    pair[i == 0 ? "model" : "other"] =
+        bench_row(n_threads, spread_of(decode[i]), decode[i].size(), spread_of(prefill[i]),
+                  options.n_prompt, subjects[i].bytes_per_token());
+  }
+  const Spread d = spread_of(std::move(decode_ratios));
+  const Spread p = spread_of(std::move(prefill_ratios));
+  pair["threads"] = n_threads;
+  pair["decode_ratio"] = {{"median", d.median}, {"min", d.min}, {"max", d.max}};
+  pair["prefill_ratio"] = {{"median", p.median}, {"min", p.min}, {"max", p.max}};
+  return pair;
+}
+
+void print_pairs(const Json& report) {
+  fmt::print("model   {}\nother   {}\nkernels {}\n\n", report["file"].get<std::string>(),
+             report["other"].get<std::string>(), report["kernels"].get<std::string>());
+  fmt::print("{:>7} {:<8} {:>10} {:>19} {:>10} {:>19} {:>12}\n", "threads", "", "decode/s",
+             "[min-max]", "prefill/s", "[min-max]", "MB/token");
+  for (const Json& pair : report["runs"]) {
+    for (const char* which : {"model", "other"}) {
+      const auto number = [&](const char* key) { return pair[which][key].get<double>(); };
+      fmt::print("{:>7} {:<8} {:>10.2f} {:>19} {:>10.2f} {:>19} {:>12.1f}\n",
+                 pair["threads"].get<unsigned>(), which, number("decode_tokens_per_s"),
+                 fmt::format("[{:.2f}-{:.2f}]", number("decode_min"), number("decode_max")),
+                 number("prefill_tokens_per_s"),
+                 fmt::format("[{:.2f}-{:.2f}]", number("prefill_min"), number("prefill_max")),
+                 1e-6 * number("touched_bytes_per_token"));
+    }
+    const auto ratio = [&](const char* what) {
+      const Json& r = pair[what];
+      return fmt::format("{:.2f} [{:.2f}-{:.2f}]", r["median"].get<double>(),
+                         r["min"].get<double>(), r["max"].get<double>());
+    };
+    fmt::print("{:>7} model is {} times as fast in decoding, {} in prefill\n", "",
+               ratio("decode_ratio"), ratio("prefill_ratio"));
+  }
 }
 
 // bench names several numbers of threads; memory is planned for the largest.
@@ -150,8 +156,36 @@ void declare_bench(cxxopts::Options& options, std::vector<std::string>& position
                         cxxopts::value<std::string>()->default_value("32"))(
       "prompt", "Tokens of the prompt", cxxopts::value<std::string>()->default_value("128"))(
       "runs", "Runs of the prompt", cxxopts::value<std::string>()->default_value("3"))(
+      "compare", "A second model, run in turn with the first", cxxopts::value<std::string>())(
       "json", "Print JSON");
 }
+
+namespace {
+
+void print_json(const Json& report) {
+  fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
+}
+
+Status run_pairs(const cxxopts::ParseResult& arguments, const std::shared_ptr<const Model>& model,
+                 const MemoryOptions& memory, const std::vector<unsigned>& threads,
+                 const BenchOptions& options) {
+  RWKV_ASSIGN(const std::string other_path, cli::required(arguments, "compare"));
+  RWKV_ASSIGN(const auto other, Model::open(other_path, memory));
+  Json report = {{"file", arguments["model"].as<std::string>()},
+                 {"other", other_path},
+                 {"version", cli::kVersion},
+                 {"compiler", cli::kCompiler},
+                 {"kernels", kernels().value()->name},
+                 {"runs", Json::array()}};
+  for (const unsigned n : threads) {
+    RWKV_ASSIGN(Json pair, bench_pair({model, other}, n, options));
+    report["runs"].push_back(std::move(pair));
+  }
+  arguments.count("json") > 0 ? print_json(report) : print_pairs(report);
+  return {};
+}
+
+}  // namespace
 
 Status run_bench(const cxxopts::ParseResult& arguments) {
   BenchOptions options{};
@@ -163,6 +197,9 @@ Status run_bench(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "model"));
   RWKV_ASSIGN(const MemoryOptions memory, memory_from(arguments, most_threads(threads)));
   RWKV_ASSIGN(const auto model, Model::open(path, memory));
+  if (arguments.count("compare") > 0) {
+    return run_pairs(arguments, model, memory, threads, options);
+  }
   const double open_ms = 1e3 * seconds_since(start);
   {
     Evaluator evaluator(model, {threads.front(), 1});
@@ -184,9 +221,7 @@ Status run_bench(const cxxopts::ParseResult& arguments) {
   report["runs"] = Json::array();
   size_t n_evaluated = 1;
   for (const unsigned n : threads) {
-    n_evaluated += kWarmUp + static_cast<size_t>(options.n_decode) +
-                   static_cast<size_t>(options.n_prompt * options.n_runs);
-    RWKV_ASSIGN(Json run, bench_threads(model, n, options));
+    RWKV_ASSIGN(Json run, bench_threads(model, n, options, n_evaluated));
     report["runs"].push_back(std::move(run));
   }
   // Before the bandwidth test, whose buffer is not the model's.
@@ -197,11 +232,7 @@ Status run_bench(const cxxopts::ParseResult& arguments) {
     run["read_gb_per_s"] = bandwidth;
     run["share_of_bandwidth"] = run["decode_gb_per_s"].get<double>() / bandwidth;
   }
-  if (arguments.count("json") > 0) {
-    fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
-  } else {
-    print_text(report);
-  }
+  arguments.count("json") > 0 ? print_json(report) : print_text(report);
   return {};
 }
 

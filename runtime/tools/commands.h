@@ -39,7 +39,8 @@ Result<std::vector<int32_t>> parse_ids(const std::string& text);
   X(bench)                    \
   X(tokenize)                 \
   X(detokenize)               \
-  X(inspect)
+  X(inspect)                  \
+  X(list_kernels)
 
 #define RWKV_EDGE_DECLARE(name)                                                          \
   void declare_##name(cxxopts::Options& options, std::vector<std::string>& positionals); \

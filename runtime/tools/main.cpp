@@ -18,6 +18,8 @@ int main(int argc, char** argv) {
        edge::run_detokenize},
       {"inspect", "MODEL.gguf", "What is in a packed file", edge::declare_inspect,
        edge::run_inspect},
+      {"--list-kernels", "", "Kernels in this program, and which of them run here",
+       edge::declare_list_kernels, edge::run_list_kernels},
   };
   static constexpr cli::Program kProgram = {"rwkv-edge", "run packed RWKV models", kCommands};
   return cli::run_program(kProgram, argc, argv);

@@ -27,7 +27,8 @@ constexpr std::array<Unit, 8> kUnits = {{{"", 1},
                                          {"GiB", 1024.0 * 1024 * 1024}}};
 
 Result<MemoryMode> mode_from(const std::string& name) {
-  constexpr std::array kModes = {MemoryMode::Full, MemoryMode::Sparse, MemoryMode::Layerwise};
+  constexpr std::array kModes = {MemoryMode::Full, MemoryMode::Loaded, MemoryMode::Sparse,
+                                 MemoryMode::Layerwise};
   std::vector<std::string_view> names;
   for (const MemoryMode mode : kModes) {
     if (name == memory_mode_name(mode)) {
@@ -57,10 +58,10 @@ Result<uint64_t> parse_bytes(const std::string& text) {
 }
 
 void declare_memory_options(cxxopts::Options& options) {
-  options.add_options()("memory",
-                        "full, sparse or layerwise (default: full, or what the limit allows)",
-                        cxxopts::value<std::string>())("memory-limit", "Most memory to take: 64MB",
-                                                       cxxopts::value<std::string>())(
+  options.add_options()(
+      "memory", "full, loaded, sparse or layerwise (default: full, or what the limit allows)",
+      cxxopts::value<std::string>())("memory-limit", "Most memory to take: 64MB",
+                                     cxxopts::value<std::string>())(
       "neuron-cache", "Share of the neurons kept in memory (sparse)",
       cxxopts::value<std::string>())("head-cache", "Share of a clustered head kept in memory",
                                      cxxopts::value<std::string>())(
@@ -97,7 +98,7 @@ void print_account(const Model& model, size_t n_tokens) {
   const MemoryPlan& plan = model.weights().plan();
   const double per_token = n_tokens > 0 ? 1.0 / static_cast<double>(n_tokens) : 0.0;
   fmt::print(stderr, "memory {}", memory_mode_name(plan.mode));
-  if (plan.mode != MemoryMode::Full) {
+  if (plan.mode == MemoryMode::Sparse || plan.mode == MemoryMode::Layerwise) {
     fmt::print(stderr, ", neuron cache {:.3f}, head cache {:.3f}, embedding cache {} rows",
                plan.neuron_cache, plan.head_cache, plan.embedding_rows);
   }

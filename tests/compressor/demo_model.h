@@ -1,7 +1,6 @@
 // The trained model of configs/demo, and stories for it.
 #pragma once
 
-#include <optional>
 #include <string>
 
 #include "tests/support/support.h"
@@ -17,7 +16,6 @@ struct DemoModel {
 };
 
 /// Writes `n_train` and `n_test` stories into `folder`; fails the test if that does not work.
-/// nullopt, saying so on stderr, as long as there is no trained model.
-std::optional<DemoModel> demo_model(const ScratchFolder& folder, int n_train, int n_test);
+DemoModel demo_model(const ScratchFolder& folder, int n_train, int n_test);
 
 }  // namespace rwkv::test

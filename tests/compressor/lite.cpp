@@ -71,22 +71,19 @@ struct Trained {
 };
 
 // One of bytes from the test data; without them the demo model.
-std::optional<Trained> trained_model(const ScratchFolder& scratch) {
+Trained trained_model(const ScratchFolder& scratch) {
   constexpr size_t kScored = 20000;
   const auto checkpoint = test_data("models/tiny-rwkv-5v2-730K-FP32.bin", "tiny trained model");
   const auto text = test_data("text/alpaca_data-subset134k.json", "text of the tiny model");
   Trained found;
   if (!checkpoint || !text) {
-    const auto demo = demo_model(scratch, 2000, 100);
-    if (!demo) {
-      return std::nullopt;
-    }
-    found = {demo->checkpoint, demo->vocabulary, demo->train, {}};
-    auto vocabulary = read_vocabulary_file(demo->vocabulary);
+    const DemoModel demo = demo_model(scratch, 2000, 100);
+    found = {demo.checkpoint, demo.vocabulary, demo.train, {}};
+    auto vocabulary = read_vocabulary_file(demo.vocabulary);
     REQUIRE_OK(vocabulary.status());
     auto tokenizer = make_tokenizer(vocabulary.value());
     REQUIRE_OK(tokenizer.status());
-    const std::vector<std::byte> stories = read_bytes(demo->test);
+    const std::vector<std::byte> stories = read_bytes(demo.test);
     REQUIRE_OK(tokenizer.value()->encode(
         {reinterpret_cast<const char*>(stories.data()), stories.size()}, found.unseen));
     return found;
@@ -308,30 +305,27 @@ TEST_CASE("Bad recipes are refused before work starts", "[lite]") {
 // Bits per token of text that calibration did not see. Every figure is in docs/quality.md.
 TEST_CASE("On a trained model whitened low rank beats plain", "[lite]") {
   const ScratchFolder scratch;
-  const auto trained = trained_model(scratch);
-  if (!trained) {
-    return;
-  }
+  const Trained trained = trained_model(scratch);
   const auto bits = [&](const Conversion& how) {
     const std::string output = scratch.file("m.gguf");
     std::remove(output.c_str());
-    const auto model = convert_and_open(trained->checkpoint, output, how);
+    const auto model = convert_and_open(trained.checkpoint, output, how);
     edge::Evaluator evaluator(model, {1, 32});
     auto score = edge::score_tokens(
-        evaluator, trained->unseen, [](int32_t) { return uint64_t{1}; }, [](uint64_t) {});
+        evaluator, trained.unseen, [](int32_t) { return uint64_t{1}; }, [](uint64_t) {});
     REQUIRE_OK(score.status());
     return score.value().bits_per_byte();
   };
   const auto low_rank = [&](const std::string& options) {
-    Conversion how = with(fmt::format("  - low_rank: {{{}}}\n", options), trained->seen);
-    how.vocab = trained->vocabulary;
+    Conversion how = with(fmt::format("  - low_rank: {{{}}}\n", options), trained.seen);
+    how.vocab = trained.vocabulary;
     return bits(how);
   };
-  const double dense = bits({"fp32", trained->vocabulary, {}});
+  const double dense = bits({"fp32", trained.vocabulary, {}});
   for (const int factor : {2, 8}) {
     const double plain = low_rank(fmt::format("method: svd, factor: {}", factor));
     const double white = low_rank(fmt::format("factor: {}", factor));
-    fmt::print("{} k = {}: dense {:.4f}, plain {:.4f}, whitened {:.4f}\n", trained->checkpoint,
+    fmt::print("{} k = {}: dense {:.4f}, plain {:.4f}, whitened {:.4f}\n", trained.checkpoint,
                factor, dense, plain, white);
     CHECK(white < plain);
     CHECK(white > dense);

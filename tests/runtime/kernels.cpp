@@ -68,9 +68,9 @@ struct PreparedInputs {
 
 const KernelTable& each_table() {
   std::vector<const KernelTable*> tables;
-  for (const KernelTable* table : kernel_list()) {
-    if (table->runs_here()) {
-      tables.push_back(table);
+  for (const KernelTable& table : kernel_list()) {
+    if (table.runs_here()) {
+      tables.push_back(&table);
     }
   }
   const size_t i = GENERATE_COPY(range(size_t{0}, tables.size()));
@@ -125,7 +125,7 @@ TEST_CASE("matmul is the product, for every table, codec and length", "[kernels]
 
 TEST_CASE("Products of whole numbers have the bits of the generic table", "[kernels]") {
   const KernelTable& table = each_table();
-  const KernelTable& generic = *kernel_list().front();
+  const KernelTable& generic = kernel_list().front();
   for (const uint64_t cols : kLengths) {
     CAPTURE(cols);
     const PreparedInputs x(table, 5, cols, 13);
@@ -271,7 +271,7 @@ TEST_CASE("accumulate is the transposed product with mm8", "[kernels]") {
 
 TEST_CASE("wkv of every table is that of the generic one", "[kernels]") {
   const KernelTable& table = each_table();
-  const KernelTable& generic = *kernel_list().front();
+  const KernelTable& generic = kernel_list().front();
   for (const size_t n : {4, 8, 20, 64}) {
     CAPTURE(n);
     const size_t n_tokens = 3;
@@ -308,7 +308,7 @@ TEST_CASE("wkv of every table is that of the generic one", "[kernels]") {
 }
 
 TEST_CASE("Kernels are found by name", "[kernels]") {
-  CHECK(find_kernels("generic").value() == kernel_list().front());
+  CHECK(find_kernels("generic").value() == &kernel_list().front());
   const auto unknown = find_kernels("generik");
   CHECK(unknown.status().code() == Code::Usage);
   CHECK_THAT(unknown.status().message(), Catch::Contains("did you mean 'generic'"));

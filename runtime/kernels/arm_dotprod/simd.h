@@ -1,0 +1,50 @@
+// NEON with the dot products of ARMv8.2: an input of 16 bits is 256 times one signed byte plus
+// another, and products of bytes are added in fours.
+#pragma once
+
+#include "runtime/kernels/shared/neon_floats.h"
+
+namespace rwkv::edge::arm_dotprod {
+namespace {
+
+struct Simd : NeonFloats {
+  struct Acc {
+    int32x4_t high, low;
+  };
+  struct Whole {
+    int8x16_t high, low;
+  };
+  static constexpr size_t kWhole = 16;
+  static constexpr size_t kLanes = 4;
+
+  static Acc no_products() { return {vdupq_n_s32(0), vdupq_n_s32(0)}; }
+  static Whole load_whole(const int16_t* from) {
+    const int16x8_t first = vld1q_s16(from);
+    const int16x8_t second = vld1q_s16(from + 8);
+    const int16x8_t half = vdupq_n_s16(128);
+    return {vcombine_s8(vshrn_n_s16(vaddq_s16(first, half), 8),
+                        vshrn_n_s16(vaddq_s16(second, half), 8)),
+            vcombine_s8(vmovn_s16(first), vmovn_s16(second))};
+  }
+  /// kWhole numbers of a row; a set bit of a sign row is -1.
+  template <Codec kCodec>
+  static int8x16_t whole(const std::byte* from) {
+    static_assert(kCodec == Codec::I8Row || kCodec == Codec::SignRow);
+    if constexpr (kCodec == Codec::SignRow) {
+      return bytes_of_bits(from);
+    } else {
+      return vld1q_s8(reinterpret_cast<const int8_t*>(from));
+    }
+  }
+  static Acc dot(const Acc& sums, int8x16_t w, const Whole& x) {
+    return {vdotq_s32(sums.high, w, x.high), vdotq_s32(sums.low, w, x.low)};
+  }
+  template <Codec kCodec>
+  static int64_t total(const Acc& sums) {
+    const int64_t total = 256 * total_of_lanes(sums.high) + total_of_lanes(sums.low);
+    return kCodec == Codec::SignRow ? -total : total;
+  }
+};
+
+}  // namespace
+}  // namespace rwkv::edge::arm_dotprod

@@ -1,0 +1,16 @@
+#include "runtime/kernels/shared/wkv.h"
+
+#include "runtime/kernels/arm_dotprod/simd.h"
+#include "runtime/kernels/tables.h"
+
+namespace rwkv::edge::arm_dotprod {
+
+void wkv_v5(const WkvHeadArgs& args) {
+  wkv_v5_with<Simd>(args);
+}
+
+void wkv_v7(const WkvV7Args& args) {
+  wkv_v7_with<Simd>(args);
+}
+
+}  // namespace rwkv::edge::arm_dotprod

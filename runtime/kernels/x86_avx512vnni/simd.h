@@ -1,0 +1,80 @@
+// Registers of AVX-512 (F, BW, DQ, VL) with VNNI, as the shared loops use them.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "formats/codec/codec.h"
+
+namespace rwkv::edge::x86_avx512vnni {
+
+struct Simd {
+  using F = __m512;
+  static constexpr size_t kFloats = 16;
+
+  static F zero() { return _mm512_setzero_ps(); }
+  static F all(float x) { return _mm512_set1_ps(x); }
+  static F load(const float* from) { return _mm512_loadu_ps(from); }
+  static void store(float* to, F x) { _mm512_storeu_ps(to, x); }
+  static F add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  /// a * b + c, rounded once.
+  static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static F largest(F a, F b) { return _mm512_max_ps(a, b); }
+  static F magnitude(F x) { return _mm512_abs_ps(x); }
+  static float sum(F x) { return _mm512_reduce_add_ps(x); }
+  /// kFloats numbers to nearest, ties to even.
+  static void store_rounded(int16_t* to, F x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                        _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x)));
+  }
+
+  /// kFloats numbers of a row, without its scale and offset.
+  template <Codec kCodec>
+  static F numbers(const std::byte* from) {
+    if constexpr (kCodec == Codec::F32) {
+      return _mm512_loadu_ps(from);
+    } else if constexpr (kCodec == Codec::F16) {
+      return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    } else {
+      static_assert(kCodec == Codec::I8Row);
+      return _mm512_cvtepi32_ps(
+          _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+    }
+  }
+
+  // Whole numbers: products of pairs are added into kLanes sums of 32 bits.
+  using Acc = __m512i;
+  using Whole = __m512i;
+  static constexpr size_t kWhole = 32;
+  static constexpr size_t kLanes = 16;
+
+  static Acc no_products() { return _mm512_setzero_si512(); }
+  static Whole load_whole(const int16_t* from) { return _mm512_loadu_si512(from); }
+  /// kWhole numbers of a row; a set bit of a sign row is -1.
+  template <Codec kCodec>
+  static Whole whole(const std::byte* from) {
+    if constexpr (kCodec == Codec::SignRow) {
+      uint32_t bits;
+      std::memcpy(&bits, from, sizeof(bits));
+      return _mm512_movm_epi16(bits);
+    } else {
+      static_assert(kCodec == Codec::I8Row);
+      return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    }
+  }
+  static Acc dot(Acc sums, Whole w, Whole x) { return _mm512_dpwssd_epi32(sums, w, x); }
+  template <Codec kCodec>
+  static int64_t total(Acc sums) {
+    const __m512i wide =
+        _mm512_add_epi64(_mm512_cvtepi32_epi64(_mm512_castsi512_si256(sums)),
+                         _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(sums, 1)));
+    const int64_t total = _mm512_reduce_add_epi64(wide);
+    return kCodec == Codec::SignRow ? -total : total;
+  }
+};
+
+}  // namespace rwkv::edge::x86_avx512vnni

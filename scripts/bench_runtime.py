@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""Speed of the runtime on synthetic models of true shape: decoding against the memory bandwidth of
+the same run, and prefill. Prints the table of docs/performance.md and adds its rows to
+tests/bench/history/runtime.csv.
+
+usage: bench_runtime.py BUILD WORK [--models 0.1B 0.4B] [--versions v5.2 v7] [--presets int8]
+                        [--threads 1 2] [--memory full] [--rounds 5] [--machine TEXT]
+Needs about 5 GB below WORK for 1.5B. Standard library only."""
+import argparse
+import csv
+import datetime
+import json
+import pathlib
+import statistics
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+HISTORY = ROOT / "tests/bench/history/runtime.csv"
+SIZES = {"0.1B": (12, 768), "0.4B": (24, 1024), "1.5B": (24, 2048)}
+VOCABULARY = 65536
+COLUMNS = ("date", "machine", "commit", "kernels", "model", "preset", "memory", "threads", "rounds",
+           "decode_median", "decode_least", "decode_most", "mb_per_token", "read_gb_per_s",
+           "share_median", "share_least", "share_most", "prefill_median")
+
+
+def run(*arguments):
+    """Runs a command and returns its standard output."""
+    return subprocess.run([str(a) for a in arguments], check=True, stdout=subprocess.PIPE,
+                          cwd=ROOT).stdout.decode()
+
+
+def packed_model(args, version, size, preset):
+    """Path of a packed synthetic model, made if it is not there."""
+    layers, width = SIZES[size]
+    checkpoint = args.work / f"{version}-{size}.pth"
+    packed = args.work / f"{version}-{size}-{preset}.gguf"
+    if packed.exists():
+        return packed
+    press = args.build / "bin/rwkv-press"
+    if not checkpoint.exists():
+        run(press, "synth", "--arch", version, "--n-layer", layers, "--n-embd", width, "--n-vocab",
+            VOCABULARY, "--quiet", "-o", checkpoint)
+    options = []
+    if preset.startswith("rwkv-lite"):
+        text = args.work / "text.txt"
+        text.write_text(" ".join(f"{i * i % 977}" for i in range(6000)))
+        # What is learnt makes no difference to random weights, nor to speed.
+        options = ["--calibration", text]
+        for setting in ("calibration.samples=8", "calibration.length=128",
+                        "ffn_predictor.epochs=1", "cluster_head.iterations=3",
+                        "cluster_head.epochs=1"):
+            options += ["--set", setting]
+    run(press, "convert", checkpoint, "-o", packed, "--preset", preset, "--vocab", "bytes",
+        "--quiet", *options)
+    return packed
+
+
+def measure(args, packed, threads):
+    """Rounds of bench, put together."""
+    rounds = []
+    for _ in range(args.rounds):
+        report = json.loads(run(args.build / "bin/rwkv-edge", "bench", packed, "--json", "-n", 24,
+                                "--prompt", 128, "--runs", 1, "-t", threads, "--memory",
+                                args.memory))
+        rounds.append(report["runs"][0] | {"kernels": report["kernels"]})
+    return rounds
+
+
+def row_of(args, rounds, model, preset, threads):
+    decode = [r["decode_tokens_per_s"] for r in rounds]
+    share = [r["share_of_bandwidth"] for r in rounds]
+    median = statistics.median
+    return dict(zip(COLUMNS, (
+        datetime.date.today().isoformat(), args.machine,
+        run("git", "rev-parse", "--short", "HEAD").strip(), rounds[0]["kernels"], model, preset,
+        args.memory, threads, len(rounds), f"{median(decode):.2f}", f"{min(decode):.2f}",
+        f"{max(decode):.2f}", f"{rounds[0]['touched_bytes_per_token'] / 1e6:.1f}",
+        f"{median(r['read_gb_per_s'] for r in rounds):.1f}", f"{median(share):.3f}",
+        f"{min(share):.3f}", f"{max(share):.3f}",
+        f"{median(r['prefill_tokens_per_s'] for r in rounds):.1f}")))
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Speed of the runtime on synthetic models.")
+    parser.add_argument("build", metavar="BUILD", type=lambda p: pathlib.Path(p).resolve())
+    parser.add_argument("work", metavar="WORK", type=lambda p: pathlib.Path(p).resolve())
+    parser.add_argument("--models", nargs="+", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("--versions", nargs="+", default=["v5.2", "v7"])
+    parser.add_argument("--presets", nargs="+", default=["int8"])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--memory", default="full")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--machine", default="not said")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    print("| model | recipe | memory | threads | decode, tokens/s [least-most] | MB a token | "
+          "read, GB/s | share of it [least-most] | prefill, tokens/s |\n"
+          "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    is_new = not HISTORY.exists()
+    with HISTORY.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        for size in args.models:
+            for version in args.versions:
+                for preset in args.presets:
+                    packed = packed_model(args, version, size, preset)
+                    for threads in args.threads:
+                        row = row_of(args, measure(args, packed, threads), f"{version} {size}",
+                                     preset, threads)
+                        writer.writerow(row)
+                        file.flush()
+                        print(f"| {row['model']} | {preset} | {args.memory} | {threads} | "
+                              f"{row['decode_median']} [{row['decode_least']}-"
+                              f"{row['decode_most']}] | {row['mb_per_token']} | "
+                              f"{row['read_gb_per_s']} | {row['share_median']} "
+                              f"[{row['share_least']}-{row['share_most']}] | "
+                              f"{row['prefill_median']} |", flush=True)
+
+
+main()
