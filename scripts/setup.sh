@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the build needs on Debian 12, as far as it is missing, and prints what is in use.
-# Usage: scripts/setup.sh [--edge] [--dev]
+# Usage: scripts/setup.sh [--edge] [--dev] [--arm]
 #   --edge  only what formats and runtime need, no LibTorch
 #   --dev   also the formatter, the linter, shellcheck, and clang with libFuzzer
+#   --arm   also compilers for ARM, 64 and 32 bit, and the emulator that runs their tests
 # Run again at any time: with everything in place it takes a moment and changes nothing.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -13,27 +14,31 @@ edge_packages=(g++ cmake ninja-build libfmt-dev nlohmann-json3-dev libcxxopts-de
   catch2 ccache)
 compressor_packages=(libtorch-dev libgloo-dev libopenblas0-openmp libopenblas-openmp-dev libeigen3-dev
   libyaml-cpp-dev zlib1g-dev)
+arm_packages=(g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user-static)
 dev_packages=(clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev shellcheck)
 
 packages=("${edge_packages[@]}")
 with_compressor=yes
 with_dev=no
+with_arm=no
 for argument in "$@"; do
   case $argument in
     --edge) with_compressor=no ;;
     --dev) with_dev=yes ;;
+    --arm) with_arm=yes ;;
     -h | --help)
       usage_of "${BASH_SOURCE[0]}"
       exit 0
       ;;
     *)
-      printf 'setup.sh: error: unknown option %s; --edge and --dev are known\n' "$argument" >&2
+      printf 'setup.sh: error: unknown option %s; --edge, --dev and --arm are known\n' "$argument" >&2
       exit 2
       ;;
   esac
 done
 [[ $with_compressor == no ]] || packages+=("${compressor_packages[@]}")
 [[ $with_dev == no ]] || packages+=("${dev_packages[@]}")
+[[ $with_arm == no ]] || packages+=("${arm_packages[@]}")
 
 if ! command -v dpkg-query > /dev/null || ! command -v apt-get > /dev/null; then
   die "this is not Debian or a relative of it; install the equivalents of: ${packages[*]}"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up, builds and tests: everything (preset release), then what runs on devices (preset edge).
-# Usage: scripts/test.sh [--sanitize] [--fuzz SECONDS]
+# Usage: scripts/test.sh [--arm] [--sanitize] [--fuzz SECONDS]
+#   --arm           also the runtime's tests for ARM, 64 and 32 bit, emulated; needs setup.sh --arm
 #   --sanitize      also with the address and undefined-behaviour sanitizers (asan, everything)
 #                   and with the thread sanitizer (tsan, formats and runtime)
 #   --fuzz SECONDS  also each fuzz target with libFuzzer for SECONDS; needs setup.sh --dev
@@ -12,9 +13,11 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 presets=(release edge)
+arm_presets=()
 fuzz_seconds=0
 while (($# > 0)); do
   case $1 in
+    --arm) arm_presets=(aarch64 armv7) ;;
     --sanitize) presets=(release asan tsan edge) ;;
     --fuzz)
       fuzz_seconds=${2:-}
@@ -29,7 +32,7 @@ while (($# > 0)); do
       exit 0
       ;;
     *)
-      printf 'test.sh: error: unknown option %s; --sanitize and --fuzz SECONDS are known\n' \
+      printf 'test.sh: error: unknown option %s; --arm, --sanitize and --fuzz SECONDS are known\n' \
         "$1" >&2
       exit 2
       ;;
@@ -59,15 +62,21 @@ count() {
   summary+=("$(printf '%-12s %s' "$1" "$4")")
 }
 
+# test_preset PRESET [TEST]: all tests, or the one that is named.
 test_preset() {
   local preset=$1 line
-  if ! scripts/build.sh "$preset"; then
+  local targets=() only=()
+  if (($# > 1)); then
+    targets=("test_$2")
+    only=(--tests-regex "^$2\$")
+  fi
+  if ! scripts/build.sh "$preset" "${targets[@]}"; then
     count "$preset" 1 1 "does not build"
     return
   fi
   say "testing $preset"
   local status=0
-  ctest --preset "$preset" --no-tests=error --parallel "$(n_cores)" 2>&1 | tee "$log" || status=$?
+  ctest --preset "$preset" "${only[@]}" --no-tests=error --parallel "$(n_cores)" 2>&1 | tee "$log" || status=$?
   line=$(grep -E '^[0-9]+% tests passed, [0-9]+ tests failed out of [0-9]+' "$log" || true)
   if [[ $line =~ ,\ ([0-9]+)\ tests\ failed\ out\ of\ ([0-9]+) ]]; then
     local n_failed=${BASH_REMATCH[1]} n_tests=${BASH_REMATCH[2]}
@@ -136,6 +145,10 @@ run_fuzzer() {
 scripts/setup.sh
 for preset in "${presets[@]}"; do
   test_preset "$preset"
+done
+# Tests that start other programs cannot be emulated so simply; kernels are what differs.
+for preset in "${arm_presets[@]}"; do
+  test_preset "$preset" runtime
 done
 if ((fuzz_seconds > 0)); then
   fuzzers=()

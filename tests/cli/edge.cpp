@@ -119,6 +119,39 @@ TEST_CASE("bench --json has the documented fields", "[cli]") {
   }
 }
 
+TEST_CASE("bench --compare runs two models in turn", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string model = tiny(scratch, TokenizerKind::Byte);
+  const Arguments command = {"bench", model, "--compare", model, "-t",     "1",
+                             "-n",    "4",   "--prompt",  "8",   "--runs", "3"};
+  Arguments with_json = command;
+  with_json.emplace_back("--json");
+  const auto report = nlohmann::json::parse(output_of(with_json));
+  REQUIRE(report["runs"].size() == 1);
+  const auto& pair = report["runs"][0];
+  CHECK(pair["model"]["touched_bytes_per_token"] == pair["other"]["touched_bytes_per_token"]);
+  for (const char* what : {"decode_ratio", "prefill_ratio"}) {
+    CHECK(pair[what]["min"].get<double>() <= pair[what]["median"].get<double>());
+    CHECK(pair[what]["median"].get<double>() <= pair[what]["max"].get<double>());
+  }
+  CHECK_THAT(output_of(command), Contains("times as fast in decoding"));
+}
+
+TEST_CASE("Kernels are listed, and forced by name", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string model = tiny(scratch, TokenizerKind::Byte);
+  const std::string list = output_of({"--list-kernels"});
+  CHECK_THAT(list, Contains("generic") && Contains("in use"));
+  const auto with_kernels = [&](const std::string& name) {
+    return run("/usr/bin/env", {"RWKV_EDGE_KERNELS=" + name, executable("rwkv-edge"), "generate",
+                                model, "-p", "a", "-n", "4", "--temp", "0"});
+  };
+  const RunResult unknown = with_kernels("generik");
+  CHECK(unknown.exit_code == 2);
+  CHECK_THAT(unknown.err, Contains("RWKV_EDGE_KERNELS") && Contains("did you mean 'generic'"));
+  CHECK(with_kernels("generic").exit_code == 0);
+}
+
 TEST_CASE("rwkv-edge refuses what makes no sense", "[cli]") {
   const ScratchFolder scratch;
   const std::string model = tiny(scratch, TokenizerKind::Byte);

@@ -1,0 +1,183 @@
+// Speed of every kernel that runs here next to its plain twin. Rounds take turns, since machines
+// are noisy; printed are medians, and how often faster than `generic`. usage: bench_kernels
+// [ROUNDS]
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <random>
+#include <vector>
+
+#include "runtime/kernels/kernels.h"
+
+using namespace rwkv;
+using namespace rwkv::edge;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Shape {
+  uint64_t rows, cols;
+};
+// In the second cache, in memory, and as short as a small model's.
+constexpr Shape kShapes[] = {{256, 64}, {512, 1024}, {8192, 2048}};
+
+// Numbers from -1 to 1.
+std::vector<float> noise_vector(size_t n, uint32_t seed) {
+  std::vector<float> values(n);
+  std::mt19937 random(seed);
+  for (float& value : values) {
+    value = static_cast<float>(random()) * 0x1p-31f - 1.0f;
+  }
+  return values;
+}
+
+std::vector<std::byte> encoded(Codec codec, const Shape& shape) {
+  const CodecTraits& traits = codec_traits(codec);
+  std::vector<std::byte> bytes(traits.encoded_bytes(shape.rows, shape.cols));
+  const auto values = noise_vector(shape.rows * shape.cols, 1);
+  if (!traits.encode(values, {shape.rows, shape.cols, Outputs::Rows}, bytes).ok()) {
+    std::abort();
+  }
+  return bytes;
+}
+
+// One operation: its name, the bytes of weights it touches, and a call of it with a table.
+struct Operation {
+  std::string name;
+  double bytes;
+  std::function<void(const KernelTable&)> call;
+};
+
+class Bench {
+ public:
+  explicit Bench(int rounds) : rounds_(rounds) {
+    fmt::print("{:<34}", "GB/s of weights (x generic)");
+    for (const KernelTable& table : kernel_list()) {
+      if (table.runs_here()) {
+        tables_.push_back(&table);
+        fmt::print(" {:>22}", table.name);
+      }
+    }
+    fmt::print("\n");
+  }
+
+  void run(const Operation& operation) {
+    std::map<const KernelTable*, std::vector<double>> rates;
+    for (int round = 0; round < rounds_; ++round) {
+      for (const KernelTable* table : tables_) {
+        const auto start = Clock::now();
+        int n = 0;
+        double seconds = 0;
+        do {
+          operation.call(*table);
+          ++n;
+          seconds = std::chrono::duration<double>(Clock::now() - start).count();
+        } while (seconds < kSecondsEach);
+        rates[table].push_back(operation.bytes * n / seconds * 1e-9);
+      }
+    }
+    fmt::print("{:<34}", operation.name);
+    double plain = 0;
+    for (const KernelTable* table : tables_) {
+      std::vector<double>& found = rates[table];
+      std::sort(found.begin(), found.end());
+      const double median = found[found.size() / 2];
+      plain = table == tables_.front() ? median : plain;
+      fmt::print(" {:>22}", fmt::format("{:.2f} ({:.2f})", median, median / plain));
+    }
+    fmt::print("\n");
+    std::fflush(stdout);
+  }
+
+ private:
+  static constexpr double kSecondsEach = 0.01;
+  int rounds_;
+  std::vector<const KernelTable*> tables_;
+};
+
+void bench_products(Bench& bench, Codec codec, const Shape& shape, size_t n_tokens) {
+  const std::vector<std::byte> bytes = encoded(codec, shape);
+  const MatrixView w = {bytes.data(), codec, shape.rows, shape.cols, shape.rows, 0};
+  const auto x = noise_vector(n_tokens * shape.cols, 2);
+  std::vector<int16_t> q(n_tokens * padded_cols(shape.cols));
+  std::vector<float> steps(n_tokens);
+  std::vector<float> sums(n_tokens);
+  std::vector<float> y(n_tokens * shape.rows);
+  std::vector<float> scratch(shape.cols);
+  bench.run({fmt::format("matmul {} {}x{} t{}", codec_traits(codec).name, shape.rows, shape.cols,
+                         n_tokens),
+             static_cast<double>(bytes.size()), [&](const KernelTable& table) {
+               for (size_t t = 0; t < n_tokens; ++t) {
+                 table.quantize_input(x.data() + t * shape.cols, shape.cols,
+                                      q.data() + t * padded_cols(shape.cols), &steps[t], &sums[t]);
+               }
+               table.matmul(codec)(
+                   w, {x.data(), n_tokens, shape.cols, q.data(), steps.data(), sums.data()},
+                   y.data(), shape.rows, 0, shape.rows, scratch.data());
+             }});
+}
+
+void bench_sums(Bench& bench, Codec codec, const Shape& shape, size_t n_tokens) {
+  const std::vector<std::byte> bytes = encoded(codec, shape);
+  const uint64_t row_bytes = codec_traits(codec).row_bytes(shape.cols);
+  std::vector<const std::byte*> places;
+  std::vector<uint32_t> ids;
+  for (uint32_t r = 0; r < shape.rows; r += 4) {
+    places.push_back(bytes.data() + r * row_bytes);
+    ids.push_back(r);
+  }
+  const auto a = noise_vector(n_tokens * shape.rows, 2);
+  std::vector<float> y(n_tokens * shape.cols);
+  std::vector<double> bias(n_tokens);
+  std::vector<float> scratch(shape.cols);
+  const RowsView rows = {places.data(), ids.data(), ids.size(), codec, shape.cols};
+  bench.run({fmt::format("accumulate_rows {} {}x{} t{}", codec_traits(codec).name, ids.size(),
+                         shape.cols, n_tokens),
+             static_cast<double>(ids.size() * row_bytes), [&](const KernelTable& table) {
+               table.accumulate_rows(codec)(rows, a.data(), shape.rows, n_tokens, y.data(),
+                                            bias.data(), 0, shape.cols, scratch.data());
+             }});
+}
+
+void bench_wkv(Bench& bench, bool is_v7) {
+  constexpr size_t n = 64;
+  const auto x = noise_vector(n, 3);
+  const std::vector<float> small(n, 0.01f);
+  const std::vector<float> decay(n, 0.9f);
+  std::vector<float> state(n * n);
+  std::vector<float> out(n);
+  const WkvHeadArgs head = {
+      x.data(), small.data(), x.data(), decay.data(), x.data(), state.data(), out.data(), n, 1, n,
+      n};
+  bench.run({is_v7 ? "wkv_v7 64" : "wkv_v5 64", 2.0 * n * n * sizeof(float),
+             [&](const KernelTable& table) {
+               if (is_v7) {
+                 table.wkv_v7({head, small.data(), small.data()});
+               } else {
+                 table.wkv_v5(head);
+               }
+             }});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Bench bench(argc > 1 ? std::max(1, std::atoi(argv[1])) : 7);
+  for (const Shape& shape : kShapes) {
+    for (const Codec codec : {Codec::F32, Codec::F16, Codec::I8Row, Codec::Mm8, Codec::SignRow}) {
+      for (const size_t n_tokens : {1, 32}) {
+        bench_products(bench, codec, shape, n_tokens);
+        if (codec_traits(codec).row_wise) {
+          bench_sums(bench, codec, shape, n_tokens);
+        }
+      }
+    }
+  }
+  bench_wkv(bench, false);
+  bench_wkv(bench, true);
+}
