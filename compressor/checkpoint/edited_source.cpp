@@ -101,7 +101,7 @@ Status EditedSource::put(const std::string& name, std::vector<uint64_t> shape,
 
 Status EditedSource::permute_rows(const std::string& name, std::vector<uint64_t> rows) {
   RWKV_ASSIGN(const size_t index, index_of(name));
-  if (entries_[index].is_added || infos_[index].shape.size() != 2 ||
+  if (!entries_[index].rows.empty() || infos_[index].shape.size() != 2 ||
       infos_[index].shape[0] != rows.size() ||
       infos_[index].shape[1] % traits(infos_[index].dtype).block != 0) {
     return bad_input("tensor '{}' ({} {}) cannot be put into another order of {} rows", name,
@@ -145,13 +145,14 @@ Status EditedSource::read(size_t index, std::vector<std::byte>& out) const {
 
 Status EditedSource::read_range(size_t index, uint64_t offset, std::span<std::byte> out) const {
   const Entry& entry = entries_[index];
-  if (entry.is_added) {
-    return read_all(fd_, entry.offset + offset, out);
-  }
-  if (entry.rows.empty()) {
-    return base_.read_range(entry.base_index, offset, out);
-  }
-  return read_permuted(entry, infos_[index], offset, out);
+  return entry.rows.empty() ? read_unpermuted(entry, offset, out)
+                            : read_permuted(entry, infos_[index], offset, out);
+}
+
+Status EditedSource::read_unpermuted(const Entry& entry, uint64_t offset,
+                                     std::span<std::byte> out) const {
+  return entry.is_added ? read_all(fd_, entry.offset + offset, out)
+                        : base_.read_range(entry.base_index, offset, out);
 }
 
 // Piece by piece of rows, which may begin and end anywhere.
@@ -162,8 +163,7 @@ Status EditedSource::read_permuted(const Entry& entry, const TensorInfo& info, u
     const uint64_t row = offset / row_bytes;
     const uint64_t within = offset % row_bytes;
     const uint64_t n = std::min<uint64_t>(out.size(), row_bytes - within);
-    RWKV_TRY(
-        base_.read_range(entry.base_index, entry.rows[row] * row_bytes + within, out.first(n)));
+    RWKV_TRY(read_unpermuted(entry, entry.rows[row] * row_bytes + within, out.first(n)));
     out = out.subspan(n);
     offset += n;
   }

@@ -27,7 +27,7 @@ class EditedSource final : public TensorSource {
   /// Appends a tensor of f32, or replaces the one of that name in its place.
   Status put(const std::string& name, std::vector<uint64_t> shape, std::span<const float> values);
   /// Row i becomes what was row `rows[i]`; `rows` is a permutation. The tensor must have two
-  /// dimensions and be the base's own.
+  /// dimensions and not be permuted yet.
   Status permute_rows(const std::string& name, std::vector<uint64_t> rows);
   void remove(const std::string& name);
 
@@ -48,6 +48,7 @@ class EditedSource final : public TensorSource {
     std::vector<uint64_t> rows;  ///< empty unless permuted
   };
   EditedSource(const TensorSource& base, int fd);
+  Status read_unpermuted(const Entry& entry, uint64_t offset, std::span<std::byte> out) const;
   Status read_permuted(const Entry& entry, const TensorInfo& info, uint64_t offset,
                        std::span<std::byte> out) const;
 

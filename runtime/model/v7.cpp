@@ -169,9 +169,10 @@ void TimeMixV7::add_bonus(const Run& run, const float* r, const float* k, const 
   const size_t n = config_.dim_att;
   const size_t size = config_.head_size;
   for (size_t at = 0; at < run.n_tokens * n; at += size) {
+    const size_t channel = at % n;
     float sum = 0.0f;
     for (size_t i = 0; i < size; ++i) {
-      sum += r[at + i] * k[at + i] * r_k_[at % n + i];
+      sum += r[at + i] * k[at + i] * r_k_[channel + i];
     }
     for (size_t i = 0; i < size; ++i) {
       y[at + i] += sum * v[at + i];
@@ -204,9 +205,12 @@ void TimeMixV7::forward(Run& run, const float* x, float* out) const {
   mix_values(run, v, y);
   // w = exp(-exp(-0.5) sigmoid(w0 + ...)), a = sigmoid(a0 + ...)
   const float decay_scale = -std::exp(-0.5f);
-  for (size_t at = 0; at < T * dim_att; ++at) {
-    w[at] = std::exp(decay_scale * sigmoid(w0_[at % dim_att] + w[at]));
-    a[at] = sigmoid(a0_[at % dim_att] + a[at]);
+  for (size_t t = 0; t < T; ++t) {
+    for (size_t i = 0; i < dim_att; ++i) {
+      const size_t at = t * dim_att + i;
+      w[at] = std::exp(decay_scale * sigmoid(w0_[i] + w[at]));
+      a[at] = sigmoid(a0_[i] + a[at]);
+    }
   }
   shape_keys(run, k, a, kk);
   run.pool.run(config_.n_head, 1, [&](size_t begin, size_t end, unsigned) {

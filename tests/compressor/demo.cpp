@@ -38,11 +38,11 @@ struct Lab {
 }  // namespace
 
 TEST_CASE("The demo model answers questions about stories it never saw", "[demo]") {
-  Lab lab(100, 200);
+  Lab lab(100, 1000);
   const auto accuracy = [&](const std::string& preset) {
     lab.how.preset = preset;
     const press::ClozeResult result = lab.answers_of(preset);
-    CHECK(result.all.documents == 200);
+    CHECK(result.all.documents == 1000);
     for (const auto& [kind, tally] : result.kinds) {
       fmt::print("demo model, {}: {:<7} {:5.1f} % of {}\n", preset, kind, 100 * tally.accuracy(),
                  tally.documents);

@@ -167,6 +167,23 @@ TEST_CASE("A pair without a diagonal is plain, beside enhanced pairs too", "[lit
   CHECK(block.value()->linears["att.key"].squares);
 }
 
+TEST_CASE("Rows of a tensor that a stage has put can be put into another order", "[lite]") {
+  const ScratchFolder scratch;
+  const std::string input = write_synth(scratch, "v5.2");
+  auto checkpoint = press::open_checkpoint(input);
+  REQUIRE_OK(checkpoint.status());
+  auto edited = press::EditedSource::create(*checkpoint.value().source, scratch.file(""));
+  REQUIRE_OK(edited.status());
+  REQUIRE_OK(edited.value()->put("trained", {3, 2}, std::vector<float>{0, 1, 2, 3, 4, 5}));
+  REQUIRE_OK(edited.value()->permute_rows("trained", {2, 0, 1}));
+  std::vector<std::byte> bytes;
+  REQUIRE_OK(edited.value()->read(edited.value()->index_of("trained").value(), bytes));
+  std::vector<float> values(bytes.size() / sizeof(float));
+  std::memcpy(values.data(), bytes.data(), bytes.size());
+  CHECK((values == std::vector<float>{4, 5, 0, 1, 2, 3}));
+  CHECK_FALSE(edited.value()->permute_rows("trained", {1, 0}).ok());
+}
+
 TEST_CASE("The same recipe, text and seed give the same bytes", "[lite]") {
   const ScratchFolder scratch;
   const std::string text = write_text(scratch, 8000);
