@@ -6,8 +6,9 @@
 namespace rwkv::edge {
 namespace {
 
-// Staging memory of a model, unless a single unit is larger.
+// Staging memory of a model, unless a single unit is larger; of small models a share of the matrix.
 constexpr uint64_t kStagingBytes = uint64_t{512} << 10;
+constexpr uint64_t kStagingShare = 16;
 // Reads handed to a thread at a time.
 constexpr size_t kReadsPerThread = 8;
 
@@ -36,8 +37,10 @@ uint64_t RowStore::cache_bytes(const MatrixView& shape, uint64_t rows_per_unit, 
 }
 
 uint64_t RowStore::staging_bytes(const MatrixView& shape, uint64_t rows_per_unit) {
-  const uint64_t unit = rows_per_unit * codec_traits(shape.codec).row_bytes(shape.cols);
-  return std::max(unit, std::min(kStagingBytes, unit * kMaxGather));
+  const uint64_t row_bytes = codec_traits(shape.codec).row_bytes(shape.cols);
+  const uint64_t unit = rows_per_unit * row_bytes;
+  return std::max(
+      unit, std::min({kStagingBytes, unit * kMaxGather, shape.rows * row_bytes / kStagingShare}));
 }
 
 // The last unit may have fewer rows.
