@@ -3,7 +3,7 @@
 # Usage: scripts/setup.sh [--edge] [--dev] [--arm]
 #   --edge  only what formats and runtime need, no LibTorch
 #   --dev   also the formatter, the linter, shellcheck, and clang with libFuzzer
-#   --arm   also compilers for ARM, 64 and 32 bit, and the emulator that runs their tests
+#   --arm   also the compiler for 64-bit ARM and the emulator that runs its tests
 # Run again at any time: with everything in place it takes a moment and changes nothing.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -14,7 +14,7 @@ edge_packages=(g++ cmake ninja-build libfmt-dev nlohmann-json3-dev libcxxopts-de
   catch2 ccache)
 compressor_packages=(libtorch-dev libgloo-dev libopenblas0-openmp libopenblas-openmp-dev libeigen3-dev
   libyaml-cpp-dev zlib1g-dev)
-arm_packages=(g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user-static)
+arm_packages=(g++-aarch64-linux-gnu qemu-user-static)
 dev_packages=(clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev shellcheck)
 
 packages=("${edge_packages[@]}")

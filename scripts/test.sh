@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up, builds and tests: everything (preset release), then what runs on devices (preset edge).
 # Usage: scripts/test.sh [--arm] [--sanitize] [--fuzz SECONDS]
-#   --arm           also the runtime's tests for ARM, 64 and 32 bit, emulated; needs setup.sh --arm
+#   --arm           also the runtime's tests for 64-bit ARM, emulated; needs setup.sh --arm
 #   --sanitize      also with the address and undefined-behaviour sanitizers (asan, everything)
 #                   and with the thread sanitizer (tsan, formats and runtime)
 #   --fuzz SECONDS  also each fuzz target with libFuzzer for SECONDS; needs setup.sh --dev
@@ -17,7 +17,7 @@ arm_presets=()
 fuzz_seconds=0
 while (($# > 0)); do
   case $1 in
-    --arm) arm_presets=(aarch64 armv7) ;;
+    --arm) arm_presets=(aarch64) ;;
     --sanitize) presets=(release asan tsan edge) ;;
     --fuzz)
       fuzz_seconds=${2:-}

@@ -1,6 +1,6 @@
 #include "runtime/kernels/kernels.h"
 
-#if defined(__aarch64__) || defined(__arm__)
+#if defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
@@ -40,10 +40,6 @@ bool with_avx512vnni() {
 bool with_dotprod() {
   return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 }
-#elif defined(__arm__)
-bool with_neon() {
-  return (getauxval(AT_HWCAP) & HWCAP_NEON) != 0 && (getauxval(AT_HWCAP) & HWCAP_VFPv4) != 0;
-}
 #endif
 
 // Plainest first; the last that runs here is used.
@@ -55,8 +51,6 @@ constexpr KernelTable kTables[] = {
 #elif defined(__aarch64__)
     RWKV_KERNEL_TABLE(arm_neon, anywhere),
     RWKV_KERNEL_TABLE(arm_dotprod, with_dotprod),
-#elif defined(__arm__)
-    RWKV_KERNEL_TABLE(arm_neon, with_neon),
 #endif
 };
 

@@ -42,7 +42,7 @@ struct Inputs {
   const float* sum = nullptr;   ///< [n_tokens], of x
 };
 
-/// The largest whole number of an input: the product of a thousand with int8 still fits 32 bits.
+/// The largest whole number of an input: 512 products with int8 still fit 32 bits.
 /// A multiple of 256 less than a half, so that it splits into two signed bytes.
 inline constexpr int32_t kMostInput = 127 * 256;
 /// Kernels read whole inputs in steps of up to so many.

@@ -1,4 +1,4 @@
-// The float half of Simd for NEON, which arm_neon and arm_dotprod share; on 32-bit ARM with VFPv4.
+// The float half of Simd for NEON of 64-bit ARM, which arm_neon and arm_dotprod share.
 #pragma once
 
 #include <arm_neon.h>
