@@ -1,6 +1,9 @@
 // The demo model as a user meets it: it answers, int8 costs it next to nothing, RWKV-Lite at k = 8
 // costs most of it, and a little training wins much of that back. Every figure is in
 // docs/quality.md.
+#include <ATen/ATen.h>
+// glog's CHECK, which comes with ATen, ends the process; Catch's is wanted.
+#undef CHECK
 #include <catch2/catch.hpp>
 
 #include "compressor/evaluate/cloze.h"
@@ -55,7 +58,8 @@ TEST_CASE("The demo model answers questions about stories it never saw", "[demo]
   CHECK(std::abs(accuracy("int8") - half) <= 0.02);
 }
 
-TEST_CASE("A minute of distillation brings a demo model at k = 8 nearer to what it was", "[demo]") {
+TEST_CASE("A few steps of distillation bring a demo model at k = 8 nearer to what it was",
+          "[demo]") {
   Lab lab(2000, 100);
   lab.how.texts = {lab.demo.train};
   lab.how.train_data = {lab.demo.train};
@@ -71,10 +75,8 @@ TEST_CASE("A minute of distillation brings a demo model at k = 8 nearer to what 
   const std::string low_rank = "  - low_rank: {factor: 8}\n";
   const double dense = perplexity("dense", "");
   const double bare = perplexity("bare", low_rank);
-  const double refit = perplexity("refit", low_rank + "  - refit\n");
   const double trained = perplexity(
       "trained", low_rank + "  - refit\n  - train: {steps: 40, batch: 4, length: 128}\n");
   CHECK(dense < trained);
-  CHECK(trained < refit);
-  CHECK(refit < bare);
+  CHECK(trained < bare);
 }
