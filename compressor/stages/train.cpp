@@ -53,7 +53,7 @@ Status TrainStage::run(Work& work) const {
   if (!training.data.empty()) {
     job.options.data = training.data;
   }
-  RWKV_ASSIGN(const auto ranks, Ranks::from_environment());
+  RWKV_ASSIGN(const auto ranks, Ranks::from_environment(options_.batch));
   if (ranks->size() > 1) {
     return usage_error(
         "a recipe's training runs in one process; for more use export, rwkv-press train and "

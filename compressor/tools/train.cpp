@@ -138,7 +138,7 @@ Status run_train(const cxxopts::ParseResult& arguments) {
     RWKV_ASSIGN(teacher, open_trainable(arguments["teacher"].as<std::string>()));
     RWKV_ASSIGN(teacher_model, identify_checkpoint(*teacher->source));
   }
-  RWKV_ASSIGN(const auto ranks, Ranks::from_environment());
+  RWKV_ASSIGN(const auto ranks, Ranks::from_environment(config.train.batch));
   if (ranks->is_first()) {
     RWKV_TRY(OutputFile::create(output, existing).status());
   }

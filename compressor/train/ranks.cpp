@@ -190,9 +190,13 @@ Ranks::Ranks(std::unique_ptr<Connection> connection)
 
 Ranks::~Ranks() = default;
 
-Result<std::unique_ptr<Ranks>> Ranks::from_environment() {
+Result<std::unique_ptr<Ranks>> Ranks::from_environment(uint64_t batch) {
   auto connection = std::make_unique<Connection>();
   RWKV_TRY(connection->read_environment());
+  // Before connecting, so that every rank says this and none that another has gone.
+  if (batch % static_cast<uint64_t>(connection->size) != 0) {
+    return usage_error("train.batch {} cannot be shared by {} processes", batch, connection->size);
+  }
   if (connection->size > 1) {
     RWKV_TRY(connection->connect());
   }

@@ -25,8 +25,9 @@ class Ranks {
  public:
   /// One process, without any socket, if the environment names none or says that there is one; else
   /// connects to all others. Usage if the variables are incomplete or senseless (names which, what
-  /// was found, what is wanted); Failed if a rank does not come in time (names which).
-  static Result<std::unique_ptr<Ranks>> from_environment();
+  /// was found, what is wanted) or if `batch` sequences cannot be shared by so many; Failed if a
+  /// rank does not come in time (names which).
+  static Result<std::unique_ptr<Ranks>> from_environment(uint64_t batch);
   ~Ranks();
   Ranks(const Ranks&) = delete;
   Ranks& operator=(const Ranks&) = delete;

@@ -57,10 +57,6 @@ class Training {
 };
 
 Status Training::check() const {
-  if (options_.batch % static_cast<uint64_t>(ranks_.size()) != 0) {
-    return usage_error("train.batch {} cannot be shared by {} processes", options_.batch,
-                       ranks_.size());
-  }
   const bool wants_teacher = options_.loss.head.distill > 0 || options_.loss.block_match > 0;
   if (!wants_teacher) {
     return {};

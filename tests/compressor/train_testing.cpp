@@ -71,7 +71,7 @@ press::TrainJob make_job(const TinyModel& student, const std::string& path,
 }
 
 std::unique_ptr<press::Ranks> one_rank() {
-  auto ranks = press::Ranks::from_environment();
+  auto ranks = press::Ranks::from_environment(1);
   REQUIRE_OK(ranks.status());
   REQUIRE(ranks.value()->size() == 1);
   return ranks.take();
