@@ -11,8 +11,7 @@ namespace rwkv::edge {
 Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options)
     : model_(std::move(model)),
       // That there are kernels was made sure of when the model was opened.
-      run_(model_->config(), options.kernels ? *options.kernels : *kernels().value(),
-           std::max(1u, options.n_threads),
+      run_(model_->config(), *kernels().value(), std::max(1u, options.n_threads),
            std::clamp<size_t>(options.max_chunk, 1, model_->weights().plan().max_chunk),
            model_->max_rank()),
       max_chunk_(std::clamp<size_t>(options.max_chunk, 1, model_->weights().plan().max_chunk)),

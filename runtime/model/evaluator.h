@@ -15,7 +15,6 @@ namespace rwkv::edge {
 struct EvaluatorOptions {
   unsigned n_threads = 1;
   size_t max_chunk = 32;  ///< tokens per pass in sequence mode; scratch memory grows with it
-  const KernelTable* kernels = nullptr;  ///< nullptr: kernels()
 };
 
 /// For which tokens logits are wanted.

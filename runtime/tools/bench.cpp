@@ -28,6 +28,12 @@ uint64_t peak_rss_bytes() {
   return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
+struct BenchOptions {
+  int64_t n_decode;
+  int64_t n_prompt;
+  int64_t n_runs;
+};
+
 Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n_threads,
                            const BenchOptions& options, size_t& n_evaluated) {
   BenchSubject subject(model, n_threads);

@@ -15,12 +15,6 @@ struct Spread {
 /// Of at least one value.
 Spread spread_of(std::vector<double> values);
 
-struct BenchOptions {
-  int64_t n_decode;
-  int64_t n_prompt;
-  int64_t n_runs;
-};
-
 /// One model with a number of threads. Tokens are pseudo-random and always the same, so that runs
 /// compare.
 class BenchSubject {

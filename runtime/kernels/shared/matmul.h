@@ -16,7 +16,7 @@ constexpr size_t kTokensOfMany = 4;
 // Numbers of a row whose whole products fit a 32-bit lane: 512 of at most 128 * kMostInput.
 constexpr size_t kProductsPerLane = 512;
 
-// Bytes that hold `n` numbers from number `at` of a row, for loads of a whole register.
+// Where number `i` of a row lies; of one-bit rows a multiple of 8.
 template <Codec kCodec>
 inline const std::byte* number_at(const std::byte* numbers, size_t i) {
   return kCodec == Codec::F32       ? numbers + i * 4
@@ -218,18 +218,18 @@ void matmul_rows(const RowsView& w, const Inputs& x, float* y, size_t ldy, size_
   product<S, kCodec>(GatheredRows{w.rows, w.ids}, x, y, ldy, begin, end);
 }
 
-/// nullptr for codecs that have no vectorised product.
-template <class S>
-MatmulFn matmul_of(Codec codec) {
+/// What `pick` gives for the codec, nullptr for one that has no vectorised product.
+template <class Fn, class Pick>
+Fn product_of(Codec codec, const Pick& pick) {
   switch (codec) {
     case Codec::F32:
-      return matmul<S, Codec::F32>;
+      return pick.template operator()<Codec::F32>();
     case Codec::F16:
-      return matmul<S, Codec::F16>;
+      return pick.template operator()<Codec::F16>();
     case Codec::I8Row:
-      return matmul<S, Codec::I8Row>;
+      return pick.template operator()<Codec::I8Row>();
     case Codec::SignRow:
-      return matmul<S, Codec::SignRow>;
+      return pick.template operator()<Codec::SignRow>();
     case Codec::Mm8:
       break;
   }
@@ -237,20 +237,14 @@ MatmulFn matmul_of(Codec codec) {
 }
 
 template <class S>
+MatmulFn matmul_of(Codec codec) {
+  return product_of<MatmulFn>(codec, []<Codec kCodec>() -> MatmulFn { return matmul<S, kCodec>; });
+}
+
+template <class S>
 MatmulRowsFn matmul_rows_of(Codec codec) {
-  switch (codec) {
-    case Codec::F32:
-      return matmul_rows<S, Codec::F32>;
-    case Codec::F16:
-      return matmul_rows<S, Codec::F16>;
-    case Codec::I8Row:
-      return matmul_rows<S, Codec::I8Row>;
-    case Codec::SignRow:
-      return matmul_rows<S, Codec::SignRow>;
-    case Codec::Mm8:
-      break;
-  }
-  return nullptr;
+  return product_of<MatmulRowsFn>(
+      codec, []<Codec kCodec>() -> MatmulRowsFn { return matmul_rows<S, kCodec>; });
 }
 
 }  // namespace
