@@ -35,6 +35,10 @@ class BpeTokenizer : public Tokenizer {
   TokenizerKind kind() const override { return TokenizerKind::Bpe; }
   size_t n_vocab() const override { return parts_.tokens.size(); }
   std::string_view token_bytes(int32_t id) const override { return parts_.tokens[id]; }
+  size_t memory_bytes() const override {
+    return sizeof(*this) + parts_.tokens.memory_bytes() + parts_.added.memory_bytes() +
+           parts_.merges.memory_bytes();
+  }
   Status encode(std::string_view text, std::vector<int32_t>& ids) const override;
 
  private:

@@ -32,6 +32,8 @@ class ByteTokenizer : public Tokenizer {
     return {&bytes_[static_cast<size_t>(id)], 1};
   }
 
+  size_t memory_bytes() const override { return sizeof(*this); }
+
  private:
   std::array<char, 256> bytes_;
 };

@@ -57,7 +57,7 @@ class ByteTrie {
     return match;
   }
 
-  size_t memory_bytes() const { return units_.size() * sizeof(uint64_t); }
+  size_t memory_bytes() const { return units_.capacity() * sizeof(uint64_t); }
 
  private:
   friend class ByteTrieBuilder;

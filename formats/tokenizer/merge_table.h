@@ -27,6 +27,10 @@ class MergeTable {
   /// The rule for `left` followed by `right`, or null.
   const Rule* find(int32_t left, int32_t right) const;
 
+  size_t memory_bytes() const {
+    return rules_.capacity() * sizeof(Rule) + begin_.capacity() * sizeof(uint32_t);
+  }
+
  private:
   std::vector<Rule> rules_;      ///< sorted by (left, right)
   std::vector<uint32_t> begin_;  ///< begin_[id]: first rule whose left is id; n_vocab + 1 entries

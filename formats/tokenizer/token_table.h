@@ -29,6 +29,8 @@ class TokenTable {
     return std::string_view(bytes_).substr(begin, ends_[i] - begin);
   }
 
+  size_t memory_bytes() const { return bytes_.capacity() + ends_.capacity() * sizeof(uint32_t); }
+
  private:
   std::string bytes_;
   std::vector<uint32_t> ends_;

@@ -51,6 +51,8 @@ class Tokenizer {
   /// The bytes of one id; empty for ids without text (end of text, undefined, out of range).
   /// Valid as long as the tokenizer.
   virtual std::string_view token_bytes(int32_t id) const = 0;
+  /// What the tables take, allocated capacity included. The same for equal vocabularies.
+  virtual size_t memory_bytes() const = 0;
 };
 
 /// Concatenated bytes of `ids`; an id outside the vocabulary is BadInput and is named.

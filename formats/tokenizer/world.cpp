@@ -19,6 +19,9 @@ class WorldTokenizer : public Tokenizer {
   TokenizerKind kind() const override { return TokenizerKind::World; }
   size_t n_vocab() const override { return tokens_.size(); }
   std::string_view token_bytes(int32_t id) const override { return tokens_[id]; }
+  size_t memory_bytes() const override {
+    return sizeof(*this) + tokens_.memory_bytes() + trie_.memory_bytes();
+  }
   Status encode(std::string_view text, std::vector<int32_t>& ids) const override;
 
  private:

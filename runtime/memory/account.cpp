@@ -81,15 +81,6 @@ std::optional<ProcessMemory> process_memory() {
   return memory;
 }
 
-uint64_t heap_in_use() {
-#ifdef __GLIBC__
-  const struct mallinfo2 info = ::mallinfo2();
-  return info.uordblks + info.hblkhd;
-#else
-  return 0;
-#endif
-}
-
 void trim_heap() {
 #ifdef __GLIBC__
   ::malloc_trim(0);

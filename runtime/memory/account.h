@@ -69,8 +69,6 @@ struct ProcessMemory {
 };
 std::optional<ProcessMemory> process_memory();
 
-/// Bytes in use of the heap, 0 where the C library does not tell.
-uint64_t heap_in_use();
 /// Gives freed heap memory back to the system where the C library can.
 void trim_heap();
 

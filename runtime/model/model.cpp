@@ -52,13 +52,11 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
   RWKV_TRY(kernels().status());
   RWKV_ASSIGN(PackedFile file, PackedFile::open(path));
   std::shared_ptr<Model> model(new Model);
-  const uint64_t heap_before = heap_in_use();
   auto tokenizer = tokenizer_of(file);
   RWKV_TRY(tokenizer.status().in(path));
   model->tokenizer_ = tokenizer.take();
   // The vocabulary's text is in the tokenizer now and nothing else of the metadata is needed; on a
   // small device its memory is worth having back before the weights come.
-  const uint64_t heap_after = heap_in_use();
   file.metadata = {};
   trim_heap();
 
@@ -68,7 +66,7 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
   const size_t max_rank = model->max_rank_;
   const unsigned n_threads = options.n_threads;
   const OtherMemory other = {
-      heap_after - std::min(heap_before, heap_after), config.state_floats() * sizeof(float),
+      model->tokenizer_ ? model->tokenizer_->memory_bytes() : 0, config.state_floats() * sizeof(float),
       ClusterHead::bytes(config), [config, max_rank, n_threads](size_t max_chunk) {
         return Evaluator::scratch_bytes(config, max_rank, {n_threads, max_chunk});
       }};
