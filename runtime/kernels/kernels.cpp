@@ -20,6 +20,7 @@ namespace {
   KernelTable {                                                                               \
 #folder, runs_here, folder::quantize_input, folder::matmul_for, folder::accumulate_for,   \
         folder::matmul_rows_for, folder::accumulate_rows_for, folder::wkv_v5, folder::wkv_v7, \
+        &folder::elementwise,                                                                 \
   }
 
 bool anywhere() {

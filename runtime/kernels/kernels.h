@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "formats/codec/codec.h"
+#include "runtime/kernels/elementwise.h"
 
 namespace rwkv::edge {
 
@@ -129,6 +130,7 @@ struct KernelTable {
   AccumulateRowsFn (*accumulate_rows)(Codec codec);
   WkvV5Fn wkv_v5;
   WkvV7Fn wkv_v7;
+  const Elementwise* elementwise;
 };
 
 /// Every table that was compiled in, plainest first. Not all may run here.

@@ -13,6 +13,7 @@
   AccumulateRowsFn accumulate_rows_for(Codec codec);                                     \
   void wkv_v5(const WkvHeadArgs& args);                                                  \
   void wkv_v7(const WkvV7Args& args);                                                    \
+  extern const Elementwise elementwise;                                                  \
   }  // namespace rwkv::edge::folder
 
 RWKV_DECLARE_KERNELS(generic)

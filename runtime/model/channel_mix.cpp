@@ -1,8 +1,8 @@
 // channel_mix of all versions: k = relu(K x_k)^2, out = V k, gated by sigmoid(R x_r) before v7.
 #include "runtime/model/block.h"
-#include "runtime/model/elementwise.h"
 #include "runtime/model/projection.h"
 #include "runtime/model/sparse_ffn.h"
+#include "runtime/model/token_shift.h"
 
 namespace rwkv::edge {
 namespace {
@@ -14,8 +14,7 @@ class ChannelMixImpl final : public ChannelMix {
   size_t max_rank() const override { return has_receptance_ ? receptance_.rank() : 0; }
 
  private:
-  using MixFn = void (*)(const float*, const float*, const float*, float*, size_t, size_t);
-  MixFn mix_ = mix_new;
+  bool is_new_mixed_ = true;  ///< which of the two tokens the coefficients weigh
   std::span<const float> mix_k_;
   std::span<const float> mix_r_;
   Projection receptance_;
@@ -46,7 +45,7 @@ MixNames mix_names(Version version) {
 Status ChannelMixImpl::load(const Weights& weights, const std::string& prefix) {
   const Version version = weights.config().version;
   const MixNames names = mix_names(version);
-  mix_ = version == Version::V6 || version == Version::V7 ? mix_previous : mix_new;
+  is_new_mixed_ = version != Version::V6 && version != Version::V7;
   has_receptance_ = names.r != nullptr;
   RWKV_ASSIGN(mix_k_, weights.vector(prefix + "ffn." + names.k));
   RWKV_TRY(neurons_.load(weights, prefix));
@@ -59,20 +58,26 @@ Status ChannelMixImpl::load(const Weights& weights, const std::string& prefix) {
 
 Status ChannelMixImpl::forward(Run& run, const float* x, float* out) const {
   const size_t n_embd = neurons_.n_embd();
-  const size_t n_tokens = run.n_tokens;
-  float* prev = run.take(n_embd);
-  float* mixed = run.take(n_embd);
-  float* gate = run.take(n_embd);
-  token_shift(x, run.state.ffn_shift, prev, n_tokens, n_embd);
-
-  mix_(x, prev, mix_k_.data(), mixed, n_tokens, n_embd);
-  RWKV_TRY(neurons_.forward(run, mixed, out));
-  if (has_receptance_) {
-    mix_(x, prev, mix_r_.data(), mixed, n_tokens, n_embd);
-    receptance_.apply(run, mixed, gate);
-    for (size_t i = 0; i < n_tokens * n_embd; ++i) {
-      out[i] *= sigmoid(gate[i]);
+  const Elementwise& elementwise = *run.table.elementwise;
+  const auto mix = is_new_mixed_ ? elementwise.mix_new : elementwise.mix_previous;
+  float* mixed_k = run.take(n_embd);
+  float* mixed_r = has_receptance_ ? run.take(n_embd) : nullptr;
+  const TokenShift shift{x, run.state.ffn_shift, n_embd};
+  run.each_token([&](size_t t) {
+    const size_t at = t * n_embd;
+    mix(shift.at(t), shift.before(t), mix_k_.data(), mixed_k + at, n_embd);
+    if (has_receptance_) {
+      mix(shift.at(t), shift.before(t), mix_r_.data(), mixed_r + at, n_embd);
     }
+  });
+  shift.advance(run.n_tokens);
+  RWKV_TRY(neurons_.forward(run, mixed_k, out));
+  if (has_receptance_) {
+    float* gate = mixed_k;
+    receptance_.apply(run, mixed_r, gate);
+    run.each_token([&](size_t t) {
+      elementwise.sigmoid_gate(out + t * n_embd, gate + t * n_embd, n_embd);
+    });
   }
   run.release();
   return {};

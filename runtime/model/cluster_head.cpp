@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 namespace rwkv::edge {
 namespace {
@@ -116,21 +117,29 @@ size_t ClusterHead::select(Run& run, const float* z) const {
   return n_selected;
 }
 
-// Exact logits of the selected clusters, read in the order in which they lie.
+// Exact logits of the selected clusters, read in the order in which they lie, as many rows together
+// as fit.
 Status ClusterHead::known_logits(Run& run, const float* z, size_t n_selected, float* logits) const {
   const std::span<uint32_t> order = run.cluster_order();
+  const std::span<uint32_t> ids = run.ids().first(kMaxGather);
+  const std::span<uint32_t> names = run.names();
+  size_t n = 0;
+  const auto flush = [&]() -> Status {
+    const size_t n_rows = std::exchange(n, 0);
+    return matmul_rows(run, *rows_, ids.first(n_rows), names.first(n_rows), z, logits,
+                       tokens_.size());
+  };
   std::sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(n_selected));
   for (size_t i = 0; i < n_selected; ++i) {
-    const uint32_t end = first_[order[i] + 1];
-    for (uint32_t row = first_[order[i]]; row < end;) {
-      const std::span<uint32_t> ids = run.ids().first(std::min<size_t>(end - row, kMaxGather));
-      std::iota(ids.begin(), ids.end(), row);
-      const std::span<const uint32_t> names(tokens_.data() + row, ids.size());
-      RWKV_TRY(matmul_rows(run, *rows_, ids, names, z, logits, tokens_.size()));
-      row += static_cast<uint32_t>(ids.size());
+    for (uint32_t row = first_[order[i]]; row < first_[order[i] + 1]; ++row) {
+      ids[n] = row;
+      names[n++] = tokens_[row];
+      if (n == kMaxGather) {
+        RWKV_TRY(flush());
+      }
     }
   }
-  return {};
+  return n == 0 ? Status() : flush();
 }
 
 // Tokens of other clusters: l_j = ln Q + ln p_j - ln P_A - ln n_j, with Q the sum of exp of the

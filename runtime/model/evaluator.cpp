@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <numeric>
 
-#include "runtime/model/elementwise.h"
-
 namespace rwkv::edge {
+namespace {
+
+constexpr float kLayerNormEps = 1e-5f;
+
+}  // namespace
 
 // The memory plan may allow fewer tokens per pass than were asked for.
 Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options)
@@ -67,10 +70,25 @@ Status Evaluator::embed(std::span<const int32_t> tokens) {
     codec.decode_rows({row, table.row_bytes()}, 1, n, 0, 1, std::span(x_).subspan(t * n, n));
   }
   if (!model_->config().ln0_folded) {
-    layer_norm(x_.data(), model_->ln0_.weight.data(), model_->ln0_.bias.data(), x_.data(),
-               tokens.size(), n);
+    norm(model_->ln0_, x_.data(), x_.data());
   }
   return {};
+}
+
+// y = norm(x) for each token of the chunk; y may be x.
+void Evaluator::norm(const Model::Norm& norm, const float* x, float* y) {
+  const size_t n = model_->config().n_embd;
+  run_.each_token([&](size_t t) {
+    run_.table.elementwise->normalise(x + t * n, norm.weight.data(), norm.bias.data(), y + t * n, n,
+                                      kLayerNormEps);
+  });
+}
+
+// What a half of a block gave goes to the residual stream.
+void Evaluator::add_out() {
+  const size_t n = model_->config().n_embd;
+  run_.each_token(
+      [&](size_t t) { run_.table.elementwise->add(x_.data() + t * n, out_.data() + t * n, n); });
 }
 
 Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wanted,
@@ -84,14 +102,12 @@ Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wa
     const Model::Block& block = model_->blocks_[i];
     RWKV_TRY(model_->weights().enter_block(i, run_.pool));
     run_.state = state.layer(i);
-    layer_norm(x_.data(), block.ln1.weight.data(), block.ln1.bias.data(), normed_.data(), n_tokens,
-               n);
+    norm(block.ln1, x_.data(), normed_.data());
     block.time_mix->forward(run_, normed_.data(), out_.data());
-    add(x_.data(), out_.data(), n_tokens * n);
-    layer_norm(x_.data(), block.ln2.weight.data(), block.ln2.bias.data(), normed_.data(), n_tokens,
-               n);
+    add_out();
+    norm(block.ln2, x_.data(), normed_.data());
     RWKV_TRY(block.channel_mix->forward(run_, normed_.data(), out_.data()));
-    add(x_.data(), out_.data(), n_tokens * n);
+    add_out();
   }
   if (wanted == Logits::None) {
     return {};
@@ -99,8 +115,7 @@ Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wa
   // Only the tokens whose logits are wanted go through the head.
   const size_t first = wanted == Logits::Last ? n_tokens - 1 : 0;
   run_.n_tokens = n_tokens - first;
-  layer_norm(x_.data() + first * n, model_->ln_out_.weight.data(), model_->ln_out_.bias.data(),
-             normed_.data(), run_.n_tokens, n);
+  norm(model_->ln_out_, x_.data() + first * n, normed_.data());
   return head(logits);
 }
 

@@ -42,6 +42,8 @@ class Evaluator {
   Status chunk(std::span<const int32_t> tokens, State& state, Logits wanted, float* logits);
   Status embed(std::span<const int32_t> tokens);
   Status head(float* logits);
+  void norm(const Model::Norm& norm, const float* x, float* y);
+  void add_out();
 
   std::shared_ptr<const Model> model_;
   Run run_;

@@ -2,8 +2,6 @@
 
 #include <array>
 
-#include "runtime/model/elementwise.h"
-
 namespace rwkv::edge {
 
 Result<Projection> Projection::load(const Weights& weights, const std::string& stem) {
@@ -40,7 +38,9 @@ void Projection::apply_all(Run& run, std::span<const Application> applications) 
     const auto& [p, x, y] = applications[i];
     if (p->is_pair_) {
       if (p->squares_) {
-        relu_squared(run.middle(i), run.n_tokens * p->rank());
+        run.each_token([&, rank = p->rank(), middle = run.middle(i)](size_t t) {
+          run.table.elementwise->relu_squared(middle + t * rank, rank);
+        });
       }
       products[n_second++] = {p->factor_b_, run.middle(i), y};
     }
@@ -50,16 +50,18 @@ void Projection::apply_all(Run& run, std::span<const Application> applications) 
   }
   matmul_all(run, {products.data(), n_second});
   for (const auto& [p, x, y] : applications) {
-    p->add_diagonal(run.n_tokens, x, y);
+    p->add_diagonal(run, x, y);
   }
 }
 
-void Projection::add_diagonal(size_t n_tokens, const float* x, float* y) const {
-  for (size_t t = 0; t < n_tokens; ++t) {
-    for (size_t i = 0; i < diagonal_.size(); ++i) {
-      y[t * rows() + i] += diagonal_[i] * x[t * cols() + i];
-    }
+void Projection::add_diagonal(Run& run, const float* x, float* y) const {
+  if (diagonal_.empty()) {
+    return;
   }
+  const size_t n = diagonal_.size();
+  run.each_token([&](size_t t) {
+    run.table.elementwise->multiply_add(y + t * rows(), diagonal_.data(), x + t * cols(), n);
+  });
 }
 
 }  // namespace rwkv::edge

@@ -34,7 +34,7 @@ class Projection {
   static void apply_all(Run& run, std::span<const Application> applications);
 
  private:
-  void add_diagonal(size_t n_tokens, const float* x, float* y) const;
+  void add_diagonal(Run& run, const float* x, float* y) const;
 
   MatrixView dense_;
   MatrixView factor_a_;

@@ -54,6 +54,7 @@ Run::Run(const ModelConfig& config, const KernelTable& kernels, unsigned n_threa
       v_first_(config.version == Version::V7 ? max_tokens * config.dim_att : 0),
       marks_(max_tokens * config.dim_ffn),
       ids_(std::max<size_t>(config.dim_ffn, kMaxGather)),
+      names_(kMaxGather),
       row_places_(kMaxGather),
       cluster_logs_(config.n_cluster),
       cluster_order_(config.n_cluster) {}
@@ -66,7 +67,7 @@ uint64_t Run::bytes(const ModelConfig& config, unsigned n_threads, size_t max_to
                           (config.version == Version::V7 ? max_tokens * config.dim_att : 0);
   return floats * sizeof(float) + max_tokens * (config.dim_ffn + sizeof(double)) +
          kMaxProducts * max_tokens * padded_cols(widest_input(config, max_rank)) * sizeof(int16_t) +
-         std::max<size_t>(config.dim_ffn, kMaxGather) * sizeof(uint32_t) +
+         (std::max<size_t>(config.dim_ffn, kMaxGather) + kMaxGather) * sizeof(uint32_t) +
          kMaxGather * sizeof(void*) + 2 * config.n_cluster * sizeof(float);
 }
 
@@ -84,10 +85,8 @@ Inputs Run::inputs(size_t i, Codec codec, const float* x, size_t cols) {
   int16_t* q = whole_.data() + i * whole_size_;
   float* steps = steps_.data() + i * max_tokens_;
   float* sums = sums_.data() + i * max_tokens_;
-  pool.run(n_tokens, 1, [&](size_t begin, size_t end, unsigned) {
-    for (size_t t = begin; t < end; ++t) {
-      table.quantize_input(x + t * cols, cols, q + t * padded_cols(cols), steps + t, sums + t);
-    }
+  each_token([&](size_t t) {
+    table.quantize_input(x + t * cols, cols, q + t * padded_cols(cols), steps + t, sums + t);
   });
   inputs.q = q;
   inputs.step = steps;
@@ -179,12 +178,9 @@ Status accumulate_rows(Run& run, RowStore& w, std::span<const uint32_t> ids, con
         });
     ids = ids.subspan(n);
   }
-  for (size_t t = 0; t < run.n_tokens; ++t) {
-    const auto bias = static_cast<float>(run.bias()[t]);
-    for (size_t c = 0; c < n_cols; ++c) {
-      y[t * n_cols + c] += bias;
-    }
-  }
+  run.each_token([&](size_t t) {
+    run.table.elementwise->add_constant(y + t * n_cols, static_cast<float>(run.bias()[t]), n_cols);
+  });
   return {};
 }
 

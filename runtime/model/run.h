@@ -52,10 +52,23 @@ class Run {
   /// A thread's own buffer for one decoded row.
   float* row_scratch(unsigned thread) { return rows_.data() + thread * row_floats_; }
 
+  /// Calls f(t) for each token of the chunk, from any thread.
+  template <typename F>
+  void each_token(const F& f) {
+    constexpr size_t kTokensAtATime = 2;
+    pool.run(n_tokens, kTokensAtATime, [&](size_t begin, size_t end, unsigned) {
+      for (size_t t = begin; t < end; ++t) {
+        f(t);
+      }
+    });
+  }
+
   /// Which neurons are wanted, [n_tokens][dim_ffn]; lists of neurons or rows, at least dim_ffn and
   /// kMaxGather long; addresses of gathered rows, kMaxGather long.
   uint8_t* marks() { return marks_.data(); }
   std::span<uint32_t> ids() { return ids_; }
+  /// Which rows of a product gathered ones are, kMaxGather long.
+  std::span<uint32_t> names() { return names_; }
   const std::byte** row_places() { return row_places_.data(); }
   /// Probabilities of clusters and their order, [n_cluster] each.
   std::span<float> cluster_logs() { return cluster_logs_; }
@@ -78,6 +91,7 @@ class Run {
   std::vector<float> v_first_;
   std::vector<uint8_t> marks_;
   std::vector<uint32_t> ids_;
+  std::vector<uint32_t> names_;
   std::vector<const std::byte*> row_places_;
   std::vector<float> cluster_logs_;
   std::vector<uint32_t> cluster_order_;

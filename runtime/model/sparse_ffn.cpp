@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "runtime/model/elementwise.h"
-
 namespace rwkv::edge {
 namespace {
 
@@ -100,7 +98,9 @@ Status SparseFfn::activate(Run& run, const float* x, float* neurons) const {
   if (!has_predictor()) {
     run.touched_bytes += codec_traits(key_.codec).encoded_bytes(key_.rows, key_.cols);
     matmul(run, key_, x, neurons);
-    relu_squared(neurons, n);
+    run.each_token([&](size_t t) {
+      run.table.elementwise->relu_squared(neurons + t * n_neurons, n_neurons);
+    });
     return {};
   }
   name_neurons(run, x, neurons);
@@ -109,7 +109,7 @@ Status SparseFfn::activate(Run& run, const float* x, float* neurons) const {
                                 [&](size_t t, size_t j) { return marks[t * n_neurons + j] != 0; });
   std::fill(neurons, neurons + n, 0.0f);
   RWKV_TRY(matmul_rows(run, *key_rows_, ids, ids, x, neurons, n_neurons));
-  relu_squared(neurons, n);
+  run.table.elementwise->relu_squared(neurons, n);
   // A neuron may have been named by another token of the pass.
   for (size_t i = 0; i < n; ++i) {
     neurons[i] = marks[i] != 0 ? neurons[i] : 0.0f;
@@ -119,7 +119,7 @@ Status SparseFfn::activate(Run& run, const float* x, float* neurons) const {
 
 void SparseFfn::add_bias(const Run& run, float* out) const {
   for (size_t t = 0; t < run.n_tokens && !bias_.empty(); ++t) {
-    add(out + t * bias_.size(), bias_.data(), bias_.size());
+    run.table.elementwise->add(out + t * bias_.size(), bias_.data(), bias_.size());
   }
 }
 

@@ -6,11 +6,14 @@
 #include <vector>
 
 #include "runtime/model/block.h"
-#include "runtime/model/elementwise.h"
 #include "runtime/model/projection.h"
+#include "runtime/model/token_shift.h"
 
 namespace rwkv::edge {
 namespace {
+
+// Each takes four exponentials per token.
+constexpr size_t kChannelsAtATime = 256;
 
 class TimeMixV4 final : public TimeMix {
  public:
@@ -21,7 +24,7 @@ class TimeMixV4 final : public TimeMix {
   }
 
  private:
-  void wkv(const Run& run, const float* k, float* v_to_wkv) const;
+  void wkv(Run& run, const float* k, float* v_to_wkv) const;
 
   std::span<const float> mix_k_, mix_v_, mix_r_;
   std::span<const float> bonus_;
@@ -47,55 +50,45 @@ Status TimeMixV4::load(const Weights& weights, const std::string& prefix) {
 }
 
 // Replaces v by wkv, in place.
-void TimeMixV4::wkv(const Run& run, const float* k, float* v_to_wkv) const {
+void TimeMixV4::wkv(Run& run, const float* k, float* v_to_wkv) const {
   const size_t n = decay_.size();
   float* num = run.state.wkv;
-  float* den = num + n;
-  float* max = den + n;
-  for (size_t t = 0; t < run.n_tokens; ++t) {
-    for (size_t i = 0; i < n; ++i) {
-      const float k_t = k[t * n + i];
-      const float v_t = v_to_wkv[t * n + i];
-      const float here = bonus_[i] + k_t;
-      const float q = std::max(max[i], here);
-      const float past_share = std::exp(max[i] - q);
-      const float here_share = std::exp(here - q);
-      v_to_wkv[t * n + i] =
-          (past_share * num[i] + here_share * v_t) / (past_share * den[i] + here_share);
-
-      const float next = std::max(max[i] + decay_[i], k_t);
-      const float keep = std::exp(max[i] + decay_[i] - next);
-      const float gain = std::exp(k_t - next);
-      num[i] = keep * num[i] + gain * v_t;
-      den[i] = keep * den[i] + gain;
-      max[i] = next;
-    }
-  }
+  const WkvV4Args args = {k,   v_to_wkv,    decay_.data(), bonus_.data(), num, num + n,
+                          num + 2 * n, run.n_tokens,  n};
+  run.pool.run(n, kChannelsAtATime, [&](size_t begin, size_t end, unsigned) {
+    run.table.elementwise->wkv_v4(args, begin, end);
+  });
 }
 
 void TimeMixV4::forward(Run& run, const float* x, float* out) const {
   const size_t n_embd = mix_k_.size();
   const size_t dim_att = decay_.size();
-  float* prev = run.take(n_embd);
   float* mixed_r = run.take(n_embd);
   float* mixed_k = run.take(n_embd);
   float* mixed_v = run.take(n_embd);
   float* r = run.take(dim_att);
   float* k = run.take(dim_att);
   float* v = run.take(dim_att);
-  token_shift(x, run.state.att_shift, prev, run.n_tokens, n_embd);
-
-  mix_new(x, prev, mix_r_.data(), mixed_r, run.n_tokens, n_embd);
-  mix_new(x, prev, mix_k_.data(), mixed_k, run.n_tokens, n_embd);
-  mix_new(x, prev, mix_v_.data(), mixed_v, run.n_tokens, n_embd);
+  const Elementwise& elementwise = *run.table.elementwise;
+  const TokenShift shift{x, run.state.att_shift, n_embd};
+  run.each_token([&](size_t t) {
+    const auto mix = [&](std::span<const float> coefficients, float* to) {
+      elementwise.mix_new(shift.at(t), shift.before(t), coefficients.data(), to + t * n_embd,
+                          n_embd);
+    };
+    mix(mix_r_, mixed_r);
+    mix(mix_k_, mixed_k);
+    mix(mix_v_, mixed_v);
+  });
+  shift.advance(run.n_tokens);
   const std::array<Projection::Application, 3> projections = {
       {{&receptance_, mixed_r, r}, {&key_, mixed_k, k}, {&value_, mixed_v, v}}};
   Projection::apply_all(run, projections);
   wkv(run, k, v);
-  for (size_t i = 0; i < run.n_tokens * dim_att; ++i) {
-    r[i] = sigmoid(r[i]) * v[i];
-  }
-  output_.apply(run, r, out);
+  run.each_token([&](size_t t) {
+    elementwise.sigmoid_gate(v + t * dim_att, r + t * dim_att, dim_att);
+  });
+  output_.apply(run, v, out);
   run.release();
 }
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "runtime/model/block.h"
-#include "runtime/model/elementwise.h"
 #include "runtime/model/projection.h"
+#include "runtime/model/token_shift.h"
 
 namespace rwkv::edge {
 namespace {
@@ -78,7 +78,6 @@ void TimeMixV5::forward(Run& run, const float* x, float* out) const {
   const size_t dim_att = config_.dim_att;
   const size_t n = config_.head_size;
   const size_t T = run.n_tokens;
-  float* prev = run.take(n_embd);
   std::array<float*, 4> mixed{};
   for (float*& m : mixed) {
     m = run.take(n_embd);
@@ -88,7 +87,6 @@ void TimeMixV5::forward(Run& run, const float* x, float* out) const {
   float* v = run.take(dim_att);
   float* g = run.take(dim_att);
   float* y = run.take(dim_att);
-  token_shift(x, run.state.att_shift, prev, T, n_embd);
 
   const std::array<Projection::Application, 4> projections = {{{&receptance_, mixed[0], r},
                                                                {&key_, mixed[1], k},
@@ -96,9 +94,15 @@ void TimeMixV5::forward(Run& run, const float* x, float* out) const {
                                                                {&gate_, mixed[3], g}}};
   const std::array<std::span<const float>, 4> coefficients = {mix_r_, mix_k_, mix_v_, mix_g_};
   const size_t n_projections = has_gate_ ? 4 : 3;
-  for (size_t i = 0; i < n_projections; ++i) {
-    mix_new(x, prev, coefficients[i].data(), mixed[i], T, n_embd);
-  }
+  const Elementwise& elementwise = *run.table.elementwise;
+  const TokenShift shift{x, run.state.att_shift, n_embd};
+  run.each_token([&](size_t t) {
+    for (size_t i = 0; i < n_projections; ++i) {
+      elementwise.mix_new(shift.at(t), shift.before(t), coefficients[i].data(),
+                          mixed[i] + t * n_embd, n_embd);
+    }
+  });
+  shift.advance(T);
   Projection::apply_all(run, {projections.data(), n_projections});
   run.pool.run(config_.n_head, 1, [&](size_t begin, size_t end, unsigned) {
     for (size_t h = begin; h < end; ++h) {
@@ -107,13 +111,12 @@ void TimeMixV5::forward(Run& run, const float* x, float* out) const {
                         run.state.wkv + at * n, y + at, n, T, dim_att, 0});
     }
   });
-  group_norm(y, ln_x_weight_.data(), ln_x_bias_.data(), T, dim_att, config_.n_head,
-             config_.group_norm_eps);
-  if (has_gate_) {
-    for (size_t i = 0; i < T * dim_att; ++i) {
-      y[i] *= silu(g[i]);
+  run.each_token([&](size_t t) {
+    elementwise.group_norm(y + t * dim_att, ln_x_weight_.data(), ln_x_bias_.data(), dim_att, n, config_.group_norm_eps);
+    if (has_gate_) {
+      elementwise.silu_gate(y + t * dim_att, g + t * dim_att, dim_att);
     }
-  }
+  });
   output_.apply(run, y, out);
   run.release();
 }

@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "runtime/model/block.h"
-#include "runtime/model/elementwise.h"
 #include "runtime/model/projection.h"
+#include "runtime/model/token_shift.h"
 
 namespace rwkv::edge {
 namespace {
@@ -24,7 +24,7 @@ class TimeMixV6 final : public TimeMix {
   }
 
  private:
-  void mix_all(Run& run, const float* x, const float* prev, std::array<float*, 5>& mixed) const;
+  void mix_all(Run& run, const TokenShift& shift, std::array<float*, 5>& mixed) const;
   void decay(Run& run, const float* x_w, float* w) const;
 
   ModelConfig config_;
@@ -63,50 +63,46 @@ Status TimeMixV6::load(const Weights& weights, const std::string& prefix) {
 }
 
 // x_q = x + (prev - x) * (maa_q + m_q), m = tanh((x + (prev - x) maa_x) w1) w2 in five parts.
-void TimeMixV6::mix_all(Run& run, const float* x, const float* prev,
-                        std::array<float*, 5>& mixed) const {
+void TimeMixV6::mix_all(Run& run, const TokenShift& shift, std::array<float*, 5>& mixed) const {
+  const Elementwise& elementwise = *run.table.elementwise;
   const size_t n = config_.n_embd;
-  const size_t T = run.n_tokens;
   const size_t rank = config_.mix_lora;
   float* inner = run.take(5 * rank);
+  run.each_token([&](size_t t) {
+    elementwise.mix_previous(shift.at(t), shift.before(t), maa_x_.data(), mixed[0] + t * n, n);
+  });
+  matmul(run, maa_w1_, mixed[0], inner);
   std::array<float*, 5> parts{};
   std::array<Product, 5> products;
-  mix_previous(x, prev, maa_x_.data(), mixed[0], T, n);
-  matmul(run, maa_w1_, mixed[0], inner);
   for (size_t q = 0; q < mixed.size(); ++q) {
     parts[q] = run.take(rank);
-    for (size_t t = 0; t < T; ++t) {
-      for (size_t i = 0; i < rank; ++i) {
-        parts[q][t * rank + i] = std::tanh(inner[t * 5 * rank + q * rank + i]);
-      }
-    }
     products[q] = {maa_w2_.row_range(q * n, n), parts[q], mixed[q]};
   }
-  matmul_all(run, products);
-  for (size_t q = 0; q < mixed.size(); ++q) {
-    for (size_t t = 0; t < T; ++t) {
-      for (size_t i = 0; i < n; ++i) {
-        const size_t at = t * n + i;
-        mixed[q][at] = x[at] + (prev[at] - x[at]) * (maa_[q][i] + mixed[q][at]);
-      }
+  run.each_token([&](size_t t) {
+    float* all = inner + t * 5 * rank;
+    elementwise.tanh(all, 5 * rank);
+    for (size_t q = 0; q < parts.size(); ++q) {
+      std::copy(all + q * rank, all + (q + 1) * rank, parts[q] + t * rank);
     }
-  }
+  });
+  matmul_all(run, products);
+  run.each_token([&](size_t t) {
+    for (size_t q = 0; q < mixed.size(); ++q) {
+      elementwise.mix_adapted(shift.at(t), shift.before(t), maa_[q].data(), mixed[q] + t * n, n);
+    }
+  });
 }
 
 // w = exp(-exp(time_decay + tanh(x_w w1) w2)), per token and channel.
 void TimeMixV6::decay(Run& run, const float* x_w, float* w) const {
+  const Elementwise& elementwise = *run.table.elementwise;
   const size_t n = config_.dim_att;
-  float* inner = run.take(config_.decay_lora);
+  const size_t rank = config_.decay_lora;
+  float* inner = run.take(rank);
   matmul(run, decay_w1_, x_w, inner);
-  for (size_t i = 0; i < run.n_tokens * config_.decay_lora; ++i) {
-    inner[i] = std::tanh(inner[i]);
-  }
+  run.each_token([&](size_t t) { elementwise.tanh(inner + t * rank, rank); });
   matmul(run, decay_w2_, inner, w);
-  for (size_t t = 0; t < run.n_tokens; ++t) {
-    for (size_t i = 0; i < n; ++i) {
-      w[t * n + i] = std::exp(-std::exp(decay_[i] + w[t * n + i]));
-    }
-  }
+  run.each_token([&](size_t t) { elementwise.decay_v6(w + t * n, decay_.data(), n); });
 }
 
 void TimeMixV6::forward(Run& run, const float* x, float* out) const {
@@ -114,7 +110,6 @@ void TimeMixV6::forward(Run& run, const float* x, float* out) const {
   const size_t dim_att = config_.dim_att;
   const size_t n = config_.head_size;
   const size_t T = run.n_tokens;
-  float* prev = run.take(n_embd);
   std::array<float*, 5> mixed{};
   for (float*& m : mixed) {
     m = run.take(n_embd);
@@ -125,8 +120,9 @@ void TimeMixV6::forward(Run& run, const float* x, float* out) const {
   float* g = run.take(dim_att);
   float* w = run.take(dim_att);
   float* y = run.take(dim_att);
-  token_shift(x, run.state.att_shift, prev, T, n_embd);
-  mix_all(run, x, prev, mixed);
+  const TokenShift shift{x, run.state.att_shift, n_embd};
+  mix_all(run, shift, mixed);
+  shift.advance(T);
   const std::array<Projection::Application, 4> projections = {{{&receptance_, mixed[kR], r},
                                                                {&key_, mixed[kK], k},
                                                                {&value_, mixed[kV], v},
@@ -140,11 +136,11 @@ void TimeMixV6::forward(Run& run, const float* x, float* out) const {
                         y + at, n, T, dim_att, dim_att});
     }
   });
-  group_norm(y, ln_x_weight_.data(), ln_x_bias_.data(), T, dim_att, config_.n_head,
-             config_.group_norm_eps);
-  for (size_t i = 0; i < T * dim_att; ++i) {
-    y[i] *= silu(g[i]);
-  }
+  const Elementwise& elementwise = *run.table.elementwise;
+  run.each_token([&](size_t t) {
+    elementwise.group_norm(y + t * dim_att, ln_x_weight_.data(), ln_x_bias_.data(), dim_att, n, config_.group_norm_eps);
+    elementwise.silu_gate(y + t * dim_att, g + t * dim_att, dim_att);
+  });
   output_.apply(run, y, out);
   run.release();
 }

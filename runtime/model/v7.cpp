@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "runtime/model/block.h"
-#include "runtime/model/elementwise.h"
 #include "runtime/model/projection.h"
+#include "runtime/model/token_shift.h"
 
 namespace rwkv::edge {
 namespace {
@@ -34,9 +34,7 @@ class TimeMixV7 final : public TimeMix {
 
  private:
   void project(Run& run, const Mixed& mixed, const Outputs& out) const;
-  void mix_values(Run& run, float* v, const float* residual) const;
-  void shape_keys(Run& run, float* k, float* a, float* kk) const;
-  void add_bonus(const Run& run, const float* r, const float* k, const float* v, float* y) const;
+  void shape(Run& run, const Outputs& out, float* kk) const;
 
   ModelConfig config_;
   bool is_first_ = false;
@@ -114,70 +112,35 @@ void TimeMixV7::project(Run& run, const Mixed& mixed, const Outputs& out) const 
     products[i] = {pairs[i].lora->m1, pairs[i].x, pairs[i].inner};
   }
   matmul_all(run, {products.data(), n_pairs});
-  for (size_t i = 0; i < run.n_tokens * decay_.m1.rows; ++i) {
-    pairs[0].inner[i] = std::tanh(pairs[0].inner[i]);
-  }
-  for (size_t i = 0; i < run.n_tokens * gate_.m1.rows; ++i) {
-    pairs[2].inner[i] = sigmoid(pairs[2].inner[i]);
-  }
+  const Elementwise& elementwise = *run.table.elementwise;
+  run.each_token([&](size_t t) {
+    const uint64_t decay_rank = decay_.m1.rows;
+    const uint64_t gate_rank = gate_.m1.rows;
+    elementwise.tanh(pairs[0].inner + t * decay_rank, decay_rank);
+    elementwise.sigmoid(pairs[2].inner + t * gate_rank, gate_rank);
+  });
   for (size_t i = 0; i < n_pairs; ++i) {
     products[i] = {pairs[i].lora->m2, pairs[i].inner, pairs[i].y};
   }
   matmul_all(run, {products.data(), n_pairs});
 }
 
-// v += (v_first - v) * sigmoid(v0 + (x_v v1) v2); the first block's v is v_first.
-void TimeMixV7::mix_values(Run& run, float* v, const float* residual) const {
+// What the products gave to what the recurrence takes: decays, learning rates, values, keys.
+void TimeMixV7::shape(Run& run, const Outputs& out, float* kk) const {
+  const Elementwise& elementwise = *run.table.elementwise;
   const size_t n = config_.dim_att;
-  float* v_first = run.v_first();
-  if (is_first_) {
-    std::copy(v, v + run.n_tokens * n, v_first);
-    return;
-  }
-  for (size_t t = 0; t < run.n_tokens; ++t) {
-    for (size_t i = 0; i < n; ++i) {
-      const size_t at = t * n + i;
-      v[at] += (v_first[at] - v[at]) * sigmoid(v0_[i] + residual[at]);
+  run.each_token([&](size_t t) {
+    const size_t at = t * n;
+    if (is_first_) {
+      std::copy(out.v + at, out.v + at + n, run.v_first() + at);
+    } else {
+      elementwise.value_v7(out.v + at, run.v_first() + at, out.v_residual + at, v0_.data(), n);
     }
-  }
-}
-
-// kk = normalise(k * k_k) per head; k *= 1 + (a - 1) k_a; a becomes kk * a.
-void TimeMixV7::shape_keys(Run& run, float* k, float* a, float* kk) const {
-  constexpr float kNormFloor = 1e-12f;  // torch.nn.functional.normalize's
-  const size_t n = config_.dim_att;
-  const size_t size = config_.head_size;
-  for (size_t at = 0; at < run.n_tokens * n; at += size) {
-    const size_t channel = at % n;
-    float squares = 0.0f;
-    for (size_t i = 0; i < size; ++i) {
-      kk[at + i] = k[at + i] * k_k_[channel + i];
-      squares += kk[at + i] * kk[at + i];
-    }
-    const float inverse = 1.0f / std::max(std::sqrt(squares), kNormFloor);
-    for (size_t i = 0; i < size; ++i) {
-      kk[at + i] *= inverse;
-      k[at + i] *= 1.0f + (a[at + i] - 1.0f) * k_a_[channel + i];
-      a[at + i] *= kk[at + i];
-    }
-  }
-}
-
-// y += (sum_i r_i k_i r_k_i) v per head.
-void TimeMixV7::add_bonus(const Run& run, const float* r, const float* k, const float* v,
-                          float* y) const {
-  const size_t n = config_.dim_att;
-  const size_t size = config_.head_size;
-  for (size_t at = 0; at < run.n_tokens * n; at += size) {
-    const size_t channel = at % n;
-    float sum = 0.0f;
-    for (size_t i = 0; i < size; ++i) {
-      sum += r[at + i] * k[at + i] * r_k_[channel + i];
-    }
-    for (size_t i = 0; i < size; ++i) {
-      y[at + i] += sum * v[at + i];
-    }
-  }
+    elementwise.decay_v7(out.w + at, w0_.data(), n);
+    elementwise.biased_sigmoid(out.a + at, a0_.data(), n);
+    elementwise.keys_v7({out.k + at, out.a + at, kk + at, k_k_.data(), k_a_.data(),
+                         config_.head_size, n});
+  });
 }
 
 void TimeMixV7::forward(Run& run, const float* x, float* out) const {
@@ -185,7 +148,6 @@ void TimeMixV7::forward(Run& run, const float* x, float* out) const {
   const size_t dim_att = config_.dim_att;
   const size_t n = config_.head_size;
   const size_t T = run.n_tokens;
-  float* prev = run.take(n_embd);
   float* r = run.take(dim_att);
   float* w = run.take(dim_att);
   float* k = run.take(dim_att);
@@ -194,25 +156,23 @@ void TimeMixV7::forward(Run& run, const float* x, float* out) const {
   float* g = run.take(dim_att);
   float* kk = run.take(dim_att);
   float* y = run.take(dim_att);
-  const auto mix = [&](std::span<const float> coefficient) {
-    float* mixed = run.take(n_embd);
-    mix_previous(x, prev, coefficient.data(), mixed, T, n_embd);
-    return mixed;
-  };
-  token_shift(x, run.state.att_shift, prev, T, n_embd);
-  const Mixed mixed = {mix(x_r_), mix(x_w_), mix(x_k_), mix(x_v_), mix(x_a_), mix(x_g_)};
-  project(run, mixed, {r, w, k, v, a, g, y});
-  mix_values(run, v, y);
-  // w = exp(-exp(-0.5) sigmoid(w0 + ...)), a = sigmoid(a0 + ...)
-  const float decay_scale = -std::exp(-0.5f);
-  for (size_t t = 0; t < T; ++t) {
-    for (size_t i = 0; i < dim_att; ++i) {
-      const size_t at = t * dim_att + i;
-      w[at] = std::exp(decay_scale * sigmoid(w0_[i] + w[at]));
-      a[at] = sigmoid(a0_[i] + a[at]);
-    }
+  const Elementwise& elementwise = *run.table.elementwise;
+  const TokenShift shift{x, run.state.att_shift, n_embd};
+  const std::array<std::span<const float>, 6> coefficients = {x_r_, x_w_, x_k_, x_v_, x_a_, x_g_};
+  std::array<float*, 6> mixed{};
+  for (float*& m : mixed) {
+    m = run.take(n_embd);
   }
-  shape_keys(run, k, a, kk);
+  run.each_token([&](size_t t) {
+    for (size_t i = 0; i < mixed.size(); ++i) {
+      elementwise.mix_previous(shift.at(t), shift.before(t), coefficients[i].data(),
+                               mixed[i] + t * n_embd, n_embd);
+    }
+  });
+  shift.advance(T);
+  const Outputs outputs = {r, w, k, v, a, g, y};
+  project(run, {mixed[0], mixed[1], mixed[2], mixed[3], mixed[4], mixed[5]}, outputs);
+  shape(run, outputs, kk);
   run.pool.run(config_.n_head, 1, [&](size_t begin, size_t end, unsigned) {
     for (size_t h = begin; h < end; ++h) {
       const size_t at = h * n;
@@ -222,12 +182,12 @@ void TimeMixV7::forward(Run& run, const float* x, float* out) const {
                         a + at});
     }
   });
-  group_norm(y, ln_x_weight_.data(), ln_x_bias_.data(), T, dim_att, config_.n_head,
-             config_.group_norm_eps);
-  add_bonus(run, r, k, v, y);
-  for (size_t i = 0; i < T * dim_att; ++i) {
-    y[i] *= g[i];
-  }
+  run.each_token([&](size_t t) {
+    const size_t at = t * dim_att;
+    elementwise.group_norm(y + at, ln_x_weight_.data(), ln_x_bias_.data(), dim_att, n, config_.group_norm_eps);
+    elementwise.bonus_v7({r + at, k + at, v + at, r_k_.data(), y + at, n, dim_att});
+    elementwise.multiply(y + at, g + at, dim_att);
+  });
   output_.apply(run, y, out);
   run.release();
 }

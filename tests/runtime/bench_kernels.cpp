@@ -1,6 +1,6 @@
 // Speed of every kernel that runs here next to its plain twin. Rounds take turns, since machines
-// are noisy; printed are medians, and how often faster than `generic`. usage: bench_kernels
-// [ROUNDS]
+// are noisy; printed are medians, and how many times as fast as `generic`.
+// usage: bench_kernels [ROUNDS] [PART OF A NAME]
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -55,7 +55,7 @@ struct Operation {
 
 class Bench {
  public:
-  explicit Bench(int rounds) : rounds_(rounds) {
+  Bench(int rounds, std::string only) : rounds_(rounds), only_(std::move(only)) {
     fmt::print("{:<34}", "GB/s of weights (x generic)");
     for (const KernelTable& table : kernel_list()) {
       if (table.runs_here()) {
@@ -67,6 +67,9 @@ class Bench {
   }
 
   void run(const Operation& operation) {
+    if (operation.name.find(only_) == std::string::npos) {
+      return;
+    }
     std::map<const KernelTable*, std::vector<double>> rates;
     for (int round = 0; round < rounds_; ++round) {
       for (const KernelTable* table : tables_) {
@@ -97,6 +100,7 @@ class Bench {
  private:
   static constexpr double kSecondsEach = 0.01;
   int rounds_;
+  std::string only_;
   std::vector<const KernelTable*> tables_;
 };
 
@@ -167,7 +171,7 @@ void bench_wkv(Bench& bench, bool is_v7) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  Bench bench(argc > 1 ? std::max(1, std::atoi(argv[1])) : 7);
+  Bench bench(argc > 1 ? std::max(1, std::atoi(argv[1])) : 7, argc > 2 ? argv[2] : "");
   for (const Shape& shape : kShapes) {
     for (const Codec codec : {Codec::F32, Codec::F16, Codec::I8Row, Codec::Mm8, Codec::SignRow}) {
       for (const size_t n_tokens : {1, 32}) {

@@ -39,6 +39,10 @@ struct Simd : NeonFloats {
   static Acc dot(const Acc& sums, int8x16_t w, const Whole& x) {
     return {vdotq_s32(sums.high, w, x.high), vdotq_s32(sums.low, w, x.low)};
   }
+  /// The sums of both; together they may have as many products as one.
+  static Acc join(const Acc& a, const Acc& b) {
+    return {vaddq_s32(a.high, b.high), vaddq_s32(a.low, b.low)};
+  }
   template <Codec kCodec>
   static int64_t total(const Acc& sums) {
     const int64_t total = 256 * total_of_lanes(sums.high) + total_of_lanes(sums.low);

@@ -30,6 +30,8 @@ struct Simd : NeonFloats {
     }
     return sums;
   }
+  /// The sums of both; together they may have as many products as one.
+  static Acc join(Acc a, Acc b) { return vaddq_s32(a, b); }
   template <Codec kCodec>
   static int64_t total(Acc sums) {
     return kCodec == Codec::SignRow ? -total_of_lanes(sums) : total_of_lanes(sums);

@@ -8,10 +8,11 @@ namespace rwkv::edge {
 namespace {
 
 constexpr size_t kRowsTogether = 4;
-// Many tokens: rows decoded once, and registers a row.
-constexpr size_t kDecodedRows = 8;
-constexpr size_t kDecodedFloats = 2;
-constexpr size_t kCacheLine = 64;
+// Many tokens: registers of a row for each of them, and rows that are summed before the sums are
+// put away.
+constexpr size_t kSummedTokens = 4;
+constexpr size_t kSummedFloats = 2;
+constexpr size_t kSummedRows = 256;
 
 // y[c] += sum_r factors[r] * numbers of row r, columns [begin, end) of one token. `next` are rows
 // to come.
@@ -73,55 +74,83 @@ inline void rows_of_one(const RowsView& w, const float* a, size_t i, float* y, s
   add_rows<S, kCodec, R>(numbers, factors, y, begin, end, next);
 }
 
-// Registers of `R` rows, decoded once, against every token.
-template <class S, Codec kCodec, size_t R>
-inline void rows_of_many(const RowsView& w, const float* a, size_t lda, size_t n_tokens, size_t i,
-                         float* y, size_t begin, size_t end) {
+// Rows and what they count for each of T tokens.
+template <size_t T>
+struct RowsOfTokens {
+  size_t n;
+  const std::byte* numbers[kSummedRows];
+  float factors[kSummedRows][T];
+};
+
+// y[t][0..width) += all rows' numbers from column c on, sums in registers.
+template <class S, Codec kCodec, size_t T>
+inline void add_to_tokens(const RowsOfTokens<T>& rows, size_t c, float* const (&y)[T]) {
   constexpr size_t kBytes = kCodec == Codec::F32 ? 4 : kCodec == Codec::F16 ? 2 : 1;
-  constexpr size_t kWidth = kDecodedFloats * S::kFloats;
-  Row rows[R];
-  for (size_t r = 0; r < R; ++r) {
-    rows[r] = row_of<kCodec>(w.rows[i + r]);
+  typename S::F sums[T][kSummedFloats];
+  for (size_t t = 0; t < T; ++t) {
+    for (size_t f = 0; f < kSummedFloats; ++f) {
+      sums[t][f] = S::load(y[t] + f * S::kFloats);
+    }
   }
-  for (size_t c = begin; c < end; c += kWidth) {
-    const size_t n = end - c < kWidth ? end - c : kWidth;
-    typename S::F decoded[R][kDecodedFloats];
-    for (size_t r = 0; r < R; ++r) {
-      std::byte rest[kWidth * kBytes] = {};
-      const std::byte* from = rows[r].numbers + c * kBytes;
-      if (n < kWidth) {
-        std::memcpy(rest, from, n * kBytes);
-        from = rest;
-      }
-      for (size_t f = 0; f < kDecodedFloats; ++f) {
-        decoded[r][f] = S::template numbers<kCodec>(from + f * S::kFloats * kBytes);
-      }
+  for (size_t r = 0; r < rows.n; ++r) {
+    typename S::F numbers[kSummedFloats];
+    for (size_t f = 0; f < kSummedFloats; ++f) {
+      numbers[f] = S::template numbers<kCodec>(rows.numbers[r] + (c + f * S::kFloats) * kBytes);
     }
-    for (size_t t = 0; t < n_tokens; ++t) {
-      float rest[kWidth] = {};
-      float* to = y + t * w.cols + c;
-      if (n < kWidth) {
-        std::memcpy(rest, to, n * sizeof(float));
-      }
-      float* at = n < kWidth ? rest : to;
-      typename S::F sums[kDecodedFloats];
-      for (size_t f = 0; f < kDecodedFloats; ++f) {
-        sums[f] = S::load(at + f * S::kFloats);
-      }
 #pragma GCC unroll 8
-      for (size_t r = 0; r < R; ++r) {
-        const typename S::F factor = S::all(a[t * lda + w.ids[i + r]] * rows[r].scale);
-        for (size_t f = 0; f < kDecodedFloats; ++f) {
-          sums[f] = S::fma(factor, decoded[r][f], sums[f]);
-        }
-      }
-      for (size_t f = 0; f < kDecodedFloats; ++f) {
-        S::store(at + f * S::kFloats, sums[f]);
-      }
-      if (n < kWidth) {
-        std::memcpy(to, rest, n * sizeof(float));
+    for (size_t t = 0; t < T; ++t) {
+      const typename S::F factor = S::all(rows.factors[r][t]);
+      for (size_t f = 0; f < kSummedFloats; ++f) {
+        sums[t][f] = S::fma(factor, numbers[f], sums[t][f]);
       }
     }
+  }
+  for (size_t t = 0; t < T; ++t) {
+    for (size_t f = 0; f < kSummedFloats; ++f) {
+      S::store(y[t] + f * S::kFloats, sums[t][f]);
+    }
+  }
+}
+
+// At most kSummedRows rows of `w` from row i on, for tokens [token, token + T).
+template <class S, Codec kCodec, size_t T>
+inline void rows_of_tokens(const RowsView& w, const float* a, size_t lda, size_t token, size_t i,
+                           float* y, size_t begin, size_t end) {
+  constexpr size_t kWidth = kSummedFloats * S::kFloats;
+  RowsOfTokens<T> rows;
+  rows.n = w.n - i < kSummedRows ? w.n - i : kSummedRows;
+  for (size_t r = 0; r < rows.n; ++r) {
+    const Row row = row_of<kCodec>(w.rows[i + r]);
+    rows.numbers[r] = row.numbers;
+    for (size_t t = 0; t < T; ++t) {
+      rows.factors[r][t] = a[(token + t) * lda + w.ids[i + r]] * row.scale;
+    }
+  }
+  float* to[T];
+  size_t c = begin;
+  for (; c + kWidth <= end; c += kWidth) {
+    for (size_t t = 0; t < T; ++t) {
+      to[t] = y + (token + t) * w.cols + c;
+    }
+    add_to_tokens<S, kCodec, T>(rows, c, to);
+  }
+  for (size_t t = 0; t < T && c < end; ++t) {
+    for (size_t r = 0; r < rows.n; ++r) {
+      const std::byte* const numbers[] = {rows.numbers[r]};
+      const float factor[] = {rows.factors[r][t]};
+      add_rows<S, kCodec, 1>(numbers, factor, y + (token + t) * w.cols, c, end, numbers);
+    }
+  }
+}
+
+template <class S, Codec kCodec>
+inline void all_rows_of_one(const RowsView& w, const float* a, float* y, size_t begin, size_t end) {
+  size_t i = 0;
+  for (; i + kRowsTogether <= w.n; i += kRowsTogether) {
+    rows_of_one<S, kCodec, kRowsTogether>(w, a, i, y, begin, end);
+  }
+  for (; i < w.n; ++i) {
+    rows_of_one<S, kCodec, 1>(w, a, i, y, begin, end);
   }
 }
 
@@ -139,21 +168,14 @@ inline void add_offsets(const RowsView& w, const float* a, size_t lda, size_t n_
 template <class S, Codec kCodec>
 void accumulate_rows(const RowsView& w, const float* a, size_t lda, size_t n_tokens, float* y,
                      double* bias, size_t col_begin, size_t col_end, float* /*scratch*/) {
-  size_t i = 0;
-  if (n_tokens == 1) {
-    for (; i + kRowsTogether <= w.n; i += kRowsTogether) {
-      rows_of_one<S, kCodec, kRowsTogether>(w, a, i, y, col_begin, col_end);
+  const size_t n_together = n_tokens / kSummedTokens * kSummedTokens;
+  for (size_t i = 0; i < w.n && n_together > 0; i += kSummedRows) {
+    for (size_t t = 0; t < n_together; t += kSummedTokens) {
+      rows_of_tokens<S, kCodec, kSummedTokens>(w, a, lda, t, i, y, col_begin, col_end);
     }
-    for (; i < w.n; ++i) {
-      rows_of_one<S, kCodec, 1>(w, a, i, y, col_begin, col_end);
-    }
-  } else {
-    for (; i + kDecodedRows <= w.n; i += kDecodedRows) {
-      rows_of_many<S, kCodec, kDecodedRows>(w, a, lda, n_tokens, i, y, col_begin, col_end);
-    }
-    for (; i < w.n; ++i) {
-      rows_of_many<S, kCodec, 1>(w, a, lda, n_tokens, i, y, col_begin, col_end);
-    }
+  }
+  for (size_t t = n_together; t < n_tokens; ++t) {
+    all_rows_of_one<S, kCodec>(w, a + t * lda, y + t * w.cols, col_begin, col_end);
   }
   if (kCodec == Codec::I8Row && col_begin == 0) {
     add_offsets<kCodec>(w, a, lda, n_tokens, bias);

@@ -11,18 +11,22 @@ namespace {
 // Rows and tokens that share registers. One sum per row and token, so that products over one token
 // and over many add in the same order.
 constexpr size_t kRowsOfOne = 4;
+constexpr size_t kCacheLine = 64;
 constexpr size_t kRowsOfMany = 2;
 constexpr size_t kTokensOfMany = 4;
 // Numbers of a row whose whole products fit a 32-bit lane: 512 of at most 128 * kMostInput.
 constexpr size_t kProductsPerLane = 512;
 
-// Where number `i` of a row lies; of one-bit rows a multiple of 8.
+// Bytes of `n` numbers of a row; of one-bit rows a multiple of 8.
+template <Codec kCodec>
+constexpr size_t bytes_of(size_t n) {
+  return kCodec == Codec::F32 ? n * 4 : kCodec == Codec::F16 ? n * 2 : kCodec == Codec::SignRow ? n / 8 : n;
+}
+
+// Where number `i` of a row lies.
 template <Codec kCodec>
 inline const std::byte* number_at(const std::byte* numbers, size_t i) {
-  return kCodec == Codec::F32       ? numbers + i * 4
-         : kCodec == Codec::F16     ? numbers + i * 2
-         : kCodec == Codec::SignRow ? numbers + i / 8
-                                    : numbers + i;
+  return numbers + bytes_of<kCodec>(i);
 }
 
 template <class S, Codec kCodec, size_t R, size_t T>
@@ -90,53 +94,94 @@ inline void float_products(const Row (&rows)[R], const Inputs& x, size_t token,
   }
 }
 
-// Whole products of numbers [i, end), where end - i fits the lanes.
+// totals += whole products of the first `n` numbers of rows, where n fits the lanes. Not inlined:
+// what surrounds it would take the registers that its sums want.
 template <class S, Codec kCodec, size_t R, size_t T>
-inline void add_whole(const Row (&rows)[R], const int16_t* q, size_t ldq, size_t i, size_t end,
-                      int64_t (&totals)[R][T]) {
+[[gnu::noinline]] void add_whole(const std::byte* const (&rows)[R], const int16_t* q, size_t ldq,
+                                 size_t n, int64_t (&totals)[R][T]) {
   typename S::Acc sums[R][T];
+  const std::byte* w[R];
+#pragma GCC unroll 8
   for (size_t r = 0; r < R; ++r) {
+    w[r] = rows[r];
+#pragma GCC unroll 8
     for (size_t t = 0; t < T; ++t) {
       sums[r][t] = S::no_products();
     }
   }
-  const auto add = [&](const std::byte* const(&at)[R], size_t j) __attribute__((always_inline)) {
+  const auto step = [&sums](const std::byte* const(&at)[R], const int16_t* x, size_t ldx)
+                        __attribute__((always_inline)) {
     typename S::Whole xs[T];
 #pragma GCC unroll 8
     for (size_t t = 0; t < T; ++t) {
-      xs[t] = S::load_whole(q + t * ldq + j);
+      xs[t] = S::load_whole(x + t * ldx);
     }
 #pragma GCC unroll 8
     for (size_t r = 0; r < R; ++r) {
-      const auto w = S::template whole<kCodec>(at[r]);
+      const auto numbers = S::template whole<kCodec>(at[r]);
 #pragma GCC unroll 8
       for (size_t t = 0; t < T; ++t) {
-        sums[r][t] = S::dot(sums[r][t], w, xs[t]);
+        sums[r][t] = S::dot(sums[r][t], numbers, xs[t]);
       }
     }
   };
-  const std::byte* at[R];
-  for (; i + S::kWhole <= end; i += S::kWhole) {
+  size_t i = 0;
+  for (; i + S::kWhole <= n; i += S::kWhole) {
+    step(w, q + i, ldq);
+#pragma GCC unroll 8
     for (size_t r = 0; r < R; ++r) {
-      at[r] = number_at<kCodec>(rows[r].numbers, i);
+      w[r] += bytes_of<kCodec>(S::kWhole);
     }
-    add(at, i);
   }
-  if (i < end) {
+  if (i < n) {
     // What lies behind a row is not ours to read.
     std::byte rest[R][S::kWhole] = {};
-    const size_t n_bytes = kCodec == Codec::SignRow ? (end - i + 7) / 8 : end - i;
+    const std::byte* at[R];
+    const size_t n_bytes = kCodec == Codec::SignRow ? (n - i + 7) / 8 : n - i;
     for (size_t r = 0; r < R; ++r) {
-      std::memcpy(rest[r], number_at<kCodec>(rows[r].numbers, i), n_bytes);
+      std::memcpy(rest[r], w[r], n_bytes);
       at[r] = rest[r];
     }
-    add(at, i);
+    step(at, q + i, ldq);
   }
   for (size_t r = 0; r < R; ++r) {
     for (size_t t = 0; t < T; ++t) {
       totals[r][t] += S::template total<kCodec>(sums[r][t]);
     }
   }
+}
+
+// The same for one row and token, whose bytes come in one stream that is asked for ahead of time:
+// rows side by side would be as many short streams, which memory delivers at half the speed.
+template <class S, Codec kCodec>
+[[gnu::noinline]] int64_t stream_whole(const std::byte* row, const int16_t* q, size_t n) {
+  constexpr size_t kSums = 4;
+  constexpr size_t kAhead = 1024;
+  constexpr size_t kStep = kSums * S::kWhole;
+  typename S::Acc sums[kSums];
+#pragma GCC unroll 8
+  for (size_t s = 0; s < kSums; ++s) {
+    sums[s] = S::no_products();
+  }
+  size_t i = 0;
+  for (; i + kStep <= n; i += kStep) {
+    const std::byte* at = number_at<kCodec>(row, i);
+    for (size_t line = 0; line < bytes_of<kCodec>(kStep); line += kCacheLine) {
+      __builtin_prefetch(at + kAhead + line);
+    }
+#pragma GCC unroll 8
+    for (size_t s = 0; s < kSums; ++s) {
+      sums[s] = S::dot(sums[s], S::template whole<kCodec>(number_at<kCodec>(at, s * S::kWhole)),
+                       S::load_whole(q + i + s * S::kWhole));
+    }
+  }
+  const auto all = S::join(S::join(sums[0], sums[1]), S::join(sums[2], sums[3]));
+  int64_t totals[1][1] = {{S::template total<kCodec>(all)}};
+  if (i < n) {
+    const std::byte* const rest[] = {number_at<kCodec>(row, i)};
+    add_whole<S, kCodec, 1, 1>(rest, q + i, 0, n - i, totals);
+  }
+  return totals[0][0];
 }
 
 template <class S, Codec kCodec, size_t R, size_t T>
@@ -147,8 +192,16 @@ inline void whole_products(const Row (&rows)[R], const Inputs& x, size_t token,
   const int16_t* q = x.q + token * ldq;
   int64_t totals[R][T] = {};
   for (size_t i = 0; i < x.cols; i += kPart) {
-    const size_t end = x.cols - i < kPart ? x.cols : i + kPart;
-    add_whole<S, kCodec, R, T>(rows, q, ldq, i, end, totals);
+    const std::byte* numbers[R];
+    for (size_t r = 0; r < R; ++r) {
+      numbers[r] = number_at<kCodec>(rows[r].numbers, i);
+    }
+    const size_t n = x.cols - i < kPart ? x.cols - i : kPart;
+    if constexpr (R == 1 && T == 1) {
+      totals[0][0] += stream_whole<S, kCodec>(numbers[0], q + i, n);
+    } else {
+      add_whole<S, kCodec, R, T>(numbers, q + i, ldq, n, totals);
+    }
   }
   for (size_t r = 0; r < R; ++r) {
     for (size_t t = 0; t < T; ++t) {
@@ -177,32 +230,28 @@ inline void tile(const Rows& w, const Inputs& x, size_t i, size_t token, float* 
   }
 }
 
-template <class S, Codec kCodec, size_t R, class Rows>
-inline void all_tokens(const Rows& w, const Inputs& x, size_t i, float* y, size_t ldy) {
-  size_t t = 0;
-  for (; t + kTokensOfMany <= x.n_tokens; t += kTokensOfMany) {
-    tile<S, kCodec, R, kTokensOfMany>(w, x, i, t, y, ldy);
+// All rows for T tokens: their inputs stay in the nearest cache while the rows pass by.
+template <class S, Codec kCodec, size_t R, size_t T, class Rows>
+inline void all_rows(const Rows& w, const Inputs& x, size_t token, float* y, size_t ldy,
+                     size_t begin, size_t end) {
+  size_t i = begin;
+  for (; i + R <= end; i += R) {
+    tile<S, kCodec, R, T>(w, x, i, token, y, ldy);
   }
-  for (; t < x.n_tokens; ++t) {
-    tile<S, kCodec, R, 1>(w, x, i, t, y, ldy);
+  for (; i < end; ++i) {
+    tile<S, kCodec, 1, T>(w, x, i, token, y, ldy);
   }
 }
 
 template <class S, Codec kCodec, class Rows>
 inline void product(const Rows& w, const Inputs& x, float* y, size_t ldy, size_t begin,
                     size_t end) {
-  size_t i = begin;
-  if (x.n_tokens == 1) {
-    for (; i + kRowsOfOne <= end; i += kRowsOfOne) {
-      tile<S, kCodec, kRowsOfOne, 1>(w, x, i, 0, y, ldy);
-    }
-  } else {
-    for (; i + kRowsOfMany <= end; i += kRowsOfMany) {
-      all_tokens<S, kCodec, kRowsOfMany>(w, x, i, y, ldy);
-    }
+  size_t t = 0;
+  for (; t + kTokensOfMany <= x.n_tokens; t += kTokensOfMany) {
+    all_rows<S, kCodec, kRowsOfMany, kTokensOfMany>(w, x, t, y, ldy, begin, end);
   }
-  for (; i < end; ++i) {
-    all_tokens<S, kCodec, 1>(w, x, i, y, ldy);
+  for (; t < x.n_tokens; ++t) {
+    all_rows<S, kCodec, kCodec == Codec::I8Row ? 1 : kRowsOfOne, 1>(w, x, t, y, ldy, begin, end);
   }
 }
 

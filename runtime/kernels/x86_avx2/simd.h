@@ -80,6 +80,8 @@ struct Simd {
   static Acc dot(Acc sums, Whole w, Whole x) {
     return _mm256_add_epi32(sums, _mm256_madd_epi16(w, x));
   }
+  /// The sums of both; together they may have as many products as one.
+  static Acc join(Acc a, Acc b) { return _mm256_add_epi32(a, b); }
   template <Codec kCodec>
   static int64_t total(Acc sums) {
     const __m256i wide = _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_castsi256_si128(sums)),

@@ -67,6 +67,8 @@ struct Simd {
     }
   }
   static Acc dot(Acc sums, Whole w, Whole x) { return _mm512_dpwssd_epi32(sums, w, x); }
+  /// The sums of both; together they may have as many products as one.
+  static Acc join(Acc a, Acc b) { return _mm512_add_epi32(a, b); }
   template <Codec kCodec>
   static int64_t total(Acc sums) {
     const __m512i wide =
