@@ -8,11 +8,12 @@ namespace rwkv::edge {
 namespace {
 
 constexpr size_t kRowsTogether = 4;
-// Many tokens: registers of a row for each of them, and rows that are summed before the sums are
-// put away.
+// Many tokens: so many of them and so many registers of columns have their sums in registers, over
+// so many rows, which are decoded once for several groups of tokens.
 constexpr size_t kSummedTokens = 4;
-constexpr size_t kSummedFloats = 2;
-constexpr size_t kSummedRows = 256;
+constexpr size_t kSummedFloats = 3;
+constexpr size_t kSummedRows = 192;
+constexpr size_t kTokenGroups = 8;
 
 // y[c] += sum_r factors[r] * numbers of row r, columns [begin, end) of one token. `next` are rows
 // to come.
@@ -74,71 +75,121 @@ inline void rows_of_one(const RowsView& w, const float* a, size_t i, float* y, s
   add_rows<S, kCodec, R>(numbers, factors, y, begin, end, next);
 }
 
-// Rows and what they count for each of T tokens.
-template <size_t T>
-struct RowsOfTokens {
+// Of decoded rows, those that count for any of a group's tokens, and how much.
+struct TokenGroup {
   size_t n;
-  const std::byte* numbers[kSummedRows];
-  float factors[kSummedRows][T];
+  uint16_t rows[kSummedRows];
+  float factors[kSummedRows][kSummedTokens];
 };
 
-// y[t][0..width) += all rows' numbers from column c on, sums in registers.
-template <class S, Codec kCodec, size_t T>
-inline void add_to_tokens(const RowsOfTokens<T>& rows, size_t c, float* const (&y)[T]) {
-  constexpr size_t kBytes = kCodec == Codec::F32 ? 4 : kCodec == Codec::F16 ? 2 : 1;
-  typename S::F sums[T][kSummedFloats];
-  for (size_t t = 0; t < T; ++t) {
-    for (size_t f = 0; f < kSummedFloats; ++f) {
-      sums[t][f] = S::load(y[t] + f * S::kFloats);
+// Columns of rows as floats, `kSummedFloats` registers wide.
+template <class S>
+struct DecodedRows {
+  static constexpr size_t kWidth = kSummedFloats * S::kFloats;
+  float numbers[kSummedRows][kWidth];
+};
+
+inline void fill_group(const RowsView& w, const Row* rows, size_t n_rows, size_t first_row,
+                       const float* a, size_t lda, TokenGroup& group) {
+  group.n = 0;
+  for (size_t r = 0; r < n_rows; ++r) {
+    const float* of_row = a + w.ids[first_row + r];
+    bool counts = false;
+    for (size_t t = 0; t < kSummedTokens; ++t) {
+      const float factor = of_row[t * lda];
+      counts = counts || factor != 0.0f;
+      group.factors[group.n][t] = factor * rows[r].scale;
+    }
+    group.rows[group.n] = static_cast<uint16_t>(r);
+    group.n += counts ? 1 : 0;
+  }
+}
+
+// y[t][0..F registers) += what the group's rows give.
+template <class S, size_t F>
+[[gnu::noinline]] void add_group(const TokenGroup& group, const DecodedRows<S>& decoded, float* y,
+                                 size_t ldy) {
+  typename S::F sums[kSummedTokens][F];
+#pragma GCC unroll 8
+  for (size_t t = 0; t < kSummedTokens; ++t) {
+#pragma GCC unroll 8
+    for (size_t f = 0; f < F; ++f) {
+      sums[t][f] = S::load(y + t * ldy + f * S::kFloats);
     }
   }
-  for (size_t r = 0; r < rows.n; ++r) {
-    typename S::F numbers[kSummedFloats];
-    for (size_t f = 0; f < kSummedFloats; ++f) {
-      numbers[f] = S::template numbers<kCodec>(rows.numbers[r] + (c + f * S::kFloats) * kBytes);
+  for (size_t r = 0; r < group.n; ++r) {
+    const float* from = decoded.numbers[group.rows[r]];
+    typename S::F numbers[F];
+#pragma GCC unroll 8
+    for (size_t f = 0; f < F; ++f) {
+      numbers[f] = S::load(from + f * S::kFloats);
     }
 #pragma GCC unroll 8
-    for (size_t t = 0; t < T; ++t) {
-      const typename S::F factor = S::all(rows.factors[r][t]);
-      for (size_t f = 0; f < kSummedFloats; ++f) {
+    for (size_t t = 0; t < kSummedTokens; ++t) {
+      const typename S::F factor = S::all(group.factors[r][t]);
+#pragma GCC unroll 8
+      for (size_t f = 0; f < F; ++f) {
         sums[t][f] = S::fma(factor, numbers[f], sums[t][f]);
       }
     }
   }
-  for (size_t t = 0; t < T; ++t) {
-    for (size_t f = 0; f < kSummedFloats; ++f) {
-      S::store(y[t] + f * S::kFloats, sums[t][f]);
+#pragma GCC unroll 8
+  for (size_t t = 0; t < kSummedTokens; ++t) {
+#pragma GCC unroll 8
+    for (size_t f = 0; f < F; ++f) {
+      S::store(y + t * ldy + f * S::kFloats, sums[t][f]);
     }
   }
 }
 
-// At most kSummedRows rows of `w` from row i on, for tokens [token, token + T).
-template <class S, Codec kCodec, size_t T>
-inline void rows_of_tokens(const RowsView& w, const float* a, size_t lda, size_t token, size_t i,
-                           float* y, size_t begin, size_t end) {
-  constexpr size_t kWidth = kSummedFloats * S::kFloats;
-  RowsOfTokens<T> rows;
-  rows.n = w.n - i < kSummedRows ? w.n - i : kSummedRows;
-  for (size_t r = 0; r < rows.n; ++r) {
-    const Row row = row_of<kCodec>(w.rows[i + r]);
-    rows.numbers[r] = row.numbers;
-    for (size_t t = 0; t < T; ++t) {
-      rows.factors[r][t] = a[(token + t) * lda + w.ids[i + r]] * row.scale;
+// One strip of F registers of columns from c on: its rows decoded, then every group.
+template <class S, Codec kCodec, size_t F>
+inline void add_strip(const Row* rows, size_t n_rows, size_t c, const TokenGroup* groups,
+                      size_t n_groups, DecodedRows<S>& decoded, float* y, size_t ldy) {
+  constexpr size_t kBytes = kCodec == Codec::F32 ? 4 : kCodec == Codec::F16 ? 2 : 1;
+  for (size_t r = 0; r < n_rows; ++r) {
+    const std::byte* from = rows[r].numbers + c * kBytes;
+    for (size_t f = 0; f < F; ++f) {
+      S::store(decoded.numbers[r] + f * S::kFloats,
+               S::template numbers<kCodec>(from + f * S::kFloats * kBytes));
     }
   }
-  float* to[T];
+  for (size_t g = 0; g < n_groups; ++g) {
+    add_group<S, F>(groups[g], decoded, y + g * kSummedTokens * ldy + c, ldy);
+  }
+}
+
+// At most kSummedRows rows from `first_row` on, for `n_groups` groups of tokens; a and y are those
+// of the first of them.
+template <class S, Codec kCodec>
+inline void add_to_groups(const RowsView& w, size_t first_row, const float* a, size_t lda,
+                          size_t n_groups, float* y, size_t begin, size_t end) {
+  Row rows[kSummedRows];
+  TokenGroup groups[kTokenGroups];
+  DecodedRows<S> decoded;
+  const size_t left = w.n - first_row;
+  const size_t n_rows = left < kSummedRows ? left : kSummedRows;
+  for (size_t r = 0; r < n_rows; ++r) {
+    rows[r] = row_of<kCodec>(w.rows[first_row + r]);
+  }
+  for (size_t g = 0; g < n_groups; ++g) {
+    fill_group(w, rows, n_rows, first_row, a + g * kSummedTokens * lda, lda, groups[g]);
+  }
   size_t c = begin;
-  for (; c + kWidth <= end; c += kWidth) {
-    for (size_t t = 0; t < T; ++t) {
-      to[t] = y + (token + t) * w.cols + c;
-    }
-    add_to_tokens<S, kCodec, T>(rows, c, to);
+  for (; c + DecodedRows<S>::kWidth <= end; c += DecodedRows<S>::kWidth) {
+    add_strip<S, kCodec, kSummedFloats>(rows, n_rows, c, groups, n_groups, decoded, y, w.cols);
   }
-  for (size_t t = 0; t < T && c < end; ++t) {
-    for (size_t r = 0; r < rows.n; ++r) {
-      const std::byte* const numbers[] = {rows.numbers[r]};
-      const float factor[] = {rows.factors[r][t]};
-      add_rows<S, kCodec, 1>(numbers, factor, y + (token + t) * w.cols, c, end, numbers);
+  for (; c + S::kFloats <= end; c += S::kFloats) {
+    add_strip<S, kCodec, 1>(rows, n_rows, c, groups, n_groups, decoded, y, w.cols);
+  }
+  for (size_t g = 0; g < n_groups && c < end; ++g) {
+    for (size_t r = 0; r < groups[g].n; ++r) {
+      const std::byte* const numbers[] = {rows[groups[g].rows[r]].numbers};
+      for (size_t t = 0; t < kSummedTokens; ++t) {
+        const float factor[] = {groups[g].factors[r][t]};
+        add_rows<S, kCodec, 1>(numbers, factor, y + (g * kSummedTokens + t) * w.cols, c, end,
+                               numbers);
+      }
     }
   }
 }
@@ -169,9 +220,12 @@ template <class S, Codec kCodec>
 void accumulate_rows(const RowsView& w, const float* a, size_t lda, size_t n_tokens, float* y,
                      double* bias, size_t col_begin, size_t col_end, float* /*scratch*/) {
   const size_t n_together = n_tokens / kSummedTokens * kSummedTokens;
-  for (size_t i = 0; i < w.n && n_together > 0; i += kSummedRows) {
-    for (size_t t = 0; t < n_together; t += kSummedTokens) {
-      rows_of_tokens<S, kCodec, kSummedTokens>(w, a, lda, t, i, y, col_begin, col_end);
+  constexpr size_t kTokensTogether = kTokenGroups * kSummedTokens;
+  for (size_t t = 0; t < n_together; t += kTokensTogether) {
+    const size_t left = (n_together - t) / kSummedTokens;
+    for (size_t i = 0; i < w.n; i += kSummedRows) {
+      add_to_groups<S, kCodec>(w, i, a + t * lda, lda, left < kTokenGroups ? left : kTokenGroups,
+                               y + t * w.cols, col_begin, col_end);
     }
   }
   for (size_t t = n_together; t < n_tokens; ++t) {
