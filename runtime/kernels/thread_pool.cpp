@@ -11,10 +11,33 @@ namespace {
 // shorter than what a busy machine would notice.
 constexpr int kSpins = 2000;
 
-// A ticket: 32 bits number the job, 16 say how many chunks it has and 16 which is next.
-constexpr unsigned kChunkBits = 16;
-constexpr unsigned kNumberShift = 2 * kChunkBits;
+// A ticket: 28 bits number the job, 12 say how many chunks it has, and 12 each how many are gone
+// from either end of it. Threads with even numbers work from the first chunk up, the others from
+// the middle up, so that each has one long stretch of memory; who is done goes on backwards through
+// what is left of the other half.
+constexpr unsigned kChunkBits = 12;
+constexpr unsigned kNumberShift = 3 * kChunkBits;
 constexpr uint64_t kMaxChunks = (uint64_t{1} << kChunkBits) - 1;
+
+struct Ticket {
+  uint64_t bits;
+
+  uint64_t n_chunks() const { return bits >> (2 * kChunkBits) & kMaxChunks; }
+  uint64_t n_gone(bool upper) const { return bits >> (upper ? 0 : kChunkBits) & kMaxChunks; }
+  bool is_left() const { return n_gone(false) + n_gone(true) < n_chunks(); }
+  uint64_t after_one(bool upper) const { return bits + (uint64_t{1} << (upper ? 0 : kChunkBits)); }
+  // Which chunk is next for that half.
+  uint64_t next(bool upper) const {
+    const uint64_t n = n_chunks();
+    const uint64_t middle = n / 2;
+    const uint64_t gone = n_gone(upper);
+    const uint64_t own = upper ? n - middle : middle;
+    if (gone < own) {
+      return upper ? middle + gone : gone;
+    }
+    return (upper ? middle : n) - 1 - (gone - own);
+  }
+};
 
 // A chunk that is waited for this long, and so many times longer than others took, belongs to a
 // thread that has lost its core. A few time slices of the system, and what nobody would notice.
@@ -82,7 +105,7 @@ uint32_t ThreadPool::publish(const Job& job) {
   chunk_.store(job.chunk, std::memory_order_relaxed);
   done_.store(0, std::memory_order_relaxed);
   const uint64_t number = (ticket_.load(std::memory_order_relaxed) >> kNumberShift) + 1;
-  ticket_.store(number << kNumberShift | n_chunks << kChunkBits, std::memory_order_release);
+  ticket_.store(number << kNumberShift | n_chunks << (2 * kChunkBits), std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   return static_cast<uint32_t>(n_chunks);
@@ -91,29 +114,26 @@ uint32_t ThreadPool::publish(const Job& job) {
 // Works on the job until no chunk is left; returns how many it did. A thread that was asleep since
 // an earlier job may read a job that is being written, but then its ticket is an old one.
 uint32_t ThreadPool::take_chunks(unsigned thread) {
+  const bool upper = thread % 2 == 1;
   uint32_t n_taken = 0;
-  uint64_t ticket = ticket_.load(std::memory_order_acquire);
-  while (true) {
-    const uint64_t index = ticket & kMaxChunks;
-    if (index >= ((ticket >> kChunkBits) & kMaxChunks)) {
-      return n_taken;
-    }
+  Ticket ticket{ticket_.load(std::memory_order_acquire)};
+  while (ticket.is_left()) {
     const Job job = {call_.load(std::memory_order_relaxed), f_.load(std::memory_order_relaxed),
                      n_.load(std::memory_order_relaxed), chunk_.load(std::memory_order_relaxed)};
-    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
-                                       std::memory_order_acquire)) {
+    if (!ticket_.compare_exchange_weak(ticket.bits, ticket.after_one(upper),
+                                       std::memory_order_acq_rel, std::memory_order_acquire)) {
       continue;
     }
-    const size_t begin = index * job.chunk;
+    const size_t begin = ticket.next(upper) * job.chunk;
     job.call(job.f, begin, std::min(job.n, begin + job.chunk), thread);
     ++n_taken;
     // The last chunk of a job wakes its caller.
-    const uint64_t n_chunks = (ticket >> kChunkBits) & kMaxChunks;
-    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == n_chunks) {
+    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == ticket.n_chunks()) {
       done_.notify_one();
     }
-    ticket = ticket_.load(std::memory_order_acquire);
+    ticket.bits = ticket_.load(std::memory_order_acquire);
   }
+  return n_taken;
 }
 
 void ThreadPool::wait_until_done(uint32_t n_chunks) {

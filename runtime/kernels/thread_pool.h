@@ -59,7 +59,7 @@ class ThreadPool {
   std::atomic<const void*> f_{nullptr};
   std::atomic<size_t> n_{0};
   std::atomic<size_t> chunk_{1};
-  std::atomic<uint64_t> ticket_{0};  ///< number of the job, its chunks, the next of them
+  std::atomic<uint64_t> ticket_{0};  ///< number of the job, its chunks, those that are gone
   std::atomic<uint32_t> done_{0};    ///< chunks that are finished
   std::atomic<uint32_t> generation_{0};
   std::atomic<bool> stopping_{false};

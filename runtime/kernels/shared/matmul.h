@@ -151,12 +151,12 @@ template <class S, Codec kCodec, size_t R, size_t T>
   }
 }
 
-// The same for one row and token, whose bytes come in one stream that is asked for ahead of time:
-// rows side by side would be as many short streams, which memory delivers at half the speed.
+// The same for one row and token, in a stream: what lies `ahead` of its numbers is asked for while
+// they are used.
 template <class S, Codec kCodec>
-[[gnu::noinline]] int64_t stream_whole(const std::byte* row, const int16_t* q, size_t n) {
+inline int64_t stream_whole(const std::byte* row, const std::byte* ahead, const int16_t* q,
+                            size_t n) {
   constexpr size_t kSums = 4;
-  constexpr size_t kAhead = 1024;
   constexpr size_t kStep = kSums * S::kWhole;
   typename S::Acc sums[kSums];
 #pragma GCC unroll 8
@@ -165,14 +165,14 @@ template <class S, Codec kCodec>
   }
   size_t i = 0;
   for (; i + kStep <= n; i += kStep) {
-    const std::byte* at = number_at<kCodec>(row, i);
     for (size_t line = 0; line < bytes_of<kCodec>(kStep); line += kCacheLine) {
-      __builtin_prefetch(at + kAhead + line);
+      __builtin_prefetch(number_at<kCodec>(ahead, i) + line);
     }
 #pragma GCC unroll 8
     for (size_t s = 0; s < kSums; ++s) {
-      sums[s] = S::dot(sums[s], S::template whole<kCodec>(number_at<kCodec>(at, s * S::kWhole)),
-                       S::load_whole(q + i + s * S::kWhole));
+      const size_t at = i + s * S::kWhole;
+      sums[s] = S::dot(sums[s], S::template whole<kCodec>(number_at<kCodec>(row, at)),
+                       S::load_whole(q + at));
     }
   }
   const auto all = S::join(S::join(sums[0], sums[1]), S::join(sums[2], sums[3]));
@@ -182,6 +182,28 @@ template <class S, Codec kCodec>
     add_whole<S, kCodec, 1, 1>(rest, q + i, 0, n - i, totals);
   }
   return totals[0][0];
+}
+
+// Rows [begin, end) times one token, row by row: rows side by side would be as many short streams,
+// which memory delivers at half the speed.
+template <class S, Codec kCodec, class Rows>
+[[gnu::noinline]] void stream_rows(const Rows& w, const Inputs& x, size_t token, float* y,
+                                   size_t begin, size_t end) {
+  constexpr size_t kPart = kProductsPerLane * S::kLanes;
+  const int16_t* const q = x.q + token * padded_cols(x.cols);
+  const float step = x.step[token];
+  const float sum = x.sum[token];
+  for (size_t i = begin; i < end; ++i) {
+    const Row row = row_of<kCodec>(w.at(i));
+    const std::byte* const ahead = w.ahead(i, end) + (row.numbers - w.at(i));
+    int64_t total = 0;
+    for (size_t c = 0; c < x.cols; c += kPart) {
+      total += stream_whole<S, kCodec>(number_at<kCodec>(row.numbers, c),
+                                       number_at<kCodec>(ahead, c), q + c,
+                                       x.cols - c < kPart ? x.cols - c : kPart);
+    }
+    y[w.id(i)] = row.scale * (step * static_cast<float>(total)) + row.offset * sum;
+  }
 }
 
 template <class S, Codec kCodec, size_t R, size_t T>
@@ -197,11 +219,7 @@ inline void whole_products(const Row (&rows)[R], const Inputs& x, size_t token,
       numbers[r] = number_at<kCodec>(rows[r].numbers, i);
     }
     const size_t n = x.cols - i < kPart ? x.cols - i : kPart;
-    if constexpr (R == 1 && T == 1) {
-      totals[0][0] += stream_whole<S, kCodec>(numbers[0], q + i, n);
-    } else {
-      add_whole<S, kCodec, R, T>(numbers, q + i, ldq, n, totals);
-    }
+    add_whole<S, kCodec, R, T>(numbers, q + i, ldq, n, totals);
   }
   for (size_t r = 0; r < R; ++r) {
     for (size_t t = 0; t < T; ++t) {
@@ -251,7 +269,11 @@ inline void product(const Rows& w, const Inputs& x, float* y, size_t ldy, size_t
     all_rows<S, kCodec, kRowsOfMany, kTokensOfMany>(w, x, t, y, ldy, begin, end);
   }
   for (; t < x.n_tokens; ++t) {
-    all_rows<S, kCodec, kCodec == Codec::I8Row ? 1 : kRowsOfOne, 1>(w, x, t, y, ldy, begin, end);
+    if constexpr (kCodec == Codec::I8Row) {
+      stream_rows<S, kCodec>(w, x, t, y + t * ldy, begin, end);
+    } else {
+      all_rows<S, kCodec, kRowsOfOne, 1>(w, x, t, y, ldy, begin, end);
+    }
   }
 }
 

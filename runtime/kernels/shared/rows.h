@@ -11,10 +11,16 @@
 namespace rwkv::edge {
 namespace {
 
+// Bytes between what is used and what is asked for of a stream; less comes too late, more drops out
+// of the nearest cache again.
+constexpr size_t kAhead = 1024;
+
 struct DenseRows {
   const std::byte* first;
   size_t row_bytes;
   const std::byte* at(size_t i) const { return first + i * row_bytes; }
+  /// What will be wanted a little after the same place of row i, in a pass over rows up to `end`.
+  const std::byte* ahead(size_t i, size_t /*end*/) const { return at(i) + kAhead; }
   size_t id(size_t i) const { return i; }
 };
 
@@ -22,6 +28,7 @@ struct GatheredRows {
   const std::byte* const* rows;
   const uint32_t* ids;
   const std::byte* at(size_t i) const { return rows[i]; }
+  const std::byte* ahead(size_t i, size_t end) const { return rows[i + 1 < end ? i + 1 : i]; }
   size_t id(size_t i) const { return ids[i]; }
 };
 
