@@ -59,17 +59,17 @@ struct Elementwise {
   void (*mix_previous)(const float* x, const float* previous, const float* mix, float* y, size_t n);
   /// y = x + (previous - x) * (mix + y): v6's mix that depends on the data.
   void (*mix_adapted)(const float* x, const float* previous, const float* mix, float* y, size_t n);
-  void (*add)(float* x, const float* y, size_t n);               ///< x += y
-  void (*add_constant)(float* x, float y, size_t n);             ///< x += y
-  void (*multiply)(float* x, const float* y, size_t n);          ///< x *= y
+  void (*add)(float* x, const float* y, size_t n);       ///< x += y
+  void (*add_constant)(float* x, float y, size_t n);     ///< x += y
+  void (*multiply)(float* x, const float* y, size_t n);  ///< x *= y
   /// y += w * x
   void (*multiply_add)(float* y, const float* w, const float* x, size_t n);
-  void (*relu_squared)(float* x, size_t n);                      ///< x = relu(x)^2
-  void (*tanh)(float* x, size_t n);                              ///< x = tanh(x)
-  void (*sigmoid)(float* x, size_t n);                           ///< x = sigmoid(x)
-  void (*sigmoid_gate)(float* x, const float* gate, size_t n);   ///< x *= sigmoid(gate)
-  void (*silu_gate)(float* x, const float* gate, size_t n);      ///< x *= gate * sigmoid(gate)
-  void (*biased_sigmoid)(float* x, const float* bias, size_t n); ///< x = sigmoid(x + bias)
+  void (*relu_squared)(float* x, size_t n);                       ///< x = relu(x)^2
+  void (*tanh)(float* x, size_t n);                               ///< x = tanh(x)
+  void (*sigmoid)(float* x, size_t n);                            ///< x = sigmoid(x)
+  void (*sigmoid_gate)(float* x, const float* gate, size_t n);    ///< x *= sigmoid(gate)
+  void (*silu_gate)(float* x, const float* gate, size_t n);       ///< x *= gate * sigmoid(gate)
+  void (*biased_sigmoid)(float* x, const float* bias, size_t n);  ///< x = sigmoid(x + bias)
   /// w = exp(-exp(bias + w)): v6.
   void (*decay_v6)(float* w, const float* bias, size_t n);
   /// w = exp(-exp(-0.5) sigmoid(bias + w)): v7.

@@ -38,7 +38,10 @@ struct Inputs {
   const float* x = nullptr;
   size_t n_tokens = 0;
   size_t cols = 0;
-  const int16_t* q = nullptr;   ///< [n_tokens][padded_cols(cols)], zeros behind `cols`
+  const int16_t* q = nullptr;  ///< [n_tokens][padded_cols(cols)], zeros behind `cols`
+  /// q as byte_planes() lays it, [n_tokens] of it: makes products with one-bit rows faster, or
+  /// null.
+  const int8_t* planes = nullptr;
   const float* step = nullptr;  ///< [n_tokens]
   const float* sum = nullptr;   ///< [n_tokens], of x
 };
@@ -47,13 +50,21 @@ struct Inputs {
 /// A multiple of 256 less than a half, so that it splits into two signed bytes.
 inline constexpr int32_t kMostInput = 127 * 256;
 /// Kernels read whole inputs in steps of up to so many.
-inline constexpr size_t kInputPadding = 32;
+inline constexpr size_t kInputPadding = 256;
 constexpr size_t padded_cols(size_t cols) {
   return (cols + kInputPadding - 1) / kInputPadding * kInputPadding;
 }
 /// Whether products with this codec want Inputs::q, step and sum.
 constexpr bool whole_inputs(Codec codec) {
   return codec == Codec::I8Row || codec == Codec::SignRow;
+}
+
+/// Lays q as bytes for products with rows of bits: for every 256 numbers, 8 planes of 32 upper
+/// bytes and 32 lower ones (q = 256 upper + lower, both signed), where byte j of plane k is number
+/// 8 j + k. So bit k of 32 bytes of a row, in place, meets its inputs.
+void byte_planes(const int16_t* q, size_t cols, int8_t* planes);
+constexpr size_t byte_planes_size(size_t cols) {
+  return 2 * padded_cols(cols);
 }
 
 /// Fills q, step and sum of one token: step = max |x| / kMostInput, q = x / step rounded to

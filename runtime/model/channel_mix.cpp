@@ -75,9 +75,8 @@ Status ChannelMixImpl::forward(Run& run, const float* x, float* out) const {
   if (has_receptance_) {
     float* gate = mixed_k;
     receptance_.apply(run, mixed_r, gate);
-    run.each_token([&](size_t t) {
-      elementwise.sigmoid_gate(out + t * n_embd, gate + t * n_embd, n_embd);
-    });
+    run.each_token(
+        [&](size_t t) { elementwise.sigmoid_gate(out + t * n_embd, gate + t * n_embd, n_embd); });
   }
   run.release();
   return {};

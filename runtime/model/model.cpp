@@ -66,8 +66,9 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
   const size_t max_rank = model->max_rank_;
   const unsigned n_threads = options.n_threads;
   const OtherMemory other = {
-      model->tokenizer_ ? model->tokenizer_->memory_bytes() : 0, config.state_floats() * sizeof(float),
-      ClusterHead::bytes(config), [config, max_rank, n_threads](size_t max_chunk) {
+      model->tokenizer_ ? model->tokenizer_->memory_bytes() : 0,
+      config.state_floats() * sizeof(float), ClusterHead::bytes(config),
+      [config, max_rank, n_threads](size_t max_chunk) {
         return Evaluator::scratch_bytes(config, max_rank, {n_threads, max_chunk});
       }};
   RWKV_ASSIGN(MemoryPlan plan, plan_memory(file, options, other));

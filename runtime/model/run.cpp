@@ -47,6 +47,7 @@ Run::Run(const ModelConfig& config, const KernelTable& kernels, unsigned n_threa
       whole_size_(max_tokens * padded_cols(widest_input(config, max_rank))),
       max_tokens_(max_tokens),
       whole_(kMaxProducts * whole_size_),
+      planes_(max_tokens * byte_planes_size(widest_input(config, max_rank))),
       steps_(kMaxProducts * max_tokens),
       sums_(kMaxProducts * max_tokens),
       bias_(max_tokens),
@@ -66,7 +67,9 @@ uint64_t Run::bytes(const ModelConfig& config, unsigned n_threads, size_t max_to
                           widest * n_threads +
                           (config.version == Version::V7 ? max_tokens * config.dim_att : 0);
   return floats * sizeof(float) + max_tokens * (config.dim_ffn + sizeof(double)) +
-         kMaxProducts * max_tokens * padded_cols(widest_input(config, max_rank)) * sizeof(int16_t) +
+         max_tokens *
+             (kMaxProducts * padded_cols(widest_input(config, max_rank)) * sizeof(int16_t) +
+              byte_planes_size(widest_input(config, max_rank))) +
          (std::max<size_t>(config.dim_ffn, kMaxGather) + kMaxGather) * sizeof(uint32_t) +
          kMaxGather * sizeof(void*) + 2 * config.n_cluster * sizeof(float);
 }
@@ -88,6 +91,13 @@ Inputs Run::inputs(size_t i, Codec codec, const float* x, size_t cols) {
   each_token([&](size_t t) {
     table.quantize_input(x + t * cols, cols, q + t * padded_cols(cols), steps + t, sums + t);
   });
+  // Nobody has one-bit matrices that run together with others; if so, the kernels do without.
+  if (codec == Codec::SignRow && i == 0) {
+    each_token([&](size_t t) {
+      byte_planes(q + t * padded_cols(cols), cols, planes_.data() + t * byte_planes_size(cols));
+    });
+    inputs.planes = planes_.data();
+  }
   inputs.q = q;
   inputs.step = steps;
   inputs.sum = sums;

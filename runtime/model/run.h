@@ -85,6 +85,7 @@ class Run {
   size_t whole_size_;
   size_t max_tokens_;
   std::vector<int16_t> whole_;       ///< inputs as whole numbers
+  std::vector<int8_t> planes_;       ///< the same for rows of bits, of the first product alone
   std::vector<float> steps_, sums_;  ///< of each token of each input
   std::vector<double> bias_;
   std::vector<float> rows_;

@@ -98,9 +98,8 @@ Status SparseFfn::activate(Run& run, const float* x, float* neurons) const {
   if (!has_predictor()) {
     run.touched_bytes += codec_traits(key_.codec).encoded_bytes(key_.rows, key_.cols);
     matmul(run, key_, x, neurons);
-    run.each_token([&](size_t t) {
-      run.table.elementwise->relu_squared(neurons + t * n_neurons, n_neurons);
-    });
+    run.each_token(
+        [&](size_t t) { run.table.elementwise->relu_squared(neurons + t * n_neurons, n_neurons); });
     return {};
   }
   name_neurons(run, x, neurons);

@@ -53,8 +53,8 @@ Status TimeMixV4::load(const Weights& weights, const std::string& prefix) {
 void TimeMixV4::wkv(Run& run, const float* k, float* v_to_wkv) const {
   const size_t n = decay_.size();
   float* num = run.state.wkv;
-  const WkvV4Args args = {k,   v_to_wkv,    decay_.data(), bonus_.data(), num, num + n,
-                          num + 2 * n, run.n_tokens,  n};
+  const WkvV4Args args = {
+      k, v_to_wkv, decay_.data(), bonus_.data(), num, num + n, num + 2 * n, run.n_tokens, n};
   run.pool.run(n, kChannelsAtATime, [&](size_t begin, size_t end, unsigned) {
     run.table.elementwise->wkv_v4(args, begin, end);
   });
@@ -85,9 +85,8 @@ void TimeMixV4::forward(Run& run, const float* x, float* out) const {
       {{&receptance_, mixed_r, r}, {&key_, mixed_k, k}, {&value_, mixed_v, v}}};
   Projection::apply_all(run, projections);
   wkv(run, k, v);
-  run.each_token([&](size_t t) {
-    elementwise.sigmoid_gate(v + t * dim_att, r + t * dim_att, dim_att);
-  });
+  run.each_token(
+      [&](size_t t) { elementwise.sigmoid_gate(v + t * dim_att, r + t * dim_att, dim_att); });
   output_.apply(run, v, out);
   run.release();
 }

@@ -112,7 +112,8 @@ void TimeMixV5::forward(Run& run, const float* x, float* out) const {
     }
   });
   run.each_token([&](size_t t) {
-    elementwise.group_norm(y + t * dim_att, ln_x_weight_.data(), ln_x_bias_.data(), dim_att, n, config_.group_norm_eps);
+    elementwise.group_norm(y + t * dim_att, ln_x_weight_.data(), ln_x_bias_.data(), dim_att, n,
+                           config_.group_norm_eps);
     if (has_gate_) {
       elementwise.silu_gate(y + t * dim_att, g + t * dim_att, dim_att);
     }

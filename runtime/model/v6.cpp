@@ -138,7 +138,8 @@ void TimeMixV6::forward(Run& run, const float* x, float* out) const {
   });
   const Elementwise& elementwise = *run.table.elementwise;
   run.each_token([&](size_t t) {
-    elementwise.group_norm(y + t * dim_att, ln_x_weight_.data(), ln_x_bias_.data(), dim_att, n, config_.group_norm_eps);
+    elementwise.group_norm(y + t * dim_att, ln_x_weight_.data(), ln_x_bias_.data(), dim_att, n,
+                           config_.group_norm_eps);
     elementwise.silu_gate(y + t * dim_att, g + t * dim_att, dim_att);
   });
   output_.apply(run, y, out);

@@ -138,8 +138,8 @@ void TimeMixV7::shape(Run& run, const Outputs& out, float* kk) const {
     }
     elementwise.decay_v7(out.w + at, w0_.data(), n);
     elementwise.biased_sigmoid(out.a + at, a0_.data(), n);
-    elementwise.keys_v7({out.k + at, out.a + at, kk + at, k_k_.data(), k_a_.data(),
-                         config_.head_size, n});
+    elementwise.keys_v7(
+        {out.k + at, out.a + at, kk + at, k_k_.data(), k_a_.data(), config_.head_size, n});
   });
 }
 
@@ -184,7 +184,8 @@ void TimeMixV7::forward(Run& run, const float* x, float* out) const {
   });
   run.each_token([&](size_t t) {
     const size_t at = t * dim_att;
-    elementwise.group_norm(y + at, ln_x_weight_.data(), ln_x_bias_.data(), dim_att, n, config_.group_norm_eps);
+    elementwise.group_norm(y + at, ln_x_weight_.data(), ln_x_bias_.data(), dim_att, n,
+                           config_.group_norm_eps);
     elementwise.bonus_v7({r + at, k + at, v + at, r_k_.data(), y + at, n, dim_att});
     elementwise.multiply(y + at, g + at, dim_att);
   });

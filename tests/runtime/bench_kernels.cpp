@@ -109,6 +109,7 @@ void bench_products(Bench& bench, Codec codec, const Shape& shape, size_t n_toke
   const MatrixView w = {bytes.data(), codec, shape.rows, shape.cols, shape.rows, 0};
   const auto x = noise_vector(n_tokens * shape.cols, 2);
   std::vector<int16_t> q(n_tokens * padded_cols(shape.cols));
+  std::vector<int8_t> planes(n_tokens * byte_planes_size(shape.cols));
   std::vector<float> steps(n_tokens);
   std::vector<float> sums(n_tokens);
   std::vector<float> y(n_tokens * shape.rows);
@@ -119,10 +120,15 @@ void bench_products(Bench& bench, Codec codec, const Shape& shape, size_t n_toke
                for (size_t t = 0; t < n_tokens; ++t) {
                  table.quantize_input(x.data() + t * shape.cols, shape.cols,
                                       q.data() + t * padded_cols(shape.cols), &steps[t], &sums[t]);
+                 if (codec == Codec::SignRow) {
+                   byte_planes(q.data() + t * padded_cols(shape.cols), shape.cols,
+                               planes.data() + t * byte_planes_size(shape.cols));
+                 }
                }
-               table.matmul(codec)(
-                   w, {x.data(), n_tokens, shape.cols, q.data(), steps.data(), sums.data()},
-                   y.data(), shape.rows, 0, shape.rows, scratch.data());
+               table.matmul(codec)(w,
+                                   {x.data(), n_tokens, shape.cols, q.data(), planes.data(),
+                                    steps.data(), sums.data()},
+                                   y.data(), shape.rows, 0, shape.rows, scratch.data());
              }});
 }
 

@@ -50,19 +50,23 @@ std::vector<float> random_vector(size_t n, uint64_t seed) {
 struct PreparedInputs {
   std::vector<float> x;
   std::vector<int16_t> q;
+  std::vector<int8_t> planes;
   std::vector<float> steps, sums;
   Inputs inputs;
 
   PreparedInputs(const KernelTable& table, size_t n_tokens, size_t cols, uint64_t seed)
       : x(random_vector(n_tokens * cols, seed)),
         q(n_tokens * padded_cols(cols), int16_t{-1}),
+        planes(n_tokens * byte_planes_size(cols)),
         steps(n_tokens),
         sums(n_tokens) {
     for (size_t t = 0; t < n_tokens; ++t) {
       table.quantize_input(x.data() + t * cols, cols, q.data() + t * padded_cols(cols), &steps[t],
                            &sums[t]);
+      byte_planes(q.data() + t * padded_cols(cols), cols,
+                  planes.data() + t * byte_planes_size(cols));
     }
-    inputs = {x.data(), n_tokens, cols, q.data(), steps.data(), sums.data()};
+    inputs = {x.data(), n_tokens, cols, q.data(), planes.data(), steps.data(), sums.data()};
   }
 };
 
@@ -136,6 +140,9 @@ TEST_CASE("Products of whole numbers have the bits of the generic table", "[kern
     for (const Codec codec : {Codec::I8Row, Codec::SignRow}) {
       const Encoded w = encode(codec, 7, cols);
       REQUIRE((product(table, w.view, x.inputs) == product(generic, w.view, plain.inputs)));
+      Inputs no_planes = x.inputs;
+      no_planes.planes = nullptr;
+      REQUIRE((product(table, w.view, no_planes) == product(generic, w.view, plain.inputs)));
     }
   }
 }
@@ -167,9 +174,13 @@ TEST_CASE("One token and many give the same bits, and so do rows wherever they l
     const PreparedInputs x(table, 6, cols, 3);
     const std::vector<float> together = product(table, w.view, x.inputs);
     for (size_t t = 0; t < 6; ++t) {
-      const Inputs one = {
-          x.x.data() + t * cols, 1,         cols, x.q.data() + t * padded_cols(cols),
-          &x.steps[t],           &x.sums[t]};
+      Inputs one = x.inputs;
+      one.n_tokens = 1;
+      one.x += t * cols;
+      one.q += t * padded_cols(cols);
+      one.planes += t * byte_planes_size(cols);
+      one.step += t;
+      one.sum += t;
       const std::vector<float> alone = product(table, w.view, one);
       REQUIRE((alone ==
                std::vector<float>(together.begin() + static_cast<std::ptrdiff_t>(t * rows),

@@ -86,7 +86,8 @@ inline Sum sum_of(size_t n, const Term& term) {
 void normalise(const float* x, const float* weight, const float* bias, float* y, size_t n,
                float eps) {
   const auto count = static_cast<double>(n);
-  const double mean = sum_of<double>(n, [&](size_t i) { return static_cast<double>(x[i]); }) / count;
+  const double mean =
+      sum_of<double>(n, [&](size_t i) { return static_cast<double>(x[i]); }) / count;
   const double squares = sum_of<double>(n, [&](size_t i) {
     const double d = static_cast<double>(x[i]) - mean;
     return d * d;
@@ -268,7 +269,8 @@ void wkv_v4(const WkvV4Args& args, size_t begin, size_t end) {
       const float q = max[i] > here ? max[i] : here;
       const float past_share = exp_of(max[i] - q);
       const float here_share = exp_of(here - q);
-      const float wkv = (past_share * num[i] + here_share * v[i]) / (past_share * den[i] + here_share);
+      const float wkv =
+          (past_share * num[i] + here_share * v[i]) / (past_share * den[i] + here_share);
 
       const float kept = max[i] + decay[i];
       const float next = kept > k[i] ? kept : k[i];

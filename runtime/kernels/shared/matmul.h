@@ -20,7 +20,10 @@ constexpr size_t kProductsPerLane = 512;
 // Bytes of `n` numbers of a row; of one-bit rows a multiple of 8.
 template <Codec kCodec>
 constexpr size_t bytes_of(size_t n) {
-  return kCodec == Codec::F32 ? n * 4 : kCodec == Codec::F16 ? n * 2 : kCodec == Codec::SignRow ? n / 8 : n;
+  return kCodec == Codec::F32       ? n * 4
+         : kCodec == Codec::F16     ? n * 2
+         : kCodec == Codec::SignRow ? n / 8
+                                    : n;
 }
 
 // Where number `i` of a row lies.
@@ -110,7 +113,7 @@ template <class S, Codec kCodec, size_t R, size_t T>
     }
   }
   const auto step = [&sums](const std::byte* const(&at)[R], const int16_t* x, size_t ldx)
-                        __attribute__((always_inline)) {
+      __attribute__((always_inline)) {
     typename S::Whole xs[T];
 #pragma GCC unroll 8
     for (size_t t = 0; t < T; ++t) {
@@ -198,9 +201,9 @@ template <class S, Codec kCodec, class Rows>
     const std::byte* const ahead = w.ahead(i, end) + (row.numbers - w.at(i));
     int64_t total = 0;
     for (size_t c = 0; c < x.cols; c += kPart) {
-      total += stream_whole<S, kCodec>(number_at<kCodec>(row.numbers, c),
-                                       number_at<kCodec>(ahead, c), q + c,
-                                       x.cols - c < kPart ? x.cols - c : kPart);
+      total +=
+          stream_whole<S, kCodec>(number_at<kCodec>(row.numbers, c), number_at<kCodec>(ahead, c),
+                                  q + c, x.cols - c < kPart ? x.cols - c : kPart);
     }
     y[w.id(i)] = row.scale * (step * static_cast<float>(total)) + row.offset * sum;
   }
