@@ -1,53 +1,16 @@
 #include "runtime/memory/weights.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <cstdint>
 
 #include "formats/base/little_endian.h"
+#include "runtime/memory/large_pages.h"
 
 namespace rwkv::edge {
 namespace {
 
 // Bytes that one thread reads at a time when a block is entered.
 constexpr size_t kSlotReads = 1;
-
-// Memory that starts at a large page, so that the system can use them for all of it but the end:
-// products then wait less often for addresses to be translated.
-Result<std::span<std::byte>> map_memory(uint64_t n_bytes) {
-  if (n_bytes == 0) {
-    return std::span<std::byte>();
-  }
-  constexpr uint64_t kLargePage = uint64_t{2} << 20;
-  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-  n_bytes = align_up(n_bytes, page);
-  void* at = ::mmap(nullptr, n_bytes + kLargePage, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (at == MAP_FAILED) {
-    return failed("no memory for {} bytes of weights; try --memory layerwise or a memory limit",
-                  n_bytes);
-  }
-  auto* const start = static_cast<std::byte*>(at);
-  const auto address = reinterpret_cast<uintptr_t>(at);
-  const uint64_t before = align_up(address, kLargePage) - address;
-  if (before > 0) {
-    ::munmap(start, before);
-  }
-  if (before < kLargePage) {
-    ::munmap(start + before + n_bytes, kLargePage - before);
-  }
-  // Advice: where it is not taken, pages are small.
-  ::madvise(start + before, n_bytes, MADV_HUGEPAGE);
-  return std::span(start + before, n_bytes);
-}
-
-void unmap(std::span<std::byte> memory) {
-  if (!memory.empty()) {
-    ::munmap(memory.data(), memory.size());
-  }
-}
 
 bool is_on_demand(Role role) {
   return role == Role::Embedding || role == Role::FfnKey || role == Role::FfnValue ||
@@ -76,8 +39,8 @@ Weights::Weights(PackedFile file, MemoryPlan plan)
 }
 
 Weights::~Weights() {
-  unmap(pinned_);
-  unmap(slot_);
+  unmap_memory(pinned_);
+  unmap_memory(slot_);
 }
 
 Result<std::shared_ptr<const Weights>> Weights::load(PackedFile file, MemoryPlan plan) {

@@ -1,9 +1,33 @@
 // How fast this machine reads memory: the bound that decoding is compared with.
 #pragma once
 
+#include <atomic>
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "runtime/kernels/thread_pool.h"
+
 namespace rwkv::edge {
 
-/// Best of several passes over a buffer larger than the caches, in 1e9 bytes per second.
-double read_bandwidth(unsigned n_threads);
+/// Reads a buffer larger than the caches, in large pages where there are any. Passes between those
+/// of what is compared with it meet the same moods of the machine.
+class BandwidthProbe {
+ public:
+  explicit BandwidthProbe(unsigned n_threads);
+  ~BandwidthProbe();
+  BandwidthProbe(const BandwidthProbe&) = delete;
+  BandwidthProbe& operator=(const BandwidthProbe&) = delete;
+
+  void pass();
+  /// Median of the passes so far, in 1e9 bytes per second; 0 where there was no memory for them.
+  double median() const;
+
+ private:
+  ThreadPool pool_;
+  std::span<std::byte> buffer_;
+  std::vector<double> rates_;
+  std::atomic<unsigned> sink_{0};  ///< what was read, so that it is read
+};
 
 }  // namespace rwkv::edge
