@@ -70,9 +70,10 @@ struct FloatTile {
   }
 };
 
+// `ahead` of a row lies what comes after these rows.
 template <class S, Codec kCodec, size_t R, size_t T>
-inline void float_products(const Row (&rows)[R], const Inputs& x, size_t token,
-                           float (&products)[R][T]) {
+inline void float_products(const Row (&rows)[R], const std::byte* const (&ahead)[R],
+                           const Inputs& x, size_t token, float (&products)[R][T]) {
   const size_t n = x.cols;
   const float* from = x.x + token * n;
   const std::byte* numbers[R];
@@ -84,6 +85,18 @@ inline void float_products(const Row (&rows)[R], const Inputs& x, size_t token,
     }
   }
   size_t i = 0;
+  if constexpr (T == 1) {
+    constexpr size_t kNumbersPerLine = kCacheLine * 8 / bytes_of<kCodec>(8);
+    for (; i + kNumbersPerLine <= n; i += kNumbersPerLine) {
+      for (size_t r = 0; r < R; ++r) {
+        __builtin_prefetch(number_at<kCodec>(ahead[r], i));
+      }
+#pragma GCC unroll 8
+      for (size_t j = 0; j < kNumbersPerLine; j += S::kFloats) {
+        tile.add(numbers, from, n, i + j);
+      }
+    }
+  }
   for (; i + S::kFloats <= n; i += S::kFloats) {
     tile.add(numbers, from, n, i);
   }
@@ -198,7 +211,7 @@ template <class S, Codec kCodec, class Rows>
   const float sum = x.sum[token];
   for (size_t i = begin; i < end; ++i) {
     const Row row = row_of<kCodec>(w.at(i));
-    const std::byte* const ahead = w.ahead(i, end) + (row.numbers - w.at(i));
+    const std::byte* const ahead = w.ahead(i) + (row.numbers - w.at(i));
     int64_t total = 0;
     for (size_t c = 0; c < x.cols; c += kPart) {
       total +=
@@ -235,14 +248,16 @@ inline void whole_products(const Row (&rows)[R], const Inputs& x, size_t token,
 template <class S, Codec kCodec, size_t R, size_t T, class Rows>
 inline void tile(const Rows& w, const Inputs& x, size_t i, size_t token, float* y, size_t ldy) {
   Row rows[R];
+  const std::byte* ahead[R];
   for (size_t r = 0; r < R; ++r) {
     rows[r] = row_of<kCodec>(w.at(i + r));
+    ahead[r] = w.at(i + r + R < w.n ? i + r + R : i + r);
   }
   float products[R][T];
   if constexpr (whole_inputs(kCodec)) {
     whole_products<S, kCodec, R, T>(rows, x, token, products);
   } else {
-    float_products<S, kCodec, R, T>(rows, x, token, products);
+    float_products<S, kCodec, R, T>(rows, ahead, x, token, products);
   }
   for (size_t r = 0; r < R; ++r) {
     for (size_t t = 0; t < T; ++t) {
@@ -289,7 +304,7 @@ void matmul(const MatrixView& w, const Inputs& x, float* y, size_t ldy, size_t r
 template <class S, Codec kCodec>
 void matmul_rows(const RowsView& w, const Inputs& x, float* y, size_t ldy, size_t begin, size_t end,
                  float* /*scratch*/) {
-  product<S, kCodec>(GatheredRows{w.rows, w.ids}, x, y, ldy, begin, end);
+  product<S, kCodec>(GatheredRows{w.rows, w.ids, w.n}, x, y, ldy, begin, end);
 }
 
 /// What `pick` gives for the codec, nullptr for one that has no vectorised product.

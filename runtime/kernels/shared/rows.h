@@ -18,23 +18,25 @@ constexpr size_t kAhead = 1024;
 struct DenseRows {
   const std::byte* first;
   size_t row_bytes;
+  size_t n;
   const std::byte* at(size_t i) const { return first + i * row_bytes; }
-  /// What will be wanted a little after the same place of row i, in a pass over rows up to `end`.
-  const std::byte* ahead(size_t i, size_t /*end*/) const { return at(i) + kAhead; }
+  /// What will be wanted a little after the same place of row i.
+  const std::byte* ahead(size_t i) const { return at(i) + kAhead; }
   size_t id(size_t i) const { return i; }
 };
 
 struct GatheredRows {
   const std::byte* const* rows;
   const uint32_t* ids;
+  size_t n;
   const std::byte* at(size_t i) const { return rows[i]; }
-  const std::byte* ahead(size_t i, size_t end) const { return rows[i + 1 < end ? i + 1 : i]; }
+  const std::byte* ahead(size_t i) const { return rows[i + 1 < n ? i + 1 : i]; }
   size_t id(size_t i) const { return ids[i]; }
 };
 
 inline DenseRows dense_rows(const MatrixView& w) {
   const size_t row_bytes = codec_traits(w.codec).row_bytes(w.cols);
-  return {w.data + w.first_row * row_bytes, row_bytes};
+  return {w.data + w.first_row * row_bytes, row_bytes, w.rows};
 }
 
 inline float float_at(const std::byte* from) {

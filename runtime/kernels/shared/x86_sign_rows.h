@@ -75,7 +75,7 @@ inline void sign_rows(const DenseRows& w, const Inputs& x, size_t token, float* 
   const size_t ldp = byte_planes_size(x.cols);
   for (size_t i = begin; i < end; ++i) {
     const Row row = row_of<Codec::SignRow>(w.at(i));
-    __builtin_prefetch(w.ahead(i, end));
+    __builtin_prefetch(w.ahead(i));
     int64_t totals[T] = {};
     sums_of_set<T>(row.numbers, x.planes + token * ldp, ldp, x.cols, totals);
     for (size_t t = 0; t < T; ++t) {
