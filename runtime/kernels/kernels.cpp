@@ -16,11 +16,11 @@ namespace rwkv::edge {
 namespace {
 
 // The table of a folder, and when it may be used.
-#define RWKV_KERNEL_TABLE(folder, runs_here)                                                  \
-  KernelTable {                                                                               \
-#folder, runs_here, folder::quantize_input, folder::matmul_for, folder::accumulate_for,   \
-        folder::matmul_rows_for, folder::accumulate_rows_for, folder::wkv_v5, folder::wkv_v7, \
-        &folder::elementwise,                                                                 \
+#define RWKV_KERNEL_TABLE(folder, runs_here, wants_planes)                            \
+  KernelTable {                                                                       \
+#folder, runs_here, wants_planes, folder::quantize_input, folder::matmul_for,     \
+        folder::accumulate_for, folder::matmul_rows_for, folder::accumulate_rows_for, \
+        folder::wkv_v5, folder::wkv_v7, &folder::elementwise,                         \
   }
 
 bool anywhere() {
@@ -45,13 +45,13 @@ bool with_dotprod() {
 
 // Plainest first; the last that runs here is used.
 constexpr KernelTable kTables[] = {
-    RWKV_KERNEL_TABLE(generic, anywhere),
+    RWKV_KERNEL_TABLE(generic, anywhere, false),
 #if defined(__x86_64__)
-    RWKV_KERNEL_TABLE(x86_avx2, with_avx2),
-    RWKV_KERNEL_TABLE(x86_avx512vnni, with_avx512vnni),
+    RWKV_KERNEL_TABLE(x86_avx2, with_avx2, true),
+    RWKV_KERNEL_TABLE(x86_avx512vnni, with_avx512vnni, true),
 #elif defined(__aarch64__)
-    RWKV_KERNEL_TABLE(arm_neon, anywhere),
-    RWKV_KERNEL_TABLE(arm_dotprod, with_dotprod),
+    RWKV_KERNEL_TABLE(arm_neon, anywhere, false),
+    RWKV_KERNEL_TABLE(arm_dotprod, with_dotprod, false),
 #endif
 };
 

@@ -51,6 +51,8 @@ struct Inputs {
 inline constexpr int32_t kMostInput = 127 * 256;
 /// Kernels read whole inputs in steps of up to so many.
 inline constexpr size_t kInputPadding = 256;
+/// What a kernel takes of its thread's stack at most, with several tokens.
+inline constexpr size_t kKernelStack = size_t{72} << 10;
 constexpr size_t padded_cols(size_t cols) {
   return (cols + kInputPadding - 1) / kInputPadding * kInputPadding;
 }
@@ -134,6 +136,7 @@ using WkvV7Fn = void (*)(const WkvV7Args& args);
 struct KernelTable {
   const char* name;
   bool (*runs_here)();  ///< whether this processor has the instructions
+  bool wants_planes;    ///< whether Inputs::planes are of use
   QuantizeInputFn quantize_input;
   MatmulFn (*matmul)(Codec codec);
   AccumulateFn (*accumulate)(Codec codec);  ///< nullptr if rows of the codec stand alone

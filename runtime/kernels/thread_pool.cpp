@@ -169,7 +169,8 @@ void ThreadPool::run_job(Job job) {
   if (start > alone_until_ + kForgiveAfter * penalty_) {
     penalty_ = {};
   }
-  job.chunk = std::max<size_t>(job.chunk, (job.n + kMaxChunks - 1) / kMaxChunks);
+  // More chunks than a ticket can count: several in one.
+  job.chunk *= (job.n + job.chunk * kMaxChunks - 1) / (job.chunk * kMaxChunks);
   const uint32_t n_chunks = publish(job);
   const uint32_t n_own = take_chunks(0);
   const auto mine_done = Clock::now();

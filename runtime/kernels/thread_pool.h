@@ -23,9 +23,10 @@ class ThreadPool {
 
   unsigned size() const { return static_cast<unsigned>(workers_.size()) + 1; }
 
-  /// Calls f(begin, end, thread) for disjoint ranges of at most `chunk` items covering [0, n), from
-  /// any of the pool's threads; returns when all are done. One caller at a time. Which thread gets
-  /// which range is not determined, so results may not depend on it.
+  /// Calls f(begin, end, thread) for disjoint ranges of `chunk` items (of a multiple of it where n
+  /// is more than 4095 of them) covering [0, n), from any of the pool's threads; returns when all
+  /// are done. One caller at a time. Which thread gets which range is not determined, so results
+  /// may not depend on it.
   template <typename F>
   void run(size_t n, size_t chunk, const F& f) {
     run_job({&invoke<F>, &f, n, chunk == 0 ? 1 : chunk});

@@ -17,8 +17,7 @@ Result<std::span<std::byte>> map_memory(uint64_t n_bytes) {
   void* at = ::mmap(nullptr, n_bytes + kLargePage, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (at == MAP_FAILED) {
-    return failed("no memory for {} bytes of weights; try --memory layerwise or a memory limit",
-                  n_bytes);
+    return failed("no memory for {} bytes; try --memory layerwise or a memory limit", n_bytes);
   }
   auto* const start = static_cast<std::byte*>(at);
   const auto address = reinterpret_cast<uintptr_t>(at);

@@ -14,8 +14,8 @@ constexpr size_t kRowStep = 8;
 constexpr size_t kColumnStep = 64;
 constexpr size_t kPiecesPerThread = 2;
 
-// Floats per token that the most demanding time_mix (v7: fifteen vectors, four inner ones) or
-// channel_mix (three vectors and the neurons) takes from the arena, with room to spare.
+// Floats per token that the most demanding time_mix (v7: fourteen vectors, four inner ones) or
+// channel_mix (two vectors and the neurons) takes from the arena, with room to spare.
 size_t arena_per_token(const ModelConfig& config) {
   const size_t width = std::max(config.n_embd, config.dim_att);
   return 20 * width + config.dim_ffn + config.predictor_hidden + 10 * config.mix_lora +
@@ -66,7 +66,8 @@ uint64_t Run::bytes(const ModelConfig& config, unsigned n_threads, size_t max_to
   const uint64_t floats = max_tokens * (arena_per_token(config) + kMaxProducts * (max_rank + 2)) +
                           widest * n_threads +
                           (config.version == Version::V7 ? max_tokens * config.dim_att : 0);
-  return floats * sizeof(float) + max_tokens * (config.dim_ffn + sizeof(double)) +
+  return floats * sizeof(float) + (max_tokens > 1 ? n_threads * kKernelStack : 0) +
+         max_tokens * (config.dim_ffn + sizeof(double)) +
          max_tokens *
              (kMaxProducts * padded_cols(widest_input(config, max_rank)) * sizeof(int16_t) +
               byte_planes_size(widest_input(config, max_rank))) +
@@ -88,16 +89,16 @@ Inputs Run::inputs(size_t i, Codec codec, const float* x, size_t cols) {
   int16_t* q = whole_.data() + i * whole_size_;
   float* steps = steps_.data() + i * max_tokens_;
   float* sums = sums_.data() + i * max_tokens_;
-  each_token([&](size_t t) {
-    table.quantize_input(x + t * cols, cols, q + t * padded_cols(cols), steps + t, sums + t);
-  });
   // Nobody has one-bit matrices that run together with others; if so, the kernels do without.
-  if (codec == Codec::SignRow && i == 0) {
-    each_token([&](size_t t) {
-      byte_planes(q + t * padded_cols(cols), cols, planes_.data() + t * byte_planes_size(cols));
-    });
-    inputs.planes = planes_.data();
-  }
+  const bool with_planes = table.wants_planes && codec == Codec::SignRow && i == 0;
+  each_token([&](size_t t) {
+    int16_t* to = q + t * padded_cols(cols);
+    table.quantize_input(x + t * cols, cols, to, steps + t, sums + t);
+    if (with_planes) {
+      byte_planes(to, cols, planes_.data() + t * byte_planes_size(cols));
+    }
+  });
+  inputs.planes = with_planes ? planes_.data() : nullptr;
   inputs.q = q;
   inputs.step = steps;
   inputs.sum = sums;

@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "formats/cli/command.h"
 #include "formats/cli/version.h"
@@ -37,25 +38,27 @@ struct BenchOptions {
 Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n_threads,
                            const BenchOptions& options, size_t& n_evaluated) {
   BenchSubject subject(model, n_threads);
-  BandwidthProbe probe(n_threads);
+  std::optional<BandwidthProbe> probe(std::in_place, n_threads);
   std::vector<double> decode;
   std::vector<double> prefill;
   // In turn with reading alone.
   constexpr int64_t kTokensAtATime = 16;
   for (int64_t done = 0; done < options.n_decode; done += kTokensAtATime) {
-    probe.pass();
+    probe->pass();
     RWKV_TRY(subject.decode(static_cast<size_t>(std::min(kTokensAtATime, options.n_decode - done)),
                             decode));
   }
-  probe.pass();
+  probe->pass();
+  const double bandwidth = probe->median();
+  probe.reset();  // its memory is wanted no more
   for (int64_t run = 0; run < options.n_runs; ++run) {
     RWKV_TRY(subject.prefill(static_cast<size_t>(options.n_prompt), prefill));
   }
   n_evaluated += subject.n_evaluated();
   Json row = bench_row(n_threads, spread_of(decode), decode.size(), spread_of(prefill),
                        options.n_prompt, subject.bytes_per_token());
-  row["read_gb_per_s"] = probe.median();
-  row["share_of_bandwidth"] = row["decode_gb_per_s"].get<double>() / probe.median();
+  row["read_gb_per_s"] = bandwidth;
+  row["share_of_bandwidth"] = bandwidth > 0 ? row["decode_gb_per_s"].get<double>() / bandwidth : 0;
   return row;
 }
 

@@ -14,16 +14,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-std::vector<int32_t> make_tokens(size_t n, uint64_t n_vocab) {
-  std::vector<int32_t> tokens(n);
-  uint64_t x = 1;
-  for (int32_t& token : tokens) {
-    x = x * 6364136223846793005u + 1442695040888963407u;
-    token = static_cast<int32_t>((x >> 33) % n_vocab);
-  }
-  return tokens;
-}
-
 }  // namespace
 
 Spread spread_of(std::vector<double> values) {
@@ -36,13 +26,22 @@ BenchSubject::BenchSubject(std::shared_ptr<const Model> model, unsigned n_thread
       state_(model->empty_state()),
       logits_(model->config().n_vocab) {}
 
+std::vector<int32_t> BenchSubject::next_tokens(size_t n) {
+  std::vector<int32_t> tokens(n);
+  for (int32_t& token : tokens) {
+    random_ = random_ * 6364136223846793005u + 1442695040888963407u;
+    token = static_cast<int32_t>((random_ >> 33) % evaluator_.model().config().n_vocab);
+  }
+  return tokens;
+}
+
 Status BenchSubject::feed(std::span<const int32_t> tokens) {
   n_evaluated_ += tokens.size();
   return evaluator_.forward(tokens, state_, Logits::Last, logits_);
 }
 
 Status BenchSubject::decode(size_t n, std::vector<double>& rates) {
-  const auto tokens = make_tokens(kWarmUp + n, evaluator_.model().config().n_vocab);
+  const auto tokens = next_tokens(kWarmUp + n);
   const uint64_t touched_before = evaluator_.touched_bytes();
   for (size_t i = 0; i < tokens.size(); ++i) {
     const auto start = Clock::now();
@@ -57,7 +56,7 @@ Status BenchSubject::decode(size_t n, std::vector<double>& rates) {
 }
 
 Status BenchSubject::prefill(size_t n, std::vector<double>& rates) {
-  const auto tokens = make_tokens(n, evaluator_.model().config().n_vocab);
+  const auto tokens = next_tokens(n);
   state_.reset();
   const auto start = Clock::now();
   RWKV_TRY(feed(tokens));

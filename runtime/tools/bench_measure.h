@@ -15,8 +15,8 @@ struct Spread {
 /// Of at least one value.
 Spread spread_of(std::vector<double> values);
 
-/// One model with a number of threads. Tokens are pseudo-random and always the same, so that runs
-/// compare.
+/// One model with a number of threads. Tokens are pseudo-random, and the same for every subject, so
+/// that runs compare.
 class BenchSubject {
  public:
   BenchSubject(std::shared_ptr<const Model> model, unsigned n_threads);
@@ -31,11 +31,13 @@ class BenchSubject {
   size_t n_evaluated() const { return n_evaluated_; }
 
  private:
+  std::vector<int32_t> next_tokens(size_t n);
   Status feed(std::span<const int32_t> tokens);
 
   Evaluator evaluator_;
   State state_;
   std::vector<float> logits_;
+  uint64_t random_ = 1;
   uint64_t decode_touched_ = 0;
   size_t n_decoded_ = 0;
   size_t n_evaluated_ = 0;

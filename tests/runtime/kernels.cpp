@@ -2,6 +2,7 @@
 // over awkward lengths, unaligned weights, ranges of rows and columns, one token and many.
 #include "runtime/kernels/kernels.h"
 
+#include <array>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdlib>
@@ -164,6 +165,23 @@ TEST_CASE("The largest whole products do not overflow", "[kernels]") {
   CHECK(product(table, w, x.inputs)[0] == Approx(-128.0 * 9000));
 }
 
+TEST_CASE("The largest sums over set bits do not overflow", "[kernels]") {
+  const KernelTable& table = each_table();
+  const uint64_t cols = 9000;
+  std::vector<std::byte> bytes(codec_traits(Codec::SignRow).encoded_bytes(1, cols),
+                               std::byte{0xff});
+  const std::array<uint16_t, 2> low_and_high = {0, 0x3c00};  // 0 and 1
+  std::memcpy(bytes.data(), low_and_high.data(), sizeof(low_and_high));
+  for (const float input : {1.0f, -1.0f}) {
+    PreparedInputs x(table, 1, cols, 1);
+    const std::vector<float> inputs(cols, input);
+    table.quantize_input(inputs.data(), cols, x.q.data(), x.steps.data(), x.sums.data());
+    byte_planes(x.q.data(), cols, x.planes.data());
+    const MatrixView w = {bytes.data(), Codec::SignRow, 1, cols, 1, 0};
+    CHECK(product(table, w, x.inputs)[0] == Approx(9000.0f * input));
+  }
+}
+
 TEST_CASE("One token and many give the same bits, and so do rows wherever they lie", "[kernels]") {
   const KernelTable& table = each_table();
   const uint64_t cols = 77;
@@ -252,6 +270,42 @@ TEST_CASE("accumulate_rows adds scaled rows, the same bits in any number of part
         }
         REQUIRE(worst < 1e-4);
       }
+    }
+  }
+}
+
+TEST_CASE("accumulate_rows of many rows and tokens is that of one token at a time", "[kernels]") {
+  const KernelTable& table = each_table();
+  const uint64_t rows = 400;
+  const uint64_t cols = 61;
+  for (const Codec codec : {Codec::F16, Codec::I8Row}) {
+    const Encoded w = encode(codec, rows, cols);
+    std::vector<const std::byte*> places;
+    std::vector<uint32_t> ids;
+    for (uint32_t r = 0; r < rows; ++r) {
+      places.push_back(w.view.data + r * codec_traits(codec).row_bytes(cols));
+      ids.push_back(r);
+    }
+    const RowsView view = {places.data(), ids.data(), ids.size(), codec, cols};
+    std::vector<float> scratch(cols);
+    for (const size_t n_tokens : {9, 37}) {
+      // Most neurons are silent, some rows for all of a group of tokens.
+      std::vector<float> a = random_vector(n_tokens * rows, 11);
+      for (size_t i = 0; i < a.size(); ++i) {
+        a[i] = i % 7 == 0 ? a[i] : 0.0f;
+      }
+      std::vector<double> bias(n_tokens);
+      std::vector<float> together(n_tokens * cols);
+      std::vector<float> alone(n_tokens * cols);
+      const AccumulateRowsFn fn = table.accumulate_rows(codec);
+      fn(view, a.data(), rows, n_tokens, together.data(), bias.data(), 0, cols, scratch.data());
+      for (size_t t = 0; t < n_tokens; ++t) {
+        double bias_of_one = 0;
+        fn(view, a.data() + t * rows, rows, 1, alone.data() + t * cols, &bias_of_one, 0, cols,
+           scratch.data());
+        REQUIRE(bias_of_one == bias[t]);
+      }
+      REQUIRE((together == alone));
     }
   }
 }

@@ -14,7 +14,7 @@ TEST_CASE("ThreadPool covers every item once, for any number of threads", "[thre
   const unsigned n_threads = GENERATE(1u, 2u, 3u, 8u);
   ThreadPool pool(n_threads);
   CHECK(pool.size() == n_threads);
-  for (const size_t n : {0, 1, 2, 63, 64, 65, 1000}) {
+  for (const size_t n : {0, 1, 2, 63, 64, 65, 1000, 10000}) {
     for (const size_t chunk : {1, 7, 64, 5000}) {
       std::vector<std::atomic<int>> seen(n);
       std::atomic<bool> in_range{true};  // assertions are for the main thread alone

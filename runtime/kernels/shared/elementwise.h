@@ -3,7 +3,6 @@
 // are the same everywhere.
 #pragma once
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
 
@@ -38,8 +37,8 @@ inline float exp_of(float x) {
   p = p * r + 5.0000001201e-1f;
   const float e_r = p * (r * r) + r + 1.0f;
   // The low bits of `shifted` are n.
-  const uint32_t exponent = (std::bit_cast<uint32_t>(shifted) << kMantissaBits) + kOne;
-  return e_r * std::bit_cast<float>(exponent);
+  const uint32_t exponent = (__builtin_bit_cast(uint32_t, shifted) << kMantissaBits) + kOne;
+  return e_r * __builtin_bit_cast(float, exponent);
 }
 
 inline float sigmoid_of(float x) {

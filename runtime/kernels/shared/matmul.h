@@ -1,6 +1,6 @@
 // Products with matrices stored row by row, for every table with vector registers. `S` is the
 // table's Simd: F, kFloats, zero(), load(), fma(), sum(); numbers<Codec>(); for whole inputs Acc,
-// kWhole, whole<Codec>(), load_whole(), dot(), total().
+// kWhole, kLanes, no_products(), whole<Codec>(), load_whole(), dot(), join(), total().
 #pragma once
 
 #include "runtime/kernels/shared/rows.h"
