@@ -44,8 +44,8 @@ struct Ticket {
 constexpr auto kStall = std::chrono::microseconds(300);
 constexpr int kStallFactor = 4;
 constexpr auto kLeastPenalty = std::chrono::milliseconds(5);
-constexpr auto kMostPenalty = std::chrono::milliseconds(320);
-constexpr int kForgiveAfter = 4;
+constexpr auto kMostPenalty = std::chrono::milliseconds(80);
+constexpr int kForgiveAfter = 1;
 
 inline void pause_briefly() {
 #if defined(__x86_64__) || defined(__i386__)
