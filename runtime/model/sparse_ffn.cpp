@@ -11,12 +11,13 @@ std::span<const uint32_t> list_neurons(Run& run, size_t n_neurons, const Wanted&
   const std::span<uint32_t> ids = run.ids();
   size_t n = 0;
   for (size_t j = 0; j < n_neurons; ++j) {
-    for (size_t t = 0; t < run.n_tokens; ++t) {
-      if (is_wanted(t, j)) {
-        ids[n++] = static_cast<uint32_t>(j);
-        break;
-      }
+    bool wanted = false;
+    for (size_t t = 0; t < run.n_tokens && !wanted; ++t) {
+      wanted = is_wanted(t, j);
     }
+    // Without a branch: which neurons are wanted is not to be guessed.
+    ids[n] = static_cast<uint32_t>(j);
+    n += wanted ? 1 : 0;
   }
   return ids.first(n);
 }
