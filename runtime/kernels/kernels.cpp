@@ -1,6 +1,8 @@
 #include "runtime/kernels/kernels.h"
 
-#if defined(__aarch64__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
@@ -28,9 +30,16 @@ bool anywhere() {
 }
 
 #if defined(__x86_64__)
+// Not every compiler knows its name.
+bool with_f16c() {
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
 bool with_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && with_f16c();
 }
 bool with_avx512vnni() {
   return with_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -106,8 +115,8 @@ Result<const KernelTable*> find_kernels(std::string_view name) {
 }
 
 const Result<const KernelTable*>& kernels() {
-  static const Result<const KernelTable*> chosen = choose_kernels();
-  return chosen;
+  static const Result<const KernelTable*> kChosen = choose_kernels();
+  return kChosen;
 }
 
 }  // namespace rwkv::edge

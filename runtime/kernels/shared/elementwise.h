@@ -8,6 +8,13 @@
 
 #include "runtime/kernels/elementwise.h"
 
+// Before a loop whose steps do not need one another: no vector overlaps another but in place.
+#if defined(__clang__)
+#define RWKV_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define RWKV_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 namespace rwkv::edge {
 namespace {
 
@@ -94,7 +101,7 @@ void normalise(const float* x, const float* weight, const float* bias, float* y,
   const auto inverse =
       static_cast<float>(1.0 / std::sqrt(squares / count + static_cast<double>(eps)));
   const auto centre = static_cast<float>(mean);
-#pragma GCC ivdep
+  RWKV_INDEPENDENT
   for (size_t i = 0; i < n; ++i) {
     y[i] = (x[i] - centre) * inverse * weight[i] + bias[i];
   }
@@ -108,28 +115,28 @@ void group_norm(float* x, const float* weight, const float* bias, size_t n, size
 }
 
 void mix_new(const float* x, const float* previous, const float* mix, float* y, size_t n) {
-#pragma GCC ivdep
+  RWKV_INDEPENDENT
   for (size_t i = 0; i < n; ++i) {
     y[i] = x[i] * mix[i] + previous[i] * (1.0f - mix[i]);
   }
 }
 
 void mix_previous(const float* x, const float* previous, const float* mix, float* y, size_t n) {
-#pragma GCC ivdep
+  RWKV_INDEPENDENT
   for (size_t i = 0; i < n; ++i) {
     y[i] = x[i] + (previous[i] - x[i]) * mix[i];
   }
 }
 
 void mix_adapted(const float* x, const float* previous, const float* mix, float* y, size_t n) {
-#pragma GCC ivdep
+  RWKV_INDEPENDENT
   for (size_t i = 0; i < n; ++i) {
     y[i] = x[i] + (previous[i] - x[i]) * (mix[i] + y[i]);
   }
 }
 
 void add(float* x, const float* y, size_t n) {
-#pragma GCC ivdep
+  RWKV_INDEPENDENT
   for (size_t i = 0; i < n; ++i) {
     x[i] += y[i];
   }
@@ -142,14 +149,14 @@ void add_constant(float* x, float y, size_t n) {
 }
 
 void multiply(float* x, const float* y, size_t n) {
-#pragma GCC ivdep
+  RWKV_INDEPENDENT
   for (size_t i = 0; i < n; ++i) {
     x[i] *= y[i];
   }
 }
 
 void multiply_add(float* y, const float* w, const float* x, size_t n) {
-#pragma GCC ivdep
+  RWKV_INDEPENDENT
   for (size_t i = 0; i < n; ++i) {
     y[i] += w[i] * x[i];
   }
@@ -175,28 +182,28 @@ void sigmoid_all(float* x, size_t n) {
 }
 
 void sigmoid_gate(float* x, const float* gate, size_t n) {
-#pragma GCC ivdep
+  RWKV_INDEPENDENT
   for (size_t i = 0; i < n; ++i) {
     x[i] *= sigmoid_of(gate[i]);
   }
 }
 
 void silu_gate(float* x, const float* gate, size_t n) {
-#pragma GCC ivdep
+  RWKV_INDEPENDENT
   for (size_t i = 0; i < n; ++i) {
     x[i] *= gate[i] * sigmoid_of(gate[i]);
   }
 }
 
 void biased_sigmoid(float* x, const float* bias, size_t n) {
-#pragma GCC ivdep
+  RWKV_INDEPENDENT
   for (size_t i = 0; i < n; ++i) {
     x[i] = sigmoid_of(bias[i] + x[i]);
   }
 }
 
 void decay_v6(float* w, const float* bias, size_t n) {
-#pragma GCC ivdep
+  RWKV_INDEPENDENT
   for (size_t i = 0; i < n; ++i) {
     w[i] = exp_of(-exp_of(bias[i] + w[i]));
   }
@@ -204,14 +211,14 @@ void decay_v6(float* w, const float* bias, size_t n) {
 
 void decay_v7(float* w, const float* bias, size_t n) {
   constexpr float kScale = -0.606530659712633f;  // -exp(-0.5)
-#pragma GCC ivdep
+  RWKV_INDEPENDENT
   for (size_t i = 0; i < n; ++i) {
     w[i] = exp_of(kScale * sigmoid_of(bias[i] + w[i]));
   }
 }
 
 void value_v7(float* v, const float* v_first, const float* gate, const float* bias, size_t n) {
-#pragma GCC ivdep
+  RWKV_INDEPENDENT
   for (size_t i = 0; i < n; ++i) {
     v[i] += (v_first[i] - v[i]) * sigmoid_of(bias[i] + gate[i]);
   }
@@ -229,7 +236,7 @@ void keys_v7(const KeysV7Args& args) {
         sum_of<float>(args.head_size, [&](size_t i) { return k[i] * k_k[i] * (k[i] * k_k[i]); });
     const float norm = std::sqrt(squares);
     const float inverse = 1.0f / (norm > kNormFloor ? norm : kNormFloor);
-#pragma GCC ivdep
+    RWKV_INDEPENDENT
     for (size_t i = 0; i < args.head_size; ++i) {
       kk[i] = k[i] * k_k[i] * inverse;
       k[i] *= 1.0f + (a[i] - 1.0f) * k_a[i];
@@ -246,7 +253,7 @@ void bonus_v7(const BonusV7Args& args) {
     const float* r_k = args.r_k + at;
     float* y = args.y + at;
     const auto sum = sum_of<float>(args.head_size, [&](size_t i) { return r[i] * k[i] * r_k[i]; });
-#pragma GCC ivdep
+    RWKV_INDEPENDENT
     for (size_t i = 0; i < args.head_size; ++i) {
       y[i] += sum * v[i];
     }
@@ -262,7 +269,7 @@ void wkv_v4(const WkvV4Args& args, size_t begin, size_t end) {
   for (size_t t = 0; t < args.n_tokens; ++t) {
     const float* const k = args.k + t * args.n_channels;
     float* const v = args.v_to_wkv + t * args.n_channels;
-#pragma GCC ivdep
+    RWKV_INDEPENDENT
     for (size_t i = begin; i < end; ++i) {
       const float here = bonus[i] + k[i];
       const float q = max[i] > here ? max[i] : here;
@@ -310,3 +317,5 @@ constexpr Elementwise kElementwise = {
 
 }  // namespace
 }  // namespace rwkv::edge
+
+#undef RWKV_INDEPENDENT
