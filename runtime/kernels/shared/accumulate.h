@@ -32,7 +32,7 @@ inline void add_rows(const std::byte* const (&numbers)[R], const float (&factors
     }
     S::store(to, sum);
   };
-  constexpr size_t kBytes = kCodec == Codec::F32 ? 4 : kCodec == Codec::F16 ? 2 : 1;
+  constexpr size_t kBytes = bytes_of<kCodec>(1);
   const std::byte* at[R];
   size_t c = begin;
   while (c + S::kFloats <= end) {
@@ -146,7 +146,7 @@ template <class S, size_t F>
 template <class S, Codec kCodec, size_t F>
 inline void add_strip(const Row* rows, size_t n_rows, size_t c, const TokenGroup* groups,
                       size_t n_groups, DecodedRows<S>& decoded, float* y, size_t ldy) {
-  constexpr size_t kBytes = kCodec == Codec::F32 ? 4 : kCodec == Codec::F16 ? 2 : 1;
+  constexpr size_t kBytes = bytes_of<kCodec>(1);
   for (size_t r = 0; r < n_rows; ++r) {
     const std::byte* from = rows[r].numbers + c * kBytes;
     for (size_t f = 0; f < F; ++f) {

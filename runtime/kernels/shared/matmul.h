@@ -55,7 +55,7 @@ struct FloatTile {
   // The last numbers of a row, fewer than a register holds: zeros behind them add nothing.
   void add_rest(const std::byte* const (&numbers)[R], const float* x, size_t ldx, size_t i,
                 size_t n) {
-    constexpr size_t kBytes = kCodec == Codec::F32 ? 4 : 2;
+    constexpr size_t kBytes = bytes_of<kCodec>(1);
     std::byte w[R][S::kFloats * kBytes] = {};
     float xs[T][S::kFloats] = {};
     const std::byte* starts[R];
@@ -207,8 +207,6 @@ template <class S, Codec kCodec, class Rows>
                                    size_t begin, size_t end) {
   constexpr size_t kPart = kProductsPerLane * S::kLanes;
   const int16_t* const q = x.q + token * padded_cols(x.cols);
-  const float step = x.step[token];
-  const float sum = x.sum[token];
   for (size_t i = begin; i < end; ++i) {
     const Row row = row_of<kCodec>(w.at(i));
     const std::byte* const ahead = w.ahead(i) + (row.numbers - w.at(i));
@@ -218,7 +216,7 @@ template <class S, Codec kCodec, class Rows>
           stream_whole<S, kCodec>(number_at<kCodec>(row.numbers, c), number_at<kCodec>(ahead, c),
                                   q + c, x.cols - c < kPart ? x.cols - c : kPart);
     }
-    y[w.id(i)] = row.scale * (step * static_cast<float>(total)) + row.offset * sum;
+    y[w.id(i)] = product_with(row, x, token, total);
   }
 }
 
@@ -239,8 +237,7 @@ inline void whole_products(const Row (&rows)[R], const Inputs& x, size_t token,
   }
   for (size_t r = 0; r < R; ++r) {
     for (size_t t = 0; t < T; ++t) {
-      const float sum = x.step[token + t] * static_cast<float>(totals[r][t]);
-      products[r][t] = rows[r].scale * sum + rows[r].offset * x.sum[token + t];
+      products[r][t] = product_with(rows[r], x, token + t, totals[r][t]);
     }
   }
 }

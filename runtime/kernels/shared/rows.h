@@ -58,6 +58,11 @@ struct Row {
   float offset;
 };
 
+/// The product of a row with token `t` whose whole products sum to `total`.
+inline float product_with(const Row& row, const Inputs& x, size_t t, int64_t total) {
+  return row.scale * (x.step[t] * static_cast<float>(total)) + row.offset * x.sum[t];
+}
+
 template <Codec kCodec>
 inline Row row_of(const std::byte* start) {
   if constexpr (kCodec == Codec::I8Row) {

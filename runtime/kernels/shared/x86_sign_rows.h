@@ -79,8 +79,7 @@ inline void sign_rows(const DenseRows& w, const Inputs& x, size_t token, float* 
     int64_t totals[T] = {};
     sums_of_set<T>(row.numbers, x.planes + token * ldp, ldp, x.cols, totals);
     for (size_t t = 0; t < T; ++t) {
-      const float sum = x.step[token + t] * static_cast<float>(totals[t]);
-      y[(token + t) * ldy + i] = row.scale * sum + row.offset * x.sum[token + t];
+      y[(token + t) * ldy + i] = product_with(row, x, token + t, totals[t]);
     }
   }
 }
