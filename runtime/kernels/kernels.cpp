@@ -80,17 +80,21 @@ Result<const KernelTable*> choose_kernels() {
 
 }  // namespace
 
+void byte_inputs(int16_t* q, size_t cols) {
+  for (size_t i = 0; i < cols; ++i) {
+    // No larger than kMostInput, so half of the step more still fits.
+    q[i] = static_cast<int16_t>((q[i] + kByteInput / 2) & ~(kByteInput - 1));
+  }
+}
+
 void byte_planes(const int16_t* q, size_t cols, int8_t* planes) {
   constexpr size_t kBits = 8;
   constexpr size_t kBytes = 32;
   static_assert(kBits * kBytes == kInputPadding);
   for (size_t first = 0; first < cols; first += kInputPadding) {
-    for (size_t k = 0; k < kBits; ++k, planes += 2 * kBytes) {
+    for (size_t k = 0; k < kBits; ++k, planes += kBytes) {
       for (size_t j = 0; j < kBytes; ++j) {
-        const int32_t number = q[first + kBits * j + k];
-        const auto lower = static_cast<int8_t>(static_cast<uint8_t>(number & 0xff));
-        planes[j] = static_cast<int8_t>((number - lower) / 256);
-        planes[kBytes + j] = lower;
+        planes[j] = static_cast<int8_t>(q[first + kBits * j + k] / kByteInput);
       }
     }
   }

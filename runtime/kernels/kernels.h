@@ -33,7 +33,7 @@ struct MatrixView {
 
 /// The inputs of a product, [n_tokens][cols] floats, and where `whole_inputs(codec)` also the same
 /// as whole numbers: x is about q * step. Products of whole numbers are exact, so every table and
-/// every way to share the work gives the same bits.
+/// every way to share the work gives the same bits. One-bit rows want bytes: see byte_inputs().
 struct Inputs {
   const float* x = nullptr;
   size_t n_tokens = 0;
@@ -47,8 +47,9 @@ struct Inputs {
 };
 
 /// The largest whole number of an input: 512 products with int8 still fit 32 bits.
-/// A multiple of 256 less than a half, so that it splits into two signed bytes.
-inline constexpr int32_t kMostInput = 127 * 256;
+/// A multiple of kByteInput, so that bytes hold the largest inputs too.
+inline constexpr int32_t kByteInput = 256;
+inline constexpr int32_t kMostInput = 127 * kByteInput;
 /// Kernels read whole inputs in steps of up to so many.
 inline constexpr size_t kInputPadding = 256;
 /// What a kernel takes of its thread's stack at most, with several tokens.
@@ -61,12 +62,15 @@ constexpr bool whole_inputs(Codec codec) {
   return codec == Codec::I8Row || codec == Codec::SignRow;
 }
 
-/// Lays q as bytes for products with rows of bits: for every 256 numbers, 8 planes of 32 upper
-/// bytes and 32 lower ones (q = 256 upper + lower, both signed), where byte j of plane k is number
-/// 8 j + k. So bit k of 32 bytes of a row, in place, meets its inputs.
+/// Rounds q to multiples of kByteInput: what rows of bits are multiplied with. Eight bits of an
+/// input are enough beside one bit of a weight.
+void byte_inputs(int16_t* q, size_t cols);
+/// Lays such q as bytes for products with rows of bits: for every 256 numbers 8 planes of 32 bytes,
+/// where byte j of plane k is number 8 j + k, in kByteInput. So bit k of 32 bytes of a row, in
+/// place, meets its inputs.
 void byte_planes(const int16_t* q, size_t cols, int8_t* planes);
 constexpr size_t byte_planes_size(size_t cols) {
-  return 2 * padded_cols(cols);
+  return padded_cols(cols);
 }
 
 /// Fills q, step and sum of one token: step = max |x| / kMostInput, q = x / step rounded to

@@ -94,6 +94,9 @@ Inputs Run::inputs(size_t i, Codec codec, const float* x, size_t cols) {
   each_token([&](size_t t) {
     int16_t* to = q + t * padded_cols(cols);
     table.quantize_input(x + t * cols, cols, to, steps + t, sums + t);
+    if (codec == Codec::SignRow) {
+      byte_inputs(to, cols);
+    }
     if (with_planes) {
       byte_planes(to, cols, planes_.data() + t * byte_planes_size(cols));
     }

@@ -121,6 +121,7 @@ void bench_products(Bench& bench, Codec codec, const Shape& shape, size_t n_toke
                  table.quantize_input(x.data() + t * shape.cols, shape.cols,
                                       q.data() + t * padded_cols(shape.cols), &steps[t], &sums[t]);
                  if (codec == Codec::SignRow) {
+                   byte_inputs(q.data() + t * padded_cols(shape.cols), shape.cols);
                    byte_planes(q.data() + t * padded_cols(shape.cols), shape.cols,
                                planes.data() + t * byte_planes_size(shape.cols));
                  }

@@ -9,8 +9,11 @@ namespace rwkv::edge {
 namespace {
 
 // Rows and tokens that share registers. One sum per row and token, so that products over one token
-// and over many add in the same order.
-constexpr size_t kRowsOfOne = 4;
+// and over many add in the same order. With one token large rows come one after another: side by
+// side they would be as many short streams, which memory delivers at half the speed.
+constexpr size_t rows_of_one(Codec codec) {
+  return codec == Codec::SignRow ? 4 : 1;
+}
 constexpr size_t kCacheLine = 64;
 constexpr size_t kRowsOfMany = 2;
 constexpr size_t kTokensOfMany = 4;
@@ -70,7 +73,7 @@ struct FloatTile {
   }
 };
 
-// `ahead` of a row lies what comes after these rows.
+// `ahead` of a row lies what will be wanted soon.
 template <class S, Codec kCodec, size_t R, size_t T>
 inline void float_products(const Row (&rows)[R], const std::byte* const (&ahead)[R],
                            const Inputs& x, size_t token, float (&products)[R][T]) {
@@ -200,8 +203,7 @@ inline int64_t stream_whole(const std::byte* row, const std::byte* ahead, const 
   return totals[0][0];
 }
 
-// Rows [begin, end) times one token, row by row: rows side by side would be as many short streams,
-// which memory delivers at half the speed.
+// Rows [begin, end) times one token, row by row.
 template <class S, Codec kCodec, class Rows>
 [[gnu::noinline]] void stream_rows(const Rows& w, const Inputs& x, size_t token, float* y,
                                    size_t begin, size_t end) {
@@ -248,7 +250,7 @@ inline void tile(const Rows& w, const Inputs& x, size_t i, size_t token, float* 
   const std::byte* ahead[R];
   for (size_t r = 0; r < R; ++r) {
     rows[r] = row_of<kCodec>(w.at(i + r));
-    ahead[r] = w.at(i + r + R < w.n ? i + r + R : i + r);
+    ahead[r] = w.ahead(i + r);
   }
   float products[R][T];
   if constexpr (whole_inputs(kCodec)) {
@@ -287,7 +289,7 @@ inline void product(const Rows& w, const Inputs& x, float* y, size_t ldy, size_t
     if constexpr (kCodec == Codec::I8Row) {
       stream_rows<S, kCodec>(w, x, t, y + t * ldy, begin, end);
     } else {
-      all_rows<S, kCodec, kRowsOfOne, 1>(w, x, t, y, ldy, begin, end);
+      all_rows<S, kCodec, rows_of_one(kCodec), 1>(w, x, t, y, ldy, begin, end);
     }
   }
 }

@@ -45,10 +45,14 @@ inline float float_at(const std::byte* from) {
   return value;
 }
 
-inline float half_at(const std::byte* from) {
+inline uint16_t half_bits(const std::byte* from) {
   uint16_t bits;
   std::memcpy(&bits, from, sizeof(bits));
-  return f16_to_f32(bits);
+  return bits;
+}
+
+inline float half_at(const std::byte* from) {
+  return f16_to_f32(half_bits(from));
 }
 
 /// A number of a row is scale * q + offset, with q what `numbers` holds.
