@@ -17,7 +17,7 @@
 namespace rwkv::edge {
 
 /// Rows that gather() takes at most.
-inline constexpr size_t kMaxGather = 512;
+inline constexpr size_t kMaxGather = 1024;
 
 /// What all stores of a model share: memory that rows pass through when no cache has room for them,
 /// and the list of reads of one gather.

@@ -17,8 +17,6 @@ class TimeMix {
  public:
   virtual ~TimeMix() = default;
   virtual void forward(Run& run, const float* x, float* out) const = 0;
-  /// The largest inner size among its factor pairs.
-  virtual size_t max_rank() const = 0;
 };
 
 class ChannelMix {
@@ -26,7 +24,6 @@ class ChannelMix {
   virtual ~ChannelMix() = default;
   /// Fails if storage does, from which neurons may be read.
   virtual Status forward(Run& run, const float* x, float* out) const = 0;
-  virtual size_t max_rank() const = 0;
 };
 
 // Loaders; `prefix` is "blocks.N.". They only look tensors up: shapes were checked by identify().

@@ -11,7 +11,6 @@ class ChannelMixImpl final : public ChannelMix {
  public:
   Status load(const Weights& weights, const std::string& prefix);
   Status forward(Run& run, const float* x, float* out) const override;
-  size_t max_rank() const override { return has_receptance_ ? receptance_.rank() : 0; }
 
  private:
   bool is_new_mixed_ = true;  ///< which of the two tokens the coefficients weigh

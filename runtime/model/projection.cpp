@@ -16,8 +16,20 @@ Result<Projection> Projection::load(const Weights& weights, const std::string& s
   if (weights.contains(stem + "_diag")) {
     RWKV_ASSIGN(projection.diagonal_, weights.vector(stem + "_diag"));
     // The enhanced form always has a diagonal; a pair without one is plain in any model.
-    projection.squares_ = weights.config().low_rank == LowRankForm::ReluSquared;
+    projection.between_ = weights.config().low_rank == LowRankForm::ReluSquared
+                              ? Between::ReluSquared
+                              : Between::Nothing;
   }
+  return projection;
+}
+
+Result<Projection> Projection::load_lora(const Weights& weights, const std::string& a,
+                                         const std::string& b, Between between) {
+  Projection projection;
+  projection.is_pair_ = true;
+  projection.between_ = between;
+  RWKV_ASSIGN(projection.factor_a_, weights.matrix(a));
+  RWKV_ASSIGN(projection.factor_b_, weights.matrix(b));
   return projection;
 }
 
@@ -37,11 +49,7 @@ void Projection::apply_all(Run& run, std::span<const Application> applications) 
   for (size_t i = 0; i < applications.size(); ++i) {
     const auto& [p, x, y] = applications[i];
     if (p->is_pair_) {
-      if (p->squares_) {
-        run.each_token([&, rank = p->rank(), middle = run.middle(i)](size_t t) {
-          run.table.elementwise->relu_squared(middle + t * rank, rank);
-        });
-      }
+      p->activate(run, run.middle(i));
       products[n_second++] = {p->factor_b_, run.middle(i), y};
     }
   }
@@ -52,6 +60,29 @@ void Projection::apply_all(Run& run, std::span<const Application> applications) 
   for (const auto& [p, x, y] : applications) {
     p->add_diagonal(run, x, y);
   }
+}
+
+void Projection::activate(Run& run, float* inner) const {
+  if (between_ == Between::Nothing) {
+    return;
+  }
+  const Elementwise& elementwise = *run.table.elementwise;
+  const size_t n = rank();
+  run.each_token([&](size_t t) {
+    switch (between_) {
+      case Between::Nothing:
+        break;
+      case Between::ReluSquared:
+        elementwise.relu_squared(inner + t * n, n);
+        break;
+      case Between::Tanh:
+        elementwise.tanh(inner + t * n, n);
+        break;
+      case Between::Sigmoid:
+        elementwise.sigmoid(inner + t * n, n);
+        break;
+    }
+  });
 }
 
 void Projection::add_diagonal(Run& run, const float* x, float* y) const {

@@ -1,5 +1,5 @@
-// A projection of time_mix or channel_mix: a dense matrix, or the factor pair that stands in for
-// it.
+// A projection of time_mix or channel_mix: a dense matrix, the factor pair that stands in for it,
+// or one of the small pairs that v6 and v7 have by themselves.
 #pragma once
 
 #include <string>
@@ -9,11 +9,17 @@
 
 namespace rwkv::edge {
 
+/// What happens to the inner vector of a pair.
+enum class Between : uint8_t { Nothing, ReluSquared, Tanh, Sigmoid };
+
 class Projection {
  public:
   /// `stem` is the name without ".weight": "blocks.3.att.key". Finds the dense matrix, or
   /// stem1/stem2.weight and stem_diag.
   static Result<Projection> load(const Weights& weights, const std::string& stem);
+  /// The pair of two matrices with these names, packed turned: y = B f(A x).
+  static Result<Projection> load_lora(const Weights& weights, const std::string& a,
+                                      const std::string& b, Between between);
 
   size_t rows() const { return is_pair_ ? factor_b_.rows : dense_.rows; }
   size_t cols() const { return is_pair_ ? factor_a_.cols : dense_.cols; }
@@ -34,6 +40,7 @@ class Projection {
   static void apply_all(Run& run, std::span<const Application> applications);
 
  private:
+  void activate(Run& run, float* inner) const;
   void add_diagonal(Run& run, const float* x, float* y) const;
 
   MatrixView dense_;
@@ -41,7 +48,7 @@ class Projection {
   MatrixView factor_b_;
   std::span<const float> diagonal_;
   bool is_pair_ = false;
-  bool squares_ = false;
+  Between between_ = Between::Nothing;
 };
 
 }  // namespace rwkv::edge

@@ -22,7 +22,7 @@ struct LayerState {
 };
 
 /// Products that may run together.
-inline constexpr size_t kMaxProducts = 5;
+inline constexpr size_t kMaxProducts = 7;
 
 class Run {
  public:

@@ -19,9 +19,6 @@ class TimeMixV4 final : public TimeMix {
  public:
   Status load(const Weights& weights, const std::string& prefix);
   void forward(Run& run, const float* x, float* out) const override;
-  size_t max_rank() const override {
-    return std::max({key_.rank(), value_.rank(), receptance_.rank(), output_.rank()});
-  }
 
  private:
   void wkv(Run& run, const float* k, float* v_to_wkv) const;

@@ -16,10 +16,6 @@ class TimeMixV5 final : public TimeMix {
  public:
   Status load(const Weights& weights, const std::string& prefix);
   void forward(Run& run, const float* x, float* out) const override;
-  size_t max_rank() const override {
-    return std::max({key_.rank(), value_.rank(), receptance_.rank(), output_.rank(),
-                     has_gate_ ? gate_.rank() : 0});
-  }
 
  private:
   ModelConfig config_;

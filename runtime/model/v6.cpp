@@ -19,13 +19,9 @@ class TimeMixV6 final : public TimeMix {
  public:
   Status load(const Weights& weights, const std::string& prefix);
   void forward(Run& run, const float* x, float* out) const override;
-  size_t max_rank() const override {
-    return std::max({key_.rank(), value_.rank(), receptance_.rank(), gate_.rank(), output_.rank()});
-  }
 
  private:
   void mix_all(Run& run, const TokenShift& shift, std::array<float*, 5>& mixed) const;
-  void decay(Run& run, const float* x_w, float* w) const;
 
   ModelConfig config_;
   std::span<const float> maa_x_;
@@ -33,10 +29,10 @@ class TimeMixV6 final : public TimeMix {
   MatrixView maa_w1_;  ///< [5 * mix_lora, n_embd]
   MatrixView maa_w2_;  ///< [5 * n_embd, mix_lora]
   std::span<const float> decay_;
-  MatrixView decay_w1_, decay_w2_;
   std::span<const float> bonus_;
   std::span<const float> ln_x_weight_, ln_x_bias_;
   Projection key_, value_, receptance_, gate_, output_;
+  Projection decay_pair_;
 };
 
 Status TimeMixV6::load(const Weights& weights, const std::string& prefix) {
@@ -49,8 +45,8 @@ Status TimeMixV6::load(const Weights& weights, const std::string& prefix) {
   RWKV_ASSIGN(maa_w1_, weights.matrix(att + "time_maa_w1"));
   RWKV_ASSIGN(maa_w2_, weights.matrix(att + "time_maa_w2"));
   RWKV_ASSIGN(decay_, weights.vector(att + "time_decay"));
-  RWKV_ASSIGN(decay_w1_, weights.matrix(att + "time_decay_w1"));
-  RWKV_ASSIGN(decay_w2_, weights.matrix(att + "time_decay_w2"));
+  RWKV_ASSIGN(decay_pair_, Projection::load_lora(weights, att + "time_decay_w1",
+                                                 att + "time_decay_w2", Between::Tanh));
   RWKV_ASSIGN(bonus_, weights.vector(att + "time_faaaa"));
   RWKV_ASSIGN(ln_x_weight_, weights.vector(att + "ln_x.weight"));
   RWKV_ASSIGN(ln_x_bias_, weights.vector(att + "ln_x.bias"));
@@ -93,18 +89,6 @@ void TimeMixV6::mix_all(Run& run, const TokenShift& shift, std::array<float*, 5>
   });
 }
 
-// w = exp(-exp(time_decay + tanh(x_w w1) w2)), per token and channel.
-void TimeMixV6::decay(Run& run, const float* x_w, float* w) const {
-  const Elementwise& elementwise = *run.table.elementwise;
-  const size_t n = config_.dim_att;
-  const size_t rank = config_.decay_lora;
-  float* inner = run.take(rank);
-  matmul(run, decay_w1_, x_w, inner);
-  run.each_token([&](size_t t) { elementwise.tanh(inner + t * rank, rank); });
-  matmul(run, decay_w2_, inner, w);
-  run.each_token([&](size_t t) { elementwise.decay_v6(w + t * n, decay_.data(), n); });
-}
-
 void TimeMixV6::forward(Run& run, const float* x, float* out) const {
   const size_t n_embd = config_.n_embd;
   const size_t dim_att = config_.dim_att;
@@ -123,12 +107,15 @@ void TimeMixV6::forward(Run& run, const float* x, float* out) const {
   const TokenShift shift{x, run.state.att_shift, n_embd};
   mix_all(run, shift, mixed);
   shift.advance(T);
-  const std::array<Projection::Application, 4> projections = {{{&receptance_, mixed[kR], r},
+  const std::array<Projection::Application, 5> projections = {{{&receptance_, mixed[kR], r},
                                                                {&key_, mixed[kK], k},
                                                                {&value_, mixed[kV], v},
-                                                               {&gate_, mixed[kG], g}}};
+                                                               {&gate_, mixed[kG], g},
+                                                               {&decay_pair_, mixed[kW], w}}};
   Projection::apply_all(run, projections);
-  decay(run, mixed[kW], w);
+  // w = exp(-exp(time_decay + tanh(x_w w1) w2)), per token and channel.
+  const Elementwise& elementwise = *run.table.elementwise;
+  run.each_token([&](size_t t) { elementwise.decay_v6(w + t * dim_att, decay_.data(), dim_att); });
   run.pool.run(config_.n_head, 1, [&](size_t begin, size_t end, unsigned) {
     for (size_t h = begin; h < end; ++h) {
       const size_t at = h * n;
@@ -136,7 +123,6 @@ void TimeMixV6::forward(Run& run, const float* x, float* out) const {
                         y + at, n, T, dim_att, dim_att});
     }
   });
-  const Elementwise& elementwise = *run.table.elementwise;
   run.each_token([&](size_t t) {
     elementwise.group_norm(y + t * dim_att, ln_x_weight_.data(), ln_x_bias_.data(), dim_att, n,
                            config_.group_norm_eps);

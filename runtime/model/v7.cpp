@@ -10,11 +10,6 @@
 namespace rwkv::edge {
 namespace {
 
-// The architecture's small pair: y = f(x m1) m2, with f between.
-struct LoraPair {
-  MatrixView m1, m2;
-};
-
 // What is read: the mixes of x; what is computed from them: [n_tokens][dim_att] each.
 struct Mixed {
   float *r, *w, *k, *v, *a, *g;
@@ -28,9 +23,6 @@ class TimeMixV7 final : public TimeMix {
  public:
   Status load(const Weights& weights, const std::string& prefix, bool is_first);
   void forward(Run& run, const float* x, float* out) const override;
-  size_t max_rank() const override {
-    return std::max({key_.rank(), value_.rank(), receptance_.rank(), output_.rank()});
-  }
 
  private:
   void project(Run& run, const Mixed& mixed, const Outputs& out) const;
@@ -40,10 +32,10 @@ class TimeMixV7 final : public TimeMix {
   bool is_first_ = false;
   std::span<const float> x_r_, x_w_, x_k_, x_v_, x_a_, x_g_;
   std::span<const float> w0_, a0_, v0_;
-  LoraPair decay_, iclr_, value_residual_, gate_;
   std::span<const float> k_k_, k_a_, r_k_;
   std::span<const float> ln_x_weight_, ln_x_bias_;
   Projection key_, value_, receptance_, output_;
+  Projection decay_, iclr_, value_residual_, gate_;  // the architecture's small pairs
 };
 
 Status TimeMixV7::load(const Weights& weights, const std::string& prefix, bool is_first) {
@@ -70,17 +62,15 @@ Status TimeMixV7::load(const Weights& weights, const std::string& prefix, bool i
   for (const VectorName& vector : vectors) {
     RWKV_ASSIGN(vector.to, weights.vector(att + vector.name));
   }
-  const auto load_pair = [&](LoraPair& pair, const char* letter) -> Status {
-    RWKV_ASSIGN(pair.m1, weights.matrix(att + letter + "1"));
-    RWKV_ASSIGN(pair.m2, weights.matrix(att + letter + "2"));
-    return {};
+  const auto load_pair = [&](const char* letter, Between between) {
+    return Projection::load_lora(weights, att + letter + "1", att + letter + "2", between);
   };
-  RWKV_TRY(load_pair(decay_, "w"));
-  RWKV_TRY(load_pair(iclr_, "a"));
-  RWKV_TRY(load_pair(gate_, "g"));
+  RWKV_ASSIGN(decay_, load_pair("w", Between::Tanh));
+  RWKV_ASSIGN(iclr_, load_pair("a", Between::Nothing));
+  RWKV_ASSIGN(gate_, load_pair("g", Between::Sigmoid));
   if (!is_first_) {
     RWKV_ASSIGN(v0_, weights.vector(att + "v0"));
-    RWKV_TRY(load_pair(value_residual_, "v"));
+    RWKV_ASSIGN(value_residual_, load_pair("v", Between::Nothing));
   }
   RWKV_ASSIGN(key_, Projection::load(weights, att + "key"));
   RWKV_ASSIGN(value_, Projection::load(weights, att + "value"));
@@ -89,40 +79,18 @@ Status TimeMixV7::load(const Weights& weights, const std::string& prefix, bool i
   return {};
 }
 
-// All products of the mixed inputs: the projections, then the small pairs y = f(x m1) m2.
+// All products of the mixed inputs, in two steps for the pairs.
 void TimeMixV7::project(Run& run, const Mixed& mixed, const Outputs& out) const {
-  const std::array<Projection::Application, 3> projections = {
-      {{&receptance_, mixed.r, out.r}, {&key_, mixed.k, out.k}, {&value_, mixed.v, out.v}}};
-  Projection::apply_all(run, projections);
-
-  struct Pair {
-    const LoraPair* lora;
-    const float* x;
-    float* y;
-    float* inner;
-  };
-  std::array<Pair, 4> pairs = {{{&decay_, mixed.w, out.w, nullptr},
-                                {&iclr_, mixed.a, out.a, nullptr},
-                                {&gate_, mixed.g, out.g, nullptr},
-                                {&value_residual_, mixed.v, out.v_residual, nullptr}}};
-  const size_t n_pairs = is_first_ ? 3 : 4;
-  std::array<Product, 4> products;
-  for (size_t i = 0; i < n_pairs; ++i) {
-    pairs[i].inner = run.take(pairs[i].lora->m1.rows);
-    products[i] = {pairs[i].lora->m1, pairs[i].x, pairs[i].inner};
-  }
-  matmul_all(run, {products.data(), n_pairs});
-  const Elementwise& elementwise = *run.table.elementwise;
-  run.each_token([&](size_t t) {
-    const uint64_t decay_rank = decay_.m1.rows;
-    const uint64_t gate_rank = gate_.m1.rows;
-    elementwise.tanh(pairs[0].inner + t * decay_rank, decay_rank);
-    elementwise.sigmoid(pairs[2].inner + t * gate_rank, gate_rank);
-  });
-  for (size_t i = 0; i < n_pairs; ++i) {
-    products[i] = {pairs[i].lora->m2, pairs[i].inner, pairs[i].y};
-  }
-  matmul_all(run, {products.data(), n_pairs});
+  const std::array<Projection::Application, 7> projections = {
+      {{&receptance_, mixed.r, out.r},
+       {&key_, mixed.k, out.k},
+       {&value_, mixed.v, out.v},
+       {&decay_, mixed.w, out.w},
+       {&iclr_, mixed.a, out.a},
+       {&gate_, mixed.g, out.g},
+       {&value_residual_, mixed.v, out.v_residual}}};
+  // The first block's value is what the others take a part of.
+  Projection::apply_all(run, std::span(projections).first(is_first_ ? 6 : 7));
 }
 
 // What the products gave to what the recurrence takes: decays, learning rates, values, keys.
