@@ -139,6 +139,9 @@ double ClozeTally::accuracy() const {
 double ClozeTally::standard_error() const {
   return std::sqrt(accuracy() * (1.0 - accuracy()) / static_cast<double>(documents));
 }
+Interval ClozeTally::interval() const {
+  return wilson_interval(right, documents);
+}
 double ClozeResult::perplexity() const {
   return std::exp(nats / static_cast<double>(all.documents));
 }
@@ -159,6 +162,12 @@ Result<ClozeResult> evaluate_cloze(const std::string& path, const ClozeSet& set,
   if (!model->tokenizer()) {
     return usage_error("{}: was packed without a vocabulary; convert it with --vocab", path);
   }
+  return evaluate_cloze(model, path, set, options);
+}
+
+Result<ClozeResult> evaluate_cloze(const std::shared_ptr<const edge::Model>& model,
+                                   const std::string& name, const ClozeSet& set,
+                                   const ClozeOptions& options) {
   edge::Evaluator evaluator(model, {options.n_threads, kMaxChunk});
   edge::State state = model->empty_state();
   std::vector<float> logits(model->config().n_vocab);
@@ -166,7 +175,7 @@ Result<ClozeResult> evaluate_cloze(const std::string& path, const ClozeSet& set,
   result.malformed = set.malformed;
   for (const ClozeDocument& document : set.documents) {
     const auto where = [&] {
-      return fmt::format("{}: {}: line {}", path, set.path, document.line);
+      return fmt::format("{}: {}: line {}", name, set.path, document.line);
     };
     const auto tokens = split(*model, document);
     RWKV_TRY(tokens.status().in(where()));

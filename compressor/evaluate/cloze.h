@@ -14,10 +14,16 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "compressor/evaluate/confidence.h"
 #include "formats/base/status.h"
+
+namespace rwkv::edge {
+class Model;
+}
 
 namespace rwkv::press {
 
@@ -52,6 +58,8 @@ struct ClozeTally {
   double accuracy() const;
   /// Of the accuracy, documents taken as independent: sqrt(p (1 - p) / documents).
   double standard_error() const;
+  /// 95 %, Wilson's.
+  Interval interval() const;
 };
 
 struct ClozeResult {
@@ -78,6 +86,10 @@ Status check_packed(const std::string& path);
 /// mapped. Besides what check_packed says, Usage if the file has no vocabulary; BadInput, naming
 /// the line, if a document cannot be split into the model's tokens or logits are not finite.
 Result<ClozeResult> evaluate_cloze(const std::string& path, const ClozeSet& set,
+                                   const ClozeOptions& options);
+/// The same of a model that is open and has a tokenizer; `name` is used in messages.
+Result<ClozeResult> evaluate_cloze(const std::shared_ptr<const edge::Model>& model,
+                                   const std::string& name, const ClozeSet& set,
                                    const ClozeOptions& options);
 
 }  // namespace rwkv::press
