@@ -34,9 +34,10 @@ Status check_whole(std::span<const ChoiceRequest> requests) {
       return bad_input("has label {} and label {}", first.label, requests[i].label);
     }
   }
-  if (requests.size() < std::max<uint64_t>(first.n_choices, 2)) {
+  const uint64_t n_wanted = first.n_choices > 0 ? first.n_choices : requests.size();
+  if (requests.size() < 2 || requests.size() != n_wanted) {
     return bad_input("has {} choices, {} are wanted", requests.size(),
-                     std::max<uint64_t>(first.n_choices, 2));
+                     std::max<uint64_t>(n_wanted, 2));
   }
   if (first.label >= requests.size()) {
     return bad_input("has label {}, which is none of its {} choices", first.label, requests.size());

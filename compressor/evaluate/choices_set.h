@@ -55,7 +55,8 @@ inline constexpr uint64_t kFirstUnconditional = 1000000;
 Result<ChoiceRequest> parse_choice_request(std::string_view line);
 
 /// Puts requests together, by document, choices by index. Documents with a choice missing or twice,
-/// with fewer than two, with labels that differ or name no choice are incomplete.
+/// with fewer than two or another number than they say, with labels that differ or name no choice
+/// are incomplete.
 std::vector<ChoiceDocument> group_requests(std::vector<ChoiceRequest> requests,
                                            const std::string& path, Skipped& incomplete);
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <mutex>
 
+#include "formats/tokenizer/escape.h"
 #include "runtime/kernels/thread_pool.h"
 #include "runtime/text/scoring.h"
 
@@ -26,7 +27,8 @@ Result<std::vector<int32_t>> ContinuationScorer::split(const std::string& text) 
   std::vector<int32_t> tokens;
   RWKV_TRY(evaluator_.model().tokenizer()->encode(text, tokens));
   if (tokens.empty()) {
-    return bad_input("the model's vocabulary makes no token of '{}'", text.substr(0, 40));
+    return bad_input("the model's vocabulary makes no token of '{}'",
+                     escape_token(text.substr(0, 40)));
   }
   return tokens;
 }

@@ -42,12 +42,16 @@ class Input {
   Result<std::string_view> next() {
     const int n = gzread(file_.get(), buffer_.data(), static_cast<unsigned>(buffer_.size()));
     int code = Z_OK;
-    const std::string message = gzerror(file_.get(), &code);
+    gzerror(file_.get(), &code);
     // At the end of a cut stream gzread() gives what there is, and only gzerror() tells.
+    if (code == Z_BUF_ERROR) {
+      return bad_input("{}: the gzip stream ends too early; fetch the file again", path_);
+    }
+    if (code == Z_DATA_ERROR) {
+      return bad_input("{}: cannot be inflated; the file is damaged, fetch it again", path_);
+    }
     if (n < 0 || (code != Z_OK && code != Z_STREAM_END)) {
-      return code == Z_BUF_ERROR
-                 ? bad_input("{}: the gzip stream ends too early; fetch the file again", path_)
-                 : bad_input("{}: cannot be inflated ({}); the file is damaged", path_, message);
+      return failed("{}: cannot be read", path_);
     }
     total_ += static_cast<uint64_t>(n);
     if (total_ > kMaxFileBytes) {

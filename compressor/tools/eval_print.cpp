@@ -52,10 +52,12 @@ std::string number(double value, int digits) {
                                         : fmt::format("{:.3e}", value);
 }
 std::string range(const Interval& interval, int digits) {
-  return fmt::format("{} to {}", number(interval.low, digits), number(interval.high, digits));
+  return std::isnan(interval.low)
+             ? "?"
+             : fmt::format("{} to {}", number(interval.low, digits), number(interval.high, digits));
 }
 std::string percent(double share) {
-  return fmt::format("{:.2f}", 100.0 * share);
+  return std::isnan(share) ? "?" : fmt::format("{:.2f}", 100.0 * share);
 }
 std::string percent(const Interval& interval) {
   return range({100.0 * interval.low, 100.0 * interval.high}, 2);

@@ -1,12 +1,15 @@
 // Last-word accuracy is what its definition says, computed here a second way: from all logits of
 // one pass over each document. What is no document is named and skipped.
-#include "compressor/evaluate/cloze.h"
+#include <ATen/ATen.h>
+// glog's CHECK, which comes with ATen, ends the process; Catch's is wanted.
+#undef CHECK
+#include <catch2/catch.hpp>
 
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <cmath>
 
 #include "compressor/checkpoint/synth.h"
+#include "compressor/evaluate/cloze.h"
 #include "tests/compressor/press_testing.h"
 
 using namespace rwkv;

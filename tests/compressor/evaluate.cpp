@@ -1,12 +1,16 @@
 // What measure() says of a model is what its definitions say, computed here a second way: from all
 // logits of passes over whole texts.
-#include "compressor/evaluate/block_ratio.h"
+#include <ATen/ATen.h>
+// glog's CHECK, which comes with ATen, ends the process; Catch's is wanted.
+#undef CHECK
+#include <catch2/catch.hpp>
 
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
+#include "compressor/evaluate/block_ratio.h"
 #include "compressor/evaluate/measurement_json.h"
 #include "tests/compressor/press_testing.h"
 #include "tests/support/tiny_model.h"

@@ -65,7 +65,7 @@ TEST_CASE("Malformed requests are named, skipped and counted", "[evaluate]") {
   const ScratchFolder scratch;
   const std::string request = "\"request\": {\"context\": \"q\", \"continuation\": \" a\"}";
   const std::vector<std::string> wrong = {
-      "\x1f\x8b binary",
+      "\x8b\x1f binary",
       "5",
       "{}",
       "{\"doc_id\": 0, \"idx\": 0, \"label\": 0}",
@@ -171,6 +171,6 @@ TEST_CASE("A part of the documents is drawn by the seed", "[evaluate]") {
   // Not the first ones, nor any other stretch.
   CHECK(some.front() < 100);
   CHECK(some.back() >= 900);
-  // The same on every machine.
-  CHECK((press::draw(10, {3, 0}) == std::vector<uint64_t>{0, 4, 8}));
+  // The same on every machine: the three smallest of the first ten numbers of the engine.
+  CHECK((press::draw(10, {3, 0}) == std::vector<uint64_t>{0, 2, 5}));
 }
