@@ -39,9 +39,8 @@ double negative_log_likelihood(std::span<const float> logits, int32_t token) {
   return largest + std::log(sum) - static_cast<double>(logits[static_cast<size_t>(token)]);
 }
 
-Result<Score> score_tokens(Evaluator& evaluator, std::span<const int32_t> tokens,
-                           const std::function<uint64_t(int32_t)>& n_bytes,
-                           const std::function<void(uint64_t)>& progress) {
+Status predict_tokens(Evaluator& evaluator, std::span<const int32_t> tokens,
+                      const VisitPredictions& visit) {
   if (tokens.size() < 2) {
     return bad_input("{} tokens to score; at least 2 are needed, the first has no context",
                      tokens.size());
@@ -49,28 +48,43 @@ Result<Score> score_tokens(Evaluator& evaluator, std::span<const int32_t> tokens
   const size_t n_vocab = evaluator.model().config().n_vocab;
   State state = evaluator.model().empty_state();
   std::vector<float> logits(std::min(kBatch, tokens.size()) * n_vocab);
-  Score score;
   for (size_t begin = 0; begin + 1 < tokens.size(); begin += kBatch) {
     const size_t n = std::min(kBatch, tokens.size() - 1 - begin);
     const auto here = std::span(logits).first(n * n_vocab);
     RWKV_TRY(evaluator.forward(tokens.subspan(begin, n), state, Logits::All, here));
+    const auto next = tokens.subspan(begin + 1, n);
     for (size_t t = 0; t < n; ++t) {
-      const int32_t next = tokens[begin + t + 1];
-      if (next < 0 || static_cast<uint64_t>(next) >= n_vocab) {
-        return bad_input("token {} has id {}, the vocabulary ends at {}", begin + t + 1, next,
+      if (next[t] < 0 || static_cast<uint64_t>(next[t]) >= n_vocab) {
+        return bad_input("token {} has id {}, the vocabulary ends at {}", begin + t + 1, next[t],
                          n_vocab - 1);
       }
-      const auto row = here.subspan(t * n_vocab, n_vocab);
-      const double nats = negative_log_likelihood(row, next);
-      const auto best = std::max_element(row.begin(), row.end()) - row.begin();
-      score.nats += nats;
-      score.squared_nats += nats * nats;
-      score.n_top1 += best == next ? 1 : 0;
-      score.n_bytes += n_bytes(next);
     }
-    score.n_tokens += n;
-    progress(begin + n);
+    RWKV_TRY(visit(begin, next, here));
   }
+  return {};
+}
+
+Result<Score> score_tokens(Evaluator& evaluator, std::span<const int32_t> tokens,
+                           const std::function<uint64_t(int32_t)>& n_bytes,
+                           const std::function<void(uint64_t)>& progress) {
+  const size_t n_vocab = evaluator.model().config().n_vocab;
+  Score score;
+  RWKV_TRY(predict_tokens(
+      evaluator, tokens,
+      [&](size_t first, std::span<const int32_t> next, std::span<const float> logits) -> Status {
+        for (size_t t = 0; t < next.size(); ++t) {
+          const auto row = logits.subspan(t * n_vocab, n_vocab);
+          const double nats = negative_log_likelihood(row, next[t]);
+          const auto best = std::max_element(row.begin(), row.end()) - row.begin();
+          score.nats += nats;
+          score.squared_nats += nats * nats;
+          score.n_top1 += best == next[t] ? 1 : 0;
+          score.n_bytes += n_bytes(next[t]);
+        }
+        score.n_tokens += next.size();
+        progress(first + next.size());
+        return {};
+      }));
   return score;
 }
 

@@ -27,6 +27,16 @@ struct Score {
 /// -ln softmax(logits)[token], computed in double.
 double negative_log_likelihood(std::span<const float> logits, int32_t token);
 
+/// Feeds `tokens` from the empty state, the state carried through, and calls `visit(first, next,
+/// logits)` for a few tokens at a time: `next` are tokens[first + 1 ...], which the rows of
+/// `logits` [next.size()][n_vocab] predict. Ends with the first error, its own or of `visit`.
+/// BadInput for fewer than two tokens, since the first has no context, and for ids outside the
+/// vocabulary.
+using VisitPredictions = std::function<Status(size_t first, std::span<const int32_t> next,
+                                              std::span<const float> logits)>;
+Status predict_tokens(Evaluator& evaluator, std::span<const int32_t> tokens,
+                      const VisitPredictions& visit);
+
 /// Feeds `tokens` from the empty state, the state carried through, and scores every token but the
 /// first, which has no context. `n_bytes(token)` is the length of a token's text.
 /// `progress` is called with the tokens done.

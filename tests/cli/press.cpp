@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "tests/cli/checks.h"
 #include "tests/cli/run.h"
 #include "tests/support/support.h"
 
@@ -23,19 +24,6 @@ std::string synth(const ScratchFolder& scratch, const std::string& name = "m.pth
   INFO(made.err);
   REQUIRE(made.exit_code == 0);
   return path;
-}
-
-// One line on stderr that begins as documented, the exit code, no crash.
-void check_refused(const std::string& program, const Arguments& arguments, int exit_code,
-                   const std::string& says, unsigned long file_limit = 0) {
-  const RunResult result = run(program, arguments, file_limit);
-  INFO(program << " " << fmt::format("{}", fmt::join(arguments, " ")) << "\n" << result.err);
-  CHECK(result.signal == 0);
-  CHECK(result.exit_code == exit_code);
-  const size_t at = result.err.find(program + ": error: ");
-  REQUIRE(at != std::string::npos);
-  CHECK(result.err.find('\n', at) == result.err.size() - 1);
-  CHECK_THAT(result.err, Contains(says));
 }
 
 }  // namespace

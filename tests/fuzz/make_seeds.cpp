@@ -169,6 +169,23 @@ void seed_pth() {
        file + test::make_legacy(test::dict_pickle({old}), {"7"}, {test::counting_floats(6)}, 4));
 }
 
+// Two questions with two answers each, one that lacks its second, a line of the other kind.
+void seed_evaluation_lines() {
+  const auto request = [](int document, int index, int label) {
+    return fmt::format(
+        R"({{"doc":{{"choices":["a","b"]}},"request":{{"context":"q:","continuation":" a"}},)"
+        R"("idx":{},"doc_id":{},"label":{}}})"
+        "\n",
+        index, document, label);
+  };
+  const std::string text = R"({"text":"one two three","kind":"count"})"
+                           "\n";
+  seed(
+      "evaluation_lines", "choices",
+      request(4, 0, 1) + request(4, 1, 1) + request(2, 1, 0) + request(2, 0, 0) + request(7, 0, 0));
+  seed("evaluation_lines", "cloze", text + request(0, 0, 0) + text);
+}
+
 }  // namespace
 }  // namespace rwkv
 
@@ -180,5 +197,6 @@ int main() {
   rwkv::seed_safetensors();
   rwkv::seed_tokenizers();
   rwkv::seed_pth();
+  rwkv::seed_evaluation_lines();
   return 0;
 }

@@ -1,0 +1,158 @@
+// rwkv-press eval as users call it: it agrees with rwkv-edge, takes checkpoints, survives nonsense
+// and leaves nothing behind.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "runtime/text/scoring.h"
+#include "tests/cli/checks.h"
+#include "tests/support/support.h"
+#include "tests/support/tiny_model.h"
+
+using namespace rwkv;
+using namespace rwkv::test;
+using Catch::Contains;
+
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr size_t kVocab = 300;
+
+const std::string kText = "The quick brown fox jumps over the lazy dog, forty times or so.";
+
+Json evaluated(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), "eval");
+  arguments.insert(arguments.end(), {"--json", "--quiet"});
+  return Json::parse(output_of("rwkv-press", arguments));
+}
+
+void refused(std::vector<std::string> arguments, int exit_code, const std::string& says) {
+  arguments.insert(arguments.begin(), "eval");
+  arguments.emplace_back("--quiet");
+  check_refused("rwkv-press", arguments, exit_code, says);
+}
+
+// TMPDIR is another folder while the object lives.
+class TemporaryFolder {
+ public:
+  explicit TemporaryFolder(const std::string& path) {
+    if (const char* old = std::getenv("TMPDIR")) {
+      old_ = old;
+    }
+    ::setenv("TMPDIR", path.c_str(), 1);
+  }
+  ~TemporaryFolder() {
+    if (old_.empty()) {
+      ::unsetenv("TMPDIR");
+    } else {
+      ::setenv("TMPDIR", old_.c_str(), 1);
+    }
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+
+ private:
+  std::string old_;
+};
+
+}  // namespace
+
+TEST_CASE("Perplexity by eval, by rwkv-edge and from its logits is the same", "[cli][evaluate]") {
+  const ScratchFolder scratch;
+  TinyModelOptions options;
+  options.codec = Codec::I8Row;
+  const std::string model = write_tiny_model(scratch, options);
+  write_text(scratch.file("t.txt"), kText);
+  const Json ours = evaluated({model, "--text", scratch.file("t.txt")})[0]["texts"][0];
+  const Json edge = Json::parse(output_of(
+      "rwkv-edge", {"perplexity", model, "--text", scratch.file("t.txt"), "--json", "--quiet"}));
+  std::istringstream ids(
+      output_of("rwkv-edge", {"tokenize", model, "--text", scratch.file("t.txt")}));
+  std::vector<int32_t> tokens;
+  for (int32_t id = 0; ids >> id;) {
+    tokens.push_back(id);
+  }
+  write_bytes(scratch.file("t.i32"), std::as_bytes(std::span(tokens)));
+  output_of("rwkv-edge",
+            {"logits", model, "--tokens", scratch.file("t.i32"), "-o", scratch.file("l.f32")});
+  const std::vector<float> logits = read_f32(scratch.file("l.f32"));
+  REQUIRE(logits.size() == tokens.size() * kVocab);
+  double nats = 0.0;
+  for (size_t t = 0; t + 1 < tokens.size(); ++t) {
+    nats +=
+        edge::negative_log_likelihood(std::span(logits).subspan(t * kVocab, kVocab), tokens[t + 1]);
+  }
+  const double from_logits = std::exp(nats / static_cast<double>(tokens.size() - 1));
+  CHECK(std::fabs(ours["perplexity"].get<double>() - from_logits) < 1e-4);
+  CHECK(std::fabs(edge["perplexity"].get<double>() - from_logits) < 1e-4);
+  for (const char* key : {"tokens", "bytes"}) {
+    CHECK(ours[key] == edge[key]);
+  }
+  CHECK(ours["bits_per_byte"].get<double>() ==
+        Approx(edge["bits_per_byte"].get<double>()).epsilon(1e-9));
+  const std::vector<std::string> few = {"--max-tokens", "9"};
+  CHECK(evaluated({model, "--text", scratch.file("t.txt"), few[0],
+                   few[1]})[0]["texts"][0]["tokens"] == 8);
+}
+
+TEST_CASE("eval takes checkpoints, and leaves no file behind", "[cli][evaluate]") {
+  const ScratchFolder scratch;
+  const ScratchFolder temporary;
+  const TemporaryFolder folder(temporary.path().string());
+  const std::string input = scratch.file("m.pth");
+  const std::string packed = scratch.file("m.gguf");
+  output_of("rwkv-press", {"synth", "--arch", "v7", "--n-layer", "1", "--n-embd", "64", "--n-vocab",
+                           "256", "--quiet", "-o", input});
+  output_of("rwkv-press",
+            {"convert", input, "-o", packed, "--preset", "fp32", "--vocab", "bytes", "--quiet"});
+  write_text(scratch.file("t.txt"), kText);
+  write_text(scratch.file("c.jsonl"), "{\"text\": \"a b\"}\n{\"text\": \"c d\"}\n");
+  Json reports = evaluated({packed, input, "--vocab", "bytes", "--reference", input, "--text",
+                            scratch.file("t.txt"), "--cloze", scratch.file("c.jsonl")});
+  REQUIRE(reports.size() == 2);
+  CHECK(reports[0]["reference"] == input);
+  CHECK(reports[0]["texts"][0]["kl"] == 0.0);
+  CHECK(reports[0]["texts"][0]["top5_agreement"] == 1.0);
+  CHECK(reports[0]["model"] == packed);
+  CHECK(reports[1]["model"] == input);
+  reports[1]["model"] = packed;
+  CHECK(reports[0] == reports[1]);
+  CHECK(temporary.entries().empty());
+  // Neither after errors, before and after the checkpoint was packed.
+  refused({input, "--text", scratch.file("t.txt")}, 2, "--vocab");
+  refused({packed, "--vocab", "bytes", "--text", scratch.file("t.txt")}, 2, "--vocab");
+  write_text(scratch.file("one"), "1");
+  refused({input, "--vocab", "bytes", "--text", scratch.file("one")}, 3, "at least 2");
+  CHECK(temporary.entries().empty());
+}
+
+TEST_CASE("eval counts what it skips and refuses nonsense", "[cli][evaluate]") {
+  const ScratchFolder scratch;
+  const std::string model = write_tiny_model(scratch);
+  const std::string cloze = scratch.file("c.jsonl");
+  write_text(cloze, "nonsense\n{\"text\": \"a b\"}\n{\"text\": 5}\n{\"text\": \"c d\"}\n");
+  const RunResult result = run("rwkv-press", {"eval", model, "--cloze", cloze, "--max-docs", "1"});
+  CHECK(result.exit_code == 0);
+  CHECK_THAT(result.out, Contains("1 of 2 documents") && Contains("perplexity"));
+  CHECK_THAT(result.err, Contains("c.jsonl: line 1: ") && Contains("c.jsonl: line 3: ") &&
+                             Contains("c.jsonl: 2 malformed lines skipped"));
+  CHECK(evaluated({model, "--cloze", cloze})[0]["cloze"][0]["malformed"] == 2);
+
+  refused({model}, 2, "nothing to evaluate on");
+  refused({"--cloze", cloze}, 2, "models");
+  refused({model, "--cloze", cloze, "--reference", model}, 2, "--text");
+  refused({model, "--cloze", cloze, "--max-docs", "-1"}, 2, "max-docs");
+  refused({model, "--cloze", scratch.file("missing")}, 3, "missing");
+  refused({model, "--choices", cloze}, 3, "c.jsonl: line 1: ");
+  write_text(scratch.file("empty"), "");
+  for (const char* option : {"--text", "--cloze", "--choices"}) {
+    refused({model, option, scratch.file("empty")}, 3, "empty: is empty");
+    refused({model, option, scratch.path().string()}, 3, "directory");
+  }
+  refused({cloze, "--cloze", cloze}, 3, "c.jsonl");
+  TinyModelOptions ids;
+  ids.vocabulary = TinyVocabulary::None;
+  refused({write_tiny_model(scratch, ids, "ids.gguf"), "--cloze", cloze}, 2, "--vocab");
+}
