@@ -16,7 +16,7 @@ function(rwkv_npm_ci source stamp)
     COMMAND ${CMAKE_COMMAND} -E make_directory ${folder}
     COMMAND ${CMAKE_COMMAND} -E copy ${inputs} ${folder}
     COMMAND ${CMAKE_COMMAND} -E chdir ${folder}
-            ${RWKV_NPM} ci --ignore-scripts --no-audit --no-fund --loglevel=error
+            ${RWKV_NPM} ci --ignore-scripts --prefer-offline --no-audit --no-fund --loglevel=error
     COMMAND ${CMAKE_COMMAND} -E touch ${folder}/installed
     DEPENDS ${inputs} COMMENT "Fetching what ${source}/package-lock.json pins" VERBATIM)
   set(${stamp} ${folder}/installed PARENT_SCOPE)

@@ -138,7 +138,8 @@ function exampleResults() {
 }
 
 const HOSTILE = '</script><script>window.broken = 1</script><!-- ' +
-  '<img src="https://example.invalid/x" onerror="window.broken = 1"><b class="hostile">& \u2028 "\\';
+  '<img src="https://example.invalid/x" onerror="window.broken = 1">' +
+  '<b class="hostile">& \u2028 "\\';
 
 // The example with markup in every text.
 function hostileResults() {

@@ -198,7 +198,13 @@ test('quality, colour and legend change the charts', 'example', async (page) => 
   assert.equal(total(await datasets(page, CHARTS[2])), done.length - f16);
   await page.locator('#colour').selectOption('');
   assert.equal(total(await datasets(page, CHARTS[2])), done.length);
+  await page.locator('#quality').selectOption({ label: 'KL from the reference' });
   await page.locator('#logarithmic').check();
+  const zero = done.filter((point) => point.metrics.kl.value === 0).length;
+  assert.ok(zero > 0);
+  assert.equal(total(await datasets(page, CHARTS[2])), done.length - zero);
+  const leftOut = await page.locator('#left-out').innerText();
+  assert.ok(leftOut.startsWith(`${zero} points are left out`), leftOut);
   assert.equal(await page.evaluate((id) => Chart.getChart(id).scales.y.type, CHARTS[1]),
     'logarithmic');
 });

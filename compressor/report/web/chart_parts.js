@@ -90,7 +90,9 @@ const referenceLine = {
       ctx.font = `11px ${Chart.defaults.font.family}`;
       ctx.fillStyle = themeColour('muted');
       ctx.textAlign = options.align;
-      ctx.fillText(options.text, options.align === 'left' ? area.left + 4 : area.right - 4, y - 4);
+      const x = options.align === 'left' ? area.left + 4 : area.right - 4;
+      const isAtTop = y - area.top < 18;
+      ctx.fillText(options.text, x, isAtTop ? y + 12 : y - 4);
     });
   },
 };

@@ -48,21 +48,37 @@ function frontierDataset(points, xMeasure, yMeasure) {
   };
 }
 
+// A logarithmic scale has no place for 0 and below.
+const hasPlace = (value) => value !== null && (value > 0 || !state.logarithmic);
+
 function paretoData(groups, xMeasure, yMeasure) {
-  const hasBoth = (point) =>
-    valueOf(point, xMeasure) !== null && valueOf(point, yMeasure) !== null;
+  const isDrawn = (point) =>
+    valueOf(point, xMeasure) !== null && hasPlace(valueOf(point, yMeasure));
   const shown = groups.filter((group) => !state.hidden.has(group.value));
-  const toData = (point) => (hasBoth(point) ? toDatum(point, xMeasure, yMeasure) : null);
-  const points = shown.flatMap((group) => group.points);
+  const toData = (point) => (isDrawn(point) ? toDatum(point, xMeasure, yMeasure) : null);
+  const points = shown.flatMap((group) => group.points).filter(isDrawn);
   return [
     ...shown.map((group) => groupDataset(group, toData)),
     frontierDataset(points, xMeasure, yMeasure),
   ];
 }
 
+// The scale of quality; a logarithmic one gets its margin here, which the library gives to others.
+function qualityScale(yMeasure) {
+  const options = { grace: '6%', ticks: { maxTicksLimit: 7 } };
+  if (!state.logarithmic) {
+    return axisOptions(titleOf(yMeasure), options);
+  }
+  const values = state.results.points.map((point) => valueOf(point, yMeasure)).filter(hasPlace);
+  return axisOptions(titleOf(yMeasure), {
+    ...options,
+    type: 'logarithmic',
+    min: values.length > 0 ? Math.min(...values) / yMeasure.scale / 1.3 : undefined,
+  });
+}
+
 function paretoOptions(xMeasure, yMeasure) {
   const baseline = valueOf(state.results.baseline, yMeasure);
-  const isLogarithmic = state.logarithmic;
   return {
     layout: { padding: { top: 6, right: 8 } },
     onClick: (event, elements, chart) => {
@@ -80,15 +96,13 @@ function paretoOptions(xMeasure, yMeasure) {
       x: axisOptions(titleOf(xMeasure), {
         grace: '6%', ticks: { maxTicksLimit: 7, maxRotation: 0 },
       }),
-      y: axisOptions(titleOf(yMeasure), {
-        type: isLogarithmic ? 'logarithmic' : 'linear', grace: '6%', ticks: { maxTicksLimit: 7 },
-      }),
+      y: qualityScale(yMeasure),
     },
     plugins: {
       tooltip: tooltipOptions,
       referenceLine: {
         text: 'baseline',
-        value: baseline === null ? null : baseline / yMeasure.scale,
+        value: hasPlace(baseline) ? baseline / yMeasure.scale : null,
         // Where few points are: what is small or fast is not as good as the baseline.
         align: xMeasure.better === 'lower' ? 'left' : 'right',
       },
@@ -108,8 +122,18 @@ function makeParetoCard(xMeasure) {
   paretoCharts.push({ chart, xMeasure });
 }
 
+// Says what a logarithmic scale hides, since the frontier goes without it.
+function showLeftOut(yMeasure) {
+  const values = state.results.points.map((point) => valueOf(point, yMeasure));
+  const n = values.filter((value) => value !== null && !hasPlace(value)).length;
+  const subject = n === 1 ? '1 point is' : `${n} points are`;
+  byId('left-out').textContent =
+    n === 0 ? '' : `${subject} left out: a logarithmic scale has no place for 0.`;
+}
+
 function updateParetoCharts() {
   const yMeasure = state.quality;
+  showLeftOut(yMeasure);
   const groups = groupPoints(state.results, state.colour);
   for (const { chart, xMeasure } of paretoCharts) {
     chart.data.datasets = paretoData(groups, xMeasure, yMeasure);
