@@ -39,9 +39,11 @@ for argument in "$@"; do
 done
 [[ $with_compressor == no ]] || packages+=("${compressor_packages[@]}")
 # These often come from elsewhere than Debian's packages, which would not go beside them.
-if [[ $with_compressor == yes ]]; then
+if [[ $with_compressor == yes || $with_dev == yes ]]; then
   command -v npm > /dev/null || packages+=(nodejs npm)
-  [[ $with_dev == no ]] || command -v chromium > /dev/null || packages+=(chromium)
+fi
+if [[ $with_compressor == yes && $with_dev == yes ]]; then
+  command -v chromium > /dev/null || packages+=(chromium)
 fi
 [[ $with_dev == no ]] || packages+=("${dev_packages[@]}")
 [[ $with_arm == no ]] || packages+=("${arm_packages[@]}")

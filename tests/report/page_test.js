@@ -209,11 +209,14 @@ test('quality, colour and legend change the charts', 'example', async (page) => 
     'logarithmic');
 });
 
-test('nothing is wider than a phone', 'example', async (page) => {
+test('nothing is wider than a phone, or behind the details', 'example', async (page) => {
   const widest = () => page.evaluate(() => document.scrollingElement.scrollWidth);
   assert.equal(await widest(), 390);
   await page.locator('#rows button').nth(3).click();
   assert.equal(await widest(), 390);
+  const row = await page.locator('#rows tr.selected').boundingBox();
+  const details = await page.locator('#details').boundingBox();
+  assert.ok(row.y >= 0 && row.y + row.height <= details.y, `${row.y} is behind ${details.y}`);
   assert.ok(await page.locator('#copy').isVisible());
 }, { viewport: { width: 390, height: 844 }, hasTouch: true });
 

@@ -40,7 +40,7 @@ function showDetails(changes) {
   }
   const point = state.selected;
   byId('details').hidden = point === null;
-  document.body.classList.toggle('has-details', point !== null);
+  document.documentElement.classList.toggle('has-details', point !== null);
   if (point === null) {
     return;
   }

@@ -29,12 +29,18 @@ function makeColumns(results) {
 
 const sortKey = (text) => (text === '' ? null : isNumeric(text) ? Number(text) : text);
 
+// The details that open may not cover the row (scroll-padding in style.css).
+function selectRow(point) {
+  toggleSelected(point);
+  rows.find((entry) => entry.point === point).row.scrollIntoView({ block: 'nearest' });
+}
+
 function pointCell(point) {
   const button = make('button', { type: 'button', class: 'link', 'aria-pressed': 'false' },
     shortId(point));
   button.addEventListener('click', (event) => {
     event.stopPropagation();
-    toggleSelected(point);
+    selectRow(point);
   });
   const isBaseline = point === state.results.baseline;
   const word = point.status === 'done' ? isBaseline && 'baseline' : point.status;
@@ -67,7 +73,7 @@ function makeRow(point) {
   const row = make('tr', { class: point.status, 'data-id': point.id }, ...cells);
   row.addEventListener('click', () => {
     if (window.getSelection().isCollapsed) {
-      toggleSelected(point);
+      selectRow(point);
     }
   });
   return { point, row };
