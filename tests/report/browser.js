@@ -60,16 +60,14 @@ class Pages {
       await visit(page);
       // What was started late is heard of before the page is closed.
       await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(resolve)));
+    } catch (error) {
+      complaints.push(error.stack); // behind what may have caused it
     } finally {
       await context.close();
     }
     if (complaints.length > 0) {
-      throw new Error(`the page complained:\n${complaints.join('\n')}`);
+      throw new Error(complaints.join('\n'));
     }
-  }
-
-  screenshot(page, name, options = {}) {
-    return page.screenshot({ path: path.join(this.folder, `${name}.png`), ...options });
   }
 }
 

@@ -3,16 +3,19 @@
 'use strict';
 
 const assert = require('node:assert/strict');
+const path = require('node:path');
 const { Pages } = require('./browser.js');
 const { bareResults, exampleResults, hostileResults, HOSTILE } = require('./example_results.js');
 
 const CHARTS = ['chart-resident_bytes', 'chart-file_bytes', 'chart-tokens_per_second'];
 const ABLATION = ['ablation-quality', 'ablation-size'];
 
+const [chromium, render, build] = process.argv.slice(2);
 const results = exampleResults();
 const done = results.points.filter((point) => point.status === 'done');
 const tests = [];
 const test = (name, page, run, options) => tests.push({ name, page, run, options });
+const picture = (name) => ({ path: path.join(build, 'pages', `${name}.png`), fullPage: true });
 
 const idsOf = (rows) => rows.evaluateAll((all) => all.map((row) => row.dataset.id));
 const rowIds = (page) => idsOf(page.locator('#rows tr'));
@@ -243,18 +246,16 @@ test('results with nothing in them make a page', 'bare', async (page) => {
   assert.ok(await page.locator('#ablation').isHidden());
 });
 
-async function takeScreenshots(pages, html) {
-  const full = { fullPage: true };
-  await pages.visit(html, (page) => pages.screenshot(page, 'light', full));
-  await pages.visit(html, async (page) => {
-    await page.locator('#rows button').nth(3).click();
-    await pages.screenshot(page, 'dark', full);
-  }, { colorScheme: 'dark' });
-  await pages.visit(html, (page) => pages.screenshot(page, 'phone', full),
-    { viewport: { width: 390, height: 844 } });
-}
+// For a person to look at.
+test('screenshot, light', 'example', (page) => page.screenshot(picture('light')));
+test('screenshot, dark', 'example', async (page) => {
+  await page.locator('#rows button').nth(3).click();
+  await page.screenshot(picture('dark'));
+}, { colorScheme: 'dark' });
+test('screenshot, phone', 'example', (page) => page.screenshot(picture('phone')),
+  { viewport: { width: 390, height: 844 } });
 
-async function main([chromium, render, build]) {
+async function main() {
   const pages = new Pages(chromium, render, build);
   const made = {
     example: pages.make('example', results),
@@ -270,10 +271,9 @@ async function main([chromium, render, build]) {
         console.log(`passed: ${name}`);
       } catch (error) {
         nFailed += 1;
-        console.log(`FAILED: ${name}\n${error.stack}`);
+        console.log(`FAILED: ${name}\n${error.message}`);
       }
     }
-    await takeScreenshots(pages, made.example);
   } finally {
     await pages.stop();
   }
@@ -281,4 +281,4 @@ async function main([chromium, render, build]) {
   process.exitCode = nFailed > 0 ? 1 : 0;
 }
 
-main(process.argv.slice(2));
+main();
