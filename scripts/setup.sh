@@ -2,7 +2,8 @@
 # Installs what the build needs on Debian 12, as far as it is missing, and prints what is in use.
 # Usage: scripts/setup.sh [--edge] [--dev] [--arm]
 #   --edge  only what formats and runtime need, no LibTorch
-#   --dev   also the formatter, the linter, shellcheck, and clang with libFuzzer
+#   --dev   also the formatter, the linter, shellcheck, clang with libFuzzer, and the browser that
+#           tries the page of a sweep
 #   --arm   also the compiler for 64-bit ARM and the emulator that runs its tests
 # Run again at any time: with everything in place it takes a moment and changes nothing.
 set -euo pipefail
@@ -37,6 +38,13 @@ for argument in "$@"; do
   esac
 done
 [[ $with_compressor == no ]] || packages+=("${compressor_packages[@]}")
+# These often come from elsewhere than Debian's packages, which would not go beside them.
+if [[ $with_compressor == yes || $with_dev == yes ]]; then
+  command -v npm > /dev/null || packages+=(nodejs npm)
+fi
+if [[ $with_compressor == yes && $with_dev == yes ]]; then
+  command -v chromium > /dev/null || packages+=(chromium)
+fi
 [[ $with_dev == no ]] || packages+=("${dev_packages[@]}")
 [[ $with_arm == no ]] || packages+=("${arm_packages[@]}")
 

@@ -5,7 +5,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 mapfile -t files < <(source_files '*.h' '*.cpp' '*.c' '*.inc' '*.sh' '*.py' '*.cmake' '*.in' \
-  '*.yaml' '*.yml' '*CMakeLists.txt' CMakePresets.json .ci/run .clang-format .clang-tidy)
+  '*.yaml' '*.yml' '*.js' '*.css' '*.html' '*package*.json' '*CMakeLists.txt' CMakePresets.json .ci/run .clang-format .clang-tidy)
 ((${#files[@]} > 0)) || exit 0
 status=0
 # complain PATTERN TEXT: names each line that matches. Status 1 of grep means that none does.
