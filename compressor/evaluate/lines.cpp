@@ -16,6 +16,7 @@ using Json = nlohmann::json;
 constexpr size_t kMaxComplaints = 5;
 constexpr size_t kMaxLineBytes = size_t{1} << 20;
 constexpr uint64_t kMaxFileBytes = uint64_t{1} << 30;
+constexpr uint64_t kMaxLines = uint64_t{1} << 20;  // what they hold is kept
 constexpr size_t kBufferBytes = size_t{1} << 18;
 
 struct Close {
@@ -104,6 +105,7 @@ class Lines {
   }
 
   bool any() const { return any_; }
+  uint64_t number() const { return number_; }
 
  private:
   void keep(std::string_view part) {
@@ -147,6 +149,9 @@ Status read_lines(const std::string& path,
       break;
     }
     lines.add(piece);
+    if (lines.number() > kMaxLines) {
+      return bad_input("{}: has more than {} lines; split it", path, kMaxLines);
+    }
   }
   lines.finish();
   if (!lines.any()) {

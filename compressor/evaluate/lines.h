@@ -24,7 +24,7 @@ struct Skipped {
 /// added to `malformed` as "FILE: line N: why", as is a line longer than 1 MiB, and the rest goes
 /// on. Lines end in LF or CR LF. One line is held at a time. BadInput if the file is missing, is
 /// empty but for blanks, is gzip that ends too early or is damaged, or has more than 1 GiB
-/// (inflated).
+/// (inflated) or 2^20 lines.
 Status read_lines(const std::string& path,
                   const std::function<Status(uint64_t number, std::string_view line)>& use,
                   Skipped& malformed);

@@ -152,6 +152,7 @@ TEST_CASE("Damaged files of questions are refused", "[evaluate]") {
   refused(gzip("", scratch.file("nothing.gz")), "is empty");
   write_text(scratch.file("empty.jsonl"), "\n \n");
   refused(scratch.file("empty.jsonl"), "is empty");
+  refused(gzip(std::string((size_t{1} << 20) + 2, '\n'), scratch.file("many.gz")), "lines");
   refused(scratch.file("missing.jsonl"), "");
   const auto unconditional = read(scratch, line(press::kFirstUnconditional, 0, 0));
   CHECK(unconditional.status().code() == Code::BadInput);
