@@ -15,6 +15,15 @@ Interval Estimate::interval() const {
   return {value - kZ * standard_error, value + kZ * standard_error};
 }
 
+Estimate exponential(const Estimate& nats) {
+  const double value = std::exp(nats.value);
+  return {value, value * nats.standard_error};
+}
+
+Interval exponential(const Interval& nats) {
+  return {std::exp(nats.low), std::exp(nats.high)};
+}
+
 Interval wilson_interval(uint64_t right, uint64_t n) {
   const auto count = static_cast<double>(n);
   const double p = static_cast<double>(right) / count;

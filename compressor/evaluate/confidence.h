@@ -19,6 +19,11 @@ struct Estimate {
   Interval interval() const;
 };
 
+/// Perplexity from nats: exp(value), its standard error to first order.
+Estimate exponential(const Estimate& nats);
+/// exp() of both ends, which unlike the approximation around exp(value) stays positive.
+Interval exponential(const Interval& nats);
+
 /// Of a share of `n` independent trials of which `right` succeeded; n > 0. Wilson, "Probable
 /// inference, the law of succession, and statistical inference", JASA 22 (1927): unlike the normal
 /// approximation right for few trials and for shares near 0 and 1.

@@ -1,5 +1,6 @@
 #include "compressor/evaluate/measure.h"
 
+#include "compressor/checkpoint/open.h"
 #include "formats/base/file.h"
 #include "runtime/model/model.h"
 
@@ -11,7 +12,11 @@ using ModelPtr = std::shared_ptr<const edge::Model>;
 constexpr uint64_t kMaxTextBytes = uint64_t{1} << 32;
 
 Result<ModelPtr> open_with_vocabulary(const std::string& path) {
-  RWKV_TRY(check_packed(path));
+  RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
+  if (!checkpoint.is_packed) {
+    return usage_error("{}: is a checkpoint ({}), a packed file is wanted; convert it first", path,
+                       checkpoint.source->format());
+  }
   RWKV_ASSIGN(ModelPtr model, edge::Model::open(path));
   if (!model->tokenizer()) {
     return usage_error("{}: was packed without a vocabulary; convert it with --vocab", path);
@@ -32,16 +37,21 @@ Result<TextSet> read_text(const std::string& path) {
 
 Result<EvaluationSets> load_evaluation_sets(const EvaluationFiles& files) {
   EvaluationSets sets;
-  if (files.texts.empty() && files.clozes.empty()) {
-    return usage_error("nothing to evaluate on; name a file with --text or --cloze");
+  if (files.texts.empty() && files.clozes.empty() && files.choices.empty()) {
+    return usage_error("nothing to evaluate on; name a file with --text, --cloze or --choices");
   }
+  const Sampling sampling{files.max_docs, files.seed};
   for (const std::string& path : files.texts) {
     RWKV_ASSIGN(TextSet set, read_text(path));
     sets.texts.push_back(std::move(set));
   }
   for (const std::string& path : files.clozes) {
-    RWKV_ASSIGN(ClozeSet set, read_cloze(path, files.max_docs));
+    RWKV_ASSIGN(ClozeSet set, read_cloze(path, sampling));
     sets.clozes.push_back(std::move(set));
+  }
+  for (const std::string& path : files.choices) {
+    RWKV_ASSIGN(ChoicesSet set, read_choices(path, sampling));
+    sets.choices.push_back(std::move(set));
   }
   return sets;
 }
@@ -51,9 +61,10 @@ Result<Measurement> measure(const std::string& packed, const EvaluationSets& set
   RWKV_ASSIGN(const ModelPtr model, open_with_vocabulary(packed));
   Measurement measurement;
   measurement.model = options.name.empty() ? packed : options.name;
-  measurement.reference = options.reference;
   ModelPtr reference;
   if (!options.reference.empty()) {
+    measurement.reference =
+        options.reference_name.empty() ? options.reference : options.reference_name;
     RWKV_ASSIGN(reference, open_with_vocabulary(options.reference));
     RWKV_TRY(check_same_vocabulary(*model, *reference).in(measurement.model));
   }
@@ -64,14 +75,22 @@ Result<Measurement> measure(const std::string& packed, const EvaluationSets& set
     RWKV_TRY(score.status().in(measurement.model));
     measurement.texts.push_back({set.path, score.take()});
   }
+  const auto questions = [&](const std::string& path, size_t n) {
+    return QuestionOptions{options.n_threads, [&options, path, n](uint64_t done) {
+                             options.progress(path,
+                                              static_cast<double>(done) / static_cast<double>(n));
+                           }};
+  };
   for (const ClozeSet& set : sets.clozes) {
-    const auto n = static_cast<double>(set.documents.size());
-    const ClozeOptions cloze{options.n_threads, [&](uint64_t done) {
-                               options.progress(set.path, static_cast<double>(done) / n);
-                             }};
-    auto result = evaluate_cloze(model, measurement.model, set, cloze);
-    RWKV_TRY(result.status());
-    measurement.clozes.push_back({set.path, result.take()});
+    auto result = evaluate_cloze(model, set, questions(set.path, set.documents.size()));
+    RWKV_TRY(result.status().in(measurement.model));
+    measurement.clozes.push_back({set.path, set.available, set.malformed.count, result.take()});
+  }
+  for (const ChoicesSet& set : sets.choices) {
+    auto result = evaluate_choices(model, set, questions(set.path, set.documents.size()));
+    RWKV_TRY(result.status().in(measurement.model));
+    measurement.choices.push_back(
+        {set.path, set.available, set.malformed.count, set.incomplete.count, result.value()});
   }
   return measurement;
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "compressor/evaluate/choices.h"
 #include "compressor/evaluate/cloze.h"
 #include "compressor/evaluate/text_score.h"
 #include "formats/base/status.h"
@@ -15,9 +16,10 @@ namespace rwkv::press {
 
 /// Which files to read, and how much of them.
 struct EvaluationFiles {
-  std::vector<std::string> texts;   ///< any text
-  std::vector<std::string> clozes;  ///< .jsonl, see cloze.h
-  /// Of each file of questions only so many, drawn by `seed`; 0: all of them.
+  std::vector<std::string> texts;    ///< any text
+  std::vector<std::string> clozes;   ///< lines of JSON, perhaps gzipped, see cloze_set.h
+  std::vector<std::string> choices;  ///< likewise, see choices_set.h
+  /// Of each file of questions only so many documents, drawn by `seed`; 0: all of them.
   uint64_t max_docs = 0;
   uint64_t seed = 0;
 };
@@ -25,10 +27,11 @@ struct EvaluationFiles {
 struct EvaluationSets {
   std::vector<TextSet> texts;
   std::vector<ClozeSet> clozes;
+  std::vector<ChoicesSet> choices;
 };
 
-/// Usage if no file is named; BadInput, naming the file, if one cannot be read or is empty. Lines
-/// that are no questions are counted in the sets.
+/// Usage if no file is named; BadInput, naming the file, if one cannot be read, is empty or has no
+/// question. Malformed lines and incomplete documents are counted in the sets.
 Result<EvaluationSets> load_evaluation_sets(const EvaluationFiles& files);
 
 struct MeasureOptions {
@@ -36,7 +39,9 @@ struct MeasureOptions {
   uint64_t max_tokens = 0;  ///< of each text; 0: all
   /// Packed file to compare with over the texts; empty: none.
   std::string reference = {};
-  /// How messages and the result call the model; empty: its path.
+  /// How the result calls it; empty: its path.
+  std::string reference_name = {};
+  /// How the result and most messages call the model; empty: its path.
   std::string name = {};
   /// Called with the file that is worked on and the share of it that is done.
   std::function<void(const std::string& what, double share)> progress = [](const std::string&,
@@ -51,12 +56,22 @@ struct Measurement {
   };
   struct Cloze {
     std::string path;
+    uint64_t available = 0;  ///< documents in the file, of which result.all.documents were drawn
+    uint64_t malformed = 0;  ///< lines that were skipped
     ClozeResult result;
   };
+  struct Choices {
+    std::string path;
+    uint64_t available = 0;
+    uint64_t malformed = 0;
+    uint64_t incomplete = 0;  ///< documents that were skipped
+    ChoicesResult result;
+  };
   std::string model;      ///< its name
-  std::string reference;  ///< path; empty: none
+  std::string reference;  ///< its name; empty: none
   std::vector<Text> texts;
   std::vector<Cloze> clozes;
+  std::vector<Choices> choices;
 };
 
 /// The model in the packed file at `packed` on everything in `sets`, weights mapped. Usage if the

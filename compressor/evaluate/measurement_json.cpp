@@ -38,7 +38,7 @@ Json to_json(const Measurement::Text& text) {
   return report;
 }
 
-Json to_json(const ClozeTally& tally) {
+Json to_json(const Tally& tally) {
   Json report = {{"documents", tally.documents}, {"right", tally.right}};
   add(report, "accuracy", {tally.accuracy(), tally.standard_error()}, tally.interval());
   return report;
@@ -46,15 +46,26 @@ Json to_json(const ClozeTally& tally) {
 
 Json to_json(const Measurement::Cloze& cloze) {
   const ClozeResult& result = cloze.result;
-  Json report = {{"file", cloze.path}};
+  Json report = {{"file", cloze.path}, {"available", cloze.available}};
+  report["malformed"] = cloze.malformed;
   report.update(to_json(result.all));
-  report["perplexity"] = result.perplexity();
-  report["malformed"] = result.malformed;
+  add(report, "perplexity", result.perplexity(), result.perplexity_interval());
   report["kinds"] = Json::object();
   for (const auto& [kind, tally] : result.kinds) {
     report["kinds"][kind] = to_json(tally);
   }
   return report;
+}
+
+Json to_json(const Measurement::Choices& choices) {
+  const ChoicesResult& result = choices.result;
+  return {{"file", choices.path},
+          {"available", choices.available},
+          {"malformed", choices.malformed},
+          {"incomplete", choices.incomplete},
+          {"acc", to_json(result.acc)},
+          {"acc_norm", to_json(result.acc_norm)},
+          {"acc_bytes", to_json(result.acc_bytes)}};
 }
 
 template <typename T>
@@ -75,6 +86,7 @@ Json measurement_to_json(const Measurement& measurement) {
   }
   report["texts"] = list(measurement.texts);
   report["cloze"] = list(measurement.clozes);
+  report["choices"] = list(measurement.choices);
   return report;
 }
 

@@ -126,13 +126,11 @@ class TextPass {
 }  // namespace
 
 Estimate TextScore::perplexity() const {
-  const double value = std::exp(nats_per_token.value);
-  return {value, value * nats_per_token.standard_error};
+  return exponential(nats_per_token);
 }
 
 Interval TextScore::perplexity_interval() const {
-  const Interval nats = nats_per_token.interval();
-  return {std::exp(nats.low), std::exp(nats.high)};
+  return exponential(nats_per_token.interval());
 }
 
 Status check_same_vocabulary(const edge::Model& model, const edge::Model& reference) {

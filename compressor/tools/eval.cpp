@@ -1,11 +1,14 @@
-// rwkv-press eval: how good packed files are, on the runtime that devices run.
+// rwkv-press eval: how good models are, on the runtime that devices run.
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
+#include <filesystem>
+#include <memory>
 
-#include "compressor/evaluate/cloze.h"
+#include "compressor/evaluate/measurement_json.h"
 #include "compressor/tools/commands.h"
+#include "compressor/tools/eval_print.h"
+#include "compressor/tools/packed_input.h"
 #include "formats/cli/command.h"
 #include "formats/cli/progress.h"
 
@@ -15,126 +18,141 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int64_t kMaxThreads = 256;
-constexpr size_t kShownComplaints = 5;
-constexpr double kMostDigits = 1e6;  // perplexities beyond are shown with an exponent
 
-void print_complaints(const ClozeSet& set) {
-  const size_t n = std::min(set.complaints.size(), kShownComplaints);
-  for (size_t i = 0; i < n; ++i) {
-    fmt::print(stderr, "rwkv-press: skipped: {}\n", set.complaints[i]);
-  }
-  if (set.malformed > n) {
-    fmt::print(stderr, "rwkv-press: skipped: {} more lines\n", set.malformed - n);
-  }
+std::vector<std::string> files_of(const cxxopts::ParseResult& arguments, const char* option) {
+  return arguments.count(option) > 0 ? arguments[option].as<std::vector<std::string>>()
+                                     : std::vector<std::string>();
 }
 
-// Of the table's first column: models, and kinds below them.
-size_t name_width(const std::vector<std::string>& models, const ClozeSet& set) {
-  size_t width = std::string_view("model").size();
-  for (const std::string& model : models) {
-    width = std::max(width, model.size());
-  }
-  for (const ClozeDocument& document : set.documents) {
-    width = std::max(width, document.kind.size() + 2);
-  }
-  return width;
+Result<EvaluationFiles> files_from(const cxxopts::ParseResult& arguments) {
+  EvaluationFiles files;
+  files.texts = files_of(arguments, "text");
+  files.clozes = files_of(arguments, "cloze");
+  files.choices = files_of(arguments, "choices");
+  RWKV_ASSIGN(const int64_t max_docs, cli::integer(arguments, "max-docs", 0, INT64_MAX));
+  RWKV_ASSIGN(const int64_t seed, cli::integer(arguments, "seed", 0, INT64_MAX));
+  files.max_docs = static_cast<uint64_t>(max_docs);
+  files.seed = static_cast<uint64_t>(seed);
+  return files;
 }
 
-void print_row(const std::string& name, size_t width, const ClozeTally& tally,
-               const std::string& perplexity) {
-  fmt::print("{:<{}} {:>9} {:>10.2f} {:>6.2f} {:>12}\n", name, width, tally.documents,
-             100.0 * tally.accuracy(), 100.0 * tally.standard_error(), perplexity);
+Result<MeasureOptions> options_from(const cxxopts::ParseResult& arguments) {
+  MeasureOptions options;
+  int64_t n_threads = std::clamp<int64_t>(at::get_num_threads(), 1, kMaxThreads);
+  if (arguments.count("threads") > 0) {
+    RWKV_ASSIGN(n_threads, cli::integer(arguments, "threads", 1, kMaxThreads));
+  }
+  options.n_threads = static_cast<unsigned>(n_threads);
+  if (arguments.count("max-tokens") > 0) {
+    RWKV_ASSIGN(const int64_t n, cli::integer(arguments, "max-tokens", 2, INT64_MAX));
+    options.max_tokens = static_cast<uint64_t>(n);
+  }
+  if (arguments.count("reference") > 0 && arguments.count("text") == 0) {
+    return usage_error("--reference is compared with over texts; name one with --text");
+  }
+  return options;
 }
 
-void print_result(const std::string& model, size_t width, const ClozeResult& result) {
-  const double perplexity = result.perplexity();
-  print_row(model, width, result.all,
-            perplexity < kMostDigits ? fmt::format("{:.3f}", perplexity)
-                                     : fmt::format("{:.3e}", perplexity));
-  for (const auto& [kind, tally] : result.kinds) {
-    print_row("  " + kind, width, tally, "");
+// All of them before the first is evaluated.
+Status check_models(const std::vector<std::string>& paths, bool has_vocab) {
+  bool any_checkpoint = false;
+  for (const std::string& path : paths) {
+    RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
+    any_checkpoint = any_checkpoint || !checkpoint.is_packed;
   }
+  if (has_vocab && !any_checkpoint) {
+    return usage_error("--vocab is for checkpoints; packed files have theirs inside");
+  }
+  return {};
 }
 
-Json tally_to_json(const ClozeTally& tally) {
-  return {{"documents", tally.documents},
-          {"right", tally.right},
-          {"accuracy", tally.accuracy()},
-          {"standard_error", tally.standard_error()}};
+std::string file_name(const std::string& path) {
+  return std::filesystem::path(path).filename().string();
 }
 
-Json result_to_json(const std::string& model, const ClozeResult& result) {
-  Json report = {{"model", model}};
-  report.update(tally_to_json(result.all));
-  report["perplexity"] = result.perplexity();
-  report["malformed"] = result.malformed;
-  report["kinds"] = Json::object();
-  for (const auto& [kind, tally] : result.kinds) {
-    report["kinds"][kind] = tally_to_json(tally);
-  }
-  return report;
-}
-
-Result<std::vector<std::string>> models_from(const cxxopts::ParseResult& arguments) {
-  if (arguments.count("models") == 0) {
-    return usage_error("'models' is missing; see --help");
-  }
-  const auto models = arguments["models"].as<std::vector<std::string>>();
-  // All of them before the first is evaluated.
-  for (const std::string& model : models) {
-    RWKV_TRY(check_packed(model));
-  }
-  return models;
+// A bar for each file that is worked on.
+Result<Measurement> measure_with_progress(const PackedInput& model, const EvaluationSets& sets,
+                                          MeasureOptions options, bool quiet) {
+  constexpr double kSteps = 1000;
+  std::unique_ptr<cli::Progress> bar;
+  std::string current;
+  options.name = model.name();
+  options.progress = [&](const std::string& what, double share) {
+    if (what != current || !bar) {
+      bar.reset();
+      bar = std::make_unique<cli::Progress>(
+          fmt::format("{} on {}", file_name(model.name()), file_name(what)),
+          static_cast<uint64_t>(kSteps), quiet);
+      current = what;
+    }
+    bar->update(static_cast<uint64_t>(share * kSteps));
+  };
+  return measure(model.packed_path(), sets, options);
 }
 
 }  // namespace
 
 void declare_eval(cxxopts::Options& options, std::vector<std::string>& positionals) {
-  options.add_options()("models", "Packed files", cxxopts::value<std::vector<std::string>>())(
-      "cloze", "Texts whose last word is to be found: .jsonl, 'text' and perhaps 'kind' a line",
-      cxxopts::value<std::string>())("max-docs", "Only the first N documents; 0: all",
-                                     cxxopts::value<std::string>()->default_value("0"))(
+  using Files = std::vector<std::string>;
+  options.add_options()("models", "Packed files or checkpoints", cxxopts::value<Files>())(
+      "text", "Text to score: perplexity, bits per byte; may be repeated", cxxopts::value<Files>())(
+      "cloze", "Texts whose last word is to be found (.jsonl); may be repeated",
+      cxxopts::value<Files>())("choices",
+                               "Requests of multiple choice (.jsonl.gz); may be repeated",
+                               cxxopts::value<Files>())(
+      "reference", "Model to compare with over the texts: KL, top-1, top-5",
+      cxxopts::value<std::string>())("max-tokens", "Score only the first N tokens of each text",
+                                     cxxopts::value<std::string>())(
+      "max-docs", "Only N documents of each file of questions, drawn at random; 0: all",
+      cxxopts::value<std::string>()->default_value("0"))(
+      "seed", "Decides which documents are drawn",
+      cxxopts::value<std::string>()->default_value("0"))(
+      "vocab", "Vocabulary file of checkpoints, or 'bytes'", cxxopts::value<std::string>())(
       "t,threads", "Threads (default: the processors available)", cxxopts::value<std::string>())(
       "json", "Print JSON")("quiet", "No progress");
   positionals = {"models"};
 }
 
 Status run_eval(const cxxopts::ParseResult& arguments) {
-  RWKV_ASSIGN(const std::string cloze, cli::required(arguments, "cloze"));
-  RWKV_ASSIGN(const int64_t max_docs, cli::integer(arguments, "max-docs", 0, INT64_MAX));
-  int64_t n_threads = std::clamp<int64_t>(at::get_num_threads(), 1, kMaxThreads);
-  if (arguments.count("threads") > 0) {
-    RWKV_ASSIGN(n_threads, cli::integer(arguments, "threads", 1, kMaxThreads));
+  const bool quiet = arguments.count("quiet") > 0;
+  const std::vector<std::string> models = files_of(arguments, "models");
+  if (models.empty()) {
+    return usage_error("'models' is missing; see --help");
   }
-  RWKV_ASSIGN(const std::vector<std::string> models, models_from(arguments));
-  RWKV_ASSIGN(const ClozeSet set, read_cloze(cloze, static_cast<uint64_t>(max_docs)));
-  print_complaints(set);
-
-  const bool as_json = arguments.count("json") > 0;
-  const size_t width = name_width(models, set);
-  if (!as_json) {
-    fmt::print("{:<{}} {:>9} {:>10} {:>6} {:>12}\n", "model", width, "documents", "accuracy %",
-               "+-", "perplexity");
+  RWKV_ASSIGN(const EvaluationFiles files, files_from(arguments));
+  RWKV_ASSIGN(MeasureOptions options, options_from(arguments));
+  std::string vocab;
+  if (arguments.count("vocab") > 0) {
+    RWKV_ASSIGN(vocab, cli::required(arguments, "vocab"));
   }
-  Json reports = Json::array();
-  for (const std::string& model : models) {
-    Result<ClozeResult> result = ClozeResult();
-    {
-      cli::Progress progress("evaluating", set.documents.size(), arguments.count("quiet") > 0);
-      result = evaluate_cloze(model, set, {static_cast<unsigned>(n_threads), [&](uint64_t done) {
-                                             progress.update(done);
-                                           }});
+  std::vector<std::string> opened = models;
+  PackedInput reference;
+  if (arguments.count("reference") > 0) {
+    opened.push_back(arguments["reference"].as<std::string>());
+  }
+  RWKV_TRY(check_models(opened, !vocab.empty()));
+  RWKV_ASSIGN(const EvaluationSets sets, load_evaluation_sets(files));
+  if (arguments.count("reference") > 0) {
+    RWKV_ASSIGN(reference, PackedInput::open(opened.back(), vocab, quiet));
+    options.reference = reference.packed_path();
+    options.reference_name = reference.name();
+  }
+  std::vector<Measurement> measurements;
+  for (const std::string& path : models) {
+    RWKV_ASSIGN(const PackedInput model, PackedInput::open(path, vocab, quiet));
+    RWKV_ASSIGN(Measurement measurement, measure_with_progress(model, sets, options, quiet));
+    measurements.push_back(std::move(measurement));
+  }
+  if (arguments.count("json") > 0) {
+    Json reports = Json::array();
+    for (const Measurement& measurement : measurements) {
+      reports.push_back(measurement_to_json(measurement));
     }
-    RWKV_TRY(result.status());
-    if (as_json) {
-      reports.push_back(result_to_json(model, result.value()));
-    } else {
-      print_result(model, width, result.value());
-    }
-  }
-  if (as_json) {
     fmt::print("{}\n", reports.dump(2, ' ', false, Json::error_handler_t::replace));
+  } else {
+    print_measurements(measurements);
   }
+  print_skipped(sets);
   return {};
 }
 

@@ -59,16 +59,17 @@ std::string write_synth(const ScratchFolder& scratch) {
 }
 
 Result<press::ClozeSet> read(const ScratchFolder& scratch, const std::string& lines,
-                             uint64_t max_docs = 0) {
+                             const press::Sampling& sampling = {}) {
   const std::string path = scratch.file("cloze.jsonl");
   write_text(path, lines);
-  return press::read_cloze(path, max_docs);
+  return press::read_cloze(path, sampling);
 }
 
 // What the model answers, from the logits after every token.
 struct Expected {
   const std::shared_ptr<const edge::Model>& model;
   double nats = 0.0;
+  double squared_nats = 0.0;
   uint64_t right = 0;
 
   static size_t best(const std::vector<float>& row) {
@@ -80,6 +81,7 @@ struct Expected {
   }
   void add(std::vector<int32_t> context, const std::vector<int32_t>& target) {
     bool is_right = true;
+    double here = 0.0;
     for (const int32_t token : target) {
       const std::vector<float> row = last_logits(context);
       double sum = 0.0;
@@ -87,9 +89,11 @@ struct Expected {
         sum += std::exp(static_cast<double>(logit));
       }
       is_right = is_right && best(row) == static_cast<size_t>(token);
-      nats += std::log(sum) - static_cast<double>(row[static_cast<size_t>(token)]);
+      here += std::log(sum) - static_cast<double>(row[static_cast<size_t>(token)]);
       context.push_back(token);
     }
+    nats += here;
+    squared_nats += here * here;
     right += is_right ? 1 : 0;
   }
 };
@@ -133,7 +137,7 @@ TEST_CASE("Last words are scored as defined, with any number of threads", "[cloz
   for (const unsigned n_threads : {1u, 3u}) {
     uint64_t done = 0;
     const auto result =
-        press::evaluate_cloze(packed, set.value(), {n_threads, [&](uint64_t d) { done = d; }});
+        press::evaluate_cloze(model, set.value(), {n_threads, [&](uint64_t d) { done = d; }});
     REQUIRE_OK(result.status());
     const press::ClozeResult& r = result.value();
     CHECK(done == n);
@@ -142,7 +146,10 @@ TEST_CASE("Last words are scored as defined, with any number of threads", "[cloz
     CHECK(r.all.right >= n_contexts);
     CHECK(r.nats == Approx(expected.nats).epsilon(1e-9));
     const auto total = static_cast<double>(n);
-    CHECK(r.perplexity() == Approx(std::exp(expected.nats / total)).epsilon(1e-9));
+    CHECK(r.perplexity().value == Approx(std::exp(expected.nats / total)).epsilon(1e-9));
+    const double variance = expected.squared_nats / total - std::pow(expected.nats / total, 2);
+    CHECK(r.nats_per_word().standard_error ==
+          Approx(std::sqrt(variance / (total - 1))).epsilon(1e-6));
     const double p = static_cast<double>(expected.right) / total;
     CHECK(r.all.accuracy() == Approx(p));
     CHECK(r.all.standard_error() == Approx(std::sqrt(p * (1 - p) / total)));
@@ -156,7 +163,7 @@ TEST_CASE("Last words are scored as defined, with any number of threads", "[cloz
   // A text that the vocabulary cannot spell ends the work, and says where.
   const auto unknown = read(scratch, "{\"text\": \"a b\"}\n{\"text\": \"a \\u00e9\"}\n");
   REQUIRE_OK(unknown.status());
-  const Status refused = press::evaluate_cloze(packed, unknown.value(), {}).status();
+  const Status refused = press::evaluate_cloze(model, unknown.value(), {}).status();
   CHECK(refused.code() == Code::BadInput);
   CHECK_THAT(refused.message(), Contains("cloze.jsonl") && Contains("line 2"));
 }
@@ -170,7 +177,7 @@ TEST_CASE("The last word is what follows the last space", "[cloze]") {
   REQUIRE_OK(set.status());
   const auto& documents = set.value().documents;
   REQUIRE(documents.size() == 4);
-  CHECK(set.value().malformed == 0);
+  CHECK(set.value().malformed.count == 0);
   CHECK(documents[0].context == "one ");
   CHECK(documents[0].target == " two");
   CHECK(documents[1].context == "a");
@@ -209,14 +216,19 @@ TEST_CASE("Malformed lines are named, skipped and counted", "[cloze]") {
   const auto set = read(scratch, lines);
   REQUIRE_OK(set.status());
   CHECK(set.value().documents.size() == 3);
-  CHECK(set.value().malformed == wrong.size());
-  REQUIRE(set.value().complaints.size() == 5);
-  CHECK_THAT(set.value().complaints[4], Contains("cloze.jsonl: line 6: "));
-  // Nothing behind the last document that is wanted is looked at.
-  const auto first = read(scratch, lines, 1);
+  CHECK(set.value().malformed.count == wrong.size());
+  REQUIRE(set.value().malformed.complaints.size() == 5);
+  CHECK_THAT(set.value().malformed.complaints[4], Contains("cloze.jsonl: line 6: "));
+  // Of fewer documents than there are, the same are drawn again; all lines are looked at.
+  const auto first = read(scratch, lines, {2, 5});
+  const auto again = read(scratch, lines, {2, 5});
   REQUIRE_OK(first.status());
-  CHECK(first.value().documents.size() == 1);
-  CHECK(first.value().malformed == 0);
+  REQUIRE_OK(again.status());
+  REQUIRE(first.value().documents.size() == 2);
+  CHECK(first.value().available == 3);
+  CHECK(first.value().malformed.count == wrong.size());
+  CHECK(first.value().documents[0].line == again.value().documents[0].line);
+  CHECK(first.value().documents[0].line < first.value().documents[1].line);
 }
 
 TEST_CASE("A file without documents is refused", "[cloze]") {
@@ -227,23 +239,5 @@ TEST_CASE("A file without documents is refused", "[cloze]") {
     CHECK(set.status().code() == Code::BadInput);
     CHECK_THAT(set.status().message(), Contains("cloze.jsonl") && Contains("empty"));
   }
-  CHECK(press::read_cloze(scratch.file("missing.jsonl"), 0).status().code() == Code::BadInput);
-}
-
-TEST_CASE("Only packed files with a vocabulary are evaluated", "[cloze]") {
-  const ScratchFolder scratch;
-  const auto set = read(scratch, "{\"text\": \"a b\"}\n");
-  REQUIRE_OK(set.status());
-  const std::string input = write_synth(scratch);
-  const Status checkpoint = press::evaluate_cloze(input, set.value(), {}).status();
-  CHECK(checkpoint.code() == Code::Usage);
-  CHECK_THAT(checkpoint.message(), Contains("m.pth") && Contains("convert it first"));
-  const std::string packed = scratch.file("m.gguf");
-  REQUIRE_OK(convert(input, packed, {}));
-  REQUIRE_OK(press::check_packed(packed));
-  const Status no_vocabulary = press::evaluate_cloze(packed, set.value(), {}).status();
-  CHECK(no_vocabulary.code() == Code::Usage);
-  CHECK_THAT(no_vocabulary.message(), Contains("--vocab"));
-  const Status no_model = press::evaluate_cloze(set.value().path, set.value(), {}).status();
-  CHECK(no_model.code() == Code::BadInput);
+  CHECK(press::read_cloze(scratch.file("missing.jsonl"), {}).status().code() == Code::BadInput);
 }

@@ -28,11 +28,11 @@ struct Lab {
   /// What the model answers once converted as `how` says.
   press::ClozeResult answers_of(const std::string& name) {
     const std::string output = scratch.file(name + ".gguf");
-    REQUIRE_OK(convert(demo.checkpoint, output, how));
-    auto set = press::read_cloze(demo.questions, 0);
+    const auto model = convert_and_open(demo.checkpoint, output, how);
+    auto set = press::read_cloze(demo.questions, {});
     REQUIRE_OK(set.status());
-    CHECK(set.value().malformed == 0);
-    auto result = press::evaluate_cloze(output, set.value(), {});
+    CHECK(set.value().malformed.count == 0);
+    auto result = press::evaluate_cloze(model, set.value(), {});
     REQUIRE_OK(result.status());
     return result.take();
   }
@@ -69,8 +69,8 @@ TEST_CASE("A few steps of distillation bring a demo model at k = 8 nearer to wha
                      "  - quantize: {codec: f16}\n";
     const press::ClozeResult result = lab.answers_of(name);
     fmt::print("demo model, {}: {:.1f} %, perplexity of the answer {:.2f}\n", name,
-               100 * result.all.accuracy(), result.perplexity());
-    return result.perplexity();
+               100 * result.all.accuracy(), result.perplexity().value);
+    return result.perplexity().value;
   };
   const std::string low_rank = "  - low_rank: {factor: 8}\n";
   const double dense = perplexity("dense", "");

@@ -1,0 +1,66 @@
+// Multiple choice: documents of a question and its answers, read from files of requests, one for
+// every answer, as evaluation harnesses write them out.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "compressor/evaluate/lines.h"
+#include "compressor/evaluate/sampling.h"
+#include "formats/base/status.h"
+
+namespace rwkv::press {
+
+/// One line: how likely is `continuation` behind `context`?
+struct ChoiceRequest {
+  uint64_t document = 0;
+  uint64_t index = 0;        ///< of this choice
+  uint64_t label = 0;        ///< index of the right one
+  uint64_t n_choices = 0;    ///< of the document; 0: not said
+  std::string context;       ///< not empty
+  std::string continuation;  ///< with what is not its leading space, not empty
+  uint64_t line = 0;         ///< in its file, from 1
+};
+
+struct Choice {
+  std::string context;
+  std::string continuation;
+};
+
+struct ChoiceDocument {
+  uint64_t id = 0;
+  uint64_t line = 0;  ///< of its first request
+  uint64_t label = 0;
+  std::vector<Choice> choices;  ///< at least two
+};
+
+struct ChoicesSet {
+  std::string path;
+  std::vector<ChoiceDocument> documents;  ///< that were drawn, by id
+  uint64_t available = 0;                 ///< whole documents in the file
+  Skipped malformed;                      ///< lines
+  Skipped incomplete;                     ///< documents
+};
+
+/// Ids from here on ask for answers without their questions, for another kind of score; the files
+/// hold them behind the others. They are passed over.
+inline constexpr uint64_t kFirstUnconditional = 1000000;
+
+/// A request from a JSON object with the whole numbers "doc_id", "idx" and "label" and, under
+/// "request", the strings "context" and "continuation". Where there is a list under "doc",
+/// "choices", it says how many requests belong together. Other keys are ignored. BadInput if
+/// anything is missing, of another type or empty.
+Result<ChoiceRequest> parse_choice_request(std::string_view line);
+
+/// Puts requests together, by document, choices by index. Documents with a choice missing or twice,
+/// with fewer than two, with labels that differ or name no choice are incomplete.
+std::vector<ChoiceDocument> group_requests(std::vector<ChoiceRequest> requests,
+                                           const std::string& path, Skipped& incomplete);
+
+/// Reads a file of such lines (lines.h), malformed ones skipped and counted, and draws documents.
+/// BadInput if there is none.
+Result<ChoicesSet> read_choices(const std::string& path, const Sampling& sampling);
+
+}  // namespace rwkv::press

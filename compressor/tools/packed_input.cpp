@@ -1,0 +1,70 @@
+#include "compressor/tools/packed_input.h"
+
+#include <filesystem>
+
+#include "compressor/stages/pack.h"
+#include "compressor/stages/pipeline.h"
+#include "compressor/tools/commands.h"
+#include "formats/cli/progress.h"
+#include "formats/cli/version.h"
+
+namespace rwkv::press {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A name that no file has, in the folder for temporary files. What is never committed is removed by
+// OutputFile, after errors and signals too.
+Result<std::unique_ptr<OutputFile>> create_temporary() {
+  std::error_code error;
+  const fs::path folder = fs::temp_directory_path(error);
+  if (error) {
+    return failed("there is no folder for temporary files; set TMPDIR");
+  }
+  static unsigned count = 0;
+  return OutputFile::create((folder / fmt::format("rwkv-press-{}.gguf", ++count)).string(),
+                            OutputFile::Existing::Replace);
+}
+
+Status pack_lossless(const std::string& path, const std::string& vocab, const std::string& output,
+                     bool quiet) {
+  RWKV_ASSIGN(const Preset* preset, find_preset("fp32"));
+  RWKV_ASSIGN(const Recipe recipe, parse_recipe(preset->yaml, "preset fp32", {}));
+  RWKV_ASSIGN(const PlannedInput input, plan_input(path, recipe, false));
+  PackOptions options;
+  options.output = output;
+  options.existing = OutputFile::Existing::Replace;
+  options.model_name = fs::path(path).stem().string();
+  options.tool_version = cli::kVersion;
+  std::string note;
+  RWKV_ASSIGN(options.vocabulary,
+              choose_vocabulary(vocab, path, input.checkpoint, input.plan.config.n_vocab, note));
+  if (!options.vocabulary) {
+    return usage_error("{}: has no vocabulary; name one with --vocab", path);
+  }
+  PipelineOptions pipeline;
+  pipeline.scratch_folder = fs::path(output).parent_path().string();
+  RWKV_ASSIGN(const Work work, run_stages(recipe, *input.checkpoint.source, input.model, pipeline));
+  cli::Progress progress(fmt::format("packing {}", path), work.plan.n_numbers(), quiet);
+  options.progress = [&](uint64_t done) { progress.update(done); };
+  return pack(*work.source, work.plan, recipe, options);
+}
+
+}  // namespace
+
+Result<PackedInput> PackedInput::open(const std::string& path, const std::string& vocab,
+                                      bool quiet) {
+  PackedInput input;
+  input.name_ = path;
+  input.packed_path_ = path;
+  RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
+  if (checkpoint.is_packed) {
+    return input;
+  }
+  RWKV_ASSIGN(input.temporary_, create_temporary());
+  input.packed_path_ = input.temporary_->temporary_path();
+  RWKV_TRY(pack_lossless(path, vocab, input.packed_path_, quiet));
+  return input;
+}
+
+}  // namespace rwkv::press
