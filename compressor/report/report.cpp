@@ -4,6 +4,7 @@
 #include <span>
 #include <string_view>
 
+#include "compressor/report/page.h"
 #include "formats/base/file.h"
 
 namespace rwkv::press {
@@ -13,14 +14,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::string_view kFormat = "rwkv-press-sweep";
 constexpr int kVersion = 1;
-
-constexpr std::string_view kBefore =
-    "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>RWKV Press</title>\n"
-    "<pre id=\"page\"></pre>\n<script type=\"application/json\" id=\"results\">";
-constexpr std::string_view kAfter =
-    "</script>\n<script>\nconst results = document.getElementById('results').textContent;\n"
-    "document.getElementById('page').textContent = JSON.stringify(JSON.parse(results), null, 1);\n"
-    "</script>\n</html>\n";
 
 bool has_string(const Json& object, const char* key) {
   const auto found = object.find(key);
@@ -55,18 +48,11 @@ std::string to_embedded_json(const Json& results) {
   std::string out;
   out.reserve(json.size() + json.size() / 16);
   for (const char c : json) {
-    switch (c) {
-      case '<':
-        out += "\\u003c";
-        break;
-      case '>':
-        out += "\\u003e";
-        break;
-      case '&':
-        out += "\\u0026";
-        break;
-      default:
-        out += c;
+    const bool is_markup = c == '<' || c == '>' || c == '&';
+    if (is_markup) {
+      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+    } else {
+      out += c;
     }
   }
   return out;
@@ -76,10 +62,12 @@ std::string to_embedded_json(const Json& results) {
 
 Result<std::string> render_report(const Json& results) {
   RWKV_TRY(check(results));
-  std::string page(kBefore);
-  page += to_embedded_json(results);
-  page += kAfter;
-  return page;
+  std::string page(report_page());
+  const size_t at = page.find(kResultsMark);
+  if (at == std::string::npos) {
+    return failed("the page that was compiled in has no {}; build it again", kResultsMark);
+  }
+  return page.replace(at, kResultsMark.size(), to_embedded_json(results));
 }
 
 Status write_report(const Json& results, const std::string& path) {

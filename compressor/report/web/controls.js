@@ -1,0 +1,73 @@
+// What can be chosen for the charts, and the legend, whose entries show and hide their points.
+
+// Axes with something to tell apart.
+const colourAxes = (results) => results.axes.filter(({ values }) => values.length > 1);
+
+function setUpControls() {
+  const qualities = state.results.measures.filter((measure) => measure.quality);
+  fillSelect(byId('quality'),
+    qualities.map(({ key, label }) => ({ value: key, label: capitalised(label) })),
+    state.quality.key);
+  byId('quality').addEventListener('change', (event) =>
+    change({ quality: qualities.find(({ key }) => key === event.target.value) }));
+
+  const axes = colourAxes(state.results).map(({ name }) => ({ value: name, label: name }));
+  fillSelect(byId('colour'), [...axes, { value: '', label: 'one colour' }], state.colour);
+  byId('colour').addEventListener('change', (event) =>
+    change({ colour: event.target.value, hidden: new Set() }));
+
+  byId('logarithmic').addEventListener('change', (event) =>
+    change({ logarithmic: event.target.checked }));
+  onChange(updateLegend);
+  onChange(() => {
+    byId('direction').textContent = directionOf(state.quality);
+  });
+}
+
+// The mark of a group, drawn as the charts draw it.
+function legendMark(group) {
+  const size = 14;
+  const ratio = window.devicePixelRatio || 1;
+  const canvas = make('canvas', {
+    width: size * ratio, height: size * ratio, 'aria-hidden': 'true', class: 'mark',
+  });
+  const ctx = canvas.getContext('2d');
+  ctx.scale(ratio, ratio);
+  ctx.fillStyle = group.colour;
+  ctx.strokeStyle = group.colour;
+  Chart.helpers.drawPoint(ctx, { pointStyle: group.shape, radius: 5, borderWidth: 1.5 },
+    size / 2, size / 2);
+  return canvas;
+}
+
+function toggleGroup(value) {
+  const hidden = new Set(state.hidden);
+  if (!hidden.delete(value)) {
+    hidden.add(value);
+  }
+  change({ hidden });
+}
+
+function legendButton(group) {
+  const isShown = !state.hidden.has(group.value);
+  const button = make('button', { type: 'button', 'aria-pressed': isShown }, legendMark(group),
+    group.label);
+  button.addEventListener('click', () => {
+    toggleGroup(group.value);
+    // The legend is made anew: the focus stays where it was.
+    byId('legend').querySelectorAll('button')[legendIndex(group.value)]?.focus();
+  });
+  return button;
+}
+
+const legendIndex = (value) =>
+  groupPoints(state.results, state.colour).findIndex((group) => group.value === value);
+
+function updateLegend(changes) {
+  const isSame = !['colour', 'hidden', 'theme'].some((key) => key in changes);
+  if (isSame && byId('legend').childElementCount > 0) {
+    return;
+  }
+  const groups = state.colour === '' ? [] : groupPoints(state.results, state.colour);
+  byId('legend').replaceChildren(...groups.map(legendButton));
+}

@@ -1,0 +1,19 @@
+// The Pareto frontier: the points that no other one beats in both measures.
+
+// `points` that have both measures, ordered by x. Of equal points all stay.
+function paretoFrontier(points, xMeasure, yMeasure) {
+  const x = (point) => valueOf(point, xMeasure);
+  const y = (point) => valueOf(point, yMeasure);
+  const candidates = points.filter((point) => x(point) !== null && y(point) !== null);
+  candidates.sort((a, b) =>
+    compareBetter(xMeasure, x(a), x(b)) || compareBetter(yMeasure, y(a), y(b)));
+  const frontier = [];
+  for (const point of candidates) {
+    const last = frontier.at(-1);
+    const isBetter = !last || compareBetter(yMeasure, y(point), y(last)) < 0;
+    if (isBetter || (x(point) === x(last) && y(point) === y(last))) {
+      frontier.push(point);
+    }
+  }
+  return frontier.sort((a, b) => x(a) - x(b));
+}

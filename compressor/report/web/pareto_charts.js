@@ -1,0 +1,129 @@
+// Quality against each of the costs, with the frontier, one chart each.
+
+const COSTS = ['resident_bytes', 'file_bytes', 'tokens_per_second'];
+const paretoCharts = [];
+
+// A point as the library wants it, in the units that the axes show.
+function toDatum(point, xMeasure, yMeasure) {
+  const x = point.figures.get(xMeasure.key);
+  const y = point.figures.get(yMeasure.key);
+  return {
+    x: x.value / xMeasure.scale,
+    y: y.value / yMeasure.scale,
+    errors: { x: errorOf(x, xMeasure), y: errorOf(y, yMeasure) },
+    point,
+  };
+}
+
+const isSelected = (context) => context.raw?.point === state.selected && state.selected !== null;
+
+function groupDataset(group, toData) {
+  return {
+    label: group.label,
+    data: group.points.map(toData).filter(Boolean),
+    pointStyle: group.shape,
+    backgroundColor: group.colour,
+    borderColor: (context) => (isSelected(context) ? themeColour('text') : group.colour),
+    errorColour: group.colour,
+    borderWidth: (context) => (isSelected(context) ? 2.5 : 1.5),
+    radius: (context) => (isSelected(context) ? 9 : 5.5),
+    hoverRadius: 8,
+    hoverBackgroundColor: group.colour,
+    hitRadius: 6,
+  };
+}
+
+// Between two of its points nothing better is known than the worse of them, so it goes in steps.
+function frontierDataset(points, xMeasure, yMeasure) {
+  return {
+    type: 'line',
+    data: paretoFrontier(points, xMeasure, yMeasure)
+      .map((point) => ({ ...toDatum(point, xMeasure, yMeasure), errors: null, point: null })),
+    stepped: xMeasure.better === 'lower' ? 'before' : 'after',
+    borderColor: themeColour('frontier'),
+    borderWidth: 1.5,
+    pointRadius: 0,
+    pointHitRadius: 0,
+    order: 1,
+  };
+}
+
+function paretoData(groups, xMeasure, yMeasure) {
+  const hasBoth = (point) =>
+    valueOf(point, xMeasure) !== null && valueOf(point, yMeasure) !== null;
+  const shown = groups.filter((group) => !state.hidden.has(group.value));
+  const toData = (point) => (hasBoth(point) ? toDatum(point, xMeasure, yMeasure) : null);
+  const points = shown.flatMap((group) => group.points);
+  return [
+    ...shown.map((group) => groupDataset(group, toData)),
+    frontierDataset(points, xMeasure, yMeasure),
+  ];
+}
+
+function paretoOptions(xMeasure, yMeasure) {
+  const baseline = valueOf(state.results.baseline, yMeasure);
+  const isLogarithmic = state.logarithmic;
+  return {
+    layout: { padding: { top: 6, right: 8 } },
+    onClick: (event, elements, chart) => {
+      const [hit] = elements;
+      const point = hit && chart.data.datasets[hit.datasetIndex].data[hit.index]?.point;
+      if (point) {
+        change({ selected: point });
+      }
+    },
+    onHover: (event, elements) => {
+      event.native.target.style.cursor = elements.length > 0 ? 'pointer' : 'default';
+    },
+    interaction: { mode: 'nearest', intersect: true },
+    scales: {
+      x: axisOptions(titleOf(xMeasure), {
+        grace: '6%', ticks: { maxTicksLimit: 7, maxRotation: 0 },
+      }),
+      y: axisOptions(titleOf(yMeasure), {
+        type: isLogarithmic ? 'logarithmic' : 'linear', grace: '6%', ticks: { maxTicksLimit: 7 },
+      }),
+    },
+    plugins: {
+      tooltip: tooltipOptions,
+      referenceLine: {
+        text: 'baseline',
+        value: baseline === null ? null : baseline / yMeasure.scale,
+        // Where few points are: what is small or fast is not as good as the baseline.
+        align: xMeasure.better === 'lower' ? 'left' : 'right',
+      },
+    },
+  };
+}
+
+function makeParetoCard(xMeasure) {
+  const caption = make('figcaption', {}, capitalised(xMeasure.label), ' ',
+    make('span', { class: 'hint' }, directionOf(xMeasure)));
+  const canvas = make('canvas', { role: 'img', id: `chart-${xMeasure.key}` });
+  byId('charts').append(make('figure', { class: 'card' }, caption,
+    make('div', { class: 'plot' }, canvas)));
+  const chart = new Chart(canvas, {
+    type: 'scatter', data: { datasets: [] }, plugins: [errorBars, referenceLine],
+  });
+  paretoCharts.push({ chart, xMeasure });
+}
+
+function updateParetoCharts() {
+  const yMeasure = state.quality;
+  const groups = groupPoints(state.results, state.colour);
+  for (const { chart, xMeasure } of paretoCharts) {
+    chart.data.datasets = paretoData(groups, xMeasure, yMeasure);
+    chart.options = paretoOptions(xMeasure, yMeasure);
+    chart.update();
+    const n = chart.data.datasets.slice(0, -1).reduce((sum, { data }) => sum + data.length, 0);
+    chart.canvas.setAttribute('aria-label', `${titleOf(yMeasure)} against ${xMeasure.label}, ` +
+      `${n} points. The table has the same figures.`);
+  }
+}
+
+function setUpParetoCharts() {
+  const measures = state.results.measures;
+  COSTS.map((key) => measures.find((measure) => measure.key === key)).filter(Boolean)
+    .forEach(makeParetoCard);
+  onChange(updateParetoCharts);
+}

@@ -1,0 +1,23 @@
+// What the reader has chosen. Everything that shows it listens.
+
+const state = {
+  results: null,
+  quality: null, // the measure that the charts show
+  colour: '', // the axis that colours points; '' for none
+  logarithmic: false,
+  hidden: new Set(), // values of that axis that the charts leave out
+  selected: null, // a point
+};
+
+const listeners = [];
+const onChange = (listener) => listeners.push(listener);
+
+function change(changes) {
+  Object.assign(state, changes);
+  for (const listener of listeners) {
+    listener(changes);
+  }
+}
+
+// A second click on the selected point lets go of it.
+const toggleSelected = (point) => change({ selected: state.selected === point ? null : point });
