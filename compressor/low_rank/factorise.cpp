@@ -25,12 +25,21 @@ struct Leading {
   at::Tensor energies;  ///< [rank], descending
 };
 
-Leading leading_exact(const at::Tensor& g, int64_t rank) {
+Spectrum spectrum_of(const at::Tensor& g) {
   const at::Tensor g64 = g.to(at::kDouble);
   auto [values, vectors] = at::linalg_eigh((g64 + g64.t()) / 2, "L");
   // Ascending from LAPACK.
-  return {vectors.flip({1}).narrow(1, 0, rank).to(at::kFloat).contiguous(),
-          values.flip({0}).narrow(0, 0, rank).to(at::kFloat).contiguous()};
+  return {vectors.flip({1}).to(at::kFloat).contiguous(),
+          values.flip({0}).to(at::kFloat).contiguous()};
+}
+
+Leading leading_exact(const at::Tensor& g, int64_t rank, const SpectrumStore& store = {}) {
+  std::optional<Spectrum> all = store.find(g);
+  if (!all) {
+    all = spectrum_of(g);
+    store.keep(g, *all);
+  }
+  return {all->vectors.narrow(1, 0, rank).contiguous(), all->values.narrow(0, 0, rank)};
 }
 
 Leading leading_by_iteration(const at::Tensor& g, int64_t rank, uint64_t seed) {
@@ -44,9 +53,10 @@ Leading leading_by_iteration(const at::Tensor& g, int64_t rank, uint64_t seed) {
   return {at::mm(q, inner.vectors), inner.energies};
 }
 
-Leading leading(const at::Tensor& g, int64_t rank, uint64_t seed) {
+Leading leading(const at::Tensor& g, int64_t rank, uint64_t seed, const SpectrumStore& store) {
   const int64_t n = g.size(0);
-  return n <= kExact || 2 * rank > n ? leading_exact(g, rank) : leading_by_iteration(g, rank, seed);
+  return n <= kExact || 2 * rank > n ? leading_exact(g, rank, store)
+                                     : leading_by_iteration(g, rank, seed);
 }
 
 double energy(const at::Tensor& e, const at::Tensor& h) {
@@ -61,9 +71,10 @@ at::Tensor Factors::product() const {
   return diagonal.defined() ? pair + at::diag(diagonal) : pair;
 }
 
-Factors factorise(const at::Tensor& w, const at::Tensor& h, int64_t rank, uint64_t seed) {
+Factors factorise(const at::Tensor& w, const at::Tensor& h, int64_t rank, uint64_t seed,
+                  const SpectrumStore& store) {
   const at::NoGradGuard no_grad;
-  const Leading top = leading(output_moments(w, h), rank, seed);
+  const Leading top = leading(output_moments(w, h), rank, seed, store);
   // Singular values of the outputs; a direction without energy keeps factor 1.
   const at::Tensor roots = top.energies.clamp_min(0).sqrt().sqrt();
   const at::Tensor scale = at::where(roots > 0, roots, at::ones_like(roots));
@@ -71,10 +82,10 @@ Factors factorise(const at::Tensor& w, const at::Tensor& h, int64_t rank, uint64
 }
 
 Factors factorise_with_diagonal(const at::Tensor& w, const at::Tensor& h, int64_t rank,
-                                int64_t rounds, uint64_t seed) {
+                                int64_t rounds, uint64_t seed, const SpectrumStore& store) {
   const at::NoGradGuard no_grad;
   constexpr double kLeastGain = 1e-3;
-  Factors best = factorise(w, h, rank, seed);
+  Factors best = factorise(w, h, rank, seed, store);  // later matrices are of one rank alone
   best.diagonal = at::zeros({w.size(0)}, at::kFloat);
   double least = energy(w - best.product(), h);
   for (int64_t round = 0; round < rounds && least > 0; ++round) {

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 
+#include "compressor/low_rank/spectrum_store.h"
 #include "formats/base/status.h"
 
 namespace rwkv::press {
@@ -28,14 +29,15 @@ struct Factors {
 /// The best pair of `rank` (1 to min(out, in)) for inputs with moments `h` [in, in]; an undefined h
 /// stands for the unit matrix. Both factors get the root of each singular value, so that rounding
 /// either costs about the same. The same arguments and seed give the same numbers with any number
-/// of threads as far as the BLAS does.
-Factors factorise(const at::Tensor& w, const at::Tensor& h, int64_t rank, uint64_t seed);
+/// of threads as far as the BLAS does, and with or without a store, which may save the work.
+Factors factorise(const at::Tensor& w, const at::Tensor& h, int64_t rank, uint64_t seed,
+                  const SpectrumStore& store = {});
 
 /// The same with a diagonal, for square w: d and the pair are improved in turn, each in closed form
 /// (d_i = (E_i H)_i / H_ii for the error E = W - BA), for `rounds` rounds or until the error falls
 /// by less than a thousandth. The error never grows.
 Factors factorise_with_diagonal(const at::Tensor& w, const at::Tensor& h, int64_t rank,
-                                int64_t rounds, uint64_t seed);
+                                int64_t rounds, uint64_t seed, const SpectrumStore& store = {});
 
 /// E|Wx - Px|^2 / E|Wx|^2 for the moments h of x: the share of output energy that is lost.
 double relative_error(const at::Tensor& w, const at::Tensor& approximation, const at::Tensor& h);

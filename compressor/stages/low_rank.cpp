@@ -76,7 +76,7 @@ class LowRankStage final : public Stage {
                     const std::function<Status(const Target&, Linear&, const at::Tensor&)>& use,
                     const char* what) const;
   Factors factors_of(const at::Tensor& w, const at::Tensor& h, const Target& target,
-                     uint64_t seed) const;
+                     const Work& work) const;
 
   size_t method_ = 1;
   size_t allocation_ = 0;
@@ -328,9 +328,13 @@ Status LowRankStage::choose_ranks(Work& work, std::vector<Target>& targets) cons
 }
 
 Factors LowRankStage::factors_of(const at::Tensor& w, const at::Tensor& h, const Target& target,
-                                 uint64_t seed) const {
-  return diagonal_ ? factorise_with_diagonal(w, h, target.rank, static_cast<int64_t>(rounds_), seed)
-                   : factorise(w, h, target.rank, seed);
+                                 const Work& work) const {
+  // Behind compressed blocks inputs differ for every setting.
+  const bool is_common = !sequential_ || target.block == 0;
+  const SpectrumStore store(is_common ? work.shared_folder : "");
+  return diagonal_ ? factorise_with_diagonal(w, h, target.rank, static_cast<int64_t>(rounds_),
+                                             work.seed, store)
+                   : factorise(w, h, target.rank, work.seed, store);
 }
 
 Status LowRankStage::run(Work& work) const {
@@ -345,7 +349,7 @@ Status LowRankStage::run(Work& work) const {
   const Status status = each_block(
       work, all, sequential_,
       [&](const Target& target, Linear& linear, const at::Tensor& h) -> Status {
-        const Factors factors = factors_of(linear.dense, h, target, work.seed);
+        const Factors factors = factors_of(linear.dense, h, target, work);
         error += relative_error(linear.dense, factors.product(), h);
         linear = {{}, factors.a, factors.b, factors.diagonal, false};
         RWKV_TRY(work.put(target.stem + "1.weight", factors.a));

@@ -22,25 +22,61 @@ Result<PackPlan> plan_stages(const Recipe& recipe, const Identified& model) {
   return plan;
 }
 
-Result<Work> run_stages(const Recipe& recipe, const TensorSource& source, const Identified& model,
+Result<Work> begin_work(const TensorSource& source, const Identified& model, uint64_t seed,
                         const PipelineOptions& options) {
-  Work work{.original = source, .original_model = model};
-  RWKV_ASSIGN(work.source, EditedSource::create(source, options.scratch_folder));
-  work.plan = plan_for(model);
-  work.calibration = options.calibration;
-  work.seed = recipe.seed;
-  work.training = options.training;
-  work.progress = options.progress;
-  work.report = options.report;
-  if (needs_calibration(recipe) && !work.calibration) {
-    return usage_error("recipe {} learns from text, and there is none", recipe.name);
+  RWKV_ASSIGN(auto edited, EditedSource::create(source, options.scratch_folder));
+  return Work{.original = source,
+              .original_model = model,
+              .source = std::move(edited),
+              .plan = plan_for(model),
+              .calibration = options.calibration,
+              .seed = seed,
+              .training = options.training,
+              .shared_folder = options.shared_folder,
+              .progress = options.progress,
+              .report = options.report,
+              .hidden = {}};
+}
+
+Result<Work> branch(const Work& work, const std::string& scratch_folder) {
+  RWKV_ASSIGN(auto edited, EditedSource::create(*work.source, scratch_folder));
+  return Work{.original = work.original,
+              .original_model = work.original_model,
+              .source = std::move(edited),
+              .plan = work.plan,
+              .calibration = work.calibration,
+              .seed = work.seed,
+              .training = work.training,
+              .shared_folder = work.shared_folder,
+              .progress = work.progress,
+              .report = work.report,
+              .hidden = work.hidden};
+}
+
+Status run_stage(const Stage& stage, Work& work) {
+  if (stage.needs_calibration() && !work.calibration) {
+    return usage_error("stage {} learns from text, and there is none", stage.name());
   }
-  for (const std::unique_ptr<Stage>& stage : recipe.stages) {
-    RWKV_TRY(stage->run(work).in(std::string("stage ") + stage->name()));
-  }
+  return stage.run(work).in(std::string("stage ") + stage.name());
+}
+
+Status end_work(Work& work) {
   for (PlannedTensor& tensor : work.plan.tensors) {
     RWKV_ASSIGN(tensor.binding.source, work.source->index_of(tensor.binding.name));
   }
+  return {};
+}
+
+Result<Work> run_stages(const Recipe& recipe, const TensorSource& source, const Identified& model,
+                        const PipelineOptions& options) {
+  if (needs_calibration(recipe) && !options.calibration) {
+    return usage_error("recipe {} learns from text, and there is none", recipe.name);
+  }
+  RWKV_ASSIGN(Work work, begin_work(source, model, recipe.seed, options));
+  for (const std::unique_ptr<Stage>& stage : recipe.stages) {
+    RWKV_TRY(run_stage(*stage, work));
+  }
+  RWKV_TRY(end_work(work));
   return work;
 }
 

@@ -21,6 +21,8 @@ struct PipelineOptions {
   std::optional<Calibration> calibration;
   /// Takes temporary data of about the size of what stages add.
   std::string scratch_folder;
+  /// Keeps what other conversions of the checkpoint may use again; empty: nothing is kept.
+  std::string shared_folder;
   /// For recipes that train.
   Work::Training training;
   std::function<void(const std::string& what, double share)> progress = [](const std::string&,
@@ -31,8 +33,20 @@ struct PipelineOptions {
 /// The plan that the stages make of the model, before any work: refuses recipes that do not fit it.
 Result<PackPlan> plan_stages(const Recipe& recipe, const Identified& model);
 
-/// Runs the stages on `source`, which must outlive the result. The plan of the result is ready for
-/// pack().
+// A recipe stage by stage, for recipes that begin alike and share what they do alike.
+
+/// What the first stage finds. `source` must outlive it; so for all that follows.
+Result<Work> begin_work(const TensorSource& source, const Identified& model, uint64_t seed,
+                        const PipelineOptions& options);
+/// The same as `work` is now, to go on with on its own; `work` must outlive it and stay as it is.
+Result<Work> branch(const Work& work, const std::string& scratch_folder);
+/// Runs one stage; messages name it.
+Status run_stage(const Stage& stage, Work& work);
+/// Behind the last stage: makes the plan ready for pack().
+Status end_work(Work& work);
+
+/// All of it: runs the stages on `source`. The plan of the result is ready
+/// for pack().
 Result<Work> run_stages(const Recipe& recipe, const TensorSource& source, const Identified& model,
                         const PipelineOptions& options);
 

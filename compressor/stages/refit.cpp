@@ -52,6 +52,7 @@ class RefitStage final : public Stage {
   }
   Status plan(PackPlan& plan) const override;
   bool needs_calibration() const override { return true; }
+  bool mends() const override { return true; }
   Status run(Work& work) const override;
 
  private:

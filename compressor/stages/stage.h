@@ -32,6 +32,8 @@ class Stage {
   virtual bool needs_calibration() const { return false; }
   /// True if run() wants what Work::Training has.
   virtual bool trains() const { return false; }
+  /// True if it makes up for what stages before it cost, and is of no use without them.
+  virtual bool mends() const { return trains(); }
   /// Does it: changes work.source and, as plan() does, work.plan.
   virtual Status run(Work& work) const { return plan(work.plan); }
 };

@@ -33,6 +33,8 @@ struct Work {
     bool resume = false;
   };
   Training training;
+  /// What conversions of one checkpoint may share; empty: nothing.
+  std::string shared_folder;
   /// Called with what is being done and the share done.
   std::function<void(const std::string& what, double share)> progress = [](const std::string&,
                                                                            double) {};

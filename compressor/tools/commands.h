@@ -54,6 +54,10 @@ void declare_eval(cxxopts::Options& options, std::vector<std::string>& positiona
 Status run_eval(const cxxopts::ParseResult& arguments);
 void declare_plan(cxxopts::Options& options, std::vector<std::string>& positionals);
 Status run_plan(const cxxopts::ParseResult& arguments);
+void declare_sweep(cxxopts::Options& options, std::vector<std::string>& positionals);
+Status run_sweep(const cxxopts::ParseResult& arguments);
+void declare_sweep_point(cxxopts::Options& options, std::vector<std::string>& positionals);
+Status run_sweep_point(const cxxopts::ParseResult& arguments);
 void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positionals);
 Status run_inspect(const cxxopts::ParseResult& arguments);
 void declare_synth(cxxopts::Options& options, std::vector<std::string>& positionals);

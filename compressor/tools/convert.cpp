@@ -2,8 +2,7 @@
 #include <filesystem>
 #include <memory>
 
-#include "compressor/stages/pack.h"
-#include "compressor/stages/pipeline.h"
+#include "compressor/stages/convert.h"
 #include "compressor/tools/commands.h"
 #include "formats/cli/command.h"
 #include "formats/cli/progress.h"
@@ -21,8 +20,9 @@ Status refuse_existing(const std::string& output, OutputFile::Existing existing)
 }
 
 // A bar for each thing that stages do, and their reports between.
-Result<Work> run_with_progress(const PlannedInput& input, const Recipe& recipe,
-                               PipelineOptions options, bool quiet) {
+Result<PackPlan> convert_with_progress(const PlannedInput& input, const Recipe& recipe,
+                                       PipelineOptions options, const PackOptions& pack,
+                                       bool quiet) {
   constexpr double kSteps = 1000;
   std::unique_ptr<cli::Progress> bar;
   std::string current;
@@ -43,7 +43,7 @@ Result<Work> run_with_progress(const PlannedInput& input, const Recipe& recipe,
       fmt::print(stderr, "{}\n", line);
     }
   };
-  return run_stages(recipe, *input.checkpoint.source, input.model, options);
+  return convert_checkpoint(recipe, *input.checkpoint.source, input.model, options, pack);
 }
 
 // What stages that train are given.
@@ -120,19 +120,14 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
               calibration_from(arguments, recipe, options.vocabulary, config, path));
   pipeline.scratch_folder = fs::path(output).parent_path().string();
   RWKV_ASSIGN(pipeline.training, training_from(arguments, recipe, options.vocabulary, output));
-  RWKV_ASSIGN(const Work work, run_with_progress(input, recipe, std::move(pipeline), quiet));
-  {
-    cli::Progress progress("packing", work.plan.n_numbers(), quiet);
-    options.progress = [&](uint64_t done) { progress.update(done); };
-    RWKV_TRY(pack(*work.source, work.plan, recipe, options));
-  }
+  RWKV_ASSIGN(const PackPlan plan,
+              convert_with_progress(input, recipe, std::move(pipeline), options, quiet));
   const uint64_t before = fs::file_size(path);
   const uint64_t after = fs::file_size(output);
-  fmt::print(
-      "{}: {} -> {} ({:.2f}x smaller; weights {:.2f}x smaller than fp16)\n", output,
-      cli::human_bytes(before), cli::human_bytes(after),
-      static_cast<double>(before) / static_cast<double>(after),
-      static_cast<double>(work.plan.fp16_bytes()) / static_cast<double>(work.plan.total_bytes()));
+  fmt::print("{}: {} -> {} ({:.2f}x smaller; weights {:.2f}x smaller than fp16)\n", output,
+             cli::human_bytes(before), cli::human_bytes(after),
+             static_cast<double>(before) / static_cast<double>(after),
+             static_cast<double>(plan.fp16_bytes()) / static_cast<double>(plan.total_bytes()));
   return {};
 }
 

@@ -2,8 +2,7 @@
 
 #include <filesystem>
 
-#include "compressor/stages/pack.h"
-#include "compressor/stages/pipeline.h"
+#include "compressor/stages/convert.h"
 #include "compressor/tools/commands.h"
 #include "formats/cli/progress.h"
 #include "formats/cli/version.h"
@@ -44,10 +43,13 @@ Status pack_lossless(const std::string& path, const std::string& vocab, const st
   }
   PipelineOptions pipeline;
   pipeline.scratch_folder = fs::path(output).parent_path().string();
-  RWKV_ASSIGN(const Work work, run_stages(recipe, *input.checkpoint.source, input.model, pipeline));
-  cli::Progress progress(fmt::format("packing {}", path), work.plan.n_numbers(), quiet);
-  options.progress = [&](uint64_t done) { progress.update(done); };
-  return pack(*work.source, work.plan, recipe, options);
+  constexpr double kSteps = 1000;
+  cli::Progress progress(fmt::format("packing {}", path), static_cast<uint64_t>(kSteps), quiet);
+  pipeline.progress = [&](const std::string&, double share) {
+    progress.update(static_cast<uint64_t>(share * kSteps));
+  };
+  return convert_checkpoint(recipe, *input.checkpoint.source, input.model, pipeline, options)
+      .status();
 }
 
 }  // namespace

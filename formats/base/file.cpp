@@ -139,8 +139,15 @@ Result<std::unique_ptr<OutputFile>> OutputFile::create(const std::string& path, 
       return usage_error("{}: exists already; use --force to replace it", path);
     }
   }
-  const std::string temporary = fmt::format("{}.unfinished-{}", path, ::getpid());
-  const int fd = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  // A process of this number that was killed, here or on another machine, may have left one.
+  constexpr int kTries = 100;
+  std::string temporary;
+  int fd = -1;
+  for (int i = 0; i < kTries && fd < 0 && (i == 0 || errno == EEXIST); ++i) {
+    temporary =
+        fmt::format("{}.unfinished-{}{}", path, ::getpid(), i == 0 ? "" : fmt::format("-{}", i));
+    fd = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  }
   if (fd < 0) {
     return failed("{}: cannot create: {}", path, error_text(errno));
   }

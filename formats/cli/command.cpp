@@ -37,7 +37,9 @@ void print_overview(const Program& program) {
   fmt::print("{}: {}\n\nUsage: {} COMMAND ...\n\nCommands:\n", program.name, program.summary,
              program.name);
   for (const Command& command : program.commands) {
-    fmt::print("  {:<12} {}\n", command.name, command.summary);
+    if (command.summary) {
+      fmt::print("  {:<12} {}\n", command.name, command.summary);
+    }
   }
   fmt::print("\n'{} COMMAND --help' shows the options of a command.\n", program.name);
 }
@@ -58,7 +60,9 @@ const Command* find_command(const Program& program, std::string_view name) {
 Status unknown_command(const Program& program, std::string_view name) {
   std::vector<std::string_view> names;
   for (const Command& command : program.commands) {
-    names.push_back(command.name);
+    if (command.summary) {
+      names.push_back(command.name);
+    }
   }
   return usage_error("unknown command '{}'{}", name, suggestion(name, names));
 }
@@ -97,7 +101,8 @@ Status option_error(const Program& program, const Command& command, const cxxopt
 }
 
 Status run_command(const Program& program, const Command& command, int argc, char** argv) {
-  cxxopts::Options options(fmt::format("{} {}", program.name, command.name), command.summary);
+  cxxopts::Options options(fmt::format("{} {}", program.name, command.name),
+                           command.summary ? command.summary : "");
   options.custom_help("[OPTIONS]").positional_help(command.positional);
   std::vector<std::string> positionals;
   command.declare(options, positionals);

@@ -13,7 +13,7 @@ namespace rwkv::cli {
 struct Command {
   const char* name;
   const char* positional;  ///< for the usage line: "INPUT -o OUT.gguf"
-  const char* summary;     ///< one line for the list of commands
+  const char* summary;     ///< one line for the list of commands; nullptr: not for people
   /// Declares the options; names given to `positionals` are filled in order.
   void (*declare)(cxxopts::Options& options, std::vector<std::string>& positionals);
   Status (*run)(const cxxopts::ParseResult& arguments);

@@ -18,7 +18,7 @@
 #include <thread>
 
 #include "formats/container/safetensors_reader.h"
-#include "tests/cli/run.h"
+#include "tests/cli/process.h"
 #include "tests/support/support.h"
 
 using namespace rwkv::test;
@@ -28,69 +28,6 @@ namespace fs = std::filesystem;
 namespace {
 
 using Arguments = std::vector<std::string>;
-using Environment = std::map<std::string, std::string>;
-
-constexpr std::chrono::seconds kPatience(60);
-
-// rwkv-press in the background. Ended with the object, whatever the test did.
-class Process {
- public:
-  Process(const ScratchFolder& scratch, const std::string& name, const Arguments& arguments,
-          const Environment& environment = {})
-      : err_(scratch.file(name + ".err")) {
-    const std::string program = executable("rwkv-press");
-    std::vector<char*> argv = {const_cast<char*>(program.c_str())};
-    for (const std::string& argument : arguments) {
-      argv.push_back(const_cast<char*>(argument.c_str()));
-    }
-    argv.push_back(nullptr);
-    pid_ = ::fork();
-    REQUIRE(pid_ >= 0);
-    if (pid_ == 0) {
-      const int fd = ::open(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-      ::dup2(fd, STDOUT_FILENO);
-      ::dup2(fd, STDERR_FILENO);
-      for (const auto& [key, value] : environment) {
-        ::setenv(key.c_str(), value.c_str(), 1);
-      }
-      ::execv(program.c_str(), argv.data());
-      ::_exit(127);
-    }
-  }
-  ~Process() {
-    if (pid_ > 0) {
-      ::kill(pid_, SIGKILL);
-      ::waitpid(pid_, nullptr, 0);
-    }
-  }
-  Process(const Process&) = delete;
-  Process& operator=(const Process&) = delete;
-
-  void send(int signal) const { ::kill(pid_, signal); }
-  /// Waits for the end; exit code -1 and the signal if one ended it, signal -1 if nothing did.
-  RunResult wait() {
-    const auto deadline = std::chrono::steady_clock::now() + kPatience;
-    int status = 0;
-    while (::waitpid(pid_, &status, WNOHANG) == 0) {
-      if (std::chrono::steady_clock::now() > deadline) {
-        return {-1, -1, "", text()};
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    pid_ = 0;
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1,
-            WIFSIGNALED(status) ? WTERMSIG(status) : 0, "", text()};
-  }
-  std::string text() const {
-    const auto bytes = read_bytes(err_);
-    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-  }
-
- private:
-  std::string err_;
-  pid_t pid_ = 0;
-};
-
 std::vector<std::string> names_in(const std::string& folder, const std::string& prefix = "") {
   std::vector<std::string> names;
   std::error_code ignored;
@@ -108,17 +45,6 @@ std::vector<std::string> states_in(const std::string& folder) {
   auto names = names_in(folder, "step-");
   std::erase_if(names, [](const std::string& name) { return !name.ends_with(".safetensors"); });
   return names;
-}
-
-bool wait_until(const std::function<bool()>& is_so) {
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  while (!is_so()) {
-    if (std::chrono::steady_clock::now() > deadline) {
-      return false;
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  return true;
 }
 
 constexpr const char* kModel =

@@ -7,7 +7,7 @@
 
 #include "compressor/checkpoint/open.h"
 #include "compressor/recipe/recipe.h"
-#include "compressor/stages/pipeline.h"
+#include "compressor/stages/convert.h"
 
 namespace rwkv::test {
 
@@ -39,9 +39,7 @@ Status convert(const std::string& input, const std::string& output, const Conver
     RWKV_ASSIGN(pipeline.calibration,
                 press::load_calibration(calibration, options.vocabulary, model.config, input));
   }
-  RWKV_ASSIGN(const press::Work work,
-              press::run_stages(recipe, *checkpoint.source, model, pipeline));
-  return press::pack(*work.source, work.plan, recipe, options);
+  return press::convert_checkpoint(recipe, *checkpoint.source, model, pipeline, options).status();
 }
 
 std::shared_ptr<const edge::Model> convert_and_open(const std::string& input,

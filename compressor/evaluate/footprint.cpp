@@ -1,0 +1,90 @@
+#include "compressor/evaluate/footprint.h"
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+
+#include "runtime/kernels/kernels.h"
+#include "runtime/kernels/thread_pool.h"
+#include "runtime/model/model.h"
+#include "runtime/tools/bench_measure.h"
+
+namespace rwkv::press {
+namespace {
+
+constexpr std::array<edge::MemoryMode, 4> kModes = {
+    edge::MemoryMode::Full, edge::MemoryMode::Loaded, edge::MemoryMode::Sparse,
+    edge::MemoryMode::Layerwise};
+
+bool has_something_sparse(const edge::Model& model) {
+  const auto& tensors = model.weights().tensors();
+  return model.config().n_cluster > 0 ||
+         std::any_of(tensors.begin(), tensors.end(), [](const auto& tensor) {
+           return tensor.name.find(".ffn.predictor.") != std::string::npos;
+         });
+}
+
+Result<edge::MemoryMode> mode_named(const std::string& name, const std::string& packed) {
+  for (const edge::MemoryMode mode : kModes) {
+    if (name == edge::memory_mode_name(mode)) {
+      return mode;
+    }
+  }
+  // auto: mapped, so that looking costs nothing.
+  RWKV_ASSIGN(const auto model, edge::Model::open(packed));
+  return has_something_sparse(*model) ? edge::MemoryMode::Sparse : edge::MemoryMode::Loaded;
+}
+
+Result<std::shared_ptr<const edge::Model>> open_as(const std::string& packed,
+                                                   const std::string& mode, unsigned n_threads) {
+  edge::MemoryOptions options;
+  RWKV_ASSIGN(options.mode, mode_named(mode, packed));
+  options.n_threads = n_threads;
+  return edge::Model::open(packed, options);
+}
+
+}  // namespace
+
+std::span<const char* const> footprint_modes() {
+  static const auto kNames = [] {
+    std::array<const char*, kModes.size() + 1> names = {"auto"};
+    for (size_t i = 0; i < kModes.size(); ++i) {
+      names[i + 1] = edge::memory_mode_name(kModes[i]);
+    }
+    return names;
+  }();
+  return kNames;
+}
+
+Result<Footprint> footprint(const std::string& packed, const std::string& mode) {
+  RWKV_ASSIGN(const auto model, open_as(packed, mode, 1));
+  const edge::Weights& weights = model->weights();
+  return Footprint{edge::memory_mode_name(weights.plan().mode), weights.account().total(),
+                   weights.account().weights()};
+}
+
+Result<double> decode_speed(const std::string& packed, const std::string& mode, unsigned n_threads,
+                            uint64_t n_tokens) {
+  RWKV_ASSIGN(const auto model, open_as(packed, mode, n_threads));
+  edge::BenchSubject subject(model, n_threads);
+  std::vector<double> rates;
+  RWKV_TRY(subject.decode(n_tokens, rates));
+  return edge::spread_of(std::move(rates)).median;
+}
+
+Machine this_machine() {
+  Machine machine;
+  machine.threads = edge::available_threads();
+  machine.kernels = edge::kernels().ok() ? edge::kernels().value()->name : "none";
+  std::ifstream info("/proc/cpuinfo");
+  std::string line;
+  while (machine.cpu.empty() && std::getline(info, line)) {
+    const size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) {
+      machine.cpu = line.substr(colon + 2);
+    }
+  }
+  return machine;
+}
+
+}  // namespace rwkv::press

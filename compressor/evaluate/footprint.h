@@ -1,0 +1,41 @@
+// What a packed file takes of a device: bytes in memory by the runtime's own account, and tokens
+// per second.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "formats/base/status.h"
+
+namespace rwkv::press {
+
+/// Ways to hold a model: "auto" first, then the runtime's modes. auto is sparse for a file with
+/// predictors or a clustered head, else loaded.
+std::span<const char* const> footprint_modes();
+
+struct Footprint {
+  std::string mode;             ///< never auto
+  uint64_t resident_bytes = 0;  ///< all that the runtime holds, the program itself left out
+  uint64_t weight_bytes = 0;    ///< of it, weights and their caches
+};
+
+/// Opens the model as `mode` (of footprint_modes()) with the default caches, for one thread, and
+/// reads the account (runtime/memory/account.h).
+Result<Footprint> footprint(const std::string& packed, const std::string& mode);
+
+/// Tokens per second of `n_tokens` decoded one after another, median over the tokens; a few more
+/// warm up. Opens the model and lets it go again.
+Result<double> decode_speed(const std::string& packed, const std::string& mode, unsigned n_threads,
+                            uint64_t n_tokens);
+
+/// The machine that speeds are of.
+struct Machine {
+  std::string cpu;       ///< as the system calls it
+  unsigned threads = 1;  ///< that a process may run at once
+  std::string kernels;   ///< in use: "x86_avx2"
+};
+Machine this_machine();
+
+}  // namespace rwkv::press

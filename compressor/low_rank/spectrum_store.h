@@ -1,0 +1,36 @@
+// Eigenvectors kept in a folder: fits of different ranks to one matrix want the leading ones of the
+// same matrix, and are cut from one decomposition. Found again by the matrix's own numbers, so a
+// fit gives the same bits with a store as without.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <optional>
+#include <string>
+
+namespace rwkv::press {
+
+/// All eigenvectors [n, n] and eigenvalues [n] of a symmetric matrix, f32, largest first.
+struct Spectrum {
+  at::Tensor vectors;
+  at::Tensor values;
+};
+
+class SpectrumStore {
+ public:
+  /// Keeps nothing.
+  SpectrumStore() = default;
+  /// `folder` exists, or is empty: nothing is kept.
+  explicit SpectrumStore(std::string folder) : folder_(std::move(folder)) {}
+
+  /// What was kept for the matrix `g`, f32 [n, n]; nothing if there is none or it is damaged.
+  std::optional<Spectrum> find(const at::Tensor& g) const;
+  /// Keeps it; a folder that cannot be written to keeps nothing.
+  void keep(const at::Tensor& g, const Spectrum& spectrum) const;
+
+ private:
+  std::string path_of(const at::Tensor& g) const;
+  std::string folder_;
+};
+
+}  // namespace rwkv::press

@@ -1,0 +1,15 @@
+// A conversion from end to end: a checkpoint through the stages of a recipe into a packed file.
+#pragma once
+
+#include "compressor/stages/pack.h"
+#include "compressor/stages/pipeline.h"
+
+namespace rwkv::press {
+
+/// run_stages() and pack(); `pipeline.progress` hears of packing too. Returns what was packed. The
+/// same arguments give the same bytes; on failure there is no file.
+Result<PackPlan> convert_checkpoint(const Recipe& recipe, const TensorSource& source,
+                                    const Identified& model, const PipelineOptions& pipeline,
+                                    PackOptions pack_options);
+
+}  // namespace rwkv::press

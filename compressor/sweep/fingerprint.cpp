@@ -1,0 +1,71 @@
+#include "compressor/sweep/fingerprint.h"
+
+#include "compressor/stages/pack.h"
+#include "formats/base/checksum.h"
+
+namespace rwkv::press {
+namespace {
+
+std::string hash_of(const std::string& text) {
+  return fmt::format("{:016x}", xxh64(std::as_bytes(std::span(text))));
+}
+
+// Contents alone: folders have names of their own on every machine.
+Result<std::string> hash_of_files(const std::vector<std::string>& paths) {
+  std::string all;
+  for (const std::string& path : paths) {
+    RWKV_ASSIGN(const uint64_t hash, file_xxh64(path));
+    all += fmt::format("{:016x} ", hash);
+  }
+  return all;
+}
+
+std::string hash_of(const std::optional<Vocabulary>& vocabulary) {
+  if (!vocabulary) {
+    return "none";
+  }
+  std::string text =
+      fmt::format("{} {}\n", tokenizer_kind_name(vocabulary->kind), vocabulary->normalize_nfc);
+  for (const std::string& token : vocabulary->tokens) {
+    text += fmt::format("{} {}\n", token.size(), token);
+  }
+  for (const std::string& merge : vocabulary->merges) {
+    text += merge + "\n";
+  }
+  text += fmt::format("{}", fmt::join(vocabulary->added, " "));
+  return hash_of(text);
+}
+
+}  // namespace
+
+Result<Fingerprint> Fingerprint::take(const SweepInputs& inputs, const SweepEvaluation& evaluation,
+                                      const std::optional<Vocabulary>& vocabulary,
+                                      const std::string& tool_version) {
+  Fingerprint result;
+  RWKV_ASSIGN(const std::string checkpoint, hash_of_files({inputs.checkpoint}));
+  result.model_ = hash_of(fmt::format("{} {} {}", tool_version, checkpoint, hash_of(vocabulary)));
+  RWKV_ASSIGN(const std::string texts, hash_of_files(evaluation.files.texts));
+  RWKV_ASSIGN(const std::string clozes, hash_of_files(evaluation.files.clozes));
+  RWKV_ASSIGN(const std::string choices, hash_of_files(evaluation.files.choices));
+  // Speed has no say: it is measured in a file of its own.
+  result.evaluation_ =
+      fmt::format("{}|{}|{}|{} {} {} {}", texts, clozes, choices, evaluation.files.max_docs,
+                  evaluation.max_tokens, evaluation.reference, evaluation.memory);
+  RWKV_ASSIGN(result.calibration_, hash_of_files(inputs.calibration));
+  if (!inputs.statistics.empty()) {
+    RWKV_ASSIGN(const std::string statistics, hash_of_files({inputs.statistics}));
+    result.calibration_ += "statistics " + statistics;
+  }
+  RWKV_ASSIGN(result.training_, hash_of_files(inputs.train_data));
+  result.common_ = hash_of(fmt::format("{}\n{}\n{}\n{}", result.model_, result.evaluation_,
+                                       result.calibration_, result.training_));
+  return result;
+}
+
+std::string Fingerprint::of(const SweepPoint& point) const {
+  return hash_of(fmt::format("{}\n{}\n{}\n{}\n{}", model_, evaluation_,
+                             point.learns_from.empty() ? "" : calibration_,
+                             point.trained ? training_ : "", point.recipe));
+}
+
+}  // namespace rwkv::press

@@ -1,0 +1,65 @@
+// The folder of a sweep: where everything lies, and what state a point is in. A point is a folder
+// of its own; that it has a result says that it is finished.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "compressor/sweep/files.h"
+#include "formats/base/status.h"
+
+namespace rwkv::press {
+
+/// One point's files.
+class PointFolder {
+ public:
+  PointFolder(const std::string& sweep, std::string id);
+
+  const std::string& id() const { return id_; }
+  const std::string& path() const { return path_; }
+  std::string recipe() const { return path_ + "/recipe.yaml"; }
+  std::string log() const { return path_ + "/log.txt"; }
+  std::string model() const { return path_ + "/model.gguf"; }
+  std::string result() const { return path_ + "/result.json"; }
+  std::string speed() const { return path_ + "/speed.json"; }
+  std::string error() const { return path_ + "/error.txt"; }
+  std::string claim() const { return path_ + "/claim"; }
+  std::string training() const { return path_ + "/train"; }
+
+  bool is_done() const { return exists(result()); }
+  bool has_failed() const { return !is_done() && exists(error()); }
+  /// The message of a point that failed, on one line.
+  std::string message() const;
+  /// Marks the point as failed.
+  Status fail(const std::string& message) const;
+  /// Removes all but claims and a training's checkpoints.
+  void clear() const;
+  /// Appends a line to the log.
+  void note(const std::string& line) const;
+
+ private:
+  std::string id_;
+  std::string path_;
+};
+
+class SweepFolder {
+ public:
+  explicit SweepFolder(std::string path) : path_(std::move(path)) {}
+
+  const std::string& path() const { return path_; }
+  std::string manifest() const { return path_ + "/sweep.json"; }
+  std::string results_json() const { return path_ + "/results.json"; }
+  std::string results_csv() const { return path_ + "/results.csv"; }
+  std::string report() const { return path_ + "/report.html"; }
+  std::string shared() const { return path_ + "/shared"; }
+  /// Removes what points had in common but for the logs of trainings.
+  void clear_shared() const;
+  PointFolder point(const std::string& id) const { return {path_, id}; }
+  /// The folder that a point with this hash has already, else NUMBER-HASH.
+  std::string id_for(size_t number, const std::string& hash) const;
+
+ private:
+  std::string path_;
+};
+
+}  // namespace rwkv::press

@@ -1,0 +1,36 @@
+// What a child of a sweep is told: which points to do, from which files. It travels as JSON.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "compressor/sweep/files.h"
+#include "compressor/sweep/settings.h"
+
+namespace rwkv::press {
+
+/// Files that all points have in common.
+struct SweepInputs {
+  std::string checkpoint;
+  std::string vocab;  ///< as --vocab; empty: found
+  std::vector<std::string> calibration;
+  std::string statistics;
+  std::vector<std::string> train_data;
+  bool allow_requantize = false;
+};
+
+struct SweepJob {
+  SweepInputs inputs;
+  SweepEvaluation evaluation;
+  std::string folder;       ///< of the sweep
+  std::string fingerprint;  ///< of everything that all points have in common
+  std::string reference;    ///< packed file to compare with; empty: none
+  bool keep_models = false;
+  std::vector<std::string> points;  ///< their ids
+};
+
+Json job_to_json(const SweepJob& job);
+/// BadInput if a field is missing or of another kind.
+Result<SweepJob> job_from_json(const std::string& text);
+
+}  // namespace rwkv::press

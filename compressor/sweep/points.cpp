@@ -1,0 +1,221 @@
+#include "compressor/sweep/points.h"
+
+#include <algorithm>
+#include <set>
+
+#include "compressor/stages/pipeline.h"
+#include "formats/base/nearest.h"
+
+namespace rwkv::press {
+namespace {
+
+constexpr const char* kOn = "on";
+constexpr const char* kOff = "off";
+constexpr const char* kCalibration = "calibration";
+constexpr const char* kQuantize = "quantize";
+constexpr const char* kPlainPreset = "fp16";
+
+std::string stage_of(const std::string& axis) {
+  return axis.substr(0, axis.find('.'));
+}
+
+std::string stage_yaml(const Stage& stage) {
+  YAML::Emitter out;
+  out << YAML::BeginMap << YAML::Key << stage.name() << YAML::Value;
+  stage.emit(out);
+  out << YAML::EndMap;
+  return out.c_str();
+}
+
+SweepPoint point_from(const Recipe& recipe) {
+  SweepPoint point;
+  point.recipe = recipe.effective_yaml();
+  for (const std::unique_ptr<Stage>& stage : recipe.stages) {
+    if (stage->trains()) {
+      point.trained = point.stages.size();
+    }
+    point.stages.push_back(stage_yaml(*stage));
+  }
+  if (needs_calibration(recipe)) {
+    point.learns_from = fmt::format("{} x {}, seed {}", recipe.calibration.samples,
+                                    recipe.calibration.length, recipe.seed);
+  }
+  return point;
+}
+
+// Axes that no stage of the recipe has, and settings that no stage knows.
+Status check_axis(const SweepAxis& axis, const Recipe& recipe) {
+  std::vector<std::string_view> stages;
+  const std::string wanted = stage_of(axis.name);
+  const Stage* found = nullptr;
+  for (const std::unique_ptr<Stage>& stage : recipe.stages) {
+    stages.emplace_back(stage->name());
+    found = wanted == stage->name() ? stage.get() : found;
+  }
+  if (axis.is_stage()) {
+    for (const std::string& value : axis.values) {
+      if (found && value != kOn && value != kOff) {
+        return usage_error("axes.{} is '{}'; a stage is '{}' or '{}'", axis.name, value, kOn, kOff);
+      }
+    }
+  }
+  if (wanted == kCalibration && !axis.is_stage()) {
+    return {};  // its keys are checked with its values
+  }
+  if (!found) {
+    stages.emplace_back(kCalibration);
+    return usage_error("axes.{}: the recipe has no stage '{}'{}", axis.name, wanted,
+                       suggestion(wanted, stages));
+  }
+  std::vector<std::string_view> keys;
+  for (const OptionSpec& option : found->options()) {
+    keys.emplace_back(option.key);
+  }
+  const std::string key = axis.is_stage() ? "" : axis.name.substr(wanted.size() + 1);
+  if (!axis.is_stage() && std::find(keys.begin(), keys.end(), key) == keys.end()) {
+    return usage_error("axes.{}: stage '{}' has no setting '{}'{}", axis.name, wanted, key,
+                       suggestion(key, keys));
+  }
+  return {};
+}
+
+class Planner {
+ public:
+  explicit Planner(const SweepSettings& settings) : settings_(settings) {}
+
+  Result<SweepPlan> plan() {
+    auto base = parse({});
+    RWKV_TRY(base.status());
+    for (const SweepAxis& axis : settings_.axes) {
+      RWKV_TRY(check_axis(axis, base.value()).in(settings_.origin));
+    }
+    RWKV_TRY(cross_product());
+    if (settings_.ablation) {
+      RWKV_TRY(ablation(base.value()));
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  Result<Recipe> parse(const std::vector<std::string>& overrides) const {
+    auto recipe = parse_recipe(settings_.recipe, settings_.recipe_origin, overrides);
+    const bool is_inline = settings_.recipe_origin == settings_.origin;  // named already
+    return recipe.ok() || is_inline ? std::move(recipe)
+                                    : Result<Recipe>(recipe.status().in(settings_.origin));
+  }
+
+  // Its place among the points; an equal one that is there already counts.
+  size_t add(SweepPoint point) {
+    for (size_t i = 0; i < plan_.points.size(); ++i) {
+      if (plan_.points[i].recipe == point.recipe) {
+        return i;
+      }
+    }
+    plan_.points.push_back(std::move(point));
+    return plan_.points.size() - 1;
+  }
+
+  Status cross_product() {
+    size_t n = 1;
+    for (const SweepAxis& axis : settings_.axes) {
+      n *= axis.values.size();
+      if (n > kMaxSweepPoints) {
+        return usage_error("{}: the axes have more than {} points together; leave values out",
+                           settings_.origin, kMaxSweepPoints);
+      }
+    }
+    for (size_t i = 0; i < n; ++i) {
+      RWKV_TRY(add_product(i));
+    }
+    return {};
+  }
+
+  Status add_product(size_t index) {
+    std::vector<std::pair<std::string, std::string>> chosen(settings_.axes.size());
+    for (size_t i = settings_.axes.size(); i-- > 0;) {
+      const SweepAxis& axis = settings_.axes[i];
+      chosen[i] = {axis.name, axis.values[index % axis.values.size()]};
+      index /= axis.values.size();
+    }
+    std::set<std::string> dropped;
+    for (size_t i = 0; i < chosen.size(); ++i) {
+      if (settings_.axes[i].is_stage() && chosen[i].second == kOff) {
+        dropped.insert(chosen[i].first);
+      }
+    }
+    std::vector<std::string> overrides;
+    for (size_t i = 0; i < chosen.size(); ++i) {
+      if (!settings_.axes[i].is_stage() && !dropped.contains(stage_of(chosen[i].first))) {
+        overrides.push_back(fmt::format("{}={}", chosen[i].first, chosen[i].second));
+      }
+    }
+    auto recipe = parse(overrides);
+    RWKV_TRY(recipe.status());
+    std::erase_if(recipe.value().stages,
+                  [&](const auto& stage) { return dropped.contains(stage->name()); });
+    SweepPoint point = point_from(recipe.value());
+    for (const auto& [axis, value] : chosen) {
+      point.label += fmt::format("{}{}={}", point.label.empty() ? "" : " ", axis, value);
+    }
+    if (point.label.empty()) {
+      point.label = recipe.value().name;
+    }
+    point.settings = std::move(chosen);
+    add(std::move(point));
+    return {};
+  }
+
+  // The base recipe with the stages named alone; numbers in half precision if `quantize` is not
+  // among them.
+  Result<SweepPoint> with_stages(const std::set<std::string>& kept) const {
+    RWKV_ASSIGN(Recipe recipe, parse({}));
+    std::erase_if(recipe.stages, [&](const auto& stage) { return !kept.contains(stage->name()); });
+    if (!kept.contains(kQuantize)) {
+      RWKV_ASSIGN(const Preset* preset, find_preset(kPlainPreset));
+      RWKV_ASSIGN(Recipe plain, parse_recipe(preset->yaml, preset->name, {}));
+      for (std::unique_ptr<Stage>& stage : plain.stages) {
+        recipe.stages.push_back(std::move(stage));
+      }
+    }
+    return point_from(recipe);
+  }
+
+  Status add_bar(const std::string& label, const std::set<std::string>& kept) {
+    RWKV_ASSIGN(SweepPoint point, with_stages(kept));
+    point.label = label;
+    plan_.ablation.push_back({label, add(std::move(point))});
+    return {};
+  }
+
+  Status ablation(const Recipe& base) {
+    RWKV_TRY(add_bar("none", {}));
+    plan_.baseline = plan_.ablation.back().point;
+    std::set<std::string> before;
+    std::string names;
+    for (const std::unique_ptr<Stage>& stage : base.stages) {
+      const std::string name = stage->name();
+      std::set<std::string> kept = stage->mends() ? before : std::set<std::string>();
+      kept.insert(name);
+      before.insert(name);
+      names += (names.empty() ? "" : " + ") + name;
+      RWKV_TRY(add_bar(stage->mends() && before.size() > 1 ? names : name + " alone", kept));
+    }
+    return add_bar("all together", before);
+  }
+
+  const SweepSettings& settings_;
+  SweepPlan plan_;
+};
+
+}  // namespace
+
+Result<SweepPoint> point_from_recipe(const std::string& yaml, const std::string& origin) {
+  RWKV_ASSIGN(const Recipe recipe, parse_recipe(yaml, origin, {}));
+  return point_from(recipe);
+}
+
+Result<SweepPlan> plan_sweep(const SweepSettings& settings) {
+  return Planner(settings).plan();
+}
+
+}  // namespace rwkv::press

@@ -1,0 +1,189 @@
+#include "compressor/sweep/settings.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include "compressor/evaluate/footprint.h"
+#include "compressor/options/option_values.h"
+#include "formats/base/file.h"
+#include "formats/base/nearest.h"
+
+namespace rwkv::press {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint64_t kMaxRecipeBytes = uint64_t{1} << 20;
+constexpr size_t kMaxValues = 1000;
+constexpr std::array<std::string_view, 9> kTopKeys = {
+    "name", "preset", "recipe", "stages", "seed", "calibration", "axes", "ablation", "evaluate"};
+// Of an inline recipe.
+constexpr std::array<const char*, 3> kRecipeKeys = {"seed", "calibration", "stages"};
+constexpr std::array<std::string_view, 8> kEvaluateKeys = {
+    "text", "cloze", "choices", "max_docs", "max_tokens", "reference", "speed", "memory"};
+
+std::string at_line(const YAML::Node& node) {
+  return node.Mark().is_null() ? "" : fmt::format(" (line {})", node.Mark().line + 1);
+}
+
+Status check_keys(const YAML::Node& map, const std::string& prefix,
+                  std::span<const std::string_view> known) {
+  for (const auto& pair : map) {
+    const std::string key = pair.first.IsScalar() ? pair.first.Scalar() : "";
+    if (std::find(known.begin(), known.end(), key) == known.end()) {
+      return usage_error("unknown key '{}{}'{}{}", prefix, key, at_line(pair.first),
+                         suggestion(key, known));
+    }
+  }
+  return {};
+}
+
+std::string beside(const std::string& sweep_file, const std::string& name) {
+  const fs::path path(name);
+  return path.is_absolute() ? name : (fs::path(sweep_file).parent_path() / path).string();
+}
+
+// A value as one line of YAML, as --set takes it.
+Result<std::string> value_text(const YAML::Node& value, const std::string& axis) {
+  if (value.IsScalar()) {
+    return value.Scalar();
+  }
+  if (!value.IsDefined() || value.IsNull()) {
+    return usage_error("axes.{} has an empty value{}", axis, at_line(value));
+  }
+  YAML::Emitter out;
+  out.SetMapFormat(YAML::Flow);
+  out.SetSeqFormat(YAML::Flow);
+  out << value;
+  return std::string(out.c_str());
+}
+
+Status read_axes(const YAML::Node& node, std::vector<SweepAxis>& axes) {
+  if (!node || node.IsNull()) {
+    return {};
+  }
+  if (!node.IsMap()) {
+    return usage_error("'axes' wants a map of stage.key: [values]{}", at_line(node));
+  }
+  for (const auto& pair : node) {
+    SweepAxis axis;
+    axis.name = pair.first.IsScalar() ? pair.first.Scalar() : "";
+    if (!pair.second.IsSequence() || pair.second.size() == 0 || pair.second.size() > kMaxValues) {
+      return usage_error("axes.{} wants a list of 1 to {} values{}", axis.name, kMaxValues,
+                         at_line(pair.first));
+    }
+    for (const SweepAxis& earlier : axes) {
+      if (earlier.name == axis.name) {
+        return usage_error("axes.{} occurs twice{}", axis.name, at_line(pair.first));
+      }
+    }
+    for (const YAML::Node& value : pair.second) {
+      RWKV_ASSIGN(std::string text, value_text(value, axis.name));
+      axis.values.push_back(std::move(text));
+    }
+    axes.push_back(std::move(axis));
+  }
+  return {};
+}
+
+Status read_files(const OptionValues& values, const char* key, const std::string& sweep_file,
+                  std::vector<std::string>& files) {
+  RWKV_TRY(values.texts(key, files));
+  for (std::string& file : files) {
+    file = beside(sweep_file, file);
+  }
+  return {};
+}
+
+Status read_evaluation(const YAML::Node& node, const std::string& path,
+                       SweepEvaluation& evaluation) {
+  if (!node || node.IsNull()) {
+    return {};
+  }
+  if (!node.IsMap()) {
+    return usage_error("'evaluate' wants a map{}", at_line(node));
+  }
+  RWKV_TRY(check_keys(node, "evaluate.", kEvaluateKeys));
+  const OptionValues values(node, "evaluate");
+  RWKV_TRY(read_files(values, "text", path, evaluation.files.texts));
+  RWKV_TRY(read_files(values, "cloze", path, evaluation.files.clozes));
+  RWKV_TRY(read_files(values, "choices", path, evaluation.files.choices));
+  RWKV_TRY(values.count("max_docs", 0, UINT64_MAX, evaluation.files.max_docs));
+  RWKV_TRY(values.count("max_tokens", 0, UINT64_MAX, evaluation.max_tokens));
+  RWKV_TRY(values.flag("reference", evaluation.reference));
+  RWKV_TRY(values.flag("speed", evaluation.speed));
+  const std::span<const char* const> modes = footprint_modes();
+  size_t mode = 0;
+  RWKV_TRY(values.choice("memory", modes, mode));
+  evaluation.memory = modes[mode];
+  return {};
+}
+
+// From a preset, a file, or the sweep itself.
+Status read_recipe(const YAML::Node& root, const std::string& path, SweepSettings& settings) {
+  const int given = (root["preset"] ? 1 : 0) + (root["recipe"] ? 1 : 0) + (root["stages"] ? 1 : 0);
+  if (given != 1) {
+    return usage_error("one of 'preset', 'recipe' and 'stages' is wanted, found {}", given);
+  }
+  if (!root["stages"] && (root["seed"] || root["calibration"])) {
+    return usage_error("'seed' and 'calibration' belong to a recipe given by 'stages'");
+  }
+  if (root["preset"]) {
+    const std::string name = root["preset"].IsScalar() ? root["preset"].Scalar() : "";
+    RWKV_ASSIGN(const Preset* preset, find_preset(name));
+    settings.recipe = preset->yaml;
+    settings.recipe_origin = fmt::format("preset {}", name);
+    return {};
+  }
+  if (root["recipe"]) {
+    const std::string name = root["recipe"].IsScalar() ? root["recipe"].Scalar() : "";
+    if (name.empty()) {
+      return usage_error("'recipe' wants the name of a file{}", at_line(root["recipe"]));
+    }
+    settings.recipe_origin = beside(path, name);
+    RWKV_ASSIGN(settings.recipe, read_text_file(settings.recipe_origin, kMaxRecipeBytes));
+    return {};
+  }
+  YAML::Node recipe;
+  recipe["name"] = settings.name;
+  for (const char* key : kRecipeKeys) {
+    if (root[key]) {
+      recipe[key] = root[key];
+    }
+  }
+  settings.recipe = YAML::Dump(recipe);
+  settings.recipe_origin = path;
+  return {};
+}
+
+Result<SweepSettings> read_sweep(const std::string& text, const std::string& path) {
+  const YAML::Node root = YAML::Load(text);
+  if (!root.IsMap()) {
+    return usage_error("a sweep is a map with the keys {}", fmt::join(kTopKeys, ", "));
+  }
+  RWKV_TRY(check_keys(root, "", kTopKeys));
+  SweepSettings settings;
+  settings.origin = path;
+  settings.name = root["name"] && root["name"].IsScalar() ? root["name"].Scalar()
+                                                          : fs::path(path).stem().string();
+  RWKV_TRY(read_recipe(root, path, settings));
+  RWKV_TRY(read_axes(root["axes"], settings.axes));
+  RWKV_TRY(OptionValues(root, "sweep").flag("ablation", settings.ablation));
+  RWKV_TRY(read_evaluation(root["evaluate"], path, settings.evaluation));
+  return settings;
+}
+
+}  // namespace
+
+Result<SweepSettings> parse_sweep(const std::string& text, const std::string& path) {
+  try {
+    auto settings = read_sweep(text, path);
+    return settings.ok() ? std::move(settings) : Result<SweepSettings>(settings.status().in(path));
+  } catch (const YAML::Exception& error) {
+    return usage_error("{}: not valid YAML at line {}, column {}: {}", path, error.mark.line + 1,
+                       error.mark.column + 1, error.msg);
+  }
+}
+
+}  // namespace rwkv::press

@@ -1,0 +1,274 @@
+// rwkv-press sweep: many recipes, converted and measured; sweep-point is what its children run.
+#include <ATen/Parallel.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <filesystem>
+#include <iostream>
+#include <iterator>
+
+#include "compressor/stages/pipeline.h"
+#include "compressor/sweep/results.h"
+#include "compressor/sweep/run.h"
+#include "compressor/tools/commands.h"
+#include "formats/base/file.h"
+#include "formats/cli/command.h"
+#include "formats/cli/version.h"
+
+namespace rwkv::press {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 20;
+constexpr int64_t kMaxJobs = 256;
+
+std::vector<std::string> texts(const cxxopts::ParseResult& arguments, const char* name) {
+  return arguments.count(name) > 0 ? arguments[name].as<std::vector<std::string>>()
+                                   : std::vector<std::string>();
+}
+
+std::string text(const cxxopts::ParseResult& arguments, const char* name) {
+  return arguments.count(name) > 0 ? arguments[name].as<std::string>() : std::string();
+}
+
+// "2/8": the second of eight.
+Status read_shard(const std::string& shard, SweepRun& run) {
+  const size_t slash = shard.find('/');
+  size_t index = 0;
+  size_t n = 0;
+  const auto parse = [](std::string_view digits, size_t& value) {
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    return error == std::errc() && end == digits.data() + digits.size();
+  };
+  if (slash == std::string::npos || !parse(std::string_view(shard).substr(0, slash), index) ||
+      !parse(std::string_view(shard).substr(slash + 1), n) || index < 1 || index > n) {
+    return usage_error("--shard is '{}', i/n with i from 1 to n is wanted", shard);
+  }
+  run.shard = index - 1;
+  run.n_shards = n;
+  return {};
+}
+
+Result<std::unique_ptr<Identified>> open_input(const SweepInputs& inputs, Checkpoint& checkpoint) {
+  RWKV_ASSIGN(checkpoint, open_checkpoint(inputs.checkpoint));
+  if (checkpoint.is_quantized && !inputs.allow_requantize) {
+    return usage_error(
+        "{}: is packed with rounded numbers already; sweep over the original checkpoint, or accept "
+        "the second loss with --allow-requantize",
+        inputs.checkpoint);
+  }
+  RWKV_ASSIGN(Identified model, identify_checkpoint(*checkpoint.source));
+  return std::make_unique<Identified>(std::move(model));
+}
+
+Result<WorkerModel> worker_model(const SweepInputs& inputs, const Checkpoint& checkpoint,
+                                 const Identified& model, std::string& note) {
+  WorkerModel worker{*checkpoint.source, model,
+                     std::nullopt,       fs::path(inputs.checkpoint).stem().string(),
+                     cli::kVersion,      static_cast<unsigned>(std::max(1, at::get_num_threads()))};
+  RWKV_ASSIGN(worker.vocabulary, choose_vocabulary(inputs.vocab, inputs.checkpoint, checkpoint,
+                                                   model.config.n_vocab, note));
+  return worker;
+}
+
+// Refused before any work: files that are missing, and files that nothing would use.
+Status check_inputs(const SweepRun& run, const WorkerModel& model) {
+  bool learns = false;
+  bool trains = false;
+  for (const SweepPoint& point : run.plan.points) {
+    learns |= !point.learns_from.empty();
+    trains |= point.trained.has_value();
+  }
+  const SweepInputs& inputs = run.inputs;
+  const bool has_text = !inputs.calibration.empty() || !inputs.statistics.empty();
+  if (learns && !has_text) {
+    return usage_error(
+        "the sweep's recipes learn from text: name a file with --calibration, or a statistics file "
+        "with --stats");
+  }
+  if (!learns && has_text) {
+    return usage_error(
+        "the sweep's recipes learn from nothing; leave --calibration and --stats out");
+  }
+  if (!inputs.calibration.empty() && !inputs.statistics.empty()) {
+    return usage_error("--calibration and --stats exclude each other: statistics hold their text");
+  }
+  if (!trains && !inputs.train_data.empty()) {
+    return usage_error("the sweep's recipes train nothing; leave --train-data out");
+  }
+  if (run.settings.evaluation.empty()) {
+    return {};
+  }
+  if (!model.vocabulary) {
+    return usage_error("texts cannot be split into tokens without a vocabulary: --vocab");
+  }
+  return load_evaluation_sets(run.settings.evaluation.files).status();
+}
+
+// One line that is overwritten where a person looks on, a line a point where a log does.
+class Display {
+ public:
+  explicit Display(bool quiet) : quiet_(quiet), is_terminal_(::isatty(STDERR_FILENO) != 0) {}
+  ~Display() {
+    if (!quiet_ && is_terminal_ && is_open_) {
+      fmt::print(stderr, "\n");
+    }
+  }
+  Display(const Display&) = delete;
+  Display& operator=(const Display&) = delete;
+
+  void show(const SweepProgress& progress) {
+    if (quiet_ || (!is_terminal_ && !progress.is_milestone)) {
+      return;
+    }
+    std::string line = fmt::format("[{}/{}] ", progress.done, progress.total);
+    if (progress.failed > 0) {
+      line += fmt::format("{} failed; ", progress.failed);
+    }
+    line += progress.current;
+    if (!is_terminal_) {
+      fmt::print(stderr, "{}\n", line);
+      return;
+    }
+    constexpr size_t kWidth = 100;
+    line.resize(std::min(line.size(), kWidth));
+    fmt::print(stderr, "\r{:<{}}{}", line, kWidth, progress.is_milestone ? "\n" : "");
+    std::fflush(stderr);
+    is_open_ = !progress.is_milestone;
+  }
+
+ private:
+  bool quiet_;
+  bool is_terminal_;
+  bool is_open_ = false;
+};
+
+Status report_only(const std::string& path) {
+  const SweepFolder folder(path);
+  RWKV_ASSIGN(const Json results, collect_results(folder));
+  RWKV_TRY(write_results(folder, results));
+  fmt::print("{}", results_table(results));
+  return {};
+}
+
+Result<SweepRun> run_from(const cxxopts::ParseResult& arguments) {
+  RWKV_ASSIGN(const std::string input, cli::required(arguments, "input"));
+  RWKV_ASSIGN(const std::string config, cli::required(arguments, "config"));
+  RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
+  RWKV_ASSIGN(const std::string yaml, read_text_file(config, kMaxConfigBytes));
+  RWKV_ASSIGN(SweepSettings settings, parse_sweep(yaml, config));
+  EvaluationFiles& files = settings.evaluation.files;
+  for (const auto& [option, chosen] :
+       {std::pair("text", &files.texts), std::pair("cloze", &files.clozes),
+        std::pair("choices", &files.choices)}) {
+    if (arguments.count(option) > 0) {
+      *chosen = texts(arguments, option);
+    }
+  }
+  RWKV_ASSIGN(SweepPlan plan, plan_sweep(settings));
+  SweepRun run{std::move(settings), std::move(plan), {}, {}, SweepFolder(output)};
+  run.inputs = {input,
+                text(arguments, "vocab"),
+                texts(arguments, "calibration"),
+                text(arguments, "stats"),
+                texts(arguments, "train-data"),
+                arguments.count("allow-requantize") > 0};
+  if (arguments.count("vocab") > 0 && run.inputs.vocab.empty()) {
+    return usage_error("--vocab is empty; a file or 'bytes' is wanted");
+  }
+  RWKV_ASSIGN(const int64_t jobs, cli::integer(arguments, "jobs", 1, kMaxJobs));
+  run.jobs = static_cast<size_t>(jobs);
+  if (arguments.count("shard") > 0) {
+    RWKV_TRY(read_shard(text(arguments, "shard"), run));
+  }
+  run.keep_models = arguments.count("keep-models") > 0;
+  run.retry_claimed = arguments.count("retry-claimed") > 0;
+  return run;
+}
+
+}  // namespace
+
+void declare_sweep(cxxopts::Options& options, std::vector<std::string>& positionals) {
+  options.add_options()("input", "Checkpoint", cxxopts::value<std::string>())(
+      "config", "What to vary and to measure (YAML)", cxxopts::value<std::string>())(
+      "o,output", "Folder for points and results; one that was begun is gone on with",
+      cxxopts::value<std::string>())("jobs", "Points at a time; each gets its share of the threads",
+                                     cxxopts::value<std::string>()->default_value("1"))(
+      "shard", "Only part i of n of the points: i/n, from 1", cxxopts::value<std::string>())(
+      "vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>())(
+      "text", "Text to measure on, in place of the configuration's; may be repeated",
+      cxxopts::value<std::vector<std::string>>())(
+      "cloze", "The same for texts whose last word is to be found (.jsonl)",
+      cxxopts::value<std::vector<std::string>>())(
+      "choices", "The same for questions with choices (.jsonl, .jsonl.gz)",
+      cxxopts::value<std::vector<std::string>>())(
+      "train-data", "Text or token file for recipes that train; may be repeated",
+      cxxopts::value<std::vector<std::string>>())(
+      "allow-requantize", "Accept a packed file whose numbers were rounded before")(
+      "keep-models", "Keep the packed file of every point")(
+      "retry-claimed", "Take over points that processes on other machines have claimed")(
+      "report-only", "Put the results of this folder together again, without any work",
+      cxxopts::value<std::string>())("quiet", "No progress");
+  declare_calibration_options(options);
+  positionals = {"input"};
+}
+
+Status run_sweep(const cxxopts::ParseResult& arguments) {
+  if (arguments.count("report-only") > 0) {
+    return report_only(text(arguments, "report-only"));
+  }
+  RWKV_ASSIGN(SweepRun run, run_from(arguments));
+  Checkpoint checkpoint;
+  RWKV_ASSIGN(const auto identified, open_input(run.inputs, checkpoint));
+  std::string note;
+  RWKV_ASSIGN(const WorkerModel model, worker_model(run.inputs, checkpoint, *identified, note));
+  RWKV_TRY(check_inputs(run, model));
+  RWKV_ASSIGN(run.fingerprint, Fingerprint::take(run.inputs, run.settings.evaluation,
+                                                 model.vocabulary, cli::kVersion));
+  const bool quiet = arguments.count("quiet") > 0;
+  if (!quiet) {
+    fmt::print(stderr, "{}: {}\nvocabulary: {}\n{}: {} points, {} in this run\n",
+               run.inputs.checkpoint, describe(identified->config), note, run.settings.origin,
+               run.plan.points.size(),
+               (run.shard + 1) * run.plan.points.size() / run.n_shards -
+                   run.shard * run.plan.points.size() / run.n_shards);
+  }
+  Result<SweepOutcome> outcome = SweepOutcome();
+  {
+    Display display(quiet);
+    outcome = run_sweep_points(run, model,
+                               [&](const SweepProgress& progress) { display.show(progress); });
+  }
+  RWKV_TRY(outcome.status());
+  fmt::print("{}", results_table(outcome.value().results));
+  if (!quiet && outcome.value().missing > 0) {
+    fmt::print(stderr,
+               "{} points are claimed by other processes; when none of them lives any more, "
+               "--retry-claimed takes them\n",
+               outcome.value().missing);
+  }
+  return outcome.value().failed == 0
+             ? Status()
+             : failed("{} points failed; log.txt in their folders under {}/points says more",
+                      outcome.value().failed, run.folder.path());
+}
+
+void declare_sweep_point(cxxopts::Options& /*options*/, std::vector<std::string>& positionals) {
+  positionals = {};
+}
+
+Status run_sweep_point(const cxxopts::ParseResult& /*arguments*/) {
+  const std::string input{std::istreambuf_iterator<char>(std::cin), {}};
+  RWKV_ASSIGN(const SweepJob job, job_from_json(input));
+  Checkpoint checkpoint;
+  RWKV_ASSIGN(const auto identified, open_input(job.inputs, checkpoint));
+  std::string note;
+  RWKV_ASSIGN(const WorkerModel model, worker_model(job.inputs, checkpoint, *identified, note));
+  return run_job(job, model, [](const std::string& id, const std::string& what) {
+    fmt::print("{} {}\n", id, what);
+    std::fflush(stdout);
+  });
+}
+
+}  // namespace rwkv::press
