@@ -16,17 +16,12 @@ uint64_t least_of(const std::vector<KnapsackOption>& options) {
   return least;
 }
 
-// What can be spent above the least: the budget's, or all that there is to buy.
-uint64_t spread_of(const std::vector<std::vector<KnapsackOption>>& components, uint64_t spare) {
-  uint64_t all = 0;
-  for (const auto& options : components) {
-    uint64_t most = 0;
-    for (const KnapsackOption& option : options) {
-      most = std::max(most, option.bytes);
-    }
-    all += most - least_of(options);
+uint64_t most_of(const std::vector<KnapsackOption>& options) {
+  uint64_t most = 0;
+  for (const KnapsackOption& option : options) {
+    most = std::max(most, option.bytes);
   }
-  return std::min(all, spare);
+  return most;
 }
 
 }  // namespace
@@ -45,9 +40,14 @@ std::optional<std::vector<size_t>> choose_options(
   if (least > budget) {
     return std::nullopt;
   }
-  const uint64_t spread = spread_of(components, budget - least);
-  const uint64_t unit = std::max<uint64_t>(1, (spread + max_units - 1) / max_units);
-  const auto n_units = static_cast<size_t>(spread / unit);
+  const uint64_t spare = budget - least;
+  uint64_t all = 0;
+  for (const auto& options : components) {
+    all += most_of(options) - least_of(options);
+  }
+  const uint64_t unit = std::max<uint64_t>(1, (std::min(all, spare) + max_units - 1) / max_units);
+  // Rounded up, everything that there is to buy may take more units than its bytes.
+  const auto n_units = static_cast<size_t>(std::min(spare / unit, all / unit + components.size()));
   // best[u]: the least loss of the components so far with u units spent at most exactly; taken[c]
   // says which option of component c that was.
   std::vector<double> best(n_units + 1, kNone);

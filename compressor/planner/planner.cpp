@@ -234,6 +234,9 @@ Result<PlanReport> plan_for_budget(const PlanSubject& subject, LossMeter& meter,
   report.predicted_loss = curves.dense + report.planned.loss;
   report.predicted_speed = curves.speed.tokens_per_second(report.planned.footprint.touched);
   report.recipe = recipe_yaml(report.planned.choice, subject.matrices, subject.frame);
+  if (report.uniform) {
+    report.uniform_recipe = recipe_yaml(report.uniform->choice, subject.matrices, subject.frame);
+  }
   list_losses(curves, report);
   return report;
 }

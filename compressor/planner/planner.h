@@ -19,6 +19,7 @@ struct PlanReport {
   double predicted_speed = 0;  ///< tokens per second; 0 without min_speed
   /// The best that treats all matrices alike within the same budget; its loss is predicted.
   std::optional<PlannedChoice> uniform;
+  std::string uniform_recipe;         ///< YAML; empty if none fits
   std::vector<double> matrix_losses;  ///< by itself, of each matrix's setting
   std::string recipe;                 ///< YAML
 };

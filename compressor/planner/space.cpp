@@ -26,6 +26,12 @@ double loss_of(const std::vector<std::vector<KnapsackOption>>& options,
   return loss;
 }
 
+// Without predictors all of ffn.key is in memory and ffn.value alone, half of the rows' bytes, has
+// a cache.
+double neuron_share(const RowsPoint& ffn) {
+  return ffn.value > 0 ? ffn.share : std::max(0.0, 2 * ffn.share - 1);
+}
+
 // What additive costs leave out: shared by all matrices and the largest of several.
 uint64_t additive(const edge::Account& account) {
   return account.total() - account.at(edge::Component::Scratch).resident -
@@ -73,7 +79,7 @@ std::vector<MemoryFrame> PlanSpace::frames(bool tight) const {
       for (const RowsPoint& head : curves_.head) {
         MemoryFrame frame;
         frame.memory.mode = edge::MemoryMode::Sparse;
-        frame.memory.neuron_cache = tight ? kTightCache : cache_for(ffn.share);
+        frame.memory.neuron_cache = tight ? kTightCache : cache_for(neuron_share(ffn));
         frame.memory.head_cache = tight ? kTightCache : cache_for(head.share);
         frame.memory.embedding_rows = tight ? 1 : request_.embedding_rows;
         frame.ffn = ffn;
@@ -251,8 +257,29 @@ Result<std::optional<PlannedChoice>> PlanSpace::best_in(
   return found;
 }
 
+// Nothing is given up where nothing has to be: the first frame in which the dense model fits.
+Result<std::optional<PlannedChoice>> PlanSpace::lossless() const {
+  for (const MemoryFrame& frame : frames(/*tight=*/false)) {
+    if (frame.ffn.value > 0 || frame.head.value > 0) {
+      continue;
+    }
+    PlannedChoice planned;
+    planned.frame = frame;
+    planned.choice.method = curves_.method;
+    planned.choice.matrices.resize(subject_.matrices.size());
+    RWKV_ASSIGN(planned.footprint, footprint(planned.choice, frame));
+    if (fits(planned.footprint)) {
+      return std::optional<PlannedChoice>(planned);
+    }
+  }
+  return std::optional<PlannedChoice>();
+}
+
 Result<std::optional<PlannedChoice>> PlanSpace::best() const {
-  std::optional<PlannedChoice> best;
+  RWKV_ASSIGN(std::optional<PlannedChoice> best, lossless());
+  if (best) {
+    return best;
+  }
   for (const bool tight : {false, true}) {
     for (const MemoryFrame& frame : frames(tight)) {
       RWKV_ASSIGN(const std::optional<PlannedChoice> found, best_in(frame, curves_.matrices));

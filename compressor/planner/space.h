@@ -75,6 +75,7 @@ class PlanSpace {
   Result<std::optional<PlannedChoice>> solve(const MemoryFrame& frame,
                                              const std::vector<std::vector<MatrixPoint>>& points,
                                              const Costs& costs, double weight) const;
+  Result<std::optional<PlannedChoice>> lossless() const;
   bool fits(const Footprint& footprint) const;
   bool has_small() const;
 

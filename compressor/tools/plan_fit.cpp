@@ -171,6 +171,7 @@ void print_json(const FitReport& report) {
   if (plan.uniform) {
     json["uniform"] = choice_to_json(*plan.uniform);
     json["uniform"]["setting"] = describe(plan.uniform->choice.matrices[1]);
+    json["uniform"]["recipe"] = plan.uniform_recipe;
     json["uniform"]["predicted_loss"] = plan.dense_loss + plan.uniform->loss;
   }
   if (report.request.min_speed > 0) {
