@@ -13,7 +13,9 @@ namespace {
 
 constexpr const char* kCalibration = "calibration";
 constexpr std::array<std::string_view, 2> kCalibrationKeys = {"samples", "length"};
-constexpr std::array<std::string_view, 4> kTopKeys = {"name", "seed", "calibration", "stages"};
+constexpr const char* kBudget = "budget";
+constexpr std::array<std::string_view, 5> kTopKeys = {"name", "seed", "calibration", "budget",
+                                                      "stages"};
 
 const StageTraits* find_stage(std::string_view name) {
   for (const StageTraits& stage : stage_list()) {
@@ -139,8 +141,8 @@ Status read_calibration(const YAML::Node& node, Recipe& recipe) {
   return values.count("length", 2, 1 << 16, recipe.calibration.length);
 }
 
-// --set stage.key=value, the value in YAML; `calibration` counts as a stage here.
-Status apply_override(const std::string& text, YAML::Node& calibration,
+// --set stage.key=value, the value in YAML; `calibration` and `budget` count as stages here.
+Status apply_override(const std::string& text, YAML::Node& calibration, YAML::Node& budget,
                       std::vector<StageEntry>& entries) {
   const size_t equals = text.find('=');
   const size_t dot = text.find('.');
@@ -151,6 +153,10 @@ Status apply_override(const std::string& text, YAML::Node& calibration,
   const std::string key = text.substr(dot + 1, equals - dot - 1);
   if (stage == kCalibration) {
     calibration[key] = YAML::Load(text.substr(equals + 1));
+    return {};
+  }
+  if (stage == kBudget && budget.IsMap()) {
+    budget[key] = YAML::Load(text.substr(equals + 1));
     return {};
   }
   for (StageEntry& entry : entries) {
@@ -197,8 +203,15 @@ Result<Recipe> build_recipe(const std::string& text, const std::string& origin,
   RWKV_ASSIGN(std::vector<StageEntry> entries, read_stages(root["stages"]));
   RWKV_TRY(check_order(entries));
   YAML::Node calibration = root[kCalibration] ? YAML::Clone(root[kCalibration]) : YAML::Node();
+  YAML::Node budget = root[kBudget] ? YAML::Clone(root[kBudget]) : YAML::Node();
   for (const std::string& override : overrides) {
-    RWKV_TRY(apply_override(override, calibration, entries));
+    RWKV_TRY(apply_override(override, calibration, budget, entries));
+  }
+  if (!budget.IsNull()) {
+    RWKV_ASSIGN(recipe.budget, read_budget(budget));
+    if (!entries.empty()) {
+      return usage_error("a recipe with a budget has no stages: the plan chooses them");
+    }
   }
   RWKV_TRY(read_calibration(calibration, recipe));
   recipe.calibration.seed = recipe.seed;
@@ -218,7 +231,11 @@ std::string Recipe::effective_yaml() const {
   out << YAML::BeginMap;
   out << YAML::Key << "name" << YAML::Value << YAML::DoubleQuoted << name;
   out << YAML::Key << "seed" << YAML::Value << seed;
-  if (needs_calibration(*this)) {
+  if (budget) {
+    out << YAML::Key << kBudget << YAML::Value;
+    emit_budget(out, *budget);
+  }
+  if (budget || needs_calibration(*this)) {
     out << YAML::Key << kCalibration << YAML::Value << YAML::Flow << YAML::BeginMap;
     out << YAML::Key << "samples" << YAML::Value << calibration.samples;
     out << YAML::Key << "length" << YAML::Value << calibration.length << YAML::EndMap;

@@ -7,11 +7,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "compressor/calibrate/calibration.h"
+#include "compressor/recipe/budget.h"
 #include "compressor/stages/stage.h"
 #include "formats/base/status.h"
 
@@ -22,6 +24,8 @@ struct Recipe {
   uint64_t seed = 0;
   /// Samples and length; texts are not a recipe's business.
   CalibrationOptions calibration;
+  /// What the stages are to be chosen for: such a recipe has none yet and goes to the planner.
+  std::optional<Budget> budget;
   std::vector<std::unique_ptr<Stage>> stages;
 
   /// The recipe with every setting in force, as YAML; stored in the packed file. Reading it back

@@ -15,6 +15,10 @@ bool trains(const Recipe& recipe) {
 }
 
 Result<PackPlan> plan_stages(const Recipe& recipe, const Identified& model) {
+  if (recipe.budget) {
+    return usage_error("recipe {} has a budget and no stages yet; it has to be planned first",
+                       recipe.name);
+  }
   PackPlan plan = plan_for(model);
   for (const std::unique_ptr<Stage>& stage : recipe.stages) {
     RWKV_TRY(stage->plan(plan));

@@ -4,6 +4,7 @@
 
 #include "compressor/stages/convert.h"
 #include "compressor/tools/commands.h"
+#include "compressor/tools/plan_fit.h"
 #include "formats/cli/command.h"
 #include "formats/cli/progress.h"
 #include "formats/cli/version.h"
@@ -17,6 +18,14 @@ namespace {
 // Before hours of work, not after.
 Status refuse_existing(const std::string& output, OutputFile::Existing existing) {
   return OutputFile::create(output, existing).status();
+}
+
+// The recipe that the planner makes of one with a budget.
+Result<Recipe> plan_first(const cxxopts::ParseResult& arguments, const Recipe& recipe,
+                          const std::string& path) {
+  RWKV_ASSIGN(const FitReport report, fit_budget(arguments, recipe, path));
+  fmt::print("{}\n", summary(report));
+  return parse_recipe(report.plan.recipe, recipe.name, {});
 }
 
 // A bar for each thing that stages do, and their reports between.
@@ -89,7 +98,13 @@ void declare_convert(cxxopts::Options& options, std::vector<std::string>& positi
 Status run_convert(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
   RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
-  RWKV_ASSIGN(const Recipe recipe, recipe_from(arguments));
+  RWKV_ASSIGN(Recipe recipe, recipe_from(arguments));
+  const bool planned = recipe.budget.has_value();
+  if (planned) {
+    RWKV_TRY(refuse_existing(output, arguments.count("force") > 0 ? OutputFile::Existing::Replace
+                                                                  : OutputFile::Existing::Refuse));
+    RWKV_ASSIGN(recipe, plan_first(arguments, recipe, path));
+  }
   RWKV_ASSIGN(const PlannedInput input,
               plan_input(path, recipe, arguments.count("allow-requantize") > 0));
   const ModelConfig& config = input.plan.config;
@@ -116,8 +131,11 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   }
   RWKV_TRY(refuse_existing(output, options.existing));
   PipelineOptions pipeline;
-  RWKV_ASSIGN(pipeline.calibration,
-              calibration_from(arguments, recipe, options.vocabulary, config, path));
+  // A plan learns from text even where the recipe that it chose does not.
+  if (!planned || needs_calibration(recipe)) {
+    RWKV_ASSIGN(pipeline.calibration,
+                calibration_from(arguments, recipe, options.vocabulary, config, path));
+  }
   pipeline.scratch_folder = fs::path(output).parent_path().string();
   RWKV_ASSIGN(pipeline.training, training_from(arguments, recipe, options.vocabulary, output));
   RWKV_ASSIGN(const PackPlan plan,

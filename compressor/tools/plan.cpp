@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "compressor/tools/commands.h"
+#include "compressor/tools/plan_fit.h"
 #include "formats/cli/command.h"
 
 namespace rwkv::press {
@@ -58,12 +59,24 @@ void print_json(const PackPlan& plan, const Recipe& recipe) {
 
 void declare_plan(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("input", "Checkpoint", cxxopts::value<std::string>())("json", "Print JSON");
+  declare_calibration_options(options);
+  declare_fit_options(options);
   declare_recipe_options(options);
   positionals = {"input"};
 }
 
 Status run_plan(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
+  RWKV_ASSIGN(const std::optional<Recipe> budgeted, budget_recipe(arguments));
+  if (budgeted) {
+    return run_plan_fit(arguments, *budgeted);
+  }
+  for (const char* option :
+       {"min-speed", "text", "curves", "vocab", "output", "calibration", "stats"}) {
+    if (arguments.count(option) > 0) {
+      return usage_error("--{} belongs to planning for a budget (--fit)", option);
+    }
+  }
   RWKV_ASSIGN(const Recipe recipe, recipe_from(arguments));
   RWKV_ASSIGN(const PlannedInput input,
               plan_input(path, recipe, arguments.count("allow-requantize") > 0));

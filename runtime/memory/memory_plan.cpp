@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "formats/base/little_endian.h"
+#include "formats/base/nearest.h"
 #include "runtime/memory/row_store.h"
 
 namespace rwkv::edge {
@@ -265,6 +266,19 @@ const char* memory_mode_name(MemoryMode mode) {
       return "layerwise";
   }
   return "";
+}
+
+Result<MemoryMode> memory_mode_named(const std::string& name, const std::string& option) {
+  constexpr std::array kModes = {MemoryMode::Full, MemoryMode::Loaded, MemoryMode::Sparse,
+                                 MemoryMode::Layerwise};
+  std::vector<std::string_view> names;
+  for (const MemoryMode mode : kModes) {
+    if (name == memory_mode_name(mode)) {
+      return mode;
+    }
+    names.emplace_back(memory_mode_name(mode));
+  }
+  return usage_error("{} is '{}'{}", option, name, suggestion(name, names));
 }
 
 Component component_of(const TensorBinding& binding) {

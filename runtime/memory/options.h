@@ -4,6 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
+
+#include "formats/base/status.h"
 
 namespace rwkv::edge {
 
@@ -13,6 +16,8 @@ namespace rwkv::edge {
 /// token asks for it. Layerwise holds one block at a time beside what belongs to the whole model.
 enum class MemoryMode : uint8_t { Full, Loaded, Sparse, Layerwise };
 const char* memory_mode_name(MemoryMode mode);
+/// The mode of that name; Usage with the nearest name if there is none. `option` is what was set.
+Result<MemoryMode> memory_mode_named(const std::string& name, const std::string& option);
 
 struct MemoryOptions {
   /// Without one: full; with a limit the first of full, sparse and layerwise that it allows.

@@ -16,8 +16,6 @@ void declare_model_options(cxxopts::Options& options, std::vector<std::string>& 
 void declare_memory_options(cxxopts::Options& options);
 /// What they say, for an evaluator of so many threads; the program's own bytes are measured.
 Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigned n_threads);
-/// "64MB", "1.5GiB", "67108864".
-Result<uint64_t> parse_bytes(const std::string& text);
 /// The account on stderr, and as JSON; `n_tokens` were evaluated.
 void print_account(const Model& model, size_t n_tokens);
 nlohmann::ordered_json account_to_json(const Model& model, size_t n_tokens);

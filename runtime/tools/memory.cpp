@@ -1,8 +1,7 @@
 // --memory, --memory-limit and the sizes of caches; the account for people and as JSON.
 #include <array>
-#include <charconv>
-#include <cmath>
 
+#include "formats/base/byte_size.h"
 #include "formats/base/nearest.h"
 #include "formats/cli/command.h"
 #include "runtime/tools/commands.h"
@@ -13,49 +12,11 @@ namespace {
 // Code that is paged in and stacks that are touched once the model runs; measured on x86-64.
 constexpr uint64_t kProgramGrowth = uint64_t{700} << 10;
 
-struct Unit {
-  std::string_view name;
-  double bytes;
-};
-constexpr std::array<Unit, 8> kUnits = {{{"", 1},
-                                         {"B", 1},
-                                         {"kB", 1e3},
-                                         {"MB", 1e6},
-                                         {"GB", 1e9},
-                                         {"KiB", 1024},
-                                         {"MiB", 1024.0 * 1024},
-                                         {"GiB", 1024.0 * 1024 * 1024}}};
-
-Result<MemoryMode> mode_from(const std::string& name) {
-  constexpr std::array kModes = {MemoryMode::Full, MemoryMode::Loaded, MemoryMode::Sparse,
-                                 MemoryMode::Layerwise};
-  std::vector<std::string_view> names;
-  for (const MemoryMode mode : kModes) {
-    if (name == memory_mode_name(mode)) {
-      return mode;
-    }
-    names.emplace_back(memory_mode_name(mode));
-  }
-  return usage_error("--memory is '{}'{}", name, suggestion(name, names));
-}
-
 std::string megabytes(uint64_t bytes) {
   return fmt::format("{:.2f}", static_cast<double>(bytes) * 1e-6);
 }
 
 }  // namespace
-
-Result<uint64_t> parse_bytes(const std::string& text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
-  for (const Unit& known : kUnits) {
-    if (error == std::errc() && unit == known.name && value > 0 && value * known.bytes < 1e18) {
-      return static_cast<uint64_t>(std::llround(value * known.bytes));
-    }
-  }
-  return usage_error("'{}' is not a number of bytes; 64MB, 1.5GB or 67108864 are", text);
-}
 
 void declare_memory_options(cxxopts::Options& options) {
   options.add_options()(
@@ -75,7 +36,7 @@ Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigne
     options.program_bytes = memory->rss + kProgramGrowth;
   }
   if (arguments.count("memory") > 0) {
-    RWKV_ASSIGN(options.mode, mode_from(arguments["memory"].as<std::string>()));
+    RWKV_ASSIGN(options.mode, memory_mode_named(arguments["memory"].as<std::string>(), "--memory"));
   }
   if (arguments.count("memory-limit") > 0) {
     RWKV_ASSIGN(options.limit, parse_bytes(arguments["memory-limit"].as<std::string>()));

@@ -1,0 +1,73 @@
+// What a plan decides, and the recipe that says so.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "compressor/stages/plan.h"
+#include "formats/base/status.h"
+
+namespace rwkv::press {
+
+/// A matrix that a plan decides about.
+struct PlannedMatrix {
+  std::string name;     ///< "blocks.3.att.key.weight"
+  std::string product;  ///< within its block: "att.key"; empty for embedding and head
+  Role role = Role::Projection;
+  int64_t block = -1;
+  uint64_t rows = 0, cols = 0;  ///< as in the checkpoint: [out, in]
+  Layout layout = Layout::AsIs;
+  bool may_pair = false;
+};
+
+/// The matrices of a dense model in the order of a forward pass: embedding, projections and FFN of
+/// each block, head. Usage if the model has factor pairs, predictors or clusters already.
+Result<std::vector<PlannedMatrix>> planned_matrices(const Identified& model);
+
+/// How one matrix is had.
+struct MatrixSetting {
+  double factor = 0;  ///< of the pair's rank; 0: dense
+  Codec codec = Codec::F16;
+
+  bool operator==(const MatrixSetting&) const = default;
+};
+
+/// How pairs are found. All pairs of a plan are fitted to the dense model's own activations, so
+/// that what one matrix costs does not depend on the order of things.
+struct PairMethod {
+  bool whitened = true;
+  bool diagonal = false;
+};
+
+/// The rank that stage low_rank makes of a factor.
+int64_t rank_of(double factor, uint64_t rows, uint64_t cols);
+
+struct Choice {
+  PairMethod method;
+  std::vector<MatrixSetting> matrices;  ///< as planned_matrices
+  Codec small = Codec::F16;             ///< of the small matrices that v6 and v7 have
+  double recall = 0;                    ///< of the FFN predictors; 0: none
+  double p_min = 0;                     ///< of the clustered head; 0: one matrix
+};
+
+/// What a recipe has beside the choice.
+struct RecipeFrame {
+  std::string name;
+  uint64_t seed = 0;
+  uint64_t samples = 64, length = 256;  ///< of the calibration
+  uint64_t clusters = 200;
+  uint64_t hidden = 64;  ///< width of the predictors' MLP
+};
+
+/// Clusters and widths for a model of this size.
+RecipeFrame frame_for(const ModelConfig& config);
+
+/// The recipe as YAML: an ordinary one, with an override for each matrix that differs.
+std::string recipe_yaml(const Choice& choice, const std::vector<PlannedMatrix>& matrices,
+                        const RecipeFrame& frame);
+
+/// "f16", "i8_row", "k = 4, i8_row".
+std::string describe(const MatrixSetting& setting);
+
+}  // namespace rwkv::press

@@ -1,0 +1,295 @@
+#include "compressor/planner/curves.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "compressor/checkpoint/edited_source.h"
+#include "compressor/checkpoint/tensor.h"
+
+namespace rwkv::press {
+namespace {
+
+// Pairs of square matrices save nothing below 2.
+constexpr std::array<double, 9> kFactors = {2.5, 3, 4, 5, 6, 8, 12, 16, 32};
+constexpr int64_t kLeastRank = 2;
+constexpr std::array<double, 4> kRecalls = {0.95, 0.98, 0.99, 0.999};
+constexpr std::array<double, 5> kMasses = {0.9, 0.95, 0.98, 0.99, 0.999};
+constexpr double kTrialFactor = 4;  // at which ways to find pairs are compared
+constexpr int64_t kWidestDiagonal = 1024;
+// Nothing that rounds or leaves out is free: where nothing has to be given up, nothing is.
+constexpr double kLeastLoss = 1e-6;
+constexpr const char* kScratchName = "/.rwkv-press-plan.gguf";
+
+double at_least(double loss) {
+  return std::max(loss, kLeastLoss);
+}
+
+std::vector<double> factors_for(const PlannedMatrix& matrix) {
+  std::vector<double> factors;
+  for (const double factor : kFactors) {
+    if (matrix.may_pair && rank_of(factor, matrix.rows, matrix.cols) >= kLeastRank) {
+      factors.push_back(factor);
+    }
+  }
+  return factors;
+}
+
+// The way to find pairs that loses least where every projection is a pair.
+PairMethod best_method(const PlanSubject& subject, LossMeter& meter) {
+  bool diagonal = subject.model.config.n_embd <= static_cast<uint64_t>(kWidestDiagonal);
+  for (const PlannedMatrix& matrix : subject.matrices) {
+    diagonal = diagonal && (!matrix.may_pair || matrix.rows == matrix.cols);
+  }
+  const auto settings = uniform_settings(subject.matrices, {kTrialFactor, false, Codec::F16, 0});
+  PairMethod best;
+  double least = 0;
+  for (const PairMethod& method :
+       {PairMethod{true, false}, {false, false}, {true, true}, {false, true}}) {
+    if (method.diagonal && !diagonal) {
+      continue;
+    }
+    meter.set_method(method);
+    const double loss = meter.loss(settings);
+    if (least == 0 || loss < least) {
+      least = loss;
+      best = method;
+    }
+  }
+  meter.set_method(best);
+  return best;
+}
+
+void measure_matrices(const PlanSubject& subject, LossMeter& meter, Curves& curves) {
+  meter.loss(std::vector<MatrixSetting>(subject.matrices.size()));
+  for (size_t i = 0; i < subject.matrices.size(); ++i) {
+    std::vector<MatrixPoint> points = {{{0, Codec::F16}, 0}};
+    const double int8 = at_least(meter.loss_with(i, {0, Codec::I8Row}) - curves.dense);
+    points.push_back({{0, Codec::I8Row}, int8});
+    for (const double factor : factors_for(subject.matrices[i])) {
+      const double loss = at_least(meter.loss_with(i, {factor, Codec::F16}) - curves.dense);
+      points.push_back({{factor, Codec::F16}, loss});
+      points.push_back({{factor, Codec::I8Row}, loss + int8});
+    }
+    curves.matrices.push_back(std::move(points));
+    subject.progress("curves of matrices",
+                     static_cast<double>(i + 1) / static_cast<double>(subject.matrices.size()));
+  }
+}
+
+void measure_uniform(const PlanSubject& subject, LossMeter& meter, Curves& curves) {
+  const auto add = [&](UniformPoint point) {
+    const double loss = meter.loss(uniform_settings(subject.matrices, point)) - curves.dense;
+    point.loss = point.factor == 0 && point.codec == Codec::F16 ? 0 : at_least(loss);
+    curves.uniform.push_back(point);
+    return point.loss;
+  };
+  add({0, false, Codec::F16, 0});
+  const double int8 = add({0, false, Codec::I8Row, 0});
+  for (const double factor : kFactors) {
+    for (const bool with_output : {false, true}) {
+      const double loss = add({factor, with_output, Codec::F16, 0});
+      curves.uniform.push_back({factor, with_output, Codec::I8Row, loss + int8});
+    }
+    subject.progress("uniform recipes",
+                     (1 + static_cast<double>(&factor - kFactors.data())) / kFactors.size());
+  }
+}
+
+Status measure_small(const PlanSubject& subject, const LossMeter& meter, Curves& curves) {
+  RWKV_ASSIGN(const auto edited, EditedSource::create(subject.source, subject.scratch_folder));
+  bool any = false;
+  for (const TensorBinding& binding : subject.model.tensors) {
+    if (binding.role != Role::Lora) {
+      continue;
+    }
+    any = true;
+    RWKV_ASSIGN(const at::Tensor dense, load_f32(subject.source, binding.source));
+    const std::vector<int64_t> shape(binding.shape.begin(), binding.shape.end());
+    const at::Tensor numbers = rounded(dense.reshape(shape), Codec::I8Row, binding.layout);
+    const std::vector<uint64_t>& source_shape = subject.source.tensors()[binding.source].shape;
+    RWKV_TRY(edited->put(binding.name, source_shape,
+                         {numbers.data_ptr<float>(), static_cast<size_t>(numbers.numel())}));
+  }
+  if (any) {
+    RWKV_ASSIGN(const double loss, meter.loss_of(*edited));
+    curves.small = at_least(loss - curves.dense);
+  }
+  return {};
+}
+
+Choice dense_choice(const PlanSubject& subject, Codec codec) {
+  Choice choice;
+  choice.matrices.assign(subject.matrices.size(), {0, codec});
+  return choice;
+}
+
+edge::MemoryOptions everything_loaded(unsigned n_threads) {
+  edge::MemoryOptions options;
+  options.mode = edge::MemoryMode::Loaded;
+  options.n_threads = n_threads;
+  return options;
+}
+
+double bytes_of(const PackPlan& plan, std::initializer_list<Role> roles) {
+  double bytes = 0;
+  for (const PlannedTensor& tensor : plan.tensors) {
+    for (const Role role : roles) {
+      bytes += tensor.binding.role == role ? static_cast<double>(tensor.encoded_bytes()) : 0;
+    }
+  }
+  return bytes;
+}
+
+// The share of rows' bytes that makes up what was touched, all other tensors being touched whole
+// but for the embedding.
+double share_touched(const PackPlan& plan, double touched, std::initializer_list<Role> rows,
+                     double other_rows) {
+  double always = other_rows;
+  for (const PlannedTensor& tensor : plan.tensors) {
+    const Role role = tensor.binding.role;
+    if (role == Role::Embedding) {
+      always += static_cast<double>(tensor.encoded_bytes() / tensor.binding.packed_rows());
+    } else if (role != Role::FfnKey && role != Role::FfnValue && role != Role::Head &&
+               role != Role::Ignored) {
+      always += static_cast<double>(tensor.encoded_bytes());
+    }
+  }
+  return std::clamp((touched - always) / bytes_of(plan, rows), 0.0, 1.0);
+}
+
+std::vector<uint8_t> halves_of(const PackPlan& plan) {
+  std::vector<uint8_t> halves(plan.config.n_layer);
+  for (const PlannedTensor& tensor : plan.tensors) {
+    if (tensor.binding.block >= 0) {
+      uint8_t& bits = halves[static_cast<size_t>(tensor.binding.block)];
+      bits |= tensor.binding.role == Role::SignBits ? 1 : 0;
+      bits |= tensor.binding.role == Role::Predictor ? 2 : 0;
+    }
+  }
+  return halves;
+}
+
+Status measure_rows(const PlanSubject& subject, bool sparse, Curves& curves) {
+  const edge::MemoryOptions options = everything_loaded(subject.n_threads);
+  const std::string path = subject.scratch_folder + kScratchName;
+  Choice choice = dense_choice(subject, Codec::F16);
+  RWKV_ASSIGN(const PackedChoice dense, pack_choice(subject, choice, path));
+  RWKV_ASSIGN(const PackedMeasure base, measure_packed(path, subject.held_back, options));
+  const double head_bytes = bytes_of(dense.plan, {Role::Head});
+  const double dense_share =
+      share_touched(dense.plan, base.touched_per_token, {Role::FfnKey, Role::FfnValue}, head_bytes);
+  curves.ffn.push_back({0, 0, dense_share, {}, 0});
+  curves.head.push_back({0, 0, 1, {}, 0});
+  if (!sparse) {
+    return {};
+  }
+  size_t done = 0;
+  for (const double recall : kRecalls) {
+    choice.recall = recall;
+    RWKV_ASSIGN(const PackedChoice packed, pack_choice(subject, choice, path));
+    RWKV_ASSIGN(const PackedMeasure measure, measure_packed(path, subject.held_back, options));
+    const double share = share_touched(packed.plan, measure.touched_per_token,
+                                       {Role::FfnKey, Role::FfnValue}, head_bytes);
+    curves.ffn.push_back({recall, at_least(measure.nats_per_token - base.nats_per_token), share,
+                          halves_of(packed.plan), 0});
+    subject.progress("predictors", static_cast<double>(++done) / kRecalls.size());
+  }
+  choice.recall = 0;
+  choice.p_min = kMasses[0];
+  const double ffn_bytes = dense_share * bytes_of(dense.plan, {Role::FfnKey, Role::FfnValue});
+  const auto use = [&](double p_min, const PackedChoice& packed) -> Status {
+    RWKV_ASSIGN(const PackedMeasure measure,
+                measure_packed(packed.path, subject.held_back, options));
+    const double share =
+        share_touched(packed.plan, measure.touched_per_token, {Role::Head}, ffn_bytes);
+    curves.head.push_back({p_min,
+                           at_least(measure.nats_per_token - base.nats_per_token),
+                           share,
+                           {},
+                           packed.plan.config.n_cluster});
+    return {};
+  };
+  return pack_with_p_min(subject, choice, {kMasses.begin(), kMasses.end()}, use);
+}
+
+// Two dense models of different size give overhead and bandwidth.
+Status measure_speed(const PlanSubject& subject, Curves& curves) {
+  const std::string path = subject.scratch_folder + kScratchName;
+  std::array<PackedMeasure, 2> measures;
+  constexpr std::array<Codec, 2> kCodecs = {Codec::F16, Codec::I8Row};
+  for (size_t i = 0; i < measures.size(); ++i) {
+    RWKV_TRY(pack_choice(subject, dense_choice(subject, kCodecs[i]), path).status());
+    RWKV_ASSIGN(measures[i],
+                measure_packed(path, subject.held_back, everything_loaded(subject.n_threads)));
+  }
+  const double seconds = 1 / measures[0].tokens_per_second - 1 / measures[1].tokens_per_second;
+  const double bytes = measures[0].touched_per_token - measures[1].touched_per_token;
+  SpeedModel& speed = curves.speed;
+  // Where the larger is not slower, noise is larger than the difference: no overhead then.
+  speed.bandwidth = seconds > 0 && bytes > 0
+                        ? bytes / seconds
+                        : measures[1].touched_per_token * measures[1].tokens_per_second;
+  speed.overhead = std::max(
+      0.0, 1 / measures[1].tokens_per_second - measures[1].touched_per_token / speed.bandwidth);
+  if (speed.overhead == 0) {
+    speed.bandwidth = measures[1].touched_per_token * measures[1].tokens_per_second;
+  }
+  return {};
+}
+
+}  // namespace
+
+double SpeedModel::tokens_per_second(double touched) const {
+  return bandwidth > 0 ? 1 / (overhead + touched / bandwidth) : 0;
+}
+
+double SpeedModel::touched_at(double tokens_per_second) const {
+  return std::max(0.0, (1 / tokens_per_second - overhead) * bandwidth);
+}
+
+std::vector<MatrixSetting> uniform_settings(const std::vector<PlannedMatrix>& matrices,
+                                            const UniformPoint& point) {
+  std::vector<MatrixSetting> settings;
+  for (const PlannedMatrix& matrix : matrices) {
+    const bool pairs = point.factor > 0 && matrix.may_pair &&
+                       rank_of(point.factor, matrix.rows, matrix.cols) >= kLeastRank &&
+                       (point.with_output || matrix.product != "att.output");
+    settings.push_back({pairs ? point.factor : 0, point.codec});
+  }
+  return settings;
+}
+
+Curves unmeasured_curves(const PlanSubject& subject) {
+  Curves curves;
+  for (const PlannedMatrix& matrix : subject.matrices) {
+    std::vector<MatrixPoint> points = {{{0, Codec::F16}, 0}, {{0, Codec::I8Row}, 0}};
+    for (const double factor : factors_for(matrix)) {
+      points.push_back({{factor, Codec::F16}, 0});
+      points.push_back({{factor, Codec::I8Row}, 0});
+    }
+    curves.matrices.push_back(std::move(points));
+  }
+  curves.ffn = {RowsPoint{}, {kRecalls[0], 0, 1, {}, 0}};
+  curves.head = {RowsPoint{}, {kMasses[0], 0, 1, {}, 0}};
+  return curves;
+}
+
+Result<Curves> measure_curves(const PlanSubject& subject, LossMeter& meter, bool sparse,
+                              bool speed) {
+  Curves curves;
+  curves.dense = meter.loss(std::vector<MatrixSetting>(subject.matrices.size()));
+  curves.method = best_method(subject, meter);
+  measure_matrices(subject, meter, curves);
+  measure_uniform(subject, meter, curves);
+  RWKV_TRY(measure_small(subject, meter, curves));
+  if (sparse || speed) {
+    RWKV_TRY(measure_rows(subject, sparse, curves));
+  }
+  if (speed) {
+    RWKV_TRY(measure_speed(subject, curves));
+  }
+  return curves;
+}
+
+}  // namespace rwkv::press

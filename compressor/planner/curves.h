@@ -1,0 +1,75 @@
+// Measured curves of loss against bytes, one per component: what each setting of each matrix costs
+// by itself, what predictors of a recall cost, what a clustered head of a p_min costs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "compressor/planner/loss_meter.h"
+#include "compressor/planner/subject.h"
+
+namespace rwkv::press {
+
+/// A setting of a matrix and the nats per token that it adds to the dense model's.
+struct MatrixPoint {
+  MatrixSetting setting;
+  double loss = 0;
+};
+
+/// A way to read only rows that a token needs: FFN predictors of a recall, or a clustered head of a
+/// p_min. `value` 0 is without.
+struct RowsPoint {
+  double value = 0;
+  double loss = 0;
+  double share = 1;  ///< of the rows' bytes that a token touches
+  /// Predictors: by block, bit 0 if it has sign bits, bit 1 if it has an MLP.
+  std::vector<uint8_t> halves;
+  uint64_t clusters = 0;  ///< of the head
+};
+
+/// Every matrix treated alike, as recipes without a plan do.
+struct UniformPoint {
+  double factor = 0;         ///< 0: all dense
+  bool with_output = false;  ///< att.output is a pair too
+  Codec codec = Codec::F16;
+  double loss = 0;  ///< nats per token above the dense model's
+};
+
+/// Decoding speed of this machine: seconds per token = overhead + bytes touched / bandwidth.
+struct SpeedModel {
+  double overhead = 0;
+  double bandwidth = 0;  ///< bytes per second; 0: not measured
+
+  double tokens_per_second(double touched) const;
+  /// The bytes that may be touched at this speed; 0 if none may.
+  double touched_at(double tokens_per_second) const;
+};
+
+struct Curves {
+  PairMethod method;
+  double dense = 0;  ///< nats per token
+  std::vector<std::vector<MatrixPoint>> matrices;
+  double small = 0;  ///< of the small matrices in int8
+  std::vector<RowsPoint> ffn, head;
+  std::vector<UniformPoint> uniform;
+  SpeedModel speed;
+};
+
+/// The settings of a uniform recipe.
+std::vector<MatrixSetting> uniform_settings(const std::vector<PlannedMatrix>& matrices,
+                                            const UniformPoint& point);
+
+/// Every setting there is, losses left at nothing: for what shapes alone decide.
+Curves unmeasured_curves(const PlanSubject& subject);
+
+/// Measures all of it. `sparse`: also what is only of use where rows are read on demand. `speed`:
+/// also the speed of decoding, the one thing that is not the same every time.
+Result<Curves> measure_curves(const PlanSubject& subject, LossMeter& meter, bool sparse,
+                              bool speed);
+
+/// To a file and back, so that plans for several budgets measure once. `key` says what was
+/// measured; a file of another key is refused (Usage).
+Status write_curves(const std::string& path, const std::string& key, const Curves& curves);
+Result<Curves> read_curves(const std::string& path, const std::string& key);
+
+}  // namespace rwkv::press

@@ -1,0 +1,121 @@
+// Measured curves as JSON.
+#include <nlohmann/json.hpp>
+
+#include "compressor/planner/curves.h"
+#include "formats/base/file.h"
+
+namespace rwkv::press {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr uint64_t kMaxBytes = uint64_t{64} << 20;
+
+Json setting_to_json(const MatrixSetting& setting) {
+  return {{"factor", setting.factor}, {"codec", codec_traits(setting.codec).name}};
+}
+
+Codec codec_of(const Json& json) {
+  const CodecTraits* codec = find_codec(json.at("codec").get<std::string>());
+  if (!codec) {
+    throw std::invalid_argument("a codec that does not exist");
+  }
+  return codec->codec;
+}
+
+Json rows_to_json(const std::vector<RowsPoint>& points) {
+  Json list = Json::array();
+  for (const RowsPoint& point : points) {
+    list.push_back({{"value", point.value},
+                    {"loss", point.loss},
+                    {"share", point.share},
+                    {"halves", point.halves},
+                    {"clusters", point.clusters}});
+  }
+  return list;
+}
+
+std::vector<RowsPoint> rows_from_json(const Json& list) {
+  std::vector<RowsPoint> points;
+  for (const Json& json : list) {
+    points.push_back({json.at("value"), json.at("loss"), json.at("share"),
+                      json.at("halves").get<std::vector<uint8_t>>(), json.at("clusters")});
+  }
+  return points;
+}
+
+Curves curves_from_json(const Json& json) {
+  Curves curves;
+  curves.method = {json.at("whitened"), json.at("diagonal")};
+  curves.dense = json.at("dense");
+  curves.small = json.at("small");
+  for (const Json& list : json.at("matrices")) {
+    auto& points = curves.matrices.emplace_back();
+    for (const Json& point : list) {
+      points.push_back({{point.at("factor"), codec_of(point)}, point.at("loss")});
+    }
+  }
+  curves.ffn = rows_from_json(json.at("ffn"));
+  curves.head = rows_from_json(json.at("head"));
+  for (const Json& point : json.at("uniform")) {
+    curves.uniform.push_back(
+        {point.at("factor"), point.at("with_output"), codec_of(point), point.at("loss")});
+  }
+  curves.speed = {json.at("overhead"), json.at("bandwidth")};
+  return curves;
+}
+
+}  // namespace
+
+Status write_curves(const std::string& path, const std::string& key, const Curves& curves) {
+  Json matrices = Json::array();
+  for (const auto& points : curves.matrices) {
+    Json list = Json::array();
+    for (const MatrixPoint& point : points) {
+      Json json = setting_to_json(point.setting);
+      json["loss"] = point.loss;
+      list.push_back(std::move(json));
+    }
+    matrices.push_back(std::move(list));
+  }
+  Json uniform = Json::array();
+  for (const UniformPoint& point : curves.uniform) {
+    uniform.push_back({{"factor", point.factor},
+                       {"with_output", point.with_output},
+                       {"codec", codec_traits(point.codec).name},
+                       {"loss", point.loss}});
+  }
+  const Json json = {{"key", key},
+                     {"whitened", curves.method.whitened},
+                     {"diagonal", curves.method.diagonal},
+                     {"dense", curves.dense},
+                     {"small", curves.small},
+                     {"matrices", matrices},
+                     {"ffn", rows_to_json(curves.ffn)},
+                     {"head", rows_to_json(curves.head)},
+                     {"uniform", uniform},
+                     {"overhead", curves.speed.overhead},
+                     {"bandwidth", curves.speed.bandwidth}};
+  RWKV_ASSIGN(const auto file, OutputFile::create(path, OutputFile::Existing::Refuse));
+  const std::string text = json.dump(1) + "\n";
+  RWKV_TRY(file->write(std::as_bytes(std::span(text))));
+  return file->commit();
+}
+
+Result<Curves> read_curves(const std::string& path, const std::string& key) {
+  RWKV_ASSIGN(const std::string text, read_text_file(path, kMaxBytes));
+  try {
+    const Json json = Json::parse(text);
+    if (json.at("key").get<std::string>() != key) {
+      return usage_error(
+          "{}: was measured for another model, text or setting; leave --curves out, or name a new "
+          "file",
+          path);
+    }
+    return curves_from_json(json);
+  } catch (const std::exception& error) {
+    return bad_input("{}: no file of measured curves: {}", path, error.what());
+  }
+}
+
+}  // namespace rwkv::press

@@ -1,0 +1,218 @@
+#include "compressor/planner/loss_meter.h"
+
+#include <algorithm>
+
+#include "compressor/calibrate/walk.h"
+#include "compressor/model/ends.h"
+#include "compressor/model/named_tensors.h"
+
+namespace rwkv::press {
+namespace {
+
+constexpr int64_t kHeadTokens = 1024;  // whose logits are held at a time
+constexpr int64_t kDiagonalRounds = 8;
+constexpr uint64_t kSeed = 0;  // the planned recipe's own
+
+}  // namespace
+
+at::Tensor rounded(const at::Tensor& values, Codec codec, Layout layout) {
+  if (codec == Codec::F32 || codec == Codec::F16) {
+    return values;
+  }
+  const bool turned = layout == Layout::Transposed;
+  const at::Tensor packed = (turned ? values.transpose(-1, -2) : values).contiguous();
+  const auto cols = static_cast<uint64_t>(packed.size(-1));
+  const auto rows = static_cast<uint64_t>(packed.numel()) / cols;
+  const CodecTraits& traits = codec_traits(codec);
+  std::vector<std::byte> bytes(traits.encoded_bytes(rows, cols));
+  at::Tensor result = at::empty_like(packed);
+  const std::span<const float> in(packed.data_ptr<float>(), rows * cols);
+  if (!traits.encode(in, {rows, cols}, bytes).ok()) {
+    return values;  // numbers that are not finite; convert will name them
+  }
+  traits.decode_rows(bytes, rows, cols, 0, rows, {result.data_ptr<float>(), rows * cols});
+  return turned ? result.transpose(-1, -2).contiguous() : result;
+}
+
+Result<std::unique_ptr<LossMeter>> LossMeter::create(const TensorSource& source,
+                                                     const ModelConfig& config,
+                                                     std::vector<PlannedMatrix> matrices,
+                                                     const at::Tensor& calibration,
+                                                     const at::Tensor& held_back) {
+  const at::NoGradGuard no_grad;
+  std::unique_ptr<LossMeter> meter(new LossMeter);
+  meter->config_ = config;
+  meter->source_ = &source;
+  meter->matrices_ = std::move(matrices);
+  meter->tokens_ = held_back;
+  for (uint64_t i = 0; i < config.n_layer; ++i) {
+    RWKV_ASSIGN(auto block, Block::load(source, config, static_cast<int64_t>(i)));
+    meter->blocks_.push_back(std::move(block));
+  }
+  for (size_t i = 0; i < meter->matrices_.size(); ++i) {
+    const PlannedMatrix& matrix = meter->matrices_[i];
+    at::Tensor dense;
+    if (matrix.role == Role::Head) {
+      RWKV_ASSIGN(dense, load_named(source, matrix.name));
+    } else if (matrix.role != Role::Embedding) {
+      dense = meter->linear_of(i).dense;
+    }
+    meter->dense_.push_back(dense);
+  }
+  RWKV_ASSIGN(meter->x0_, embed(source, config, held_back));
+  RWKV_ASSIGN(meter->ln_out_, load_layer_norm(NamedTensors(source), "ln_out"));
+  RWKV_TRY(meter->observe(calibration));
+  meter->set_method({});
+  return meter;
+}
+
+Status LossMeter::observe(const at::Tensor& calibration) {
+  moments_.resize(matrices_.size());
+  RWKV_ASSIGN(Walk walk, Walk::begin(*source_, config_, calibration));
+  for (size_t b = 0; b < blocks_.size(); ++b) {
+    std::map<std::string, MomentSum> sums;
+    for (const PlannedMatrix& matrix : matrices_) {
+      if (matrix.block == static_cast<int64_t>(b) && matrix.may_pair) {
+        sums[matrix.product];
+      }
+    }
+    walk.pass(*blocks_[b], [&](const std::string& product, const at::Tensor& inputs) {
+      if (const auto found = sums.find(product); found != sums.end()) {
+        found->second.add(inputs);
+      }
+    });
+    for (size_t i = 0; i < matrices_.size(); ++i) {
+      if (matrices_[i].block == static_cast<int64_t>(b) && matrices_[i].may_pair) {
+        moments_[i] = with_floor(sums[matrices_[i].product].mean());
+      }
+    }
+  }
+  return {};
+}
+
+void LossMeter::set_method(const PairMethod& method) {
+  method_ = method;
+  whole_.assign(matrices_.size(), Factors{});
+  pairs_.clear();
+}
+
+Linear& LossMeter::linear_of(size_t matrix) {
+  const PlannedMatrix& planned = matrices_[matrix];
+  return blocks_[static_cast<size_t>(planned.block)]->linears.at(planned.product);
+}
+
+// One decomposition serves all ranks: the leading part of the full pair is the pair of that rank.
+Factors LossMeter::pair(size_t matrix, double factor) {
+  const PlannedMatrix& planned = matrices_[matrix];
+  const int64_t rank = rank_of(factor, planned.rows, planned.cols);
+  const at::Tensor h = method_.whitened ? moments_[matrix] : at::Tensor();
+  if (method_.diagonal) {
+    Factors& kept = pairs_[{matrix, factor}];
+    if (!kept.a.defined()) {
+      kept = factorise_with_diagonal(dense_[matrix], h, rank, kDiagonalRounds, kSeed);
+    }
+    return kept;
+  }
+  Factors& whole = whole_[matrix];
+  if (!whole.a.defined()) {
+    const auto full = static_cast<int64_t>(std::min(planned.rows, planned.cols));
+    whole = factorise(dense_[matrix], h, full, kSeed);
+  }
+  return {whole.a.narrow(0, 0, rank), whole.b.narrow(1, 0, rank), {}};
+}
+
+at::Tensor LossMeter::numbers(size_t matrix, const MatrixSetting& setting) {
+  if (setting.factor == 0) {
+    return rounded(dense_[matrix], setting.codec, matrices_[matrix].layout);
+  }
+  Factors factors = pair(matrix, setting.factor);
+  factors.a = rounded(factors.a, setting.codec, Layout::AsIs);
+  factors.b = rounded(factors.b, setting.codec, Layout::AsIs);
+  return factors.product();
+}
+
+// Rows in int8 are packed with ln0 applied, which is what x0_ has.
+at::Tensor LossMeter::embedded(const MatrixSetting& setting) const {
+  return rounded(x0_, setting.codec, Layout::AsIs);
+}
+
+double LossMeter::head_loss(const at::Tensor& x, const at::Tensor& head) const {
+  const int64_t length = tokens_.size(1) - 1;
+  const at::Tensor z = ln_out_.apply(x.narrow(1, 0, length).reshape({-1, x.size(-1)}));
+  const at::Tensor next = tokens_.narrow(1, 1, length).reshape({-1, 1});
+  double nats = 0;
+  for (int64_t at = 0; at < z.size(0); at += kHeadTokens) {
+    const int64_t n = std::min(kHeadTokens, z.size(0) - at);
+    const at::Tensor logits = at::mm(z.narrow(0, at, n), head.t());
+    const at::Tensor chosen = logits.gather(1, next.narrow(0, at, n)).squeeze(1);
+    nats += (logits.logsumexp(1) - chosen).sum(at::kDouble).item<double>();
+  }
+  return nats / static_cast<double>(z.size(0));
+}
+
+double LossMeter::run_from(int64_t block, at::Tensor x, at::Tensor v_first, const at::Tensor& head,
+                           bool keep) {
+  for (size_t b = static_cast<size_t>(block); b < blocks_.size(); ++b) {
+    if (keep) {
+      inputs_[b] = x;
+    }
+    x = blocks_[b]->forward(x, v_first, {});
+    if (keep && b == 0) {
+      v_first_ = v_first;
+    }
+  }
+  if (keep) {
+    inputs_[blocks_.size()] = x;
+  }
+  return head_loss(x, head);
+}
+
+double LossMeter::loss(const std::vector<MatrixSetting>& settings) {
+  const at::NoGradGuard no_grad;
+  settings_ = settings;
+  inputs_.resize(blocks_.size() + 1);
+  at::Tensor x = x0_;
+  for (size_t i = 0; i < matrices_.size(); ++i) {
+    if (matrices_[i].role == Role::Embedding) {
+      x = embedded(settings[i]);
+    } else if (matrices_[i].role == Role::Head) {
+      head_ = numbers(i, settings[i]);
+    } else {
+      linear_of(i).dense = numbers(i, settings[i]);
+    }
+  }
+  return run_from(0, x, {}, head_, /*keep=*/true);
+}
+
+double LossMeter::loss_with(size_t matrix, const MatrixSetting& setting) {
+  const at::NoGradGuard no_grad;
+  const PlannedMatrix& planned = matrices_[matrix];
+  if (planned.role == Role::Embedding) {
+    return run_from(0, embedded(setting), {}, head_, false);
+  }
+  if (planned.role == Role::Head) {
+    return head_loss(inputs_.back(), numbers(matrix, setting));
+  }
+  Linear& linear = linear_of(matrix);
+  const at::Tensor before = linear.dense;
+  linear.dense = numbers(matrix, setting);
+  const at::Tensor v_first = planned.block == 0 ? at::Tensor() : v_first_;
+  const double loss =
+      run_from(planned.block, inputs_[static_cast<size_t>(planned.block)], v_first, head_, false);
+  linear.dense = before;
+  return loss;
+}
+
+Result<double> LossMeter::loss_of(const TensorSource& changed) const {
+  const at::NoGradGuard no_grad;
+  RWKV_ASSIGN(at::Tensor x, embed(changed, config_, tokens_));
+  at::Tensor v_first;
+  for (uint64_t i = 0; i < config_.n_layer; ++i) {
+    RWKV_ASSIGN(const auto block, Block::load(changed, config_, static_cast<int64_t>(i)));
+    x = block->forward(x, v_first, {});
+  }
+  RWKV_ASSIGN(const at::Tensor head, load_named(changed, "head.weight"));
+  return head_loss(x, head);
+}
+
+}  // namespace rwkv::press

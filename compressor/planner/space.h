@@ -1,0 +1,88 @@
+// What can be chosen and what it takes: for each way to hold a model in memory, bytes and losses of
+// every setting, and the exact account of a choice.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "compressor/planner/curves.h"
+#include "compressor/planner/knapsack.h"
+
+namespace rwkv::press {
+
+/// What is asked for.
+struct PlanRequest {
+  uint64_t resident = 0;                 ///< bytes, by the runtime's account without the program
+  std::optional<edge::MemoryMode> mode;  ///< loaded or sparse; without one, either
+  uint64_t embedding_rows = edge::kDefaultEmbeddingRows;  ///< kept in memory where sparse
+  double min_speed = 0;                                   ///< tokens per second; 0: any
+};
+
+/// A way to hold the model: what is decided once for all matrices. Caches hold what one token
+/// touches on average.
+struct MemoryFrame {
+  edge::MemoryOptions memory;
+  RowsPoint ffn, head;  ///< of Curves
+  double loss() const { return ffn.loss + head.loss; }
+};
+
+/// What a choice takes.
+struct ChoiceBytes {
+  edge::Account account;
+  uint64_t resident = 0;
+  double touched = 0;  ///< bytes per token
+};
+
+/// A choice in a frame, with what is foretold of it.
+struct PlannedChoice {
+  Choice choice;
+  MemoryFrame frame;
+  ChoiceBytes footprint;
+  double loss = 0;  ///< nats per token above the dense model's
+};
+
+class PlanSpace {
+ public:
+  /// All three must outlive it.
+  PlanSpace(const PlanSubject& subject, const Curves& curves, const PlanRequest& request);
+
+  /// Frames worth trying. `tight`: with caches of a hundredth, where nothing else fits.
+  std::vector<MemoryFrame> frames(bool tight) const;
+  /// The choice, exactly, from its recipe; predictors' halves as they were found to be of use.
+  Result<ChoiceBytes> footprint(const Choice& choice, const MemoryFrame& frame) const;
+  /// The best choice within the budget, and with min_speed within what it allows to be touched;
+  /// nothing if none fits. `points` are the settings of each matrix and what they cost.
+  Result<std::optional<PlannedChoice>> best_in(
+      const MemoryFrame& frame, const std::vector<std::vector<MatrixPoint>>& points) const;
+  /// The best of all frames.
+  Result<std::optional<PlannedChoice>> best() const;
+  /// The best of those that treat all matrices alike.
+  Result<std::optional<PlannedChoice>> best_uniform() const;
+  /// The smallest choice of all.
+  Result<PlannedChoice> smallest() const;
+
+ private:
+  struct Costs {
+    std::vector<std::vector<KnapsackOption>> options;  ///< matrices, then the small ones
+    std::vector<std::vector<double>> touched;
+    uint64_t fixed = 0;  ///< bytes that are there whatever is chosen
+  };
+  Result<Costs> costs(const MemoryFrame& frame,
+                      const std::vector<std::vector<MatrixPoint>>& points) const;
+  Choice choice_of(const MemoryFrame& frame, const std::vector<std::vector<MatrixPoint>>& points,
+                   const std::vector<size_t>& picks) const;
+  Result<std::optional<PlannedChoice>> solve(const MemoryFrame& frame,
+                                             const std::vector<std::vector<MatrixPoint>>& points,
+                                             const Costs& costs, double weight) const;
+  Result<std::optional<PlannedChoice>> lossless() const;
+  bool fits(const ChoiceBytes& footprint) const;
+  bool has_small() const;
+
+  const PlanSubject& subject_;
+  const Curves& curves_;
+  const PlanRequest& request_;
+  double most_touched_ = 0;  ///< that min_speed allows; 0: any
+};
+
+}  // namespace rwkv::press

@@ -1,0 +1,54 @@
+// What a plan is made for: the model, and the texts to learn from and to measure on.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "compressor/calibrate/calibration.h"
+#include "compressor/evaluate/planned_account.h"
+#include "compressor/planner/choice.h"
+#include "compressor/recipe/recipe.h"
+#include "formats/arch/identify.h"
+
+namespace rwkv::press {
+
+struct PlanSubject {
+  const TensorSource& source;
+  Identified model;
+  std::optional<Vocabulary> vocabulary;
+  std::vector<PlannedMatrix> matrices;  ///< planned_matrices(model)
+  RecipeFrame frame;
+  Calibration calibration;     ///< what stages learn from, as convert will have it
+  at::Tensor held_back;        ///< int64 [samples, length]: what losses are of
+  std::string scratch_folder;  ///< for packed files that are measured and removed
+  uint64_t tokenizer_bytes = 0;
+  unsigned n_threads = 1;
+  std::function<void(const std::string& what, double share)> progress = [](const std::string&,
+                                                                           double) {};
+};
+
+/// Stretches of the calibration text that calibration of `samples` does not take, as many as
+/// asked for; from options.texts. Usage, with what there is and what is wanted, if there is too
+/// little text.
+Result<at::Tensor> held_back_samples(const CalibrationOptions& options, uint64_t samples,
+                                     const std::optional<Vocabulary>& vocabulary,
+                                     const ModelConfig& config);
+
+/// A choice as convert makes it: the file at `path`, replaced if it is there.
+struct PackedChoice {
+  PackPlan plan;  ///< with what stages found out: the halves of predictors, clusters
+  std::string path;
+};
+Result<PackedChoice> pack_choice(const PlanSubject& subject, const Choice& choice,
+                                 const std::string& path);
+
+/// The same with other values of p_min, which are settings of the file alone.
+Status pack_with_p_min(const PlanSubject& subject, const Choice& choice,
+                       const std::vector<double>& values,
+                       const std::function<Status(double p_min, const PackedChoice&)>& use);
+
+/// The plan that the choice's recipe makes of the model.
+Result<PackPlan> pack_plan_of(const PlanSubject& subject, const Choice& choice);
+
+}  // namespace rwkv::press

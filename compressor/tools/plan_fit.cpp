@@ -1,0 +1,351 @@
+// rwkv-press plan --fit: the recipe of least loss for so many bytes.
+#include "compressor/tools/plan_fit.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "compressor/predictors/single_thread.h"
+#include "compressor/stages/pack.h"
+#include "compressor/tools/commands.h"
+#include "formats/base/byte_size.h"
+#include "formats/base/checksum.h"
+#include "formats/cli/command.h"
+#include "formats/cli/progress.h"
+
+namespace rwkv::press {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A folder for packed files that are measured and thrown away.
+class ScratchFolder {
+ public:
+  static Result<std::unique_ptr<ScratchFolder>> create() {
+    std::error_code error;
+    std::string path = (fs::temp_directory_path(error) / "rwkv-press-plan-XXXXXX").string();
+    if (error || ::mkdtemp(path.data()) == nullptr) {
+      return failed("cannot make a folder for temporary files ('{}'); TMPDIR names another", path);
+    }
+    return std::unique_ptr<ScratchFolder>(new ScratchFolder(path));
+  }
+  ~ScratchFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit ScratchFolder(std::string path) : path_(std::move(path)) {}
+  std::string path_;
+};
+
+class Bars {
+ public:
+  explicit Bars(bool quiet) : quiet_(quiet) {}
+  void operator()(const std::string& what, double share) {
+    constexpr double kSteps = 1000;
+    if (what != current_ || !bar_) {
+      bar_ = std::make_unique<cli::Progress>(what, static_cast<uint64_t>(kSteps), quiet_);
+      current_ = what;
+    }
+    bar_->update(static_cast<uint64_t>(share * kSteps));
+  }
+
+ private:
+  bool quiet_;
+  std::string current_;
+  std::unique_ptr<cli::Progress> bar_;
+};
+
+PlanRequest request_from(const Budget& budget) {
+  PlanRequest request;
+  request.resident = budget.resident;
+  if (budget.memory == "loaded") {
+    request.mode = edge::MemoryMode::Loaded;
+  } else if (budget.memory == "sparse") {
+    request.mode = edge::MemoryMode::Sparse;
+  }
+  request.embedding_rows = budget.embedding_cache;
+  request.min_speed = budget.min_speed;
+  return request;
+}
+
+// Text for losses: --text, else what of the calibration text stages do not learn from.
+Result<at::Tensor> held_back_from(const cxxopts::ParseResult& arguments, const Recipe& recipe,
+                                  const CalibrationOptions& calibration,
+                                  const std::optional<Vocabulary>& vocabulary,
+                                  const ModelConfig& config) {
+  if (arguments.count("text") == 0) {
+    return held_back_samples(calibration, recipe.budget->samples, vocabulary, config);
+  }
+  CalibrationOptions options = calibration;
+  RWKV_ASSIGN(const std::string text, cli::required(arguments, "text"));
+  options.texts = {text};
+  options.samples = recipe.budget->samples;
+  RWKV_ASSIGN(const Calibration sampled, sample_texts(options, vocabulary, config));
+  return sampled.tokens;
+}
+
+// What measured curves belong to.
+Result<std::string> key_of(const PlanSubject& subject, const std::string& path, bool sparse,
+                           bool speed) {
+  RWKV_ASSIGN(const uint64_t checkpoint, file_xxh64(path));
+  const auto tokens = [](const at::Tensor& values) {
+    const at::Tensor flat = values.contiguous();
+    return xxh64({reinterpret_cast<const std::byte*>(flat.data_ptr<int64_t>()),
+                  static_cast<size_t>(flat.numel()) * sizeof(int64_t)});
+  };
+  return fmt::format("{:016x}-{:016x}-{:016x}-{}{}{}", checkpoint,
+                     tokens(subject.calibration.tokens), tokens(subject.held_back),
+                     subject.frame.seed, sparse ? "-sparse" : "", speed ? "-speed" : "");
+}
+
+Result<Curves> curves_for(const cxxopts::ParseResult& arguments, const PlanSubject& subject,
+                          LossMeter& meter, const PlanRequest& request, const std::string& path) {
+  const bool sparse = request.mode != edge::MemoryMode::Loaded;
+  const bool speed = request.min_speed > 0;
+  if (arguments.count("curves") == 0) {
+    return measure_curves(subject, meter, sparse, speed);
+  }
+  RWKV_ASSIGN(const std::string file, cli::required(arguments, "curves"));
+  RWKV_ASSIGN(const std::string key, key_of(subject, path, sparse, speed));
+  std::error_code ignored;
+  if (fs::exists(file, ignored)) {
+    RWKV_ASSIGN(Curves curves, read_curves(file, key));
+    if (curves.matrices.size() != subject.matrices.size()) {
+      return bad_input("{}: has curves of {} matrices, the model has {}", file,
+                       curves.matrices.size(), subject.matrices.size());
+    }
+    return curves;
+  }
+  RWKV_ASSIGN(Curves curves, measure_curves(subject, meter, sparse, speed));
+  RWKV_TRY(write_curves(file, key, curves));
+  return curves;
+}
+
+std::string memory_text(const MemoryFrame& frame) {
+  const edge::MemoryOptions& memory = frame.memory;
+  std::string text = fmt::format("--memory {}", edge::memory_mode_name(*memory.mode));
+  if (*memory.mode == edge::MemoryMode::Sparse) {
+    text += fmt::format(" --neuron-cache {} --head-cache {} --embedding-cache {}",
+                        *memory.neuron_cache, *memory.head_cache, *memory.embedding_rows);
+  }
+  return text;
+}
+
+nlohmann::ordered_json choice_to_json(const PlannedChoice& planned) {
+  return {{"memory", edge::memory_mode_name(*planned.frame.memory.mode)},
+          {"options", memory_text(planned.frame)},
+          {"recall", planned.choice.recall},
+          {"p_min", planned.choice.p_min},
+          {"resident", planned.footprint.resident},
+          {"touched_per_token", planned.footprint.touched}};
+}
+
+void print_json(const FitReport& report) {
+  const PlanReport& plan = report.plan;
+  nlohmann::ordered_json matrices = nlohmann::ordered_json::array();
+  for (size_t i = 0; i < report.matrices.size(); ++i) {
+    const MatrixSetting& setting = plan.planned.choice.matrices[i];
+    matrices.push_back({{"name", report.matrices[i].name},
+                        {"factor", setting.factor},
+                        {"codec", codec_traits(setting.codec).name},
+                        {"loss", plan.matrix_losses[i]}});
+  }
+  nlohmann::ordered_json json = {
+      {"model", report.model},
+      {"budget", report.request.resident},
+      {"dense_loss", plan.dense_loss},
+      {"predicted", {{"loss", plan.predicted_loss}, {"resident", plan.planned.footprint.resident}}},
+      {"measured",
+       {{"loss", plan.measured.nats_per_token},
+        {"standard_error", plan.measured.standard_error},
+        {"resident", plan.measured.resident}}},
+      {"choice", choice_to_json(plan.planned)},
+      {"matrices", matrices},
+      {"recipe", plan.recipe}};
+  if (plan.uniform) {
+    json["uniform"] = choice_to_json(*plan.uniform);
+    json["uniform"]["setting"] = describe(plan.uniform->choice.matrices[1]);
+    json["uniform"]["recipe"] = plan.uniform_recipe;
+    json["uniform"]["predicted_loss"] = plan.dense_loss + plan.uniform->loss;
+  }
+  if (report.request.min_speed > 0) {
+    json["predicted"]["tokens_per_second"] = plan.predicted_speed;
+    json["measured"]["tokens_per_second"] = plan.measured.tokens_per_second;
+  }
+  fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+void print_text(const FitReport& report) {
+  const PlanReport& plan = report.plan;
+  const PlannedChoice& planned = plan.planned;
+  fmt::print("{}\n\n{:<34} {:<18} {:>14}\n", report.model, "matrix", "setting", "loss by itself");
+  for (size_t i = 0; i < report.matrices.size(); ++i) {
+    fmt::print("{:<34} {:<18} {:>14.5f}\n", report.matrices[i].name,
+               describe(planned.choice.matrices[i]), plan.matrix_losses[i]);
+  }
+  const auto rows = [](const char* name, const char* key, const RowsPoint& point) {
+    fmt::print("{:<34} {:<18} {:>14.5f}\n", name,
+               point.value > 0 ? fmt::format("{} {}", key, point.value) : "none", point.loss);
+  };
+  rows("ffn_predictor", "recall", planned.frame.ffn);
+  rows("cluster_head", "p_min", planned.frame.head);
+  fmt::print("\n{:<14} {:>14} {:>12}\n", "component", "resident bytes", "of it cache");
+  for (const edge::ComponentTraits& traits : edge::component_list()) {
+    const edge::ComponentBytes& bytes = planned.footprint.account.at(traits.component);
+    if (bytes.resident > 0) {
+      fmt::print("{:<14} {:>14} {:>12}\n", traits.name, bytes.resident, bytes.cached);
+    }
+  }
+  fmt::print("\n{:<26} {:>14} {:>14}\n", "", "predicted", "measured");
+  fmt::print("{:<26} {:>14} {:>14}\n", "resident bytes", planned.footprint.resident,
+             plan.measured.resident);
+  fmt::print("{:<26} {:>14.5f} {:>14.5f}\n", "nats per token", plan.predicted_loss,
+             plan.measured.nats_per_token);
+  if (report.request.min_speed > 0) {
+    fmt::print("{:<26} {:>14.1f} {:>14.1f}\n", "tokens per second", plan.predicted_speed,
+               plan.measured.tokens_per_second);
+  }
+  fmt::print("dense model: {:.5f} nats per token\n", plan.dense_loss);
+  if (plan.uniform) {
+    fmt::print("best with all matrices alike: {:.5f} nats per token in {} bytes ({})\n",
+               plan.dense_loss + plan.uniform->loss, plan.uniform->footprint.resident,
+               describe(plan.uniform->choice.matrices[1]));
+  }
+  fmt::print("run it with: {}\n", memory_text(planned.frame));
+}
+
+Status write_recipe(const std::string& path, const FitReport& report, bool replace) {
+  RWKV_ASSIGN(const auto file, OutputFile::create(path, replace ? OutputFile::Existing::Replace
+                                                                : OutputFile::Existing::Refuse));
+  const std::string text = fmt::format("# {}\n# Run what it makes with: {}\n{}", summary(report),
+                                       memory_text(report.plan.planned.frame), report.plan.recipe);
+  RWKV_TRY(file->write(std::as_bytes(std::span(text))));
+  return file->commit();
+}
+
+}  // namespace
+
+std::string summary(const FitReport& report) {
+  const PlanReport& plan = report.plan;
+  return fmt::format(
+      "{} bytes of {} resident ({} foretold); {:.5f} nats per token ({:.5f} foretold, dense "
+      "{:.5f})",
+      plan.measured.resident, report.request.resident, plan.planned.footprint.resident,
+      plan.measured.nats_per_token, plan.predicted_loss, plan.dense_loss);
+}
+
+Result<FitReport> fit_budget(const cxxopts::ParseResult& arguments, const Recipe& recipe,
+                             const std::string& path) {
+  // Products cut differently for other numbers of threads would make other plans.
+  const SingleThread single;
+  RWKV_ASSIGN(Checkpoint checkpoint, open_checkpoint(path));
+  RWKV_ASSIGN(const Identified model, identify_checkpoint(*checkpoint.source));
+  PlanSubject subject{.source = *checkpoint.source, .model = model};
+  auto matrices = planned_matrices(model);
+  RWKV_TRY(matrices.status().in(path));
+  subject.matrices = matrices.take();
+  subject.frame = frame_for(model.config);
+  subject.frame.name = recipe.name;
+  subject.frame.seed = recipe.seed;
+  subject.frame.samples = recipe.calibration.samples;
+  subject.frame.length = recipe.calibration.length;
+  std::string note;
+  const std::string vocab =
+      arguments.count("vocab") > 0 ? arguments["vocab"].as<std::string>() : "";
+  RWKV_ASSIGN(subject.vocabulary,
+              choose_vocabulary(vocab, path, checkpoint, model.config.n_vocab, note));
+  RWKV_ASSIGN(subject.tokenizer_bytes, tokenizer_bytes(subject.vocabulary));
+  FitReport report;
+  report.request = request_from(*recipe.budget);
+  RWKV_TRY(check_budget(subject, report.request));
+  CalibrationOptions calibration = recipe.calibration;
+  if (arguments.count("calibration") > 0) {
+    calibration.texts = arguments["calibration"].as<std::vector<std::string>>();
+  }
+  RWKV_ASSIGN(subject.calibration, sample_texts(calibration, subject.vocabulary, model.config));
+  RWKV_ASSIGN(subject.held_back,
+              held_back_from(arguments, recipe, calibration, subject.vocabulary, model.config));
+  RWKV_ASSIGN(const auto scratch, ScratchFolder::create());
+  subject.scratch_folder = scratch->path();
+  const auto bars = std::make_shared<Bars>(arguments.count("quiet") > 0);
+  subject.progress = [bars](const std::string& what, double share) { (*bars)(what, share); };
+  RWKV_ASSIGN(const auto meter,
+              LossMeter::create(*checkpoint.source, model.config, subject.matrices,
+                                subject.calibration.tokens, subject.held_back));
+  RWKV_ASSIGN(const Curves curves, curves_for(arguments, subject, *meter, report.request, path));
+  RWKV_ASSIGN(report.plan,
+              plan_for_budget(subject, *meter, curves, report.request, recipe.budget->rounds));
+  report.matrices = subject.matrices;
+  report.model = fmt::format("{}: {}", path, describe(model.config));
+  return report;
+}
+
+void declare_fit_options(cxxopts::Options& options) {
+  options.add_options()("fit", "Choose the recipe of least loss for so many bytes in memory: 200MB",
+                        cxxopts::value<std::string>())(
+      "min-speed", "With --fit: tokens per second that must be reached",
+      cxxopts::value<std::string>())("text", "With --fit: text that losses are measured on",
+                                     cxxopts::value<std::string>())(
+      "curves", "With --fit: file that keeps what was measured, for plans to come",
+      cxxopts::value<std::string>())("vocab", "With --fit: vocabulary file, or 'bytes'",
+                                     cxxopts::value<std::string>())(
+      "o,output", "With --fit: recipe to write", cxxopts::value<std::string>())(
+      "force", "Replace an existing output")("quiet", "No progress");
+}
+
+Result<std::optional<Recipe>> budget_recipe(const cxxopts::ParseResult& arguments) {
+  const bool fits = arguments.count("fit") > 0;
+  if (!fits && arguments.count("recipe") == 0) {
+    return std::optional<Recipe>();
+  }
+  if (!fits) {
+    RWKV_ASSIGN(Recipe recipe, recipe_from(arguments));
+    return recipe.budget ? std::optional<Recipe>(std::move(recipe)) : std::optional<Recipe>();
+  }
+  if (arguments.count("recipe") + arguments.count("preset") > 0) {
+    return usage_error("--fit makes the recipe; leave --recipe and --preset out");
+  }
+  RWKV_ASSIGN(const std::string fit, cli::required(arguments, "fit"));
+  auto bytes = parse_bytes(fit);
+  RWKV_TRY(bytes.status().in("--fit"));
+  std::string budget = fmt::format("resident: {}", bytes.value());
+  if (arguments.count("min-speed") > 0) {
+    RWKV_ASSIGN(const double speed, cli::real(arguments, "min-speed", 0, 1e9));
+    budget += fmt::format(", min_speed: {}", speed);
+  }
+  std::vector<std::string> overrides;
+  if (arguments.count("set") > 0) {
+    overrides = arguments["set"].as<std::vector<std::string>>();
+  }
+  RWKV_ASSIGN(Recipe recipe,
+              parse_recipe(fmt::format("budget: {{{}}}", budget), "plan-" + fit, overrides));
+  return std::optional<Recipe>(std::move(recipe));
+}
+
+Status run_plan_fit(const cxxopts::ParseResult& arguments, const Recipe& recipe) {
+  RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
+  const bool replace = arguments.count("force") > 0;
+  std::string output;
+  if (arguments.count("output") > 0) {
+    RWKV_ASSIGN(output, cli::required(arguments, "output"));
+    // Before minutes of work, not after.
+    RWKV_TRY(OutputFile::create(
+                 output, replace ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse)
+                 .status());
+  }
+  RWKV_ASSIGN(const FitReport report, fit_budget(arguments, recipe, path));
+  if (arguments.count("json") > 0) {
+    print_json(report);
+  } else {
+    print_text(report);
+  }
+  return output.empty() ? Status() : write_recipe(output, report, replace);
+}
+
+}  // namespace rwkv::press

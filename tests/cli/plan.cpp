@@ -1,0 +1,119 @@
+// rwkv-press plan --fit and recipes with a budget, as users call them.
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include "tests/cli/run.h"
+#include "tests/support/support.h"
+
+using namespace rwkv::test;
+using Catch::Contains;
+
+namespace {
+
+using Arguments = std::vector<std::string>;
+
+struct Inputs {
+  ScratchFolder scratch;
+  std::string model = scratch.file("m.pth");
+  std::string text = scratch.file("text.txt");
+
+  Inputs() {
+    const RunResult made =
+        run("rwkv-press", {"synth", "--arch", "v5.2", "--n-layer", "1", "--n-embd", "128",
+                           "--n-vocab", "256", "--quiet", "-o", model});
+    REQUIRE(made.exit_code == 0);
+    std::string numbers;
+    for (int i = 0; i < 3000; ++i) {
+      numbers += std::to_string(i) + "\n";
+    }
+    write_text(text, numbers);
+  }
+
+  Arguments plan(const Arguments& more) const {
+    Arguments all = {"plan",
+                     model,
+                     "--vocab",
+                     "bytes",
+                     "--calibration",
+                     text,
+                     "--quiet",
+                     "--set",
+                     "calibration.samples=16",
+                     "--set",
+                     "calibration.length=64",
+                     "--set",
+                     "budget.samples=4"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+};
+
+nlohmann::json planned(const Arguments& arguments) {
+  const RunResult result = run("rwkv-press", arguments);
+  INFO(result.err);
+  REQUIRE(result.exit_code == 0);
+  return nlohmann::json::parse(result.out);
+}
+
+}  // namespace
+
+TEST_CASE("plan --fit writes a recipe that convert follows", "[cli][plan]") {
+  const Inputs inputs;
+  const std::string recipe = inputs.scratch.file("r.yaml");
+  const std::string curves = inputs.scratch.file("curves.json");
+  const auto plan =
+      planned(inputs.plan({"--fit", "900kB", "--json", "-o", recipe, "--curves", curves}));
+  CHECK(plan["measured"]["resident"].get<uint64_t>() <= 900'000);
+  CHECK(plan["predicted"]["loss"].get<double>() > 0);
+  // Curves from the file, the same plan.
+  CHECK(planned(inputs.plan({"--fit", "900kB", "--json", "--curves", curves}))["recipe"] ==
+        plan["recipe"]);
+
+  const std::string packed = inputs.scratch.file("m.gguf");
+  const RunResult converted =
+      run("rwkv-press", {"convert", inputs.model, "-o", packed, "--recipe", recipe, "--vocab",
+                         "bytes", "--calibration", inputs.text, "--quiet"});
+  INFO(converted.err);
+  REQUIRE(converted.exit_code == 0);
+  const RunResult refused = run("rwkv-press", inputs.plan({"--fit", "900kB", "-o", recipe}));
+  CHECK(refused.exit_code == 2);
+  CHECK_THAT(refused.err, Contains("r.yaml"));
+
+  // With a speed that anything reaches, and one that nothing does.
+  const auto quick = planned(inputs.plan({"--fit", "2MB", "--json", "--min-speed", "1"}));
+  CHECK(quick["predicted"]["tokens_per_second"].get<double>() >= 1);
+  CHECK(run("rwkv-press", inputs.plan({"--fit", "2MB", "--min-speed", "1e9"})).exit_code == 2);
+}
+
+TEST_CASE("convert plans a recipe with a budget", "[cli][plan]") {
+  const Inputs inputs;
+  const std::string recipe = inputs.scratch.file("budget.yaml");
+  const std::string packed = inputs.scratch.file("m.gguf");
+  write_text(recipe,
+             "budget: {resident: 100MB, samples: 4}\ncalibration: {samples: 16, length: 64}\n");
+  const Arguments convert = {"convert",       inputs.model, "-o",      packed,
+                             "--recipe",      recipe,       "--vocab", "bytes",
+                             "--calibration", inputs.text,  "--quiet"};
+  const RunResult converted = run("rwkv-press", convert);
+  INFO(converted.err);
+  REQUIRE(converted.exit_code == 0);
+  const RunResult inspected = run("rwkv-edge", {"inspect", packed, "--json"});
+  REQUIRE(inspected.exit_code == 0);
+  CHECK_THAT(inspected.out, Contains("f16"));
+  CHECK_THAT(inspected.out, !Contains("i8_row"));
+}
+
+TEST_CASE("plan --fit refuses what cannot be", "[cli][plan]") {
+  const Inputs inputs;
+  const auto refused = [&](const Arguments& arguments, const std::string& says) {
+    const RunResult result = run("rwkv-press", inputs.plan(arguments));
+    INFO(result.err);
+    CHECK(result.exit_code == 2);
+    CHECK_THAT(result.err, Contains(says));
+  };
+  refused({"--fit", "10kB"}, "the smallest that can is");
+  refused({"--fit", "lots"}, "64MB");
+  refused({"--fit", "2MB", "--preset", "int8"}, "--preset");
+  refused({"--fit", "2MB", "--set", "budget.memry=sparse"}, "did you mean 'memory'?");
+  refused({"--preset", "int8"}, "--fit");
+}

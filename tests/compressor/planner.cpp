@@ -1,0 +1,389 @@
+// The planner: the knapsack against trying everything, bytes foretold against the runtime's own
+// account, what a budget refuses, and a plan of a small model from text to packed file.
+#include <ATen/ATen.h>
+// glog's CHECK, which comes with ATen, ends the process; Catch's is wanted.
+#undef CHECK
+#include <catch2/catch.hpp>
+
+#include <fstream>
+#include <random>
+
+#include "compressor/checkpoint/open.h"
+#include "compressor/checkpoint/synth.h"
+#include "compressor/planner/planner.h"
+#include "compressor/stages/pipeline.h"
+#include "runtime/model/model.h"
+#include "tests/compressor/press_testing.h"
+
+using namespace rwkv;
+using namespace rwkv::test;
+using press::KnapsackOption;
+
+namespace {
+
+using Components = std::vector<std::vector<KnapsackOption>>;
+
+struct Sum {
+  uint64_t bytes = 0;
+  double loss = 0;
+};
+
+Sum sum_of(const Components& components, const std::vector<size_t>& choice) {
+  Sum sum;
+  for (size_t i = 0; i < components.size(); ++i) {
+    sum.bytes += components[i][choice[i]].bytes;
+    sum.loss += components[i][choice[i]].loss;
+  }
+  return sum;
+}
+
+// Every choice tried; the least loss within the budget, nothing if none fits.
+std::optional<double> least_loss(const Components& components, uint64_t budget) {
+  std::optional<double> least;
+  std::vector<size_t> choice(components.size());
+  while (true) {
+    const Sum sum = sum_of(components, choice);
+    if (sum.bytes <= budget && (!least || sum.loss < *least)) {
+      least = sum.loss;
+    }
+    size_t i = 0;
+    while (i < choice.size() && ++choice[i] == components[i].size()) {
+      choice[i++] = 0;
+    }
+    if (i == choice.size()) {
+      return least;
+    }
+  }
+}
+
+Components random_components(std::mt19937_64& random, uint64_t most_bytes) {
+  Components components(1 + random() % 5);
+  for (auto& options : components) {
+    options.resize(1 + random() % 5);
+    for (KnapsackOption& option : options) {
+      option.bytes = random() % most_bytes;
+      option.loss = static_cast<double>(random() % 2000) / 1000.0 - 0.5;
+    }
+  }
+  return components;
+}
+
+std::string write_synth(const ScratchFolder& scratch, const std::string& arch) {
+  press::SynthOptions options;
+  options.model.arch = arch;
+  options.model.n_layer = 2;
+  options.model.n_embd = 128;
+  options.model.n_vocab = 256;
+  options.output = scratch.file(arch + ".pth");
+  REQUIRE_OK(press::write_synthetic(options).status());
+  return options.output;
+}
+
+std::string write_text(const ScratchFolder& scratch, size_t n) {
+  std::string text;
+  for (size_t i = 0; text.size() < n; ++i) {
+    text += fmt::format("{} times {} makes {}; ", i % 17, i % 23, (i % 17) * (i % 23));
+  }
+  const std::string path = scratch.file("text.txt");
+  std::ofstream(path) << text.substr(0, n);
+  return path;
+}
+
+edge::MemoryOptions sparse(double neurons, double head) {
+  edge::MemoryOptions options;
+  options.mode = edge::MemoryMode::Sparse;
+  options.neuron_cache = neurons;
+  options.head_cache = head;
+  options.embedding_rows = 16;
+  return options;
+}
+
+edge::MemoryOptions loaded() {
+  edge::MemoryOptions options;
+  options.mode = edge::MemoryMode::Loaded;
+  return options;
+}
+
+// A subject over a synthetic model; owns what it refers to.
+struct SmallSubject {
+  ScratchFolder scratch;
+  std::string path;
+  press::Checkpoint checkpoint;
+  std::optional<press::PlanSubject> subject;
+
+  explicit SmallSubject(const std::string& arch) {
+    path = write_synth(scratch, arch);
+    auto opened = press::open_checkpoint(path);
+    REQUIRE_OK(opened.status());
+    checkpoint = opened.take();
+    auto model = press::identify_checkpoint(*checkpoint.source);
+    REQUIRE_OK(model.status());
+    subject.emplace(press::PlanSubject{.source = *checkpoint.source, .model = model.value()});
+    auto matrices = press::planned_matrices(model.value());
+    REQUIRE_OK(matrices.status());
+    subject->matrices = matrices.take();
+    subject->frame = press::frame_for(model.value().config);
+    subject->frame.name = "plan";
+    subject->frame.samples = 16;
+    subject->frame.length = 64;
+    subject->vocabulary = Vocabulary{};
+    auto bytes = press::tokenizer_bytes(subject->vocabulary);
+    REQUIRE_OK(bytes.status());
+    subject->tokenizer_bytes = bytes.value();
+    subject->scratch_folder = scratch.path().string();
+    press::CalibrationOptions options;
+    options.texts = {write_text(scratch, 12000)};
+    options.samples = 16;
+    options.length = 64;
+    auto calibration = press::sample_texts(options, subject->vocabulary, subject->model.config);
+    REQUIRE_OK(calibration.status());
+    subject->calibration = calibration.take();
+    auto held_back =
+        press::held_back_samples(options, 4, subject->vocabulary, subject->model.config);
+    REQUIRE_OK(held_back.status());
+    subject->held_back = held_back.take();
+  }
+};
+
+press::Choice random_choice(std::mt19937_64& random, const press::PlanSubject& subject) {
+  constexpr std::array<double, 4> kFactors = {0, 3, 4, 16};
+  press::Choice choice;
+  choice.method = {random() % 2 == 0, random() % 2 == 0};
+  for (const press::PlannedMatrix& matrix : subject.matrices) {
+    choice.matrices.push_back({matrix.may_pair ? kFactors[random() % 4] : 0,
+                               random() % 2 == 0 ? Codec::F16 : Codec::I8Row});
+  }
+  choice.small = random() % 2 == 0 ? Codec::F16 : Codec::I8Row;
+  choice.recall = random() % 2 == 0 ? 0 : 0.95;
+  choice.p_min = random() % 2 == 0 ? 0 : 0.9;
+  return choice;
+}
+
+}  // namespace
+
+TEST_CASE("The knapsack finds what trying everything finds", "[planner]") {
+  std::mt19937_64 random(5);
+  for (int i = 0; i < 400; ++i) {
+    const Components components = random_components(random, 60);
+    const uint64_t budget = random() % 200;
+    const auto choice = press::choose_options(components, budget);
+    const std::optional<double> least = least_loss(components, budget);
+    REQUIRE(choice.has_value() == least.has_value());
+    if (choice) {
+      const Sum sum = sum_of(components, *choice);
+      REQUIRE(sum.bytes <= budget);
+      REQUIRE(sum.loss == Approx(*least).margin(1e-12));
+    }
+    REQUIRE((press::least_bytes(components) <= budget) == least.has_value());
+  }
+}
+
+TEST_CASE("In units of many bytes the knapsack stays within the budget", "[planner]") {
+  std::mt19937_64 random(6);
+  for (int i = 0; i < 200; ++i) {
+    const Components components = random_components(random, 1'000'000);
+    const uint64_t budget = press::least_bytes(components) + random() % 2'000'000;
+    const auto choice = press::choose_options(components, budget, 1 << 12);
+    REQUIRE(choice.has_value());
+    const Sum sum = sum_of(components, *choice);
+    CHECK(sum.bytes <= budget);
+    // What is lost by rounding is less than what the exact choice has with a unit less for each.
+    const uint64_t unit = 2'000'000 / (1 << 12) + 1;
+    const uint64_t spare = std::min(budget, unit * (components.size() + 1));
+    if (const auto least = least_loss(components, budget - spare)) {
+      CHECK(sum.loss <= *least + 1e-9);
+    }
+  }
+}
+
+TEST_CASE("Bytes foretold from shapes are the runtime's account", "[planner]") {
+  const std::string arch = GENERATE("v4", "v5.2", "v6", "v7");
+  const ScratchFolder scratch;
+  const std::string input = write_synth(scratch, arch);
+  const std::string text = write_text(scratch, 8000);
+  const std::string stages = GENERATE(
+      "  - quantize: {codec: f16}\n",
+      "  - low_rank: {method: svd, factor: 4}\n  - quantize: {codec: i8_row, min_numbers: 0}\n",
+      "  - cluster_head: {clusters: 20}\n"
+      "  - ffn_predictor: {kinds: sign, recall: 0.95}\n"
+      "  - quantize: {codec: i8_row, lora_codec: i8_row}\n");
+  Conversion how;
+  how.recipe = "name: test\ncalibration: {samples: 16, length: 64}\nstages:\n" + stages;
+  how.vocab = "bytes";
+  how.texts = {text};
+  const std::string packed = scratch.file("m.gguf");
+  REQUIRE_OK(convert(input, packed, how));
+  const auto recipe = press::parse_recipe(how.recipe, "test", {});
+  REQUIRE_OK(recipe.status());
+  auto checkpoint = press::open_checkpoint(input);
+  REQUIRE_OK(checkpoint.status());
+  const auto model = press::identify_checkpoint(*checkpoint.value().source);
+  REQUIRE_OK(model.status());
+  const auto plan = press::plan_stages(recipe.value(), model.value());
+  REQUIRE_OK(plan.status());
+  const auto tokenizer = press::tokenizer_bytes(Vocabulary{});
+  REQUIRE_OK(tokenizer.status());
+  edge::MemoryOptions layerwise = sparse(0, 0.5);
+  layerwise.mode = edge::MemoryMode::Layerwise;
+  for (const edge::MemoryOptions& options : {loaded(), sparse(0.25, 0.13), layerwise}) {
+    const auto foretold = press::planned_account(plan.value(), tokenizer.value(), options);
+    REQUIRE_OK(foretold.status());
+    const auto opened = edge::Model::open(packed, options);
+    REQUIRE_OK(opened.status());
+    CHECK(foretold.value().total() == opened.value()->weights().account().total());
+  }
+}
+
+TEST_CASE("A choice is an ordinary recipe", "[planner]") {
+  const SmallSubject small(GENERATE("v5.2", "v7"));
+  const press::PlanSubject& subject = *small.subject;
+  std::mt19937_64 random(7);
+  for (int i = 0; i < 12; ++i) {
+    const press::Choice choice = random_choice(random, subject);
+    const std::string yaml = press::recipe_yaml(choice, subject.matrices, subject.frame);
+    INFO(yaml);
+    const auto recipe = press::parse_recipe(yaml, "plan", {});
+    REQUIRE_OK(recipe.status());
+    const auto again = press::parse_recipe(recipe.value().effective_yaml(), "plan", {});
+    REQUIRE_OK(again.status());
+    const auto plan = press::plan_stages(again.value(), subject.model);
+    REQUIRE_OK(plan.status());
+    CHECK((plan.value().config.n_cluster > 0) == (choice.p_min > 0));
+    CHECK((plan.value().config.predictor_hidden > 0) == (choice.recall > 0));
+    for (size_t m = 0; m < choice.matrices.size(); ++m) {
+      const press::PlannedMatrix& matrix = subject.matrices[m];
+      const press::MatrixSetting& setting = choice.matrices[m];
+      const std::string stem = matrix.name.substr(0, matrix.name.size() - 7);
+      const press::PlannedTensor* dense = plan.value().find(matrix.name);
+      const press::PlannedTensor* pair = plan.value().find(stem + "1.weight");
+      REQUIRE((dense == nullptr) == (setting.factor > 0));
+      const press::PlannedTensor& tensor = setting.factor > 0 ? *pair : *dense;
+      CHECK(tensor.codec == setting.codec);
+      if (setting.factor > 0) {
+        CHECK(static_cast<int64_t>(tensor.binding.shape[0]) ==
+              press::rank_of(setting.factor, matrix.rows, matrix.cols));
+      }
+    }
+  }
+}
+
+TEST_CASE("Losses of the network with settings are those of the packed file", "[planner]") {
+  SmallSubject small("v5.2");
+  const press::PlanSubject& subject = *small.subject;
+  auto meter = press::LossMeter::create(subject.source, subject.model.config, subject.matrices,
+                                        subject.calibration.tokens, subject.held_back);
+  REQUIRE_OK(meter.status());
+  std::mt19937_64 random(8);
+  for (int i = 0; i < 3; ++i) {
+    press::Choice choice = random_choice(random, subject);
+    choice.recall = 0;
+    choice.p_min = 0;
+    meter.value()->set_method(choice.method);
+    const double foretold = meter.value()->loss(choice.matrices);
+    const std::string path = small.scratch.file("m.gguf");
+    REQUIRE_OK(press::pack_choice(subject, choice, path).status());
+    const auto measured = press::measure_packed(path, subject.held_back, loaded());
+    REQUIRE_OK(measured.status());
+    CHECK(measured.value().nats_per_token == Approx(foretold).epsilon(2e-4));
+    // One changed matrix by itself is the same as all given anew.
+    auto changed = choice.matrices;
+    changed[3] = {8, Codec::I8Row};
+    const double alone = meter.value()->loss_with(3, changed[3]);
+    CHECK(meter.value()->loss(changed) == Approx(alone).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("A plan fits its budget and is no worse than a uniform one", "[planner]") {
+  SmallSubject small("v7");
+  const press::PlanSubject& subject = *small.subject;
+  auto meter = press::LossMeter::create(subject.source, subject.model.config, subject.matrices,
+                                        subject.calibration.tokens, subject.held_back);
+  REQUIRE_OK(meter.status());
+  const auto curves = press::measure_curves(subject, *meter.value(), /*sparse=*/true, false);
+  REQUIRE_OK(curves.status());
+  const std::string file = small.scratch.file("curves.json");
+  REQUIRE_OK(press::write_curves(file, "key", curves.value()));
+  CHECK(press::read_curves(file, "other").status().code() == Code::Usage);
+  const auto read = press::read_curves(file, "key");
+  REQUIRE_OK(read.status());
+
+  press::PlanRequest request;
+  request.resident = 1;
+  const press::PlanSpace space(subject, read.value(), request);
+  const auto smallest = space.smallest();
+  REQUIRE_OK(smallest.status());
+  const uint64_t least = smallest.value().footprint.resident;
+  const Status refused =
+      press::plan_for_budget(subject, *meter.value(), read.value(), request, 1).status();
+  CHECK(refused.code() == Code::Usage);
+  CHECK_THAT(refused.message(), Catch::Contains(std::to_string(least)));
+
+  press::Choice dense;
+  dense.matrices.resize(subject.matrices.size());
+  const auto whole = space.footprint(dense, space.frames(false).front());
+  REQUIRE_OK(whole.status());
+  const uint64_t most = whole.value().resident;
+  for (const uint64_t budget : {least, (3 * least + most) / 4, most}) {
+    request.resident = budget;
+    const auto plan = press::plan_for_budget(subject, *meter.value(), read.value(), request, 1);
+    REQUIRE_OK(plan.status());
+    const press::PlanReport& report = plan.value();
+    CHECK(report.measured.resident <= budget);
+    CHECK(static_cast<double>(report.planned.footprint.resident) ==
+          Approx(static_cast<double>(report.measured.resident)).epsilon(0.02));
+    if (report.uniform) {
+      CHECK(report.planned.loss <= report.uniform->loss + 1e-3);
+    }
+    if (budget != most) {
+      const auto again = press::plan_for_budget(subject, *meter.value(), read.value(), request, 1);
+      REQUIRE_OK(again.status());
+      CHECK(again.value().recipe == report.recipe);
+    }
+    if (budget == most) {
+      CHECK((report.planned.choice.matrices == dense.matrices));
+      CHECK(report.planned.choice.recall == 0);
+      CHECK(report.planned.choice.p_min == 0);
+      CHECK(*report.planned.frame.memory.mode == edge::MemoryMode::Loaded);
+    }
+  }
+}
+
+TEST_CASE("What a budget cannot be is refused", "[planner]") {
+  struct Case {
+    std::string yaml, says;
+  };
+  const std::vector<Case> cases = {
+      {"budget: {resident: 200MB, memry: sparse}",
+       "unknown key 'budget.memry'; did you mean "
+       "'memory'?"},
+      {"budgett: {resident: 200MB}", "did you mean 'budget'?"},
+      {"budget: {resident: lots}", "not a number of bytes"},
+      {"budget: {memory: sparse}", "budget.resident is missing"},
+      {"budget: 200MB", "wants a map"},
+      {"budget: {resident: 1MB, memory: spars}", "did you mean 'sparse'?"},
+      {"budget: {resident: 1MB, min_speed: fast}", "a number"},
+      {"budget: {resident: 1MB}\nstages: [quantize]", "has no stages"},
+  };
+  for (const Case& wrong : cases) {
+    const Status status = press::parse_recipe(wrong.yaml, "r", {}).status();
+    CHECK(status.code() == Code::Usage);
+    CHECK_THAT(status.message(), Catch::Contains(wrong.says));
+  }
+  const std::vector<std::string> set = {"budget.memory=sparse", "budget.samples=3"};
+  const auto recipe = press::parse_recipe("budget: {resident: 1.5MB}", "r", set);
+  REQUIRE_OK(recipe.status());
+  CHECK(recipe.value().budget->resident == 1'500'000);
+  CHECK(recipe.value().budget->memory == "sparse");
+  CHECK(recipe.value().budget->samples == 3);
+  const auto again = press::parse_recipe(recipe.value().effective_yaml(), "r", {});
+  REQUIRE_OK(again.status());
+  CHECK(again.value().effective_yaml() == recipe.value().effective_yaml());
+
+  const SmallSubject small("v5.2");
+  CHECK(press::plan_stages(recipe.value(), small.subject->model).status().code() == Code::Usage);
+  press::PlanRequest request;
+  request.resident = 1000;
+  const Status tiny = press::check_budget(*small.subject, request);
+  CHECK(tiny.code() == Code::Usage);
+  CHECK_THAT(tiny.message(), Catch::Contains("the smallest that can is"));
+}
