@@ -32,7 +32,8 @@ std::string this_host() {
   return fmt::format("{}/{}", name.data(), numbering.data());
 }
 
-// When the process began, in ticks: numbers are given again. Empty if there is no such process.
+// When the process began, in ticks: numbers are given again. Empty if there is no such process, or
+// one that has ended and is only waited for.
 std::string start_of(int64_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string text;
@@ -43,8 +44,12 @@ std::string start_of(int64_t pid) {
     return {};
   }
   std::istringstream fields(text.substr(behind_name + 1));
-  constexpr int kFieldsBetween = 19;
+  constexpr int kFieldsBetween = 18;
   std::string field;
+  fields >> field;  // the third: its state
+  if (field == "Z" || field == "X") {
+    return {};
+  }
   for (int i = 0; i <= kFieldsBetween; ++i) {
     fields >> field;
   }

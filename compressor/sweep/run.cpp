@@ -6,6 +6,7 @@
 #include <chrono>
 #include <deque>
 #include <list>
+#include <thread>
 
 #include "compressor/evaluate/footprint.h"
 #include "compressor/stages/convert.h"
@@ -24,6 +25,8 @@ constexpr int kRounds = 5;             // of speeds, over all points in turn
 constexpr uint64_t kSpeedTokens = 24;  // in each
 constexpr auto kBetweenResults = std::chrono::seconds(1);
 constexpr int kPollMilliseconds = 1000;
+constexpr int kClaimRounds = 3;
+constexpr auto kBetweenRounds = std::chrono::seconds(1);
 constexpr const char* kReferencePreset = "fp32";
 
 class Sweep {
@@ -64,6 +67,10 @@ class Sweep {
     const PointFolder& folder = folders_[i];
     return !folder.is_done() ||
            (wants_speed() && !exists(folder.speed()) && !exists(folder.model()));
+  }
+
+  bool is_tried(size_t i) const {
+    return std::find(tried_.begin(), tried_.end(), i) != tried_.end();
   }
 
   Status prepare() {
@@ -164,10 +171,24 @@ class Sweep {
     return id;
   }
 
+  // Points that others had claimed are tried again: a process that is being killed has its claims
+  // for a moment more.
   Status do_points() {
+    for (int round = 0; round < kClaimRounds; ++round) {
+      RWKV_TRY(do_free_points());
+      if (std::none_of(own_.begin(), own_.end(),
+                       [&](size_t i) { return is_pending(i) && !folders_[i].has_failed(); })) {
+        break;
+      }
+      std::this_thread::sleep_for(kBetweenRounds);
+    }
+    return {};
+  }
+
+  Status do_free_points() {
     std::vector<size_t> pending;
     std::copy_if(own_.begin(), own_.end(), std::back_inserter(pending),
-                 [&](size_t i) { return is_pending(i); });
+                 [&](size_t i) { return is_pending(i) && !is_tried(i); });
     std::copy_if(own_.begin(), own_.end(), std::back_inserter(told_),
                  [&](size_t i) { return !is_pending(i); });
     if (pending.empty()) {
@@ -208,6 +229,7 @@ class Sweep {
       RWKV_TRY(write_whole(folders_[i].recipe(), points()[i].recipe));
       claims.push_back(std::move(*claim));
       taken.push_back(i);
+      tried_.push_back(i);
       job.points.push_back(folders_[i].id());
     }
     if (taken.empty()) {
@@ -348,6 +370,7 @@ class Sweep {
   std::deque<std::vector<size_t>> queue_;
   std::list<Running> running_;
   std::vector<size_t> told_;
+  std::vector<size_t> tried_;  ///< in this run
   Clock::time_point last_results_;
 };
 

@@ -189,7 +189,7 @@ TEST_CASE("Points that fail or crash do not stop the others", "[sweep]") {
       "name: failing\n"
       "calibration: {samples: 16, length: 32}\n"
       "stages:\n"
-      "  - external: {command: \"kill -9 $PPID\"}\n"
+      "  - external: {command: \"kill -9 $PPID; cp {input} {output}\"}\n"
       "  - cluster_head: {clusters: 12, epochs: 3}\n"
       "  - quantize: {codec: f16}\n"
       "axes:\n"
