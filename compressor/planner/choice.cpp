@@ -103,7 +103,12 @@ Result<std::vector<PlannedMatrix>> planned_matrices(const Identified& model) {
       case Role::Embedding:
       case Role::Head:
         break;
-      default:
+      case Role::Vector:
+      case Role::Lora:
+      case Role::Predictor:
+      case Role::SignBits:
+      case Role::ClusterHead:
+      case Role::Ignored:
         continue;
     }
     PlannedMatrix matrix;

@@ -16,12 +16,12 @@ namespace rwkv::press {
 struct PlanSubject {
   const TensorSource& source;
   Identified model;
-  std::optional<Vocabulary> vocabulary;
-  std::vector<PlannedMatrix> matrices;  ///< planned_matrices(model)
-  RecipeFrame frame;
-  Calibration calibration;     ///< what stages learn from, as convert will have it
-  at::Tensor held_back;        ///< int64 [samples, length]: what losses are of
-  std::string scratch_folder;  ///< for packed files that are measured and removed
+  std::optional<Vocabulary> vocabulary = {};
+  std::vector<PlannedMatrix> matrices = {};  ///< planned_matrices(model)
+  RecipeFrame frame = {};
+  Calibration calibration = {};     ///< what stages learn from, as convert will have it
+  at::Tensor held_back = {};        ///< int64 [samples, length]: what losses are of
+  std::string scratch_folder = {};  ///< for packed files that are measured and removed
   uint64_t tokenizer_bytes = 0;
   unsigned n_threads = 1;
   std::function<void(const std::string& what, double share)> progress = [](const std::string&,

@@ -39,6 +39,7 @@ class Sweep {
     RWKV_TRY(prepare());
     RWKV_TRY(do_points());
     RWKV_TRY(measure_speeds());
+    RWKV_TRY(clear_claims());
     SweepOutcome outcome;
     for (const size_t i : own_) {
       outcome.failed += folders_[i].has_failed() ? 1 : 0;
@@ -315,6 +316,16 @@ class Sweep {
     last_results_ = now;
     RWKV_ASSIGN(const Json results, collect_results(run_.folder));
     return write_results(run_.folder, results);
+  }
+
+  // Those that killed processes left at points which were finished.
+  Status clear_claims() {
+    for (const size_t i : own_) {
+      if (folders_[i].is_done() && exists(folders_[i].claim())) {
+        RWKV_TRY(Claim::take(folders_[i].claim(), false).status());
+      }
+    }
+    return {};
   }
 
   // When nothing else of this run is at work. In turn over all points, so that whatever else the

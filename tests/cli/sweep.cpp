@@ -234,7 +234,7 @@ TEST_CASE("Stages are dropped, equal points are one, ablation has a baseline", "
 
 TEST_CASE("A sweep killed at any moment ends with the same results", "[sweep]") {
   const Setting setting;
-  require_fine(setting.sweep("whole"));
+  require_fine(setting.sweep("whole", {"--jobs", "2"}));
   const std::string whole = setting.lasting_results("whole");
   size_t kills = 0;
   for (const size_t wanted : {0, 1, 2, 3}) {
