@@ -4,8 +4,8 @@
 Usage: sweep_table.py RESULTS.json [--into DOCUMENT NAME]
 
 With --into, what stands in DOCUMENT between the lines "<!-- sweep NAME -->" and "<!-- end of sweep
-NAME -->" is replaced. Points come in the sweep's order; the smallest of those that no other beats in
-both the first figure of quality and resident bytes are in bold.
+NAME -->" is replaced. Points come in the sweep's order; bold are those that no other beats in both the
+first figure of quality and resident bytes.
 """
 import argparse
 import json
@@ -69,7 +69,8 @@ def table(results):
              "tokens/s"]
     lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
     for point in points:
-        label = names.get(point["id"], point["label"])
+        label, bar = point["label"], names.get(point["id"])
+        label = label if bar in (None, label) else f"{label} ({bar})"
         cells = [f"**{label}**" if point["id"] in bold else label]
         for metric in metrics:
             figure = point.get("metrics", {}).get(metric["name"])
