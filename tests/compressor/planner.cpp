@@ -5,9 +5,11 @@
 #undef CHECK
 #include <catch2/catch.hpp>
 
+#include <fstream>
 #include <random>
 
 #include "compressor/checkpoint/open.h"
+#include "compressor/checkpoint/synth.h"
 #include "compressor/planner/planner.h"
 #include "compressor/stages/pipeline.h"
 #include "runtime/model/model.h"
@@ -64,6 +66,27 @@ Components random_components(std::mt19937_64& random, uint64_t most_bytes) {
     }
   }
   return components;
+}
+
+std::string write_synth(const ScratchFolder& scratch, const std::string& arch) {
+  press::SynthOptions options;
+  options.model.arch = arch;
+  options.model.n_layer = 2;
+  options.model.n_embd = 128;
+  options.model.n_vocab = 256;
+  options.output = scratch.file(arch + ".pth");
+  REQUIRE_OK(press::write_synthetic(options).status());
+  return options.output;
+}
+
+std::string write_text(const ScratchFolder& scratch, size_t n) {
+  std::string text;
+  for (size_t i = 0; text.size() < n; ++i) {
+    text += fmt::format("{} times {} makes {}; ", i % 17, i % 23, (i % 17) * (i % 23));
+  }
+  const std::string path = scratch.file("text.txt");
+  std::ofstream(path) << text.substr(0, n);
+  return path;
 }
 
 edge::MemoryOptions sparse(double neurons, double head) {
