@@ -41,7 +41,7 @@ PairMethod best_method(const PlanSubject& subject, LossMeter& meter) {
   for (const PlannedMatrix& matrix : subject.matrices) {
     diagonal = diagonal && (!matrix.may_pair || matrix.rows == matrix.cols);
   }
-  const auto settings = uniform_settings(subject.matrices, {kTrialFactor, false, Codec::F16, 0});
+  const auto settings = uniform_settings(subject.matrices, {kTrialFactor, false, Codec::F16});
   PairMethod best;
   double least = 0;
   for (const PairMethod& method :
@@ -50,7 +50,7 @@ PairMethod best_method(const PlanSubject& subject, LossMeter& meter) {
       continue;
     }
     meter.set_method(method);
-    const double loss = meter.loss(settings);
+    const double loss = meter.loss(settings).kl;
     if (least == 0 || loss < least) {
       least = loss;
       best = method;
@@ -64,10 +64,10 @@ void measure_matrices(const PlanSubject& subject, LossMeter& meter, Curves& curv
   meter.loss(std::vector<MatrixSetting>(subject.matrices.size()));
   for (size_t i = 0; i < subject.matrices.size(); ++i) {
     std::vector<MatrixPoint> points = {{{0, Codec::F16}, 0}};
-    const double int8 = at_least(meter.loss_with(i, {0, Codec::I8Row}) - curves.dense);
+    const double int8 = at_least(meter.loss_with(i, {0, Codec::I8Row}).kl);
     points.push_back({{0, Codec::I8Row}, int8});
     for (const double factor : factors_for(subject.matrices[i])) {
-      const double loss = at_least(meter.loss_with(i, {factor, Codec::F16}) - curves.dense);
+      const double loss = at_least(meter.loss_with(i, {factor, Codec::F16}).kl);
       points.push_back({{factor, Codec::F16}, loss});
       points.push_back({{factor, Codec::I8Row}, loss + int8});
     }
@@ -79,17 +79,23 @@ void measure_matrices(const PlanSubject& subject, LossMeter& meter, Curves& curv
 
 void measure_uniform(const PlanSubject& subject, LossMeter& meter, Curves& curves) {
   const auto add = [&](UniformPoint point) {
-    const double loss = meter.loss(uniform_settings(subject.matrices, point)) - curves.dense;
-    point.loss = point.factor == 0 && point.codec == Codec::F16 ? 0 : at_least(loss);
+    if (point.factor > 0 || point.codec != Codec::F16) {
+      const TextLoss loss = meter.loss(uniform_settings(subject.matrices, point));
+      point.loss = at_least(loss.kl);
+      point.nats = loss.nats - curves.dense;
+    }
     curves.uniform.push_back(point);
-    return point.loss;
+    return point;
   };
-  add({0, false, Codec::F16, 0});
-  const double int8 = add({0, false, Codec::I8Row, 0});
+  add({0, false, Codec::F16});
+  const UniformPoint int8 = add({0, false, Codec::I8Row});
   for (const double factor : kFactors) {
     for (const bool with_output : {false, true}) {
-      const double loss = add({factor, with_output, Codec::F16, 0});
-      curves.uniform.push_back({factor, with_output, Codec::I8Row, loss + int8});
+      UniformPoint point = add({factor, with_output, Codec::F16});
+      point.codec = Codec::I8Row;
+      point.loss += int8.loss;
+      point.nats += int8.nats;
+      curves.uniform.push_back(point);
     }
     subject.progress("uniform recipes",
                      (1 + static_cast<double>(&factor - kFactors.data())) / kFactors.size());
@@ -112,8 +118,9 @@ Status measure_small(const PlanSubject& subject, const LossMeter& meter, Curves&
                          {numbers.data_ptr<float>(), static_cast<size_t>(numbers.numel())}));
   }
   if (any) {
-    RWKV_ASSIGN(const double loss, meter.loss_of(*edited));
-    curves.small = at_least(loss - curves.dense);
+    RWKV_ASSIGN(const TextLoss loss, meter.loss_of(*edited));
+    curves.small = at_least(loss.kl);
+    curves.small_nats = loss.nats - curves.dense;
   }
   return {};
 }
@@ -173,26 +180,30 @@ std::vector<uint8_t> halves_of(const PackPlan& plan) {
 Status measure_rows(const PlanSubject& subject, bool sparse, Curves& curves) {
   const edge::MemoryOptions options = everything_loaded(subject.n_threads);
   const std::string path = subject.scratch_folder + kScratchName;
-  Choice choice = dense_choice(subject, Codec::F16);
-  RWKV_ASSIGN(const PackedChoice dense, pack_choice(subject, choice, path));
-  RWKV_ASSIGN(const PackedMeasure base, measure_packed(path, subject.held_back, options));
+  RWKV_ASSIGN(const PackedChoice dense, pack_dense(subject));
+  RWKV_ASSIGN(const PackedMeasure base, measure_packed(dense.path, subject.held_back, options));
   const double head_bytes = bytes_of(dense.plan, {Role::Head});
   const double dense_share =
       share_touched(dense.plan, base.touched_per_token, {Role::FfnKey, Role::FfnValue}, head_bytes);
-  curves.ffn.push_back({0, 0, dense_share, {}, 0});
-  curves.head.push_back({0, 0, 1, {}, 0});
+  curves.ffn.push_back({.share = dense_share});
+  curves.head.push_back({});
   if (!sparse) {
     return {};
   }
+  Choice choice = dense_choice(subject, Codec::F16);
   size_t done = 0;
   for (const double recall : kRecalls) {
     choice.recall = recall;
     RWKV_ASSIGN(const PackedChoice packed, pack_choice(subject, choice, path));
-    RWKV_ASSIGN(const PackedMeasure measure, measure_packed(path, subject.held_back, options));
+    RWKV_ASSIGN(const PackedMeasure measure,
+                measure_packed(path, subject.held_back, options, dense.path));
     const double share = share_touched(packed.plan, measure.touched_per_token,
                                        {Role::FfnKey, Role::FfnValue}, head_bytes);
-    curves.ffn.push_back({recall, at_least(measure.nats_per_token - base.nats_per_token), share,
-                          halves_of(packed.plan), 0});
+    curves.ffn.push_back({.value = recall,
+                          .loss = at_least(measure.kl),
+                          .nats = measure.nats_per_token - base.nats_per_token,
+                          .share = share,
+                          .halves = halves_of(packed.plan)});
     subject.progress("predictors", static_cast<double>(++done) / kRecalls.size());
   }
   choice.recall = 0;
@@ -200,14 +211,14 @@ Status measure_rows(const PlanSubject& subject, bool sparse, Curves& curves) {
   const double ffn_bytes = dense_share * bytes_of(dense.plan, {Role::FfnKey, Role::FfnValue});
   const auto use = [&](double p_min, const PackedChoice& packed) -> Status {
     RWKV_ASSIGN(const PackedMeasure measure,
-                measure_packed(packed.path, subject.held_back, options));
+                measure_packed(packed.path, subject.held_back, options, dense.path));
     const double share =
         share_touched(packed.plan, measure.touched_per_token, {Role::Head}, ffn_bytes);
-    curves.head.push_back({p_min,
-                           at_least(measure.nats_per_token - base.nats_per_token),
-                           share,
-                           {},
-                           packed.plan.config.n_cluster});
+    curves.head.push_back({.value = p_min,
+                           .loss = at_least(measure.kl),
+                           .nats = measure.nats_per_token - base.nats_per_token,
+                           .share = share,
+                           .clusters = packed.plan.config.n_cluster});
     return {};
   };
   return pack_with_p_min(subject, choice, {kMasses.begin(), kMasses.end()}, use);
@@ -270,15 +281,15 @@ Curves unmeasured_curves(const PlanSubject& subject) {
     }
     curves.matrices.push_back(std::move(points));
   }
-  curves.ffn = {RowsPoint{}, {kRecalls[0], 0, 1, {}, 0}};
-  curves.head = {RowsPoint{}, {kMasses[0], 0, 1, {}, 0}};
+  curves.ffn = {RowsPoint{}, {.value = kRecalls[0]}};
+  curves.head = {RowsPoint{}, {.value = kMasses[0]}};
   return curves;
 }
 
 Result<Curves> measure_curves(const PlanSubject& subject, LossMeter& meter, bool sparse,
                               bool speed) {
   Curves curves;
-  curves.dense = meter.loss(std::vector<MatrixSetting>(subject.matrices.size()));
+  curves.dense = meter.loss(std::vector<MatrixSetting>(subject.matrices.size())).nats;
   curves.method = best_method(subject, meter);
   measure_matrices(subject, meter, curves);
   measure_uniform(subject, meter, curves);

@@ -1,5 +1,7 @@
 // Measured curves of loss against bytes, one per component: what each setting of each matrix costs
-// by itself, what predictors of a recall cost, what a clustered head of a p_min costs.
+// by itself, what predictors of a recall cost, what a clustered head of a p_min costs. A loss is
+// KL(dense || model) over held-back text, nats per token (TextLoss); `nats` is how far the
+// cross-entropy moves, which may be below zero.
 #pragma once
 
 #include <string>
@@ -10,7 +12,7 @@
 
 namespace rwkv::press {
 
-/// A setting of a matrix and the nats per token that it adds to the dense model's.
+/// A setting of a matrix and what it costs by itself.
 struct MatrixPoint {
   MatrixSetting setting;
   double loss = 0;
@@ -21,9 +23,10 @@ struct MatrixPoint {
 struct RowsPoint {
   double value = 0;
   double loss = 0;
+  double nats = 0;
   double share = 1;  ///< of the rows' bytes that a token touches
   /// Predictors: by block, bit 0 if it has sign bits, bit 1 if it has an MLP.
-  std::vector<uint8_t> halves;
+  std::vector<uint8_t> halves = {};
   uint64_t clusters = 0;  ///< of the head
 };
 
@@ -32,7 +35,8 @@ struct UniformPoint {
   double factor = 0;         ///< 0: all dense
   bool with_output = false;  ///< att.output is a pair too
   Codec codec = Codec::F16;
-  double loss = 0;  ///< nats per token above the dense model's
+  double loss = 0;
+  double nats = 0;
 };
 
 /// Decoding speed of this machine: seconds per token = overhead + bytes touched / bandwidth.
@@ -47,9 +51,10 @@ struct SpeedModel {
 
 struct Curves {
   PairMethod method;
-  double dense = 0;  ///< nats per token
+  double dense = 0;  ///< cross-entropy of the dense model, nats per token
   std::vector<std::vector<MatrixPoint>> matrices;
-  double small = 0;  ///< of the small matrices in int8
+  double small = 0;  ///< loss of the small matrices in int8
+  double small_nats = 0;
   std::vector<RowsPoint> ffn, head;
   std::vector<UniformPoint> uniform;
   SpeedModel speed;

@@ -28,6 +28,7 @@ Json rows_to_json(const std::vector<RowsPoint>& points) {
   for (const RowsPoint& point : points) {
     list.push_back({{"value", point.value},
                     {"loss", point.loss},
+                    {"nats", point.nats},
                     {"share", point.share},
                     {"halves", point.halves},
                     {"clusters", point.clusters}});
@@ -38,7 +39,7 @@ Json rows_to_json(const std::vector<RowsPoint>& points) {
 std::vector<RowsPoint> rows_from_json(const Json& list) {
   std::vector<RowsPoint> points;
   for (const Json& json : list) {
-    points.push_back({json.at("value"), json.at("loss"), json.at("share"),
+    points.push_back({json.at("value"), json.at("loss"), json.at("nats"), json.at("share"),
                       json.at("halves").get<std::vector<uint8_t>>(), json.at("clusters")});
   }
   return points;
@@ -49,6 +50,7 @@ Curves curves_from_json(const Json& json) {
   curves.method = {json.at("whitened"), json.at("diagonal")};
   curves.dense = json.at("dense");
   curves.small = json.at("small");
+  curves.small_nats = json.at("small_nats");
   for (const Json& list : json.at("matrices")) {
     auto& points = curves.matrices.emplace_back();
     for (const Json& point : list) {
@@ -58,8 +60,8 @@ Curves curves_from_json(const Json& json) {
   curves.ffn = rows_from_json(json.at("ffn"));
   curves.head = rows_from_json(json.at("head"));
   for (const Json& point : json.at("uniform")) {
-    curves.uniform.push_back(
-        {point.at("factor"), point.at("with_output"), codec_of(point), point.at("loss")});
+    curves.uniform.push_back({point.at("factor"), point.at("with_output"), codec_of(point),
+                              point.at("loss"), point.at("nats")});
   }
   curves.speed = {json.at("overhead"), json.at("bandwidth")};
   return curves;
@@ -83,13 +85,15 @@ Status write_curves(const std::string& path, const std::string& key, const Curve
     uniform.push_back({{"factor", point.factor},
                        {"with_output", point.with_output},
                        {"codec", codec_traits(point.codec).name},
-                       {"loss", point.loss}});
+                       {"loss", point.loss},
+                       {"nats", point.nats}});
   }
   const Json json = {{"key", key},
                      {"whitened", curves.method.whitened},
                      {"diagonal", curves.method.diagonal},
                      {"dense", curves.dense},
                      {"small", curves.small},
+                     {"small_nats", curves.small_nats},
                      {"matrices", matrices},
                      {"ffn", rows_to_json(curves.ffn)},
                      {"head", rows_to_json(curves.head)},

@@ -9,7 +9,8 @@
 namespace rwkv::press {
 namespace {
 
-constexpr int64_t kHeadTokens = 1024;  // whose logits are held at a time
+constexpr int64_t kHeadTokens = 256;  // whose logits are held at a time, several times over
+constexpr int64_t kKeptNumbers = int64_t{1} << 26;  // of the dense model's predictions
 constexpr int64_t kDiagonalRounds = 8;
 constexpr uint64_t kSeed = 0;  // the planned recipe's own
 
@@ -61,6 +62,15 @@ Result<std::unique_ptr<LossMeter>> LossMeter::create(const TensorSource& source,
   }
   RWKV_ASSIGN(meter->x0_, embed(source, config, held_back));
   RWKV_ASSIGN(meter->ln_out_, load_layer_norm(NamedTensors(source), "ln_out"));
+  at::Tensor x = meter->x0_;
+  at::Tensor v_first;
+  for (const auto& block : meter->blocks_) {
+    x = block->forward(x, v_first, {});
+  }
+  meter->dense_z_ = meter->predicting(x);
+  if (meter->dense_z_.size(0) * meter->dense_head().size(0) <= kKeptNumbers) {
+    meter->log_p_ = meter->dense_log_p(0, meter->dense_z_.size(0));
+  }
   RWKV_TRY(meter->observe(calibration));
   meter->set_method({});
   return meter;
@@ -136,22 +146,41 @@ at::Tensor LossMeter::embedded(const MatrixSetting& setting) const {
   return rounded(x0_, setting.codec, Layout::AsIs);
 }
 
-double LossMeter::head_loss(const at::Tensor& x, const at::Tensor& head) const {
-  const int64_t length = tokens_.size(1) - 1;
-  const at::Tensor z = ln_out_.apply(x.narrow(1, 0, length).reshape({-1, x.size(-1)}));
-  const at::Tensor next = tokens_.narrow(1, 1, length).reshape({-1, 1});
-  double nats = 0;
-  for (int64_t at = 0; at < z.size(0); at += kHeadTokens) {
-    const int64_t n = std::min(kHeadTokens, z.size(0) - at);
-    const at::Tensor logits = at::mm(z.narrow(0, at, n), head.t());
-    const at::Tensor chosen = logits.gather(1, next.narrow(0, at, n)).squeeze(1);
-    nats += (logits.logsumexp(1) - chosen).sum(at::kDouble).item<double>();
+const at::Tensor& LossMeter::dense_head() const {
+  size_t i = 0;
+  while (matrices_[i].role != Role::Head) {
+    ++i;
   }
-  return nats / static_cast<double>(z.size(0));
+  return dense_[i];
 }
 
-double LossMeter::run_from(int64_t block, at::Tensor x, at::Tensor v_first, const at::Tensor& head,
-                           bool keep) {
+// What the head sees of the positions whose next token is known, [positions, n_embd].
+at::Tensor LossMeter::predicting(const at::Tensor& x) const {
+  return ln_out_.apply(x.narrow(1, 0, tokens_.size(1) - 1).reshape({-1, x.size(-1)}));
+}
+
+at::Tensor LossMeter::dense_log_p(int64_t at, int64_t n) const {
+  return at::mm(dense_z_.narrow(0, at, n), dense_head().t()).log_softmax(1);
+}
+
+TextLoss LossMeter::head_loss(const at::Tensor& x, const at::Tensor& head) const {
+  const at::Tensor z = predicting(x);
+  const at::Tensor next = tokens_.narrow(1, 1, tokens_.size(1) - 1).reshape({-1, 1});
+  TextLoss loss;
+  for (int64_t at = 0; at < z.size(0); at += kHeadTokens) {
+    const int64_t n = std::min(kHeadTokens, z.size(0) - at);
+    const at::Tensor log_q = at::mm(z.narrow(0, at, n), head.t()).log_softmax(1);
+    const at::Tensor log_p = log_p_.defined() ? log_p_.narrow(0, at, n) : dense_log_p(at, n);
+    loss.nats -= log_q.gather(1, next.narrow(0, at, n)).sum(at::kDouble).item<double>();
+    loss.kl += (log_p.exp() * (log_p - log_q)).sum(at::kDouble).item<double>();
+  }
+  loss.nats /= static_cast<double>(z.size(0));
+  loss.kl /= static_cast<double>(z.size(0));
+  return loss;
+}
+
+TextLoss LossMeter::run_from(int64_t block, at::Tensor x, at::Tensor v_first,
+                             const at::Tensor& head, bool keep) {
   for (size_t b = static_cast<size_t>(block); b < blocks_.size(); ++b) {
     if (keep) {
       inputs_[b] = x;
@@ -167,7 +196,7 @@ double LossMeter::run_from(int64_t block, at::Tensor x, at::Tensor v_first, cons
   return head_loss(x, head);
 }
 
-double LossMeter::loss(const std::vector<MatrixSetting>& settings) {
+TextLoss LossMeter::loss(const std::vector<MatrixSetting>& settings) {
   const at::NoGradGuard no_grad;
   settings_ = settings;
   inputs_.resize(blocks_.size() + 1);
@@ -184,7 +213,7 @@ double LossMeter::loss(const std::vector<MatrixSetting>& settings) {
   return run_from(0, x, {}, head_, /*keep=*/true);
 }
 
-double LossMeter::loss_with(size_t matrix, const MatrixSetting& setting) {
+TextLoss LossMeter::loss_with(size_t matrix, const MatrixSetting& setting) {
   const at::NoGradGuard no_grad;
   const PlannedMatrix& planned = matrices_[matrix];
   if (planned.role == Role::Embedding) {
@@ -197,13 +226,13 @@ double LossMeter::loss_with(size_t matrix, const MatrixSetting& setting) {
   const at::Tensor before = linear.dense;
   linear.dense = numbers(matrix, setting);
   const at::Tensor v_first = planned.block == 0 ? at::Tensor() : v_first_;
-  const double loss =
+  const TextLoss loss =
       run_from(planned.block, inputs_[static_cast<size_t>(planned.block)], v_first, head_, false);
   linear.dense = before;
   return loss;
 }
 
-Result<double> LossMeter::loss_of(const TensorSource& changed) const {
+Result<TextLoss> LossMeter::loss_of(const TensorSource& changed) const {
   const at::NoGradGuard no_grad;
   RWKV_ASSIGN(at::Tensor x, embed(changed, config_, tokens_));
   at::Tensor v_first;

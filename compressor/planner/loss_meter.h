@@ -1,6 +1,6 @@
-// What replacing matrices costs: nats per token of held-back text, in the LibTorch network, with
-// any setting of each matrix in the place of the dense one. Much cheaper than converting: a change
-// in one block leaves the blocks before it alone.
+// What replacing matrices costs: how far predictions over held-back text move from the dense
+// model's, in the LibTorch network, with any setting of each matrix in the place of the dense one.
+// Much cheaper than converting: a change in one block leaves the blocks before it alone.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -18,6 +18,14 @@
 
 namespace rwkv::press {
 
+/// What held-back text says of a model, per predicted token.
+struct TextLoss {
+  double nats = 0;  ///< cross-entropy
+  /// KL(dense || model), nats, over the whole vocabulary: what plans are chosen by. Never below
+  /// zero, and far less a matter of the text's own tokens than a difference of cross-entropies is.
+  double kl = 0;
+};
+
 class LossMeter {
  public:
   /// Loads the whole model as f32. `calibration` int64 [samples, length] is what pairs are fitted
@@ -31,13 +39,13 @@ class LossMeter {
   /// How pairs are found from now on.
   void set_method(const PairMethod& method);
 
-  /// Nats per token with these settings, one per matrix, which become those that loss_with()
-  /// changes. f16 counts as exact, int8 is rounded as the packer rounds.
-  double loss(const std::vector<MatrixSetting>& settings);
+  /// With these settings, one per matrix, which become those that loss_with() changes. f16 counts
+  /// as exact, int8 is rounded as the packer rounds.
+  TextLoss loss(const std::vector<MatrixSetting>& settings);
   /// The same with one matrix changed; the settings stay.
-  double loss_with(size_t matrix, const MatrixSetting& setting);
+  TextLoss loss_with(size_t matrix, const MatrixSetting& setting);
   /// Of another source of the same model, everything dense: what becomes of the small matrices.
-  Result<double> loss_of(const TensorSource& changed) const;
+  Result<TextLoss> loss_of(const TensorSource& changed) const;
 
  private:
   LossMeter() = default;
@@ -46,9 +54,12 @@ class LossMeter {
   Factors pair(size_t matrix, double factor);
   Linear& linear_of(size_t matrix);
   at::Tensor embedded(const MatrixSetting& setting) const;
-  double head_loss(const at::Tensor& x, const at::Tensor& head) const;
-  double run_from(int64_t block, at::Tensor x, at::Tensor v_first, const at::Tensor& head,
-                  bool keep);
+  const at::Tensor& dense_head() const;
+  at::Tensor predicting(const at::Tensor& x) const;
+  at::Tensor dense_log_p(int64_t at, int64_t n) const;
+  TextLoss head_loss(const at::Tensor& x, const at::Tensor& head) const;
+  TextLoss run_from(int64_t block, at::Tensor x, at::Tensor v_first, const at::Tensor& head,
+                    bool keep);
 
   ModelConfig config_;
   const TensorSource* source_ = nullptr;
@@ -58,6 +69,8 @@ class LossMeter {
   std::vector<at::Tensor> dense_;    ///< as loaded; undefined for the embedding
   std::vector<at::Tensor> moments_;  ///< of the inputs of what may be a pair
   at::Tensor x0_;                    ///< dense embedding of the held-back tokens
+  at::Tensor dense_z_;               ///< what the dense model's head sees of them
+  at::Tensor log_p_;                 ///< its predictions, where they are not too many to keep
   LayerNorm ln_out_;
   PairMethod method_;
   std::vector<Factors> whole_;  ///< of full rank, where no diagonal is asked

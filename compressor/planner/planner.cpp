@@ -8,7 +8,7 @@ namespace rwkv::press {
 namespace {
 
 constexpr size_t kReach = 2;         // neighbours of a factor that a round looks at
-constexpr double kLeastGain = 1e-6;  // nats per token that a step must bring
+constexpr double kLeastGain = 1e-6;  // of the distance, nats per token, that a step must bring
 constexpr int kFileAttempts = 3;
 constexpr const char* kScratchName = "/.rwkv-press-plan.gguf";
 
@@ -50,7 +50,7 @@ std::vector<MatrixPoint> nearby(LossMeter& meter, const std::vector<MatrixPoint>
     if (distance == 0 || distance > kReach) {
       continue;
     }
-    const double moved = meter.loss_with(matrix, {factors[i], now.codec}) - loss;
+    const double moved = meter.loss_with(matrix, {factors[i], now.codec}).kl - loss;
     found.push_back({{factors[i], now.codec}, moved});
     found.push_back({{factors[i], other}, moved + change});
   }
@@ -63,9 +63,9 @@ class Refiner {
           const PlanSpace& space)
       : subject_(subject), meter_(meter), curves_(curves), space_(space) {}
 
-  // Improves `planned` for so many rounds at most; its loss becomes the measured one.
+  // Improves `planned` for so many rounds at most; its losses become the measured ones.
   Status run(PlannedChoice& planned, uint64_t rounds) {
-    double loss = meter_.loss(planned.choice.matrices);
+    double loss = meter_.loss(planned.choice.matrices).kl;
     points_ = curves_.matrices;
     for (uint64_t round = 0; round < rounds; ++round) {
       look_around(planned, loss, round, rounds);
@@ -74,9 +74,16 @@ class Refiner {
         break;
       }
     }
-    planned.loss = loss - curves_.dense + planned.frame.loss() +
-                   (planned.choice.small == Codec::I8Row ? curves_.small : 0);
+    measure(planned);
     return {};
+  }
+  // Its losses: of the matrices as a whole, of all else from the curves.
+  void measure(PlannedChoice& planned) {
+    const TextLoss whole = meter_.loss(planned.choice.matrices);
+    const bool small = planned.choice.small == Codec::I8Row;
+    planned.loss = whole.kl + planned.frame.loss() + (small ? curves_.small : 0);
+    planned.nats =
+        whole.nats - curves_.dense + planned.frame.nats() + (small ? curves_.small_nats : 0);
   }
   // The last curves.
   const Points& points() const { return points_; }
@@ -114,7 +121,7 @@ class Refiner {
       if (!next || next->choice.matrices == planned.choice.matrices) {
         continue;
       }
-      const double measured = meter_.loss(next->choice.matrices);
+      const double measured = meter_.loss(next->choice.matrices).kl;
       if (measured < loss - kLeastGain) {
         planned = *next;
         loss = measured;
@@ -133,14 +140,15 @@ class Refiner {
 
 Result<PackedMeasure> pack_and_measure(const PlanSubject& subject, const PlannedChoice& planned) {
   const std::string path = subject.scratch_folder + kScratchName;
+  RWKV_ASSIGN(const PackedChoice dense, pack_dense(subject));
   RWKV_TRY(pack_choice(subject, planned.choice, path).status());
-  return measure_packed(path, subject.held_back, planned.frame.memory);
+  return measure_packed(path, subject.held_back, planned.frame.memory, dense.path);
 }
 
 // What stages find out on the way can make the file larger than foretold: then again with as much
 // less.
 Status make_fit(const PlanSubject& subject, const Curves& curves, const PlanRequest& request,
-                const Refiner& refiner, PlanReport& report) {
+                Refiner& refiner, PlanReport& report) {
   PlanRequest reduced = request;
   for (int attempt = 0; attempt < kFileAttempts; ++attempt) {
     RWKV_ASSIGN(report.measured, pack_and_measure(subject, report.planned));
@@ -154,8 +162,8 @@ Status make_fit(const PlanSubject& subject, const Curves& curves, const PlanRequ
     if (!next) {
       break;
     }
-    report.planned.choice = next->choice;
-    report.planned.footprint = next->footprint;
+    report.planned = *next;
+    refiner.measure(report.planned);
   }
   return failed(
       "the model takes {} bytes where {} were foretold, beyond the budget of {}; ask for less",
@@ -214,8 +222,8 @@ Result<PlanReport> plan_for_budget(const PlanSubject& subject, LossMeter& meter,
                   [](const MatrixSetting& setting) { return setting.factor > 0; });
   Refiner refiner(subject, meter, curves, space);
   if (has_pairs) {
-    const double measured = meter.loss(first->choice.matrices) - curves.dense + first->frame.loss();
-    if (report.uniform && report.uniform->loss < measured) {
+    refiner.measure(report.planned);
+    if (report.uniform && report.uniform->loss < report.planned.loss) {
       report.planned = *report.uniform;
     }
     RWKV_TRY(refiner.run(report.planned, rounds));
@@ -223,15 +231,14 @@ Result<PlanReport> plan_for_budget(const PlanSubject& subject, LossMeter& meter,
     RWKV_TRY(refiner.run(report.planned, 0));
   }
   RWKV_TRY(make_fit(subject, curves, request, refiner, report));
-  if (report.uniform && report.measured.nats_per_token > curves.dense + report.uniform->loss) {
+  if (report.uniform && report.measured.kl > report.uniform->loss) {
     RWKV_ASSIGN(const PackedMeasure measured, pack_and_measure(subject, *report.uniform));
-    if (measured.nats_per_token < report.measured.nats_per_token &&
-        measured.resident <= request.resident) {
+    if (measured.kl < report.measured.kl && measured.resident <= request.resident) {
       report.planned = *report.uniform;
       report.measured = measured;
     }
   }
-  report.predicted_loss = curves.dense + report.planned.loss;
+  report.predicted_loss = curves.dense + report.planned.nats;
   report.predicted_speed = curves.speed.tokens_per_second(report.planned.footprint.touched);
   report.recipe = recipe_yaml(report.planned.choice, subject.matrices, subject.frame);
   if (report.uniform) {

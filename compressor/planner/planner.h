@@ -4,7 +4,9 @@
 //   choice -> knapsack -> ... -> packed and measured on the runtime, once
 //
 // Losses of single components only nearly add up, so the last curves are those around the choice,
-// and a choice that is not better when measured as a whole is not taken.
+// and a choice that is not better when measured as a whole is not taken. What is made small is the
+// distance from the dense model's predictions, KL(dense || model): a few thousand tokens' own
+// cross-entropy can be fitted by chance, below the dense model's even.
 #pragma once
 
 #include "compressor/planner/space.h"
@@ -13,14 +15,14 @@ namespace rwkv::press {
 
 struct PlanReport {
   PlannedChoice planned;
-  double dense_loss = 0;       ///< nats per token of the dense model
-  double predicted_loss = 0;   ///< nats per token
+  double dense_loss = 0;       ///< cross-entropy of the dense model, nats per token
+  double predicted_loss = 0;   ///< cross-entropy, nats per token; planned.loss is the distance
   PackedMeasure measured;      ///< of the packed file on the runtime
   double predicted_speed = 0;  ///< tokens per second; 0 without min_speed
   /// The best that treats all matrices alike within the same budget; its loss is predicted.
   std::optional<PlannedChoice> uniform;
   std::string uniform_recipe;         ///< YAML; empty if none fits
-  std::vector<double> matrix_losses;  ///< by itself, of each matrix's setting
+  std::vector<double> matrix_losses;  ///< distance by itself, of each matrix's setting
   std::string recipe;                 ///< YAML
 };
 

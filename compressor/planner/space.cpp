@@ -305,7 +305,9 @@ Result<std::optional<PlannedChoice>> PlanSpace::best_uniform() const {
       planned.choice.small = point.codec;
       planned.choice.recall = frame.ffn.value;
       planned.choice.p_min = frame.head.value;
-      planned.loss = point.loss + frame.loss() + (point.codec == Codec::I8Row ? curves_.small : 0);
+      const bool small = point.codec == Codec::I8Row;
+      planned.loss = point.loss + frame.loss() + (small ? curves_.small : 0);
+      planned.nats = point.nats + frame.nats() + (small ? curves_.small_nats : 0);
       if (best && planned.loss >= best->loss) {
         continue;
       }

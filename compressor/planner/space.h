@@ -25,6 +25,7 @@ struct MemoryFrame {
   edge::MemoryOptions memory;
   RowsPoint ffn, head;  ///< of Curves
   double loss() const { return ffn.loss + head.loss; }
+  double nats() const { return ffn.nats + head.nats; }
 };
 
 /// What a choice takes.
@@ -39,7 +40,8 @@ struct PlannedChoice {
   Choice choice;
   MemoryFrame frame;
   ChoiceBytes footprint;
-  double loss = 0;  ///< nats per token above the dense model's
+  double loss = 0;  ///< KL(dense || model), nats per token: the sum of its parts'
+  double nats = 0;  ///< cross-entropy above the dense model's; known where it was measured whole
 };
 
 class PlanSpace {

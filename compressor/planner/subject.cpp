@@ -1,5 +1,7 @@
 #include "compressor/planner/subject.h"
 
+#include <filesystem>
+
 #include "compressor/stages/pack.h"
 #include "compressor/stages/pipeline.h"
 
@@ -7,6 +9,7 @@ namespace rwkv::press {
 namespace {
 
 constexpr const char* kScratchName = "/.rwkv-press-plan.gguf";
+constexpr const char* kDenseName = "/.rwkv-press-plan-dense.gguf";
 
 Result<Recipe> recipe_of(const PlanSubject& subject, const Choice& choice) {
   return parse_recipe(recipe_yaml(choice, subject.matrices, subject.frame), subject.frame.name, {});
@@ -57,6 +60,18 @@ Result<PackedChoice> pack_choice(const PlanSubject& subject, const Choice& choic
   RWKV_ASSIGN(const Work work, run_choice(subject, recipe));
   RWKV_TRY(write(subject, recipe, work, path));
   return PackedChoice{work.plan, path};
+}
+
+Result<PackedChoice> pack_dense(const PlanSubject& subject) {
+  Choice choice;
+  choice.matrices.resize(subject.matrices.size());
+  const std::string path = subject.scratch_folder + kDenseName;
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) {
+    return pack_choice(subject, choice, path);
+  }
+  RWKV_ASSIGN(PackPlan plan, pack_plan_of(subject, choice));
+  return PackedChoice{std::move(plan), path};
 }
 
 Status pack_with_p_min(const PlanSubject& subject, const Choice& choice,

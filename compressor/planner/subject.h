@@ -43,7 +43,10 @@ struct PackedChoice {
 Result<PackedChoice> pack_choice(const PlanSubject& subject, const Choice& choice,
                                  const std::string& path);
 
-/// The same with other values of p_min, which are settings of the file alone.
+/// The dense model in f16, what losses are measured against; packed once in the scratch folder.
+Result<PackedChoice> pack_dense(const PlanSubject& subject);
+
+/// A choice with other values of p_min, which are settings of the file alone.
 Status pack_with_p_min(const PlanSubject& subject, const Choice& choice,
                        const std::vector<double>& values,
                        const std::function<Status(double p_min, const PackedChoice&)>& use);

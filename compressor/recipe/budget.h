@@ -15,7 +15,7 @@ struct Budget {
   std::string memory = "any";     ///< of kBudgetMemory
   uint64_t embedding_cache = 64;  ///< rows of the embedding kept in memory, where it is sparse
   double min_speed = 0;           ///< tokens per second; 0: any
-  uint64_t samples = 16;          ///< stretches of text that losses are measured on
+  uint64_t samples = 32;          ///< stretches of text that losses are measured on
   uint64_t rounds = 4;            ///< of improving the choice as a whole, at most
 };
 

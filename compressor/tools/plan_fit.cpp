@@ -154,25 +154,29 @@ void print_json(const FitReport& report) {
     matrices.push_back({{"name", report.matrices[i].name},
                         {"factor", setting.factor},
                         {"codec", codec_traits(setting.codec).name},
-                        {"loss", plan.matrix_losses[i]}});
+                        {"kl", plan.matrix_losses[i]}});
   }
-  nlohmann::ordered_json json = {
-      {"model", report.model},
-      {"budget", report.request.resident},
-      {"dense_loss", plan.dense_loss},
-      {"predicted", {{"loss", plan.predicted_loss}, {"resident", plan.planned.footprint.resident}}},
-      {"measured",
-       {{"loss", plan.measured.nats_per_token},
-        {"standard_error", plan.measured.standard_error},
-        {"resident", plan.measured.resident}}},
-      {"choice", choice_to_json(plan.planned)},
-      {"matrices", matrices},
-      {"recipe", plan.recipe}};
+  nlohmann::ordered_json json = {{"model", report.model},
+                                 {"budget", report.request.resident},
+                                 {"dense_loss", plan.dense_loss},
+                                 {"predicted",
+                                  {{"loss", plan.predicted_loss},
+                                   {"kl", plan.planned.loss},
+                                   {"resident", plan.planned.footprint.resident}}},
+                                 {"measured",
+                                  {{"loss", plan.measured.nats_per_token},
+                                   {"standard_error", plan.measured.standard_error},
+                                   {"kl", plan.measured.kl},
+                                   {"resident", plan.measured.resident}}},
+                                 {"choice", choice_to_json(plan.planned)},
+                                 {"matrices", matrices},
+                                 {"recipe", plan.recipe}};
   if (plan.uniform) {
     json["uniform"] = choice_to_json(*plan.uniform);
     json["uniform"]["setting"] = describe(plan.uniform->choice.matrices[1]);
     json["uniform"]["recipe"] = plan.uniform_recipe;
-    json["uniform"]["predicted_loss"] = plan.dense_loss + plan.uniform->loss;
+    json["uniform"]["predicted_loss"] = plan.dense_loss + plan.uniform->nats;
+    json["uniform"]["predicted_kl"] = plan.uniform->loss;
   }
   if (report.request.min_speed > 0) {
     json["predicted"]["tokens_per_second"] = plan.predicted_speed;
@@ -184,7 +188,7 @@ void print_json(const FitReport& report) {
 void print_text(const FitReport& report) {
   const PlanReport& plan = report.plan;
   const PlannedChoice& planned = plan.planned;
-  fmt::print("{}\n\n{:<34} {:<18} {:>14}\n", report.model, "matrix", "setting", "loss by itself");
+  fmt::print("{}\n\n{:<34} {:<18} {:>14}\n", report.model, "matrix", "setting", "KL by itself");
   for (size_t i = 0; i < report.matrices.size(); ++i) {
     fmt::print("{:<34} {:<18} {:>14.5f}\n", report.matrices[i].name,
                describe(planned.choice.matrices[i]), plan.matrix_losses[i]);
@@ -207,15 +211,17 @@ void print_text(const FitReport& report) {
              plan.measured.resident);
   fmt::print("{:<26} {:>14.5f} {:>14.5f}\n", "nats per token", plan.predicted_loss,
              plan.measured.nats_per_token);
+  fmt::print("{:<26} {:>14.5f} {:>14.5f}\n", "KL to the dense model", plan.planned.loss,
+             plan.measured.kl);
   if (report.request.min_speed > 0) {
     fmt::print("{:<26} {:>14.1f} {:>14.1f}\n", "tokens per second", plan.predicted_speed,
                plan.measured.tokens_per_second);
   }
   fmt::print("dense model: {:.5f} nats per token\n", plan.dense_loss);
   if (plan.uniform) {
-    fmt::print("best with all matrices alike: {:.5f} nats per token in {} bytes ({})\n",
-               plan.dense_loss + plan.uniform->loss, plan.uniform->footprint.resident,
-               describe(plan.uniform->choice.matrices[1]));
+    fmt::print("best with all matrices alike: {:.5f} nats per token, KL {:.5f}, in {} bytes ({})\n",
+               plan.dense_loss + plan.uniform->nats, plan.uniform->loss,
+               plan.uniform->footprint.resident, describe(plan.uniform->choice.matrices[1]));
   }
   fmt::print("run it with: {}\n", memory_text(planned.frame));
 }

@@ -18,9 +18,9 @@ constexpr std::array<std::string_view, 10> kModelKeys = {
 template <typename Keys>
 Status check_keys(const YAML::Node& map, const std::string& prefix, const Keys& known) {
   if (!map.IsMap()) {
-    return usage_error("{} wants a map", prefix.empty()
-                                             ? "a configuration"
-                                             : "'" + prefix.substr(0, prefix.size() - 1) + "'");
+    const std::string what = prefix.substr(0, prefix.size() - 1);
+    return prefix.empty() ? usage_error("a configuration wants a map")
+                          : usage_error("'{}' wants a map", what);
   }
   for (const auto& pair : map) {
     const std::string key = pair.first.IsScalar() ? pair.first.Scalar() : "";

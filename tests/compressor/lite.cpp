@@ -11,7 +11,6 @@
 
 #include "compressor/calibrate/statistics.h"
 #include "compressor/checkpoint/open.h"
-#include "compressor/checkpoint/synth.h"
 #include "compressor/low_rank/factorise.h"
 #include "compressor/low_rank/ranks.h"
 #include "compressor/model/block.h"
@@ -25,28 +24,6 @@ using namespace rwkv;
 using namespace rwkv::test;
 
 namespace {
-
-std::string write_synth(const ScratchFolder& scratch, const std::string& arch) {
-  press::SynthOptions options;
-  options.model.arch = arch;
-  options.model.n_layer = 2;
-  options.model.n_embd = 128;
-  options.model.n_vocab = 256;
-  options.output = scratch.file(arch + ".pth");
-  REQUIRE_OK(press::write_synthetic(options).status());
-  return options.output;
-}
-
-// Text of `n` bytes with some structure.
-std::string write_text(const ScratchFolder& scratch, size_t n) {
-  std::string text;
-  for (size_t i = 0; text.size() < n; ++i) {
-    text += fmt::format("{} times {} makes {}; ", i % 17, i % 23, (i % 17) * (i % 23));
-  }
-  const std::string path = scratch.file(fmt::format("text{}.txt", n));
-  std::ofstream(path) << text.substr(0, n);
-  return path;
-}
 
 Conversion with(const std::string& stages, const std::string& text) {
   Conversion how;

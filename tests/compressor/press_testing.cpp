@@ -3,9 +3,11 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <limits>
 
 #include "compressor/checkpoint/open.h"
+#include "compressor/checkpoint/synth.h"
 #include "compressor/recipe/recipe.h"
 #include "compressor/stages/convert.h"
 
@@ -67,6 +69,27 @@ std::vector<float> all_logits(const std::shared_ptr<const edge::Model>& model,
     state_out->assign(state.values().begin(), state.values().end());
   }
   return logits;
+}
+
+std::string write_synth(const ScratchFolder& scratch, const std::string& arch, uint64_t n_embd) {
+  press::SynthOptions options;
+  options.model.arch = arch;
+  options.model.n_layer = 2;
+  options.model.n_embd = n_embd;
+  options.model.n_vocab = 256;
+  options.output = scratch.file(arch + ".pth");
+  REQUIRE_OK(press::write_synthetic(options).status());
+  return options.output;
+}
+
+std::string write_text(const ScratchFolder& scratch, size_t n) {
+  std::string text;
+  for (size_t i = 0; text.size() < n; ++i) {
+    text += fmt::format("{} times {} makes {}; ", i % 17, i % 23, (i % 17) * (i % 23));
+  }
+  const std::string path = scratch.file(fmt::format("text{}.txt", n));
+  std::ofstream(path) << text.substr(0, n);
+  return path;
 }
 
 double max_difference(const std::vector<float>& a, const std::vector<float>& b) {

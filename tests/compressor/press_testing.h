@@ -37,6 +37,13 @@ std::vector<float> all_logits(const std::shared_ptr<const edge::Model>& model,
                               const std::vector<int32_t>& tokens, size_t step,
                               unsigned n_threads = 1, std::vector<float>* state = nullptr);
 
+/// A synthetic checkpoint of two blocks, 256 tokens in its vocabulary; its path.
+std::string write_synth(const ScratchFolder& scratch, const std::string& arch,
+                        uint64_t n_embd = 128);
+
+/// A file with text of `n` bytes that has some structure; its path.
+std::string write_text(const ScratchFolder& scratch, size_t n);
+
 /// max |a - b|; infinity if sizes differ or anything is NaN.
 double max_difference(const std::vector<float>& a, const std::vector<float>& b);
 

@@ -9,7 +9,6 @@
 #include <fstream>
 
 #include "compressor/checkpoint/open.h"
-#include "compressor/checkpoint/synth.h"
 #include "compressor/model/network.h"
 #include "tests/compressor/press_testing.h"
 
@@ -18,23 +17,8 @@ using namespace rwkv::test;
 
 namespace {
 
-std::string write_synth(const ScratchFolder& scratch, const std::string& arch) {
-  press::SynthOptions options;
-  options.model = {arch, 2, 64, 256};
-  options.output = scratch.file(arch + ".pth");
-  REQUIRE_OK(press::write_synthetic(options).status());
-  return options.output;
-}
-
-std::string write_text(const ScratchFolder& scratch) {
-  std::string text;
-  for (size_t i = 0; text.size() < 12000; ++i) {
-    text += fmt::format("{} times {} makes {}; ", i % 17, i % 23, (i % 17) * (i % 23));
-  }
-  const std::string path = scratch.file("text.txt");
-  std::ofstream(path) << text;
-  return path;
-}
+constexpr uint64_t kWidth = 64;
+constexpr size_t kTextBytes = 12000;
 
 std::vector<int32_t> prompt() {
   std::vector<int32_t> tokens;
@@ -58,8 +42,8 @@ double divergence(const std::vector<float>& a, const std::vector<float>& b) {
 // Converts in folders of its own, since trainings refuse to start where one has been.
 class Lab {
  public:
-  explicit Lab(const std::string& arch) : input_(write_synth(scratch_, arch)) {
-    text_ = write_text(scratch_);
+  explicit Lab(const std::string& arch) : input_(write_synth(scratch_, arch, kWidth)) {
+    text_ = write_text(scratch_, kTextBytes);
   }
   Conversion recipe(const std::string& stages) {
     Conversion how;
@@ -92,7 +76,7 @@ TEST_CASE("The network that is trained gives the runtime's logits", "[recovery][
   const ScratchFolder scratch;
   std::vector<std::string> inputs;
   for (const char* arch : {"v4", "v5.0", "v5.1", "v5.2", "v6", "v7", "x058", "x059"}) {
-    inputs.push_back(write_synth(scratch, arch));
+    inputs.push_back(write_synth(scratch, arch, kWidth));
   }
   for (const char* name : {"v4", "v5.0", "v5.1", "v5.2", "v6", "v7", "x058"}) {
     const auto golden = test_data(fmt::format("golden/{}-A-bf16.pth", name), "parity of training");
@@ -183,7 +167,7 @@ TEST_CASE("A program of the user's own gets the model and gives it back", "[reco
   CHECK_THAT(message("head -c 100 {input} > {output}"), Catch::Contains("external-output.pth"));
   CHECK_THAT(message("cp {input} out"), Catch::Contains("{output}"));
   // Another model altogether.
-  const std::string other = write_synth(lab.scratch(), "v5.1");
+  const std::string other = write_synth(lab.scratch(), "v5.1", kWidth);
   CHECK_THAT(message("cp " + other + " {output} # {input}"), Catch::Contains("in another shape"));
   CHECK(lab.status(lab.recipe("  - cluster_head: {clusters: 10}\n" + copy)).code() == Code::Usage);
   CHECK(lab.status(lab.recipe("  - low_rank: {factor: 4, diagonal: true}\n" + copy)).code() ==
