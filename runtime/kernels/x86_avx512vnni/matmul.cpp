@@ -1,14 +1,14 @@
 #include "runtime/kernels/shared/matmul.h"
 
-#include "runtime/kernels/shared/x86_sign_rows.h"
 #include "runtime/kernels/tables.h"
+#include "runtime/kernels/x86_avx512vnni/sign_sums.h"
 #include "runtime/kernels/x86_avx512vnni/simd.h"
 
 namespace rwkv::edge::x86_avx512vnni {
 
 MatmulFn matmul_for(Codec codec) {
   if (codec == Codec::SignRow) {
-    return sign_matmul<Simd>;
+    return sign_matmul<Simd, SignSums>;
   }
   const MatmulFn fn = matmul_of<Simd>(codec);
   return fn ? fn : generic::matmul_for(codec);
