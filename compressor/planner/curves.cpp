@@ -156,7 +156,8 @@ double share_touched(const PackPlan& plan, double touched, std::initializer_list
   for (const PlannedTensor& tensor : plan.tensors) {
     const Role role = tensor.binding.role;
     if (role == Role::Embedding) {
-      always += static_cast<double>(tensor.encoded_bytes() / tensor.binding.packed_rows());
+      always += static_cast<double>(tensor.encoded_bytes()) /
+                static_cast<double>(tensor.binding.packed_rows());
     } else if (role != Role::FfnKey && role != Role::FfnValue && role != Role::Head &&
                role != Role::Ignored) {
       always += static_cast<double>(tensor.encoded_bytes());

@@ -149,21 +149,21 @@ void print_text(const Json& report) {
              report["kernels"].get<std::string>());
   fmt::print("load             {:.1f} ms to open, {:.1f} ms to first logits\n",
              report["open_ms"].get<double>(), report["first_logits_ms"].get<double>());
-  fmt::print("weights          {}, {} touched per token with the state\n",
+  fmt::print("weights          {}; at most {} touched per token, with the state\n",
              cli::human_bytes(report["weight_bytes"].get<uint64_t>()),
              cli::human_bytes(report["bytes_per_token"].get<uint64_t>()));
   fmt::print("peak memory      {}\n\n", cli::human_bytes(report["peak_rss_bytes"].get<uint64_t>()));
-  fmt::print("{:>7} {:>10} {:>19} {:>10} {:>19} {:>8} {:>8} {:>6}\n", "threads", "decode/s",
-             "[min-max]", "prefill/s", "[min-max]", "GB/s", "of GB/s", "share");
+  fmt::print("{:>7} {:>10} {:>19} {:>10} {:>19} {:>9} {:>8} {:>8} {:>6}\n", "threads", "decode/s",
+             "[min-max]", "prefill/s", "[min-max]", "MB/token", "GB/s", "of GB/s", "share");
   for (const Json& run : report["runs"]) {
     const auto number = [&](const char* key) { return run[key].get<double>(); };
-    fmt::print("{:>7} {:>10.2f} {:>19} {:>10.2f} {:>19} {:>8.2f} {:>8.2f} {:>5.0f}%\n",
+    fmt::print("{:>7} {:>10.2f} {:>19} {:>10.2f} {:>19} {:>9.1f} {:>8.2f} {:>8.2f} {:>5.0f}%\n",
                run["threads"].get<unsigned>(), number("decode_tokens_per_s"),
                fmt::format("[{:.2f}-{:.2f}]", number("decode_min"), number("decode_max")),
                number("prefill_tokens_per_s"),
                fmt::format("[{:.2f}-{:.2f}]", number("prefill_min"), number("prefill_max")),
-               number("decode_gb_per_s"), number("read_gb_per_s"),
-               100 * number("share_of_bandwidth"));
+               1e-6 * number("touched_bytes_per_token"), number("decode_gb_per_s"),
+               number("read_gb_per_s"), 100 * number("share_of_bandwidth"));
   }
 }
 

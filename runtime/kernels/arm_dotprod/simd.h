@@ -48,6 +48,16 @@ struct Simd : NeonFloats {
     const int64_t total = 256 * total_of_lanes(sums.high) + total_of_lanes(sums.low);
     return kCodec == Codec::SignRow ? -total : total;
   }
+  /// The totals of four, each of at most kProductsPerLane products in all.
+  static void four_totals(const Acc (&sums)[4], int64_t (&totals)[4]) {
+    int32x4_t both[4];
+    for (size_t i = 0; i < 4; ++i) {
+      both[i] = vaddq_s32(vshlq_n_s32(sums[i].high, 8), sums[i].low);
+    }
+    const int32x4_t four = vpaddq_s32(vpaddq_s32(both[0], both[1]), vpaddq_s32(both[2], both[3]));
+    vst1q_s64(totals, vmovl_s32(vget_low_s32(four)));
+    vst1q_s64(totals + 2, vmovl_s32(vget_high_s32(four)));
+  }
 };
 
 }  // namespace

@@ -1,9 +1,9 @@
 // Products with matrices stored row by row, for every table with vector registers. `S` is the
-// table's Simd: F, kFloats, zero(), load(), fma(), sum(); numbers<Codec>(); for whole inputs Acc,
-// kWhole, kLanes, no_products(), whole<Codec>(), load_whole(), dot(), join(), total().
+// table's Simd: F, kFloats, kAsks, zero(), load(), fma(), sum(); numbers<Codec>(); for whole inputs
+// what whole.h wants. `Stream` is how rows of int8 meet one token: int8_rows.h.
 #pragma once
 
-#include "runtime/kernels/shared/rows.h"
+#include "runtime/kernels/shared/int8_rows.h"
 
 namespace rwkv::edge {
 namespace {
@@ -14,27 +14,8 @@ namespace {
 constexpr size_t rows_of_one(Codec codec) {
   return codec == Codec::SignRow ? 4 : 1;
 }
-constexpr size_t kCacheLine = 64;
 constexpr size_t kRowsOfMany = 2;
 constexpr size_t kTokensOfMany = 4;
-// Numbers of a row whose whole products fit a 32-bit lane: 512 of at most 128 * kMostInput.
-constexpr size_t kProductsPerLane = 512;
-
-// Bytes of `n` numbers of a row; of one-bit rows a multiple of 8.
-template <Codec kCodec>
-constexpr size_t bytes_of(size_t n) {
-  return kCodec == Codec::F32       ? n * 4
-         : kCodec == Codec::F16     ? n * 2
-         : kCodec == Codec::SignRow ? n / 8
-                                    : n;
-}
-
-// Where number `i` of a row lies.
-template <Codec kCodec>
-inline const std::byte* number_at(const std::byte* numbers, size_t i) {
-  return numbers + bytes_of<kCodec>(i);
-}
-
 template <class S, Codec kCodec, size_t R, size_t T>
 struct FloatTile {
   typename S::F sums[R][T];
@@ -74,7 +55,7 @@ struct FloatTile {
 };
 
 // `ahead` of a row lies what will be wanted soon.
-template <class S, Codec kCodec, size_t R, size_t T>
+template <class S, Codec kCodec, bool kAsks, size_t R, size_t T>
 inline void float_products(const Row (&rows)[R], const std::byte* const (&ahead)[R],
                            const Inputs& x, size_t token, float (&products)[R][T]) {
   const size_t n = x.cols;
@@ -91,7 +72,7 @@ inline void float_products(const Row (&rows)[R], const std::byte* const (&ahead)
   if constexpr (T == 1) {
     constexpr size_t kNumbersPerLine = kCacheLine * 8 / bytes_of<kCodec>(8);
     for (; i + kNumbersPerLine <= n; i += kNumbersPerLine) {
-      for (size_t r = 0; r < R; ++r) {
+      for (size_t r = 0; kAsks && r < R; ++r) {
         __builtin_prefetch(number_at<kCodec>(ahead[r], i));
       }
 #pragma GCC unroll 8
@@ -110,115 +91,6 @@ inline void float_products(const Row (&rows)[R], const std::byte* const (&ahead)
     for (size_t t = 0; t < T; ++t) {
       products[r][t] = S::sum(tile.sums[r][t]);
     }
-  }
-}
-
-// totals += whole products of the first `n` numbers of rows, where n fits the lanes. Not inlined:
-// what surrounds it would take the registers that its sums want.
-template <class S, Codec kCodec, size_t R, size_t T>
-[[gnu::noinline]] void add_whole(const std::byte* const (&rows)[R], const int16_t* q, size_t ldq,
-                                 size_t n, int64_t (&totals)[R][T]) {
-  typename S::Acc sums[R][T];
-  const std::byte* w[R];
-#pragma GCC unroll 8
-  for (size_t r = 0; r < R; ++r) {
-    w[r] = rows[r];
-#pragma GCC unroll 8
-    for (size_t t = 0; t < T; ++t) {
-      sums[r][t] = S::no_products();
-    }
-  }
-  const auto step = [&sums](const std::byte* const(&at)[R], const int16_t* x, size_t ldx)
-      __attribute__((always_inline)) {
-    typename S::Whole xs[T];
-#pragma GCC unroll 8
-    for (size_t t = 0; t < T; ++t) {
-      xs[t] = S::load_whole(x + t * ldx);
-    }
-#pragma GCC unroll 8
-    for (size_t r = 0; r < R; ++r) {
-      const auto numbers = S::template whole<kCodec>(at[r]);
-#pragma GCC unroll 8
-      for (size_t t = 0; t < T; ++t) {
-        sums[r][t] = S::dot(sums[r][t], numbers, xs[t]);
-      }
-    }
-  };
-  size_t i = 0;
-  for (; i + S::kWhole <= n; i += S::kWhole) {
-    step(w, q + i, ldq);
-#pragma GCC unroll 8
-    for (size_t r = 0; r < R; ++r) {
-      w[r] += bytes_of<kCodec>(S::kWhole);
-    }
-  }
-  if (i < n) {
-    // What lies behind a row is not ours to read.
-    std::byte rest[R][S::kWhole] = {};
-    const std::byte* at[R];
-    const size_t n_bytes = kCodec == Codec::SignRow ? (n - i + 7) / 8 : n - i;
-    for (size_t r = 0; r < R; ++r) {
-      std::memcpy(rest[r], w[r], n_bytes);
-      at[r] = rest[r];
-    }
-    step(at, q + i, ldq);
-  }
-  for (size_t r = 0; r < R; ++r) {
-    for (size_t t = 0; t < T; ++t) {
-      totals[r][t] += S::template total<kCodec>(sums[r][t]);
-    }
-  }
-}
-
-// The same for one row and token, in a stream: what lies `ahead` of its numbers is asked for while
-// they are used.
-template <class S, Codec kCodec>
-inline int64_t stream_whole(const std::byte* row, const std::byte* ahead, const int16_t* q,
-                            size_t n) {
-  constexpr size_t kSums = 4;
-  constexpr size_t kStep = kSums * S::kWhole;
-  typename S::Acc sums[kSums];
-#pragma GCC unroll 8
-  for (size_t s = 0; s < kSums; ++s) {
-    sums[s] = S::no_products();
-  }
-  size_t i = 0;
-  for (; i + kStep <= n; i += kStep) {
-    for (size_t line = 0; line < bytes_of<kCodec>(kStep); line += kCacheLine) {
-      __builtin_prefetch(number_at<kCodec>(ahead, i) + line);
-    }
-#pragma GCC unroll 8
-    for (size_t s = 0; s < kSums; ++s) {
-      const size_t at = i + s * S::kWhole;
-      sums[s] = S::dot(sums[s], S::template whole<kCodec>(number_at<kCodec>(row, at)),
-                       S::load_whole(q + at));
-    }
-  }
-  const auto all = S::join(S::join(sums[0], sums[1]), S::join(sums[2], sums[3]));
-  int64_t totals[1][1] = {{S::template total<kCodec>(all)}};
-  if (i < n) {
-    const std::byte* const rest[] = {number_at<kCodec>(row, i)};
-    add_whole<S, kCodec, 1, 1>(rest, q + i, 0, n - i, totals);
-  }
-  return totals[0][0];
-}
-
-// Rows [begin, end) times one token, row by row.
-template <class S, Codec kCodec, class Rows>
-[[gnu::noinline]] void stream_rows(const Rows& w, const Inputs& x, size_t token, float* y,
-                                   size_t begin, size_t end) {
-  constexpr size_t kPart = kProductsPerLane * S::kLanes;
-  const int16_t* const q = x.q + token * padded_cols(x.cols);
-  for (size_t i = begin; i < end; ++i) {
-    const Row row = row_of<kCodec>(w.at(i));
-    const std::byte* const ahead = w.ahead(i) + (row.numbers - w.at(i));
-    int64_t total = 0;
-    for (size_t c = 0; c < x.cols; c += kPart) {
-      total +=
-          stream_whole<S, kCodec>(number_at<kCodec>(row.numbers, c), number_at<kCodec>(ahead, c),
-                                  q + c, x.cols - c < kPart ? x.cols - c : kPart);
-    }
-    y[w.id(i)] = product_with(row, x, token, total);
   }
 }
 
@@ -256,7 +128,7 @@ inline void tile(const Rows& w, const Inputs& x, size_t i, size_t token, float* 
   if constexpr (whole_inputs(kCodec)) {
     whole_products<S, kCodec, R, T>(rows, x, token, products);
   } else {
-    float_products<S, kCodec, R, T>(rows, ahead, x, token, products);
+    float_products<S, kCodec, asks<S, Rows>, R, T>(rows, ahead, x, token, products);
   }
   for (size_t r = 0; r < R; ++r) {
     for (size_t t = 0; t < T; ++t) {
@@ -278,7 +150,7 @@ inline void all_rows(const Rows& w, const Inputs& x, size_t token, float* y, siz
   }
 }
 
-template <class S, Codec kCodec, class Rows>
+template <class S, class Stream, Codec kCodec, class Rows>
 inline void product(const Rows& w, const Inputs& x, float* y, size_t ldy, size_t begin,
                     size_t end) {
   size_t t = 0;
@@ -287,23 +159,23 @@ inline void product(const Rows& w, const Inputs& x, float* y, size_t ldy, size_t
   }
   for (; t < x.n_tokens; ++t) {
     if constexpr (kCodec == Codec::I8Row) {
-      stream_rows<S, kCodec>(w, x, t, y + t * ldy, begin, end);
+      rows_of_int8<S, Stream>(w, x, t, y + t * ldy, begin, end);
     } else {
       all_rows<S, kCodec, rows_of_one(kCodec), 1>(w, x, t, y, ldy, begin, end);
     }
   }
 }
 
-template <class S, Codec kCodec>
+template <class S, class Stream, Codec kCodec>
 void matmul(const MatrixView& w, const Inputs& x, float* y, size_t ldy, size_t row_begin,
             size_t row_end, float* /*scratch*/) {
-  product<S, kCodec>(dense_rows(w), x, y, ldy, row_begin, row_end);
+  product<S, Stream, kCodec>(dense_rows(w), x, y, ldy, row_begin, row_end);
 }
 
-template <class S, Codec kCodec>
+template <class S, class Stream, Codec kCodec>
 void matmul_rows(const RowsView& w, const Inputs& x, float* y, size_t ldy, size_t begin, size_t end,
                  float* /*scratch*/) {
-  product<S, kCodec>(GatheredRows{w.rows, w.ids, w.n}, x, y, ldy, begin, end);
+  product<S, Stream, kCodec>(GatheredRows{w.rows, w.ids, w.n}, x, y, ldy, begin, end);
 }
 
 /// What `pick` gives for the codec, nullptr for one that has no vectorised product.
@@ -324,15 +196,16 @@ Fn product_of(Codec codec, const Pick& pick) {
   return nullptr;
 }
 
-template <class S>
+template <class S, class Stream = PairStream<S>>
 MatmulFn matmul_of(Codec codec) {
-  return product_of<MatmulFn>(codec, []<Codec kCodec>() -> MatmulFn { return matmul<S, kCodec>; });
+  return product_of<MatmulFn>(codec,
+                              []<Codec kCodec>() -> MatmulFn { return matmul<S, Stream, kCodec>; });
 }
 
-template <class S>
+template <class S, class Stream = PairStream<S>>
 MatmulRowsFn matmul_rows_of(Codec codec) {
   return product_of<MatmulRowsFn>(
-      codec, []<Codec kCodec>() -> MatmulRowsFn { return matmul_rows<S, kCodec>; });
+      codec, []<Codec kCodec>() -> MatmulRowsFn { return matmul_rows<S, Stream, kCodec>; });
 }
 
 }  // namespace

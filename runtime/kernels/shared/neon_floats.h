@@ -15,6 +15,7 @@ namespace {
 struct NeonFloats {
   using F = float32x4_t;
   static constexpr size_t kFloats = 4;
+  static constexpr bool kAsks = true;
 
   static F zero() { return vdupq_n_f32(0.0f); }
   static F all(float x) { return vdupq_n_f32(x); }

@@ -16,6 +16,7 @@ namespace {
 constexpr size_t kAhead = 1024;
 
 struct DenseRows {
+  static constexpr bool kScattered = false;
   const std::byte* first;
   size_t row_bytes;
   size_t n;
@@ -26,6 +27,7 @@ struct DenseRows {
 };
 
 struct GatheredRows {
+  static constexpr bool kScattered = true;
   const std::byte* const* rows;
   const uint32_t* ids;
   size_t n;
@@ -33,6 +35,11 @@ struct GatheredRows {
   const std::byte* ahead(size_t i) const { return rows[i + 1 < n ? i + 1 : i]; }
   size_t id(size_t i) const { return ids[i]; }
 };
+
+/// Whether what lies ahead is asked for by software. Rows here and there always are; whether a
+/// stream is the better for it is the processor's matter (kAsks of a table's Simd).
+template <class S, class Rows>
+inline constexpr bool asks = S::kAsks || Rows::kScattered;
 
 inline DenseRows dense_rows(const MatrixView& w) {
   const size_t row_bytes = codec_traits(w.codec).row_bytes(w.cols);

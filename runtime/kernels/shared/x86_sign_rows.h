@@ -59,7 +59,7 @@ template <class S, class Sums>
 void sign_matmul(const MatrixView& w, const Inputs& x, float* y, size_t ldy, size_t row_begin,
                  size_t row_end, float* scratch) {
   if (!x.planes) {
-    matmul<S, Codec::SignRow>(w, x, y, ldy, row_begin, row_end, scratch);
+    matmul<S, PairStream<S>, Codec::SignRow>(w, x, y, ldy, row_begin, row_end, scratch);
     return;
   }
   const DenseRows rows = dense_rows(w);

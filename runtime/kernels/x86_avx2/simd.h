@@ -14,6 +14,8 @@ namespace rwkv::edge::x86_avx2 {
 struct Simd {
   using F = __m256;
   static constexpr size_t kFloats = 8;
+  /// Decoding at 0.4B was half as fast again with it (Zen 3).
+  static constexpr bool kAsks = true;
 
   static F zero() { return _mm256_setzero_ps(); }
   static F all(float x) { return _mm256_set1_ps(x); }
@@ -90,6 +92,14 @@ struct Simd {
         _mm_add_epi64(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
     const int64_t total = _mm_cvtsi128_si64(two) + _mm_extract_epi64(two, 1);
     return kCodec == Codec::SignRow ? -total : total;
+  }
+  /// The totals of four, each of at most kProductsPerLane products in all.
+  static void four_totals(const Acc (&sums)[4], int64_t (&totals)[4]) {
+    const __m256i halves =
+        _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
+    const __m128i four =
+        _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(totals), _mm256_cvtepi32_epi64(four));
   }
 };
 

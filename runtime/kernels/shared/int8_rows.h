@@ -1,0 +1,145 @@
+// Rows of int8 times one token: decoding, which memory ought to bound.
+#pragma once
+
+#include "runtime/kernels/shared/whole.h"
+
+namespace rwkv::edge {
+namespace {
+
+// Rows of int8 times one token, as pairs of 16 bits. A table may have something better: a `Stream`
+// with the same members.
+template <class S>
+class PairStream {
+ public:
+  static constexpr size_t kMostCols = SIZE_MAX;
+  PairStream(const int16_t* q, size_t cols) : q_(q), cols_(cols) {}
+
+  /// The whole products of a row; what lies `ahead` of its numbers is asked for while they are
+  /// used.
+  template <bool kAsks>
+  int64_t row(const std::byte* numbers, const std::byte* ahead) const {
+    constexpr size_t kPart = kProductsPerLane * S::kLanes;
+    int64_t total = 0;
+    for (size_t c = 0; c < cols_; c += kPart) {
+      total += part<kAsks>(numbers + c, ahead + c, q_ + c, cols_ - c < kPart ? cols_ - c : kPart);
+    }
+    return total;
+  }
+
+  /// Of four rows of at most kProductsPerLane numbers.
+  void four(const std::byte* const (&numbers)[4], int64_t (&totals)[4]) const {
+    const size_t whole = cols_ / S::kWhole * S::kWhole;
+    typename S::Acc sums[4];
+#pragma GCC unroll 8
+    for (size_t r = 0; r < 4; ++r) {
+      sums[r] = S::no_products();
+    }
+    for (size_t c = 0; c < whole; c += S::kWhole) {
+      const auto xs = S::load_whole(q_ + c);
+#pragma GCC unroll 8
+      for (size_t r = 0; r < 4; ++r) {
+        sums[r] = S::dot(sums[r], S::template whole<Codec::I8Row>(numbers[r] + c), xs);
+      }
+    }
+    if (whole < cols_) {
+      // What lies behind a row is not ours to read.
+      std::byte rest[4][S::kWhole] = {};
+      const auto xs = S::load_whole(q_ + whole);
+#pragma GCC unroll 8
+      for (size_t r = 0; r < 4; ++r) {
+        std::memcpy(rest[r], numbers[r] + whole, cols_ - whole);
+        sums[r] = S::dot(sums[r], S::template whole<Codec::I8Row>(rest[r]), xs);
+      }
+    }
+    S::four_totals(sums, totals);
+  }
+
+ private:
+  template <bool kAsks>
+  static int64_t part(const std::byte* row, const std::byte* ahead, const int16_t* q, size_t n) {
+    constexpr size_t kSums = 4;
+    constexpr size_t kStep = kSums * S::kWhole;
+    typename S::Acc sums[kSums];
+#pragma GCC unroll 8
+    for (size_t s = 0; s < kSums; ++s) {
+      sums[s] = S::no_products();
+    }
+    size_t i = 0;
+    for (; i + kStep <= n; i += kStep) {
+      for (size_t line = 0; kAsks && line < kStep; line += kCacheLine) {
+        __builtin_prefetch(ahead + i + line);
+      }
+#pragma GCC unroll 8
+      for (size_t s = 0; s < kSums; ++s) {
+        const size_t at = i + s * S::kWhole;
+        sums[s] = S::dot(sums[s], S::template whole<Codec::I8Row>(row + at), S::load_whole(q + at));
+      }
+    }
+    const auto all = S::join(S::join(sums[0], sums[1]), S::join(sums[2], sums[3]));
+    int64_t totals[1][1] = {{S::template total<Codec::I8Row>(all)}};
+    if (i < n) {
+      const std::byte* const rest[] = {row + i};
+      add_whole<S, Codec::I8Row, 1, 1>(rest, q + i, 0, n - i, totals);
+    }
+    return totals[0][0];
+  }
+
+  const int16_t* q_;
+  size_t cols_;
+};
+
+// Rows [begin, end) of int8 times one token, row by row.
+template <class S, class Stream, class Rows>
+[[gnu::noinline]] void stream_rows(const Rows& w, const Inputs& x, size_t token, float* y,
+                                   size_t begin, size_t end) {
+  const Stream stream(x.q + token * padded_cols(x.cols), x.cols);
+  for (size_t i = begin; i < end; ++i) {
+    const Row row = row_of<Codec::I8Row>(w.at(i));
+    const int64_t total =
+        stream.template row<asks<S, Rows>>(row.numbers, w.ahead(i) + (row.numbers - w.at(i)));
+    y[w.id(i)] = product_with(row, x, token, total);
+  }
+}
+
+// The same for rows of at most kProductsPerLane numbers. Four together: they lie close to each
+// other, so it is one stream all the same, and what a row wants besides its products is had for
+// four at once. At ranks of a hundred or two that is most of the work.
+template <class S, class Stream, class Rows>
+[[gnu::noinline]] void short_rows(const Rows& w, const Inputs& x, size_t token, float* y,
+                                  size_t begin, size_t end) {
+  constexpr size_t kRows = 4;
+  const Stream stream(x.q + token * padded_cols(x.cols), x.cols);
+  for (size_t i = begin; i + kRows <= end; i += kRows) {
+    Row rows[kRows];
+    const std::byte* numbers[kRows];
+#pragma GCC unroll 8
+    for (size_t r = 0; r < kRows; ++r) {
+      rows[r] = row_of<Codec::I8Row>(w.at(i + r));
+      numbers[r] = rows[r].numbers;
+      for (size_t line = 0; asks<S, Rows> && line < x.cols; line += kCacheLine) {
+        __builtin_prefetch(w.ahead(i + r) + line);
+      }
+    }
+    int64_t totals[kRows];
+    stream.four(numbers, totals);
+    for (size_t r = 0; r < kRows; ++r) {
+      y[w.id(i + r)] = product_with(rows[r], x, token, totals[r]);
+    }
+  }
+  stream_rows<S, Stream>(w, x, token, y, end - (end - begin) % kRows, end);
+}
+
+template <class S, class Stream, class Rows>
+inline void rows_of_int8(const Rows& w, const Inputs& x, size_t token, float* y, size_t begin,
+                         size_t end) {
+  if (x.cols <= kProductsPerLane) {
+    short_rows<S, Stream>(w, x, token, y, begin, end);
+  } else if (x.cols <= Stream::kMostCols) {
+    stream_rows<S, Stream>(w, x, token, y, begin, end);
+  } else {
+    stream_rows<S, PairStream<S>>(w, x, token, y, begin, end);
+  }
+}
+
+}  // namespace
+}  // namespace rwkv::edge
