@@ -47,6 +47,9 @@ inline void add_rows(const std::byte* const (&numbers)[R], const float (&factors
       add(at, y + c);
     }
   }
+  for (size_t r = 0; r < R; ++r) {
+    __builtin_prefetch(next[r] + end * kBytes);
+  }
   if (c < end) {
     std::byte rest[R][S::kFloats * kBytes] = {};
     float sums[S::kFloats] = {};

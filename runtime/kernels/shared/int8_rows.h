@@ -14,14 +14,17 @@ class PairStream {
   static constexpr size_t kMostCols = SIZE_MAX;
   PairStream(const int16_t* q, size_t cols) : q_(q), cols_(cols) {}
 
-  /// The whole products of a row; what lies `ahead` of its numbers is asked for while they are
-  /// used.
+  /// The whole products of a row; what lies `ahead` of it is asked for meanwhile, to the line that
+  /// its last numbers are in.
   template <bool kAsks>
   int64_t row(const std::byte* numbers, const std::byte* ahead) const {
     constexpr size_t kPart = kProductsPerLane * S::kLanes;
     int64_t total = 0;
     for (size_t c = 0; c < cols_; c += kPart) {
       total += part<kAsks>(numbers + c, ahead + c, q_ + c, cols_ - c < kPart ? cols_ - c : kPart);
+    }
+    if constexpr (kAsks) {
+      __builtin_prefetch(ahead + cols_);
     }
     return total;
   }
@@ -95,8 +98,7 @@ template <class S, class Stream, class Rows>
   const Stream stream(x.q + token * padded_cols(x.cols), x.cols);
   for (size_t i = begin; i < end; ++i) {
     const Row row = row_of<Codec::I8Row>(w.at(i));
-    const int64_t total =
-        stream.template row<asks<S, Rows>>(row.numbers, w.ahead(i) + (row.numbers - w.at(i)));
+    const int64_t total = stream.template row<asks<S, Rows>>(row.numbers, w.ahead(i));
     y[w.id(i)] = product_with(row, x, token, total);
   }
 }
@@ -116,7 +118,7 @@ template <class S, class Stream, class Rows>
     for (size_t r = 0; r < kRows; ++r) {
       rows[r] = row_of<Codec::I8Row>(w.at(i + r));
       numbers[r] = rows[r].numbers;
-      for (size_t line = 0; asks<S, Rows> && line < x.cols; line += kCacheLine) {
+      for (size_t line = 0; asks<S, Rows> && line < x.cols + kCacheLine; line += kCacheLine) {
         __builtin_prefetch(w.ahead(i + r) + line);
       }
     }

@@ -80,6 +80,9 @@ inline void float_products(const Row (&rows)[R], const std::byte* const (&ahead)
         tile.add(numbers, from, n, i + j);
       }
     }
+    for (size_t r = 0; kAsks && r < R; ++r) {
+      __builtin_prefetch(number_at<kCodec>(ahead[r], n) - 1);
+    }
   }
   for (; i + S::kFloats <= n; i += S::kFloats) {
     tile.add(numbers, from, n, i);

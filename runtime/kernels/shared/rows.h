@@ -28,11 +28,12 @@ struct DenseRows {
 
 struct GatheredRows {
   static constexpr bool kScattered = true;
+  static constexpr size_t kRowsAhead = 6;
   const std::byte* const* rows;
   const uint32_t* ids;
   size_t n;
   const std::byte* at(size_t i) const { return rows[i]; }
-  const std::byte* ahead(size_t i) const { return rows[i + 1 < n ? i + 1 : i]; }
+  const std::byte* ahead(size_t i) const { return rows[i + kRowsAhead < n ? i + kRowsAhead : i]; }
   size_t id(size_t i) const { return ids[i]; }
 };
 

@@ -31,11 +31,15 @@ class ByteStream {
     size_t i = 0;
     for (; i + 2 * kStep <= cols_; i += 2 * kStep) {
       if constexpr (kAsks) {
-        __builtin_prefetch(ahead + i);
-        __builtin_prefetch(ahead + i + kStep);
+        __builtin_prefetch(ahead + i, 0, 2);
+        __builtin_prefetch(ahead + i + kStep, 0, 2);
       }
       add(one, _mm512_loadu_si512(numbers + i), i);
       add(other, _mm512_loadu_si512(numbers + i + kStep), i + kStep);
+    }
+    if constexpr (kAsks) {
+      __builtin_prefetch(ahead + i, 0, 2);
+      __builtin_prefetch(ahead + cols_, 0, 2);
     }
     for (; i < cols_; i += kStep) {
       add(one, _mm512_maskz_loadu_epi8(left(i), numbers + i), i);
