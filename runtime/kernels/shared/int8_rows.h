@@ -29,7 +29,16 @@ class PairStream {
     return total;
   }
 
-  /// Of four rows of at most kProductsPerLane numbers.
+  /// The same of four rows, one after another.
+  template <bool kAsks>
+  void four_in_turn(const std::byte* const (&numbers)[4], const std::byte* const (&ahead)[4],
+                    int64_t (&totals)[4]) const {
+    for (size_t r = 0; r < 4; ++r) {
+      totals[r] = row<kAsks>(numbers[r], ahead[r]);
+    }
+  }
+
+  /// Of four rows of at most kProductsPerLane numbers, side by side.
   void four(const std::byte* const (&numbers)[4], int64_t (&totals)[4]) const {
     const size_t whole = cols_ / S::kWhole * S::kWhole;
     typename S::Acc sums[4];
@@ -91,44 +100,60 @@ class PairStream {
   size_t cols_;
 };
 
-// Rows [begin, end) of int8 times one token, row by row.
+constexpr size_t kRowsInTurn = 4;
+
+// Rows [begin, end) of int8 times one token, in one stream. What a row wants besides its products
+// is had for four at once: the less there is between loads, the more of them are in flight.
 template <class S, class Stream, class Rows>
 [[gnu::noinline]] void stream_rows(const Rows& w, const Inputs& x, size_t token, float* y,
                                    size_t begin, size_t end) {
   const Stream stream(x.q + token * padded_cols(x.cols), x.cols);
-  for (size_t i = begin; i < end; ++i) {
+  size_t i = begin;
+  for (; i + kRowsInTurn <= end; i += kRowsInTurn) {
+    const std::byte* numbers[kRowsInTurn];
+    const std::byte* ahead[kRowsInTurn];
+    for (size_t r = 0; r < kRowsInTurn; ++r) {
+      numbers[r] = w.at(i + r) + kI8RowHeader;
+      ahead[r] = w.ahead(i + r);
+    }
+    int64_t totals[kRowsInTurn];
+    stream.template four_in_turn<asks<S, Rows>>(numbers, ahead, totals);
+    for (size_t r = 0; r < kRowsInTurn; ++r) {
+      const Row row = row_of<Codec::I8Row>(w.at(i + r));
+      y[w.id(i + r)] = product_with(row, x, token, totals[r]);
+    }
+  }
+  for (; i < end; ++i) {
     const Row row = row_of<Codec::I8Row>(w.at(i));
     const int64_t total = stream.template row<asks<S, Rows>>(row.numbers, w.ahead(i));
     y[w.id(i)] = product_with(row, x, token, total);
   }
 }
 
-// The same for rows of at most kProductsPerLane numbers. Four together: they lie close to each
-// other, so it is one stream all the same, and what a row wants besides its products is had for
-// four at once. At ranks of a hundred or two that is most of the work.
+// The same for rows of at most kProductsPerLane numbers, four side by side: they lie so close to
+// each other that it is one stream all the same.
 template <class S, class Stream, class Rows>
 [[gnu::noinline]] void short_rows(const Rows& w, const Inputs& x, size_t token, float* y,
                                   size_t begin, size_t end) {
-  constexpr size_t kRows = 4;
   const Stream stream(x.q + token * padded_cols(x.cols), x.cols);
-  for (size_t i = begin; i + kRows <= end; i += kRows) {
-    Row rows[kRows];
-    const std::byte* numbers[kRows];
+  for (size_t i = begin; i + kRowsInTurn <= end; i += kRowsInTurn) {
+    Row rows[kRowsInTurn];
+    const std::byte* numbers[kRowsInTurn];
 #pragma GCC unroll 8
-    for (size_t r = 0; r < kRows; ++r) {
+    for (size_t r = 0; r < kRowsInTurn; ++r) {
       rows[r] = row_of<Codec::I8Row>(w.at(i + r));
       numbers[r] = rows[r].numbers;
       for (size_t line = 0; asks<S, Rows> && line < x.cols + kCacheLine; line += kCacheLine) {
         __builtin_prefetch(w.ahead(i + r) + line);
       }
     }
-    int64_t totals[kRows];
+    int64_t totals[kRowsInTurn];
     stream.four(numbers, totals);
-    for (size_t r = 0; r < kRows; ++r) {
+    for (size_t r = 0; r < kRowsInTurn; ++r) {
       y[w.id(i + r)] = product_with(rows[r], x, token, totals[r]);
     }
   }
-  stream_rows<S, Stream>(w, x, token, y, end - (end - begin) % kRows, end);
+  stream_rows<S, Stream>(w, x, token, y, end - (end - begin) % kRowsInTurn, end);
 }
 
 template <class S, class Stream, class Rows>

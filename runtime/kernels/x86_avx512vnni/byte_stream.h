@@ -19,14 +19,69 @@ class ByteStream {
   ByteStream(const int16_t* q, size_t cols) : cols_(cols) {
     __m512i sums = _mm512_setzero_si512();
     for (size_t i = 0; i < cols; i += kStep) {
-      sums = _mm512_add_epi32(sums, split(q + i, i));
-      sums = _mm512_add_epi32(sums, split(q + i + kStep / 2, i + kStep / 2));
+      sums = _mm512_add_epi32(sums, split(q + i, bytes_ + 2 * i));
+      sums = _mm512_add_epi32(sums, split(q + i + kStep / 2, bytes_ + 2 * i + kStep / 2));
     }
     offset_ = kOffset * int64_t{_mm512_reduce_add_epi32(sums)};
   }
 
   template <bool kAsks>
   int64_t row(const std::byte* numbers, const std::byte* ahead) const {
+    const Sums sums[4] = {sums_of<kAsks>(numbers, ahead)};
+    int64_t totals[4];
+    totals_of(sums, totals);
+    return totals[0];
+  }
+
+  template <bool kAsks>
+  void four_in_turn(const std::byte* const (&numbers)[4], const std::byte* const (&ahead)[4],
+                    int64_t (&totals)[4]) const {
+    Sums sums[4];
+#pragma GCC unroll 8
+    for (size_t r = 0; r < 4; ++r) {
+      sums[r] = sums_of<kAsks>(numbers[r], ahead[r]);
+    }
+    totals_of(sums, totals);
+  }
+
+  void four(const std::byte* const (&numbers)[4], int64_t (&totals)[4]) const {
+    Sums sums[4] = {};
+    for (size_t i = 0; i < cols_; i += kStep) {
+      const __mmask64 mask = left(i);
+#pragma GCC unroll 8
+      for (size_t r = 0; r < 4; ++r) {
+        add(sums[r], _mm512_maskz_loadu_epi8(mask, numbers[r] + i), i);
+      }
+    }
+    totals_of(sums, totals);
+  }
+
+ private:
+  static constexpr size_t kStep = 64;
+  static constexpr int64_t kOffset = 128;
+  // At kMostCols a row's sums still fit 32 bits: 255 * 128 a product.
+  struct Sums {
+    __m512i high, low;
+  };
+
+  // The bytes of 32 inputs, the lower ones kStep behind the higher; their sums.
+  static __m512i split(const int16_t* q, int8_t* to) {
+    const __m512i inputs = _mm512_loadu_si512(q);
+    const __m512i high = _mm512_srai_epi16(_mm512_add_epi16(inputs, _mm512_set1_epi16(128)), 8);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi16_epi8(high));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(to + kStep), _mm512_cvtepi16_epi8(inputs));
+    return _mm512_madd_epi16(inputs, _mm512_set1_epi16(1));
+  }
+  __mmask64 left(size_t i) const {
+    return cols_ - i < kStep ? (__mmask64{1} << (cols_ - i)) - 1 : ~__mmask64{0};
+  }
+  void add(Sums& sums, __m512i weights, size_t i) const {
+    const __m512i w = _mm512_xor_si512(weights, _mm512_set1_epi8(static_cast<char>(kOffset)));
+    sums.high = _mm512_dpbusd_epi32(sums.high, w, _mm512_load_si512(bytes_ + 2 * i));
+    sums.low = _mm512_dpbusd_epi32(sums.low, w, _mm512_load_si512(bytes_ + 2 * i + kStep));
+  }
+  template <bool kAsks>
+  [[gnu::always_inline]] Sums sums_of(const std::byte* numbers, const std::byte* ahead) const {
     Sums one = {}, other = {};
     size_t i = 0;
     for (; i + 2 * kStep <= cols_; i += 2 * kStep) {
@@ -44,55 +99,15 @@ class ByteStream {
     for (; i < cols_; i += kStep) {
       add(one, _mm512_maskz_loadu_epi8(left(i), numbers + i), i);
     }
-    const __m256i high = in_eight(_mm512_add_epi32(one.high, other.high));
-    const __m256i low = in_eight(_mm512_add_epi32(one.low, other.low));
-    const __m256i two = _mm256_hadd_epi32(high, low);
-    const __m128i pairs =
-        _mm_add_epi32(_mm256_castsi256_si128(two), _mm256_extracti128_si256(two, 1));
-    const __m128i both = _mm_hadd_epi32(pairs, pairs);
-    return kByteInput * int64_t{_mm_cvtsi128_si32(both)} + _mm_extract_epi32(both, 1) - offset_;
+    return {_mm512_add_epi32(one.high, other.high), _mm512_add_epi32(one.low, other.low)};
   }
-
-  void four(const std::byte* const (&numbers)[4], int64_t (&totals)[4]) const {
-    Sums sums[4] = {};
-    for (size_t i = 0; i < cols_; i += kStep) {
-      const __mmask64 mask = left(i);
-#pragma GCC unroll 8
-      for (size_t r = 0; r < 4; ++r) {
-        add(sums[r], _mm512_maskz_loadu_epi8(mask, numbers[r] + i), i);
-      }
-    }
+  [[gnu::always_inline]] void totals_of(const Sums (&sums)[4], int64_t (&totals)[4]) const {
     const __m128i high = sums_of_four(sums[0].high, sums[1].high, sums[2].high, sums[3].high);
     const __m128i low = sums_of_four(sums[0].low, sums[1].low, sums[2].low, sums[3].low);
     const __m256i products = _mm256_add_epi64(_mm256_slli_epi64(_mm256_cvtepi32_epi64(high), 8),
                                               _mm256_cvtepi32_epi64(low));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(totals),
                         _mm256_sub_epi64(products, _mm256_set1_epi64x(offset_)));
-  }
-
- private:
-  static constexpr size_t kStep = 64;
-  static constexpr int64_t kOffset = 128;
-  // At kMostCols a row's sums still fit 32 bits: 255 * 128 a product.
-  struct Sums {
-    __m512i high, low;
-  };
-
-  // The bytes of 32 inputs; their sums.
-  __m512i split(const int16_t* q, size_t i) {
-    const __m512i inputs = _mm512_loadu_si512(q);
-    const __m512i high = _mm512_srai_epi16(_mm512_add_epi16(inputs, _mm512_set1_epi16(128)), 8);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(high_ + i), _mm512_cvtepi16_epi8(high));
-    _mm256_store_si256(reinterpret_cast<__m256i*>(low_ + i), _mm512_cvtepi16_epi8(inputs));
-    return _mm512_madd_epi16(inputs, _mm512_set1_epi16(1));
-  }
-  __mmask64 left(size_t i) const {
-    return cols_ - i < kStep ? (__mmask64{1} << (cols_ - i)) - 1 : ~__mmask64{0};
-  }
-  void add(Sums& sums, __m512i weights, size_t i) const {
-    const __m512i w = _mm512_xor_si512(weights, _mm512_set1_epi8(static_cast<char>(kOffset)));
-    sums.high = _mm512_dpbusd_epi32(sums.high, w, _mm512_load_si512(high_ + i));
-    sums.low = _mm512_dpbusd_epi32(sums.low, w, _mm512_load_si512(low_ + i));
   }
   static __m256i in_eight(__m512i x) {
     return _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
@@ -105,8 +120,8 @@ class ByteStream {
 
   size_t cols_;
   int64_t offset_;  ///< what the 128 in every weight add to a product
-  alignas(64) int8_t high_[kMostCols];
-  alignas(64) int8_t low_[kMostCols];
+  /// For every 64 inputs their higher bytes, then their lower ones.
+  alignas(64) int8_t bytes_[2 * kMostCols];
 };
 
 }  // namespace
