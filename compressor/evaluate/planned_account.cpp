@@ -64,7 +64,7 @@ Status score_all(edge::Evaluator& evaluator, const std::vector<int32_t>& ids, si
   }
   measure.nats_per_token = sum.nats_per_token();
   measure.standard_error = sum.standard_error();
-  measure.kl = kl / static_cast<double>(std::max<uint64_t>(1, sum.n_tokens));
+  measure.kl = std::max(0.0, kl / static_cast<double>(std::max<uint64_t>(1, sum.n_tokens)));
   return {};
 }
 

@@ -175,7 +175,8 @@ TextLoss LossMeter::head_loss(const at::Tensor& x, const at::Tensor& head) const
     loss.kl += (log_p.exp() * (log_p - log_q)).sum(at::kDouble).item<double>();
   }
   loss.nats /= static_cast<double>(z.size(0));
-  loss.kl /= static_cast<double>(z.size(0));
+  // Rounding can bring what is nothing below nothing.
+  loss.kl = std::max(0.0, loss.kl / static_cast<double>(z.size(0)));
   return loss;
 }
 

@@ -8,7 +8,7 @@ namespace rwkv::press {
 namespace {
 
 constexpr size_t kReach = 2;         // neighbours of a factor that a round looks at
-constexpr double kLeastGain = 1e-6;  // of the distance, nats per token, that a step must bring
+constexpr double kLeastGain = 1e-7;  // of the distance, nats per token, that a step must bring
 constexpr int kFileAttempts = 3;
 constexpr const char* kScratchName = "/.rwkv-press-plan.gguf";
 
@@ -154,6 +154,9 @@ Status make_fit(const PlanSubject& subject, const Curves& curves, const PlanRequ
     RWKV_ASSIGN(report.measured, pack_and_measure(subject, report.planned));
     if (report.measured.resident <= request.resident) {
       return {};
+    }
+    if (attempt + 1 == kFileAttempts) {
+      break;
     }
     reduced.resident -= report.measured.resident - request.resident;
     const PlanSpace space(subject, curves, reduced);

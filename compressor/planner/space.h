@@ -40,8 +40,10 @@ struct PlannedChoice {
   Choice choice;
   MemoryFrame frame;
   ChoiceBytes footprint;
-  double loss = 0;  ///< KL(dense || model), nats per token: the sum of its parts'
-  double nats = 0;  ///< cross-entropy above the dense model's; known where it was measured whole
+  /// KL(dense || model), nats per token: its parts added up, the matrices as a whole once they were
+  /// measured so.
+  double loss = 0;
+  double nats = 0;  ///< the same of the cross-entropy above the dense model's; not of best_in()
 };
 
 class PlanSpace {

@@ -99,7 +99,7 @@ Result<std::string> key_of(const PlanSubject& subject, const std::string& path, 
     return xxh64({reinterpret_cast<const std::byte*>(flat.data_ptr<int64_t>()),
                   static_cast<size_t>(flat.numel()) * sizeof(int64_t)});
   };
-  return fmt::format("{:016x}-{:016x}-{:016x}-{}{}{}", checkpoint,
+  return fmt::format("kl-{:016x}-{:016x}-{:016x}-{}{}{}", checkpoint,
                      tokens(subject.calibration.tokens), tokens(subject.held_back),
                      subject.frame.seed, sparse ? "-sparse" : "", speed ? "-speed" : "");
 }
@@ -211,7 +211,7 @@ void print_text(const FitReport& report) {
              plan.measured.resident);
   fmt::print("{:<26} {:>14.5f} {:>14.5f}\n", "nats per token", plan.predicted_loss,
              plan.measured.nats_per_token);
-  fmt::print("{:<26} {:>14.5f} {:>14.5f}\n", "KL to the dense model", plan.planned.loss,
+  fmt::print("{:<26} {:>14.5f} {:>14.5f}\n", "KL from the dense model", plan.planned.loss,
              plan.measured.kl);
   if (report.request.min_speed > 0) {
     fmt::print("{:<26} {:>14.1f} {:>14.1f}\n", "tokens per second", plan.predicted_speed,

@@ -8,7 +8,7 @@ namespace {
 
 // What is handed to a thread at a time: small enough to even out, large enough that the handing out
 // costs nothing. Rows are handed out in multiples of what kernels take together.
-constexpr size_t kChunkBytes = size_t{32} << 10;
+constexpr size_t kChunkBytes = size_t{128} << 10;
 constexpr size_t kRowStep = 8;
 // Columns of rows that are added up: a few pieces per thread, each of whole cache lines.
 constexpr size_t kColumnStep = 64;

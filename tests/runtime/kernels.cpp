@@ -154,19 +154,29 @@ TEST_CASE("Products of whole numbers have the bits of the generic table", "[kern
 
 TEST_CASE("The largest whole products do not overflow", "[kernels]") {
   const KernelTable& table = each_table();
-  const uint64_t cols = 9000;
+  // Where kernels change from four rows side by side to a stream, and from one stream to another.
+  const uint64_t cols = GENERATE(512, 513, 8192, 8193, 9000);
+  const auto weight = static_cast<int8_t>(GENERATE(-128, 127));
+  const float input = GENERATE(1.0f, -1.0f);
+  CAPTURE(cols, weight, input);
+  const uint64_t rows = 5;  // four together and one
   const CodecTraits& traits = codec_traits(Codec::I8Row);
-  std::vector<std::byte> bytes(traits.encoded_bytes(1, cols), std::byte{0x80});  // all -128
+  const uint64_t row_bytes = traits.row_bytes(cols);
+  std::vector<std::byte> bytes(traits.encoded_bytes(rows, cols), static_cast<std::byte>(weight));
   const float one = 1.0f;
   const float none = 0.0f;
-  std::memcpy(bytes.data(), &one, sizeof(one));
-  std::memcpy(bytes.data() + kI8RowOffsetAt, &none, sizeof(none));
+  for (uint64_t r = 0; r < rows; ++r) {
+    std::memcpy(bytes.data() + r * row_bytes, &one, sizeof(one));
+    std::memcpy(bytes.data() + r * row_bytes + kI8RowOffsetAt, &none, sizeof(none));
+  }
   PreparedInputs x(table, Codec::I8Row, 1, cols, 1);
-  const std::vector<float> ones(cols, 1.0f);
-  table.quantize_input(ones.data(), cols, x.q.data(), x.steps.data(), x.sums.data());
-  REQUIRE(x.q[0] == kMostInput);
-  const MatrixView w = {bytes.data(), Codec::I8Row, 1, cols, 1, 0};
-  CHECK(product(table, w, x.inputs)[0] == Approx(-128.0 * 9000));
+  const std::vector<float> inputs(cols, input);
+  table.quantize_input(inputs.data(), cols, x.q.data(), x.steps.data(), x.sums.data());
+  REQUIRE(std::abs(x.q[0]) == kMostInput);
+  const MatrixView w = {bytes.data(), Codec::I8Row, rows, cols, rows, 0};
+  for (const float y : product(table, w, x.inputs)) {
+    CHECK(y == Approx(static_cast<double>(weight) * input * static_cast<double>(cols)));
+  }
 }
 
 TEST_CASE("The largest sums over set bits do not overflow", "[kernels]") {

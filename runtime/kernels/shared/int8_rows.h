@@ -153,7 +153,9 @@ template <class S, class Stream, class Rows>
       y[w.id(i + r)] = product_with(rows[r], x, token, totals[r]);
     }
   }
-  stream_rows<S, Stream>(w, x, token, y, end - (end - begin) % kRowsInTurn, end);
+  if (const size_t left = (end - begin) % kRowsInTurn; left > 0) {
+    stream_rows<S, Stream>(w, x, token, y, end - left, end);
+  }
 }
 
 template <class S, class Stream, class Rows>

@@ -1,5 +1,5 @@
 // Products of whole numbers: rows of int8 or of bits times inputs of 16 bits. Of a table's Simd:
-// Acc, kWhole, kLanes, no_products(), whole<Codec>(), load_whole(), dot(), join(), total(),
+// Acc, Whole, kWhole, kLanes, no_products(), whole<Codec>(), load_whole(), dot(), join(), total(),
 // four_totals().
 #pragma once
 

@@ -28,6 +28,7 @@ inline void sign_rows(const DenseRows& w, const Inputs& x, size_t token, float* 
     const std::byte* start = w.at(i + r);
     const float low = _cvtsh_ss(half_bits(start));
     rows[r] = {start + kSignRowHeader, _cvtsh_ss(half_bits(start + kSignRowHighAt)) - low, low};
+    // Much work beside few bytes: asking does no harm in any table.
     for (size_t line = 0; line < w.row_bytes; line += kCacheLine) {
       __builtin_prefetch(w.ahead(i + r) + line);
     }
