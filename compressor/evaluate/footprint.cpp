@@ -12,10 +12,6 @@
 namespace rwkv::press {
 namespace {
 
-constexpr std::array<edge::MemoryMode, 4> kModes = {
-    edge::MemoryMode::Full, edge::MemoryMode::Loaded, edge::MemoryMode::Sparse,
-    edge::MemoryMode::Layerwise};
-
 bool has_something_sparse(const edge::Model& model) {
   const auto& tensors = model.weights().tensors();
   return model.config().n_cluster > 0 ||
@@ -25,7 +21,7 @@ bool has_something_sparse(const edge::Model& model) {
 }
 
 Result<edge::MemoryMode> mode_named(const std::string& name, const std::string& packed) {
-  for (const edge::MemoryMode mode : kModes) {
+  for (const edge::MemoryMode mode : edge::kMemoryModes) {
     if (name == edge::memory_mode_name(mode)) {
       return mode;
     }
@@ -47,9 +43,9 @@ Result<std::shared_ptr<const edge::Model>> open_as(const std::string& packed,
 
 std::span<const char* const> footprint_modes() {
   static const auto kNames = [] {
-    std::array<const char*, kModes.size() + 1> names = {"auto"};
-    for (size_t i = 0; i < kModes.size(); ++i) {
-      names[i + 1] = edge::memory_mode_name(kModes[i]);
+    std::array<const char*, edge::kMemoryModes.size() + 1> names = {"auto"};
+    for (size_t i = 0; i < edge::kMemoryModes.size(); ++i) {
+      names[i + 1] = edge::memory_mode_name(edge::kMemoryModes[i]);
     }
     return names;
   }();

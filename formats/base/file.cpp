@@ -104,6 +104,13 @@ Status InputFile::read_at(uint64_t offset, std::span<std::byte> out) const {
   return {};
 }
 
+void InputFile::forget(uint64_t offset, uint64_t n_bytes) const {
+  // Both are advice: where they fail, the cache stays as it is.
+  static_cast<void>(::fdatasync(fd_));
+  static_cast<void>(::posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(n_bytes),
+                                    POSIX_FADV_DONTNEED));
+}
+
 Result<std::shared_ptr<MappedFile>> MappedFile::open(const std::string& path) {
   RWKV_ASSIGN(const OpenedFile file, open_regular(path));
   const std::byte* data = nullptr;

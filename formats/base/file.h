@@ -26,6 +26,9 @@ class InputFile {
 
   /// Fills `out` from `offset`. A range that ends behind the file is BadInput, not a short read.
   Status read_at(uint64_t offset, std::span<std::byte> out) const;
+  /// Makes the system's cache forget a range, as far as nobody has it mapped. What was written to
+  /// it but not yet to storage is written first.
+  void forget(uint64_t offset, uint64_t n_bytes) const;
 
  private:
   InputFile(std::string path, int fd, uint64_t size)

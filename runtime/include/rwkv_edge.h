@@ -57,18 +57,21 @@ const char* rwkv_last_error(void);
 rwkv_status rwkv_model_open(const char* path, rwkv_model** out);
 /* Where weights live. FULL maps the file; LOADED reads all of it into large pages; SPARSE holds
  * what every token needs and reads embedding rows, neurons and clusters of the head when they are
- * needed; LAYERWISE holds one block at a time. ANY is the first of FULL, SPARSE and LAYERWISE that
+ * needed; WINDOWED the same, but uses those where they lie in the mapped file, a stretch at a time;
+ * LAYERWISE holds one block at a time. ANY is the first of FULL, SPARSE and LAYERWISE that
  * the limit allows. */
 typedef enum rwkv_memory_mode {
   RWKV_MEMORY_ANY = 0,
   RWKV_MEMORY_FULL = 1,
   RWKV_MEMORY_SPARSE = 2,
   RWKV_MEMORY_LAYERWISE = 3,
-  RWKV_MEMORY_LOADED = 4
+  RWKV_MEMORY_LOADED = 4,
+  RWKV_MEMORY_WINDOWED = 5
 } rwkv_memory_mode;
 /* Opens the packed file at `path` in a mode and within `limit` bytes, 0 for none, for the model and
- * one session of one thread. Sessions of a SPARSE or LAYERWISE model take turns. RWKV_USAGE if the
- * limit cannot be met, before anything is loaded; rwkv_last_error() names the smallest that can. */
+ * one session of one thread. Sessions of a SPARSE, WINDOWED or LAYERWISE model take turns.
+ * RWKV_USAGE if the limit cannot be met, before anything is loaded; rwkv_last_error() names the
+ * smallest that can. */
 rwkv_status rwkv_model_open_within(const char* path, rwkv_memory_mode mode, uint64_t limit,
                                    rwkv_model** out);
 /* Bytes that the model and one session of it take, by the library's account. */

@@ -77,6 +77,7 @@ std::optional<ProcessMemory> process_memory() {
     };
     read_kb("Rss:", memory.rss);
     read_kb("Anonymous:", memory.anonymous);
+    read_kb("FilePmdMapped:", memory.large_file_pages);
   }
   return memory;
 }

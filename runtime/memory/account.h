@@ -66,6 +66,7 @@ class Account {
 struct ProcessMemory {
   uint64_t rss = 0;
   uint64_t anonymous = 0;
+  uint64_t large_file_pages = 0;  ///< of mapped files
 };
 std::optional<ProcessMemory> process_memory();
 

@@ -7,6 +7,7 @@
 #include "formats/base/little_endian.h"
 #include "formats/base/nearest.h"
 #include "runtime/memory/row_store.h"
+#include "runtime/memory/row_window.h"
 
 namespace rwkv::edge {
 namespace {
@@ -81,6 +82,7 @@ Residence Planner::residence(const TensorBinding& binding, bool row_wise, Memory
   }
   const bool layerwise = mode == MemoryMode::Layerwise;
   const Residence dense = layerwise ? Residence::Slot : Residence::Pinned;
+  const Residence rows = mode == MemoryMode::Windowed ? Residence::Window : Residence::Rows;
   switch (binding.role) {
     case Role::Vector:
       return is_read_once(binding) ? Residence::Absent : Residence::Pinned;
@@ -92,15 +94,13 @@ Residence Planner::residence(const TensorBinding& binding, bool row_wise, Memory
     case Role::SignBits:
       return dense;
     case Role::FfnKey:
-      return row_wise && has_predictor_[static_cast<size_t>(binding.block)] ? Residence::Rows
-                                                                            : dense;
+      return row_wise && has_predictor_[static_cast<size_t>(binding.block)] ? rows : dense;
     case Role::FfnValue:
-      return row_wise ? Residence::Rows : dense;
+      return row_wise ? rows : dense;
     case Role::Embedding:
-      return row_wise ? Residence::Rows : Residence::Pinned;
+      return row_wise ? rows : Residence::Pinned;
     case Role::Head:
-      return row_wise && (file_.config.n_cluster > 0 || layerwise) ? Residence::Rows
-                                                                   : Residence::Pinned;
+      return row_wise && (file_.config.n_cluster > 0 || layerwise) ? rows : Residence::Pinned;
     case Role::Ignored:
       return Residence::Absent;
   }
@@ -148,6 +148,7 @@ MemoryPlan Planner::plan(const Choice& choice) const {
   plan.neuron_cache = choice.neuron_cache;
   plan.head_cache = choice.head_cache;
   plan.embedding_rows = choice.embedding_rows;
+  uint64_t windowed_bytes = 0;
   std::vector<uint64_t> blocks(file_.config.n_layer);
   for (size_t i = 0; i < file_.tensors.size(); ++i) {
     const PackedTensor& packed = file_.tensors[i];
@@ -169,6 +170,8 @@ MemoryPlan Planner::plan(const Choice& choice) const {
       bytes.cached += cache;
       plan.staging_bytes =
           std::max(plan.staging_bytes, RowStore::staging_bytes(shape, tensor.rows_per_unit));
+    } else if (tensor.residence == Residence::Window) {
+      windowed_bytes += packed.n_bytes;
     } else if (tensor.residence == Residence::Mapped) {
       bytes.resident += by_tensor_[i]->role == Role::Ignored ? 0 : packed.n_bytes;
     }
@@ -178,7 +181,8 @@ MemoryPlan Planner::plan(const Choice& choice) const {
   Account& account = plan.account;
   account.at(Component::ClusterHead).resident += other_.cluster_tables;
   account.at(Component::Block).resident = plan.slot_bytes;
-  account.at(Component::Staging).resident = plan.staging_bytes;
+  account.at(Component::Staging).resident =
+      plan.staging_bytes + RowWindow::resident_bytes(windowed_bytes);
   account.at(Component::Tokenizer).resident = other_.tokenizer;
   account.at(Component::Tables).resident = file_.tensors.size() * kTableBytesPerTensor;
   account.at(Component::State).resident = other_.state;
@@ -262,6 +266,8 @@ const char* memory_mode_name(MemoryMode mode) {
       return "loaded";
     case MemoryMode::Sparse:
       return "sparse";
+    case MemoryMode::Windowed:
+      return "windowed";
     case MemoryMode::Layerwise:
       return "layerwise";
   }
@@ -269,10 +275,8 @@ const char* memory_mode_name(MemoryMode mode) {
 }
 
 Result<MemoryMode> memory_mode_named(const std::string& name, const std::string& option) {
-  constexpr std::array kModes = {MemoryMode::Full, MemoryMode::Loaded, MemoryMode::Sparse,
-                                 MemoryMode::Layerwise};
   std::vector<std::string_view> names;
-  for (const MemoryMode mode : kModes) {
+  for (const MemoryMode mode : kMemoryModes) {
     if (name == memory_mode_name(mode)) {
       return mode;
     }
@@ -317,13 +321,15 @@ Result<MemoryPlan> plan_memory(const PackedFile& file, const MemoryOptions& opti
     plan.max_chunk = SIZE_MAX;  // whatever the evaluator is asked for
     return plan;
   }
-  // Loaded takes no less than full, so only one who asks for it gets it.
-  constexpr std::array kModes = {MemoryMode::Full, MemoryMode::Loaded, MemoryMode::Sparse,
-                                 MemoryMode::Layerwise};
+  // Only one who asks for it gets loaded, which takes no less than full, or windowed, whose speed
+  // hangs on memory beside the limit.
+  const auto is_for_all = [](MemoryMode mode) {
+    return mode != MemoryMode::Loaded && mode != MemoryMode::Windowed;
+  };
   uint64_t smallest = UINT64_MAX;
   MemoryMode smallest_mode = MemoryMode::Full;
-  for (const MemoryMode mode : kModes) {
-    if (options.mode ? *options.mode != mode : mode == MemoryMode::Loaded) {
+  for (const MemoryMode mode : kMemoryModes) {
+    if (options.mode ? *options.mode != mode : !is_for_all(mode)) {
       continue;
     }
     if (const auto choice = fit(planner, mode, options)) {

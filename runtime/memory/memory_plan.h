@@ -17,7 +17,8 @@ enum class Residence : uint8_t {
   Mapped,  ///< in the mapped file
   Pinned,  ///< loaded once
   Slot,    ///< loaded each time its block comes up, into the memory all blocks share
-  Rows     ///< read row by row through a cache
+  Rows,    ///< read row by row through a cache
+  Window   ///< in the mapped file, resident a stretch at a time
 };
 
 struct TensorPlan {

@@ -30,6 +30,11 @@ RowStore::RowStore(const MatrixView& shape, OnStorage storage)
       lru_(units_of(shape, storage_.rows_per_unit), storage_.capacity),
       slots_(lru_.capacity() * unit_size_) {}
 
+RowStore::RowStore(const MatrixView& shape, InWindow in_window)
+    : shape_(shape),
+      row_bytes_(codec_traits(shape.codec).row_bytes(shape.cols)),
+      in_window_(in_window) {}
+
 uint64_t RowStore::cache_bytes(const MatrixView& shape, uint64_t rows_per_unit, uint64_t capacity) {
   const uint64_t row_bytes = codec_traits(shape.codec).row_bytes(shape.cols);
   return capacity * rows_per_unit * row_bytes +
@@ -81,6 +86,9 @@ Result<size_t> RowStore::gather(ThreadPool& pool, std::span<const uint32_t> ids,
     }
     return n;
   }
+  if (in_window_.window) {
+    return gather_in_window(ids.first(n), rows);
+  }
   size_t n_staged = 0;
   size_t n_touched = 0;
   size_t n_reads = 0;
@@ -101,6 +109,24 @@ Result<size_t> RowStore::gather(ThreadPool& pool, std::span<const uint32_t> ids,
   }
   RWKV_TRY(read_all(pool, n_reads));
   return done;
+}
+
+// As many of the rows as one stretch of the window covers.
+size_t RowStore::gather_in_window(std::span<const uint32_t> ids, const std::byte** rows) {
+  const uint64_t begin = ids[0] * row_bytes_;
+  size_t n = 1;
+  while (n < ids.size() && (ids[n] + 1) * row_bytes_ - begin <= RowWindow::kSpan) {
+    ++n;
+  }
+  const uint64_t end = (ids[n - 1] + 1) * row_bytes_;
+  const std::byte* first =
+      in_window_.window->move_to(in_window_.offset + begin, in_window_.offset + end);
+  for (size_t i = 0; i < n; ++i) {
+    rows[i] = first + (ids[i] * row_bytes_ - begin);
+  }
+  in_window_.account->misses += n;
+  in_window_.account->read += n * row_bytes_;
+  return n;
 }
 
 Status RowStore::read_all(ThreadPool& pool, size_t n_reads) {

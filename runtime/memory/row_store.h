@@ -1,5 +1,5 @@
-// Rows of a matrix that are needed a few at a time: in mapped or loaded memory, or read from
-// storage into a cache that keeps those used last.
+// Rows of a matrix that are needed a few at a time: in mapped or loaded memory, read from storage
+// into a cache that keeps those used last, or in the window of a mapped file.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +13,7 @@
 #include "runtime/kernels/thread_pool.h"
 #include "runtime/memory/account.h"
 #include "runtime/memory/lru.h"
+#include "runtime/memory/row_window.h"
 
 namespace rwkv::edge {
 
@@ -49,6 +50,15 @@ class RowStore {
   };
   RowStore(const MatrixView& shape, OnStorage storage);
 
+  /// Rows in a mapped file, from byte `offset` of it, used where they lie. `account` counts what is
+  /// used. The window, which all stores of the model share, and the account outlive the store.
+  struct InWindow {
+    RowWindow* window = nullptr;
+    uint64_t offset = 0;
+    ComponentBytes* account = nullptr;
+  };
+  RowStore(const MatrixView& shape, InWindow in_window);
+
   uint64_t rows() const { return shape_.rows; }
   uint64_t cols() const { return shape_.cols; }
   Codec codec() const { return shape_.codec; }
@@ -68,6 +78,7 @@ class RowStore {
   static uint64_t staging_bytes(const MatrixView& shape, uint64_t rows_per_unit);
 
  private:
+  size_t gather_in_window(std::span<const uint32_t> ids, const std::byte** rows);
   std::byte* place_of(uint64_t unit, size_t& n_staged, size_t& n_touched, size_t& n_reads);
   Status read_all(ThreadPool& pool, size_t n_reads);
   uint64_t unit_bytes(uint64_t unit) const;
@@ -75,6 +86,7 @@ class RowStore {
   MatrixView shape_;
   uint64_t row_bytes_ = 0;
   OnStorage storage_;
+  InWindow in_window_;
   uint64_t unit_size_ = 0;  ///< bytes of a whole unit
   size_t n_staging_ = 0;    ///< units that staging holds
   Lru lru_;

@@ -51,14 +51,11 @@ Result<std::shared_ptr<const Weights>> Weights::load(PackedFile file, MemoryPlan
     block_of[binding.source] = binding.block;
   }
   std::shared_ptr<Weights> weights(new Weights(std::move(file), std::move(plan)));
-  if (weights->plan_.mode == MemoryMode::Full) {
-    RWKV_ASSIGN(weights->mapping_, MappedFile::open(path));
-    for (const PackedTensor& tensor : weights->tensors_) {
-      if (tensor.offset + tensor.n_bytes > weights->mapping_->bytes().size()) {
-        return bad_input("{}: became shorter while it was opened", path);
-      }
-    }
-  } else {
+  const MemoryMode mode = weights->plan_.mode;
+  if (mode == MemoryMode::Full || mode == MemoryMode::Windowed) {
+    RWKV_TRY(weights->map_file(path));
+  }
+  if (mode != MemoryMode::Full) {
     RWKV_ASSIGN(weights->file_, InputFile::open(path));
     RWKV_ASSIGN(weights->pinned_, map_memory(weights->plan_.pinned_bytes));
     RWKV_ASSIGN(weights->slot_, map_memory(weights->plan_.slot_bytes));
@@ -72,8 +69,33 @@ Result<std::shared_ptr<const Weights>> Weights::load(PackedFile file, MemoryPlan
       }
     }
   }
+  if (mode == MemoryMode::Windowed) {
+    weights->open_window();
+  }
   RWKV_TRY(weights->make_stores());
   return std::shared_ptr<const Weights>(std::move(weights));
+}
+
+Status Weights::map_file(const std::string& path) {
+  RWKV_ASSIGN(mapping_, MappedFile::open(path));
+  for (const PackedTensor& tensor : tensors_) {
+    if (tensor.offset + tensor.n_bytes > mapping_->bytes().size()) {
+      return bad_input("{}: became shorter while it was opened", path);
+    }
+  }
+  want_large_pages(mapping_->bytes());
+  return {};
+}
+
+void Weights::open_window() {
+  std::vector<FileRange> ranges;
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    if (plan_.tensors[i].residence == Residence::Window) {
+      ranges.push_back({tensors_[i].offset, tensors_[i].n_bytes});
+    }
+  }
+  window_ = std::make_unique<RowWindow>(mapping_);
+  refill_in_large_pages(*file_, mapping_->bytes(), ranges);
 }
 
 Status Weights::load_pinned() {
@@ -97,6 +119,9 @@ Status Weights::make_stores() {
       stores_[i] = std::make_unique<RowStore>(
           view, RowStore::OnStorage{file_, tensor.offset, plan.rows_per_unit, plan.capacity,
                                     staging_.get(), &account_.at(plan.component)});
+    } else if (plan.residence == Residence::Window) {
+      stores_[i] = std::make_unique<RowStore>(
+          view, RowStore::InWindow{window_.get(), tensor.offset, &account_.at(plan.component)});
     } else if (plan.component == Component::Neurons || plan.component == Component::Head ||
                plan.component == Component::Embedding) {
       stores_[i] = std::make_unique<RowStore>(view);
@@ -120,6 +145,7 @@ MatrixView Weights::view_of(size_t index) const {
       data = slot_.data() + plan.offset;
       break;
     case Residence::Rows:
+    case Residence::Window:
     case Residence::Absent:
       break;
   }

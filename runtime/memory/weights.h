@@ -64,6 +64,8 @@ class Weights {
   };
   Weights(PackedFile file, MemoryPlan plan);
   Status load_pinned();
+  Status map_file(const std::string& path);
+  void open_window();
   Status make_stores();
   Result<size_t> find(std::string_view name) const;
   MatrixView view_of(size_t tensor) const;
@@ -78,6 +80,7 @@ class Weights {
   std::span<std::byte> slot_;
   std::vector<std::vector<SlotRead>> blocks_;
   std::unique_ptr<Staging> staging_;
+  std::unique_ptr<RowWindow> window_;
   std::vector<std::unique_ptr<RowStore>> stores_;  ///< by tensor; null where none is wanted
   uint64_t bytes_per_token_ = 0;
   uint64_t always_touched_bytes_ = 0;

@@ -157,8 +157,11 @@ Result<MemoryOptions> memory_options(rwkv_memory_mode mode, uint64_t limit) {
     case RWKV_MEMORY_LOADED:
       options.mode = MemoryMode::Loaded;
       return options;
+    case RWKV_MEMORY_WINDOWED:
+      options.mode = MemoryMode::Windowed;
+      return options;
   }
-  return rwkv::usage_error("mode: RWKV_MEMORY_ANY (0) to RWKV_MEMORY_LOADED (4), found {}",
+  return rwkv::usage_error("mode: RWKV_MEMORY_ANY (0) to RWKV_MEMORY_WINDOWED (5), found {}",
                            static_cast<int>(mode));
 }
 

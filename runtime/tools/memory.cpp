@@ -20,7 +20,8 @@ std::string megabytes(uint64_t bytes) {
 
 void declare_memory_options(cxxopts::Options& options) {
   options.add_options()(
-      "memory", "full, loaded, sparse or layerwise (default: full, or what the limit allows)",
+      "memory",
+      "full, loaded, sparse, windowed or layerwise (default: full, or what the limit allows)",
       cxxopts::value<std::string>())("memory-limit", "Most memory to take: 64MB",
                                      cxxopts::value<std::string>())(
       "neuron-cache", "Share of the neurons kept in memory (sparse)",

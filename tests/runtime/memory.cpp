@@ -1,5 +1,5 @@
-// Where bytes live makes no difference to what is computed: full, sparse and layerwise give the
-// same bits; predictors that name everything and heads that select everything are the dense model.
+// Where bytes live makes no difference to what is computed: every mode gives the same bits;
+// predictors that name everything and heads that select everything are the dense model.
 #include <catch2/catch.hpp>
 
 #include <array>
@@ -12,7 +12,9 @@
 
 #include "formats/arch/versions.h"
 #include "formats/base/little_endian.h"
+#include "runtime/memory/large_pages.h"
 #include "runtime/memory/lru.h"
+#include "runtime/memory/row_window.h"
 #include "runtime/model/cluster_head.h"
 #include "tests/runtime/session_testing.h"
 
@@ -20,9 +22,6 @@ namespace rwkv::edge {
 namespace {
 
 using test::TinyModelOptions;
-
-constexpr std::array kModes = {MemoryMode::Full, MemoryMode::Loaded, MemoryMode::Sparse,
-                               MemoryMode::Layerwise};
 
 std::vector<float> logits_of(const std::shared_ptr<const Model>& model, size_t step,
                              unsigned n_threads = 1) {
@@ -62,11 +61,11 @@ std::vector<TinyModelOptions> extended_models() {
   return models;
 }
 
-TEST_CASE("Full, sparse and layerwise give the same bits, with caches of any size", "[memory]") {
+TEST_CASE("Every memory mode gives the same bits, with caches of any size", "[memory]") {
   for (const TinyModelOptions& options : extended_models()) {
     const auto full = bits_of(logits_of(open_tiny(options), 1));
     INFO(version_traits(options.version).name);
-    for (const MemoryMode mode : kModes) {
+    for (const MemoryMode mode : kMemoryModes) {
       INFO(memory_mode_name(mode));
       CHECK(bits_of(logits_of(open_tiny(options, in_mode(mode)), 1)) == full);
       CHECK(bits_of(logits_of(open_tiny(options, in_mode(mode)), 13, 2)) == full);
@@ -227,6 +226,50 @@ TEST_CASE("The least recently used row leaves a cache first", "[memory]") {
     }
     model.insert(model.begin(), unit);
   }
+}
+
+// Every eighth byte of a file of its own says where it lies.
+std::string write_places(const test::ScratchFolder& folder, uint64_t n_bytes) {
+  std::vector<std::byte> bytes(n_bytes);
+  for (uint64_t at = 0; at < n_bytes; at += 8) {
+    store_le(bytes.data() + at, at);
+  }
+  const std::string path = folder.file("places");
+  test::write_bytes(path, bytes);
+  return path;
+}
+
+TEST_CASE("Of a file that is used through a window little is resident", "[memory]") {
+  constexpr uint64_t kBytes = uint64_t{70} << 20;
+  const test::ScratchFolder folder;
+  const std::string path = write_places(folder, kBytes);
+  const auto file = MappedFile::open(path);
+  REQUIRE_OK(file.status());
+  if (GENERATE(false, true)) {
+    want_large_pages(file.value()->bytes());
+    const FileRange all = {0, kBytes};
+    refill_in_large_pages(*InputFile::open(path).value(), file.value()->bytes(), {&all, 1});
+  }
+  RowWindow window(file.value());
+  const auto before = process_memory();
+  std::mt19937_64 random(5);
+  uint64_t most = 0;
+  for (int i = 0; i < 300; ++i) {
+    const uint64_t n = 8 + random() % (RowWindow::kSpan - 8) / 8 * 8;
+    const uint64_t begin = random() % (kBytes - n) / 8 * 8;
+    const std::byte* at = window.move_to(begin, begin + n);
+    for (uint64_t j = 0; j < n; j += 4096) {
+      REQUIRE(load_le<uint64_t>(at + j) == begin + j);
+    }
+    REQUIRE(load_le<uint64_t>(at + n - 8) == begin + n - 8);
+    if (i % 20 == 0 && before) {
+      most = std::max(most, process_memory()->rss - before->rss);
+    }
+  }
+  constexpr uint64_t kNoise = uint64_t{1} << 20;
+  CHECK(most < RowWindow::resident_bytes(kBytes) + kNoise);
+  CHECK(RowWindow::resident_bytes(kBytes) < kBytes / 2);
+  CHECK(RowWindow::resident_bytes(1000) == 1000);
 }
 
 TEST_CASE("A memory limit picks the richest mode it allows, or names the smallest", "[memory]") {

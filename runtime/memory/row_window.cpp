@@ -1,0 +1,41 @@
+#include "runtime/memory/row_window.h"
+
+#include <algorithm>
+
+#include "formats/base/little_endian.h"
+#include "runtime/memory/large_pages.h"
+
+namespace rwkv::edge {
+namespace {
+
+// The system may bring so much around a byte that is used, from a multiple of it on.
+constexpr uint64_t kAround = uint64_t{2} << 20;
+// Giving back interrupts the other threads' processors, so it is done for several stretches at
+// once.
+constexpr uint64_t kMostUsed = uint64_t{16} << 20;
+
+}  // namespace
+
+RowWindow::RowWindow(std::shared_ptr<const MappedFile> mapping) : mapping_(std::move(mapping)) {}
+
+const std::byte* RowWindow::move_to(uint64_t begin, uint64_t end) {
+  const std::span<const std::byte> file = mapping_->bytes();
+  const auto start = reinterpret_cast<uintptr_t>(file.data());
+  const uint64_t first = std::max<uint64_t>(start, (start + begin) / kAround * kAround) - start;
+  const uint64_t last =
+      std::min<uint64_t>(start + file.size(), align_up(start + end, kAround)) - start;
+  if (n_used_ + (last - first) > kMostUsed) {
+    give_back(file.subspan(first_, last_ - first_));
+    n_used_ = 0;
+  }
+  first_ = n_used_ == 0 ? first : std::min(first_, first);
+  last_ = n_used_ == 0 ? last : std::max(last_, last);
+  n_used_ += last - first;
+  return file.data() + begin;
+}
+
+uint64_t RowWindow::resident_bytes(uint64_t n_bytes) {
+  return std::min(n_bytes, kMostUsed);
+}
+
+}  // namespace rwkv::edge

@@ -1,0 +1,36 @@
+// The stretches of a mapped file that rows are being used from. Of the file no more than those is
+// resident, whatever of it the system keeps in its cache.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "formats/base/file.h"
+
+namespace rwkv::edge {
+
+class RowWindow {
+ public:
+  /// Bytes that a stretch spans at most, for rows that are not longer themselves.
+  static constexpr uint64_t kSpan = uint64_t{8} << 20;
+
+  explicit RowWindow(std::shared_ptr<const MappedFile> mapping);
+
+  /// The address of byte `begin` of the file. Bytes [begin, end) may be used until the next call.
+  /// Stretches are given back to the system together, when there is no room for another.
+  const std::byte* move_to(uint64_t begin, uint64_t end);
+
+  /// What is resident at most where so many bytes of a file are used through a window.
+  static uint64_t resident_bytes(uint64_t n_bytes);
+
+ private:
+  std::shared_ptr<const MappedFile> mapping_;
+  // Places in the file: everything that was used since the last giving back lies between.
+  uint64_t first_ = 0;
+  uint64_t last_ = 0;
+  uint64_t n_used_ = 0;  ///< bytes of it that were used
+};
+
+}  // namespace rwkv::edge
