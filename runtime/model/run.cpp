@@ -8,7 +8,9 @@ namespace {
 
 // What is handed to a thread at a time: small enough to even out, large enough that the handing out
 // costs nothing. Rows are handed out in multiples of what kernels take together.
-constexpr size_t kChunkBytes = size_t{128} << 10;
+constexpr size_t kLeastChunk = size_t{16} << 10;
+constexpr size_t kMostChunk = size_t{128} << 10;
+constexpr size_t kChunksPerThread = 4;
 constexpr size_t kRowStep = 8;
 // Columns of rows that are added up: a few pieces per thread, each of whole cache lines.
 constexpr size_t kColumnStep = 64;
@@ -110,11 +112,21 @@ Inputs Run::inputs(size_t i, Codec codec, const float* x, size_t cols) {
 
 namespace {
 
-size_t rows_at_a_time(size_t row_bytes) {
-  return std::max(kRowStep, kChunkBytes / std::max<size_t>(1, row_bytes) / kRowStep * kRowStep);
+// Of `n_rows` of `n_bytes` together.
+size_t rows_at_a_time(const Run& run, size_t n_rows, size_t n_bytes) {
+  const size_t n_threads = run.pool.size();
+  if (n_threads == 1) {
+    return n_rows;
+  }
+  const size_t chunk =
+      std::clamp(n_bytes / (kChunksPerThread * n_threads), kLeastChunk, kMostChunk);
+  return std::max(kRowStep, n_rows * chunk / std::max<size_t>(1, n_bytes) / kRowStep * kRowStep);
 }
 
 size_t columns_at_a_time(const Run& run, size_t cols) {
+  if (run.pool.size() == 1) {
+    return cols;
+  }
   const size_t n_pieces = kPiecesPerThread * run.pool.size();
   return (cols / n_pieces + kColumnStep) / kColumnStep * kColumnStep;
 }
@@ -125,16 +137,17 @@ void matmul_all(Run& run, std::span<const Product> products) {
   std::array<Inputs, kMaxProducts> inputs;
   std::array<MatmulFn, kMaxProducts> fns{};
   std::array<size_t, kMaxProducts + 1> first{};  // of all rows, those of each matrix
-  size_t most_bytes = 0;
+  size_t n_bytes = 0;
   for (size_t i = 0; i < products.size(); ++i) {
     const MatrixView& w = products[i].w;
     inputs[i] = run.inputs(i, w.codec, products[i].x, w.cols);
     fns[i] = run.table.matmul(w.codec);
     first[i + 1] = first[i] + w.rows;
-    most_bytes = std::max<size_t>(most_bytes, codec_traits(w.codec).row_bytes(w.cols));
+    n_bytes += codec_traits(w.codec).row_bytes(w.cols) * w.rows;
   }
   const size_t n_rows = first[products.size()];
-  run.pool.run(n_rows, rows_at_a_time(most_bytes), [&](size_t begin, size_t end, unsigned thread) {
+  const size_t chunk = rows_at_a_time(run, n_rows, n_bytes);
+  run.pool.run(n_rows, chunk, [&](size_t begin, size_t end, unsigned thread) {
     for (size_t i = 0; i < products.size(); ++i) {
       const size_t from = std::max(begin, first[i]);
       const size_t to = std::min(end, first[i + 1]);
@@ -167,7 +180,8 @@ Status matmul_rows(Run& run, RowStore& w, std::span<const uint32_t> ids,
   while (!ids.empty()) {
     RWKV_ASSIGN(const size_t n, w.gather(run.pool, ids, run.row_places()));
     const RowsView view{run.row_places(), names.data(), n, w.codec(), w.cols()};
-    run.pool.run(n, rows_at_a_time(w.row_bytes()), [&](size_t begin, size_t end, unsigned thread) {
+    const size_t chunk = rows_at_a_time(run, n, n * w.row_bytes());
+    run.pool.run(n, chunk, [&](size_t begin, size_t end, unsigned thread) {
       fn(view, inputs, y, ldy, begin, end, run.row_scratch(thread));
     });
     ids = ids.subspan(n);
