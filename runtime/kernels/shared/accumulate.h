@@ -37,7 +37,7 @@ inline void add_rows(const std::byte* const (&numbers)[R], const float (&factors
   size_t c = begin;
   while (c + S::kFloats <= end) {
     for (size_t r = 0; r < R; ++r) {
-      __builtin_prefetch(next[r] + c * kBytes);
+      __builtin_prefetch(next[r] + c * kBytes, 0, 2);
     }
     for (size_t line = 0; line < kCacheLine && c + S::kFloats <= end;
          line += S::kFloats * kBytes, c += S::kFloats) {
@@ -48,7 +48,7 @@ inline void add_rows(const std::byte* const (&numbers)[R], const float (&factors
     }
   }
   for (size_t r = 0; r < R; ++r) {
-    __builtin_prefetch(next[r] + end * kBytes);
+    __builtin_prefetch(next[r] + end * kBytes, 0, 2);
   }
   if (c < end) {
     std::byte rest[R][S::kFloats * kBytes] = {};
@@ -73,7 +73,7 @@ inline void rows_of_one(const RowsView& w, const float* a, size_t i, float* y, s
     const Row row = row_of<kCodec>(w.rows[i + r]);
     numbers[r] = row.numbers;
     factors[r] = a[w.ids[i + r]] * row.scale;
-    next[r] = w.rows[i + R + r < w.n ? i + R + r : i + r];
+    next[r] = w.rows[i + 2 * R + r < w.n ? i + 2 * R + r : i + r];
   }
   add_rows<S, kCodec, R>(numbers, factors, y, begin, end, next);
 }
