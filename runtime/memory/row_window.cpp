@@ -11,12 +11,14 @@ namespace {
 // The system may bring so much around a byte that is used, from a multiple of it on.
 constexpr uint64_t kAround = uint64_t{2} << 20;
 // Giving back interrupts the other threads' processors, so it is done for several stretches at
-// once.
-constexpr uint64_t kMostUsed = uint64_t{16} << 20;
+// once: for a small part of what a token may use, but room for one more must be left.
+constexpr uint64_t kLeastUsed = uint64_t{16} << 20;
+constexpr uint64_t kShareUsed = 12;
 
 }  // namespace
 
-RowWindow::RowWindow(std::shared_ptr<const MappedFile> mapping) : mapping_(std::move(mapping)) {}
+RowWindow::RowWindow(std::shared_ptr<const MappedFile> mapping, uint64_t n_bytes)
+    : mapping_(std::move(mapping)), most_used_(std::max(kLeastUsed, n_bytes / kShareUsed)) {}
 
 const std::byte* RowWindow::move_to(uint64_t begin, uint64_t end) {
   const std::span<const std::byte> file = mapping_->bytes();
@@ -24,7 +26,7 @@ const std::byte* RowWindow::move_to(uint64_t begin, uint64_t end) {
   const uint64_t first = std::max<uint64_t>(start, (start + begin) / kAround * kAround) - start;
   const uint64_t last =
       std::min<uint64_t>(start + file.size(), align_up(start + end, kAround)) - start;
-  if (n_used_ + (last - first) > kMostUsed) {
+  if (n_used_ + (last - first) > most_used_) {
     give_back(file.subspan(first_, last_ - first_));
     n_used_ = 0;
   }
@@ -35,7 +37,7 @@ const std::byte* RowWindow::move_to(uint64_t begin, uint64_t end) {
 }
 
 uint64_t RowWindow::resident_bytes(uint64_t n_bytes) {
-  return std::min(n_bytes, kMostUsed);
+  return std::min(n_bytes, std::max(kLeastUsed, n_bytes / kShareUsed));
 }
 
 }  // namespace rwkv::edge

@@ -70,10 +70,10 @@ Status ChannelMixImpl::forward(Run& run, const float* x, float* out) const {
     }
   });
   shift.advance(run.n_tokens);
-  RWKV_TRY(neurons_.forward(run, mixed_k, out));
+  float* gate = has_receptance_ ? run.take(n_embd) : nullptr;
+  const Projection::Application beside{&receptance_, mixed_r, gate};
+  RWKV_TRY(neurons_.forward(run, mixed_k, out, {&beside, has_receptance_ ? size_t{1} : 0}));
   if (has_receptance_) {
-    float* gate = mixed_k;
-    receptance_.apply(run, mixed_r, gate);
     run.each_token(
         [&](size_t t) { elementwise.sigmoid_gate(out + t * n_embd, gate + t * n_embd, n_embd); });
   }

@@ -161,15 +161,19 @@ void ClusterHead::spread_rest(Run& run, size_t n_selected, float* logits) const 
   each_known([&](double logit) { sum += std::exp(logit - most); });
   const double log_q = most + std::log(sum);
   const double log_p_selected = log_sum_exp(n_selected, [&](size_t i) { return logs[order[i]]; });
-  for (size_t i = n_selected; i < n_clusters(); ++i) {
-    const uint32_t c = order[i];
-    const double n_rows = first_[c + 1] - first_[c];
-    const auto logit = static_cast<float>(log_q + static_cast<double>(logs[c]) - log_p_selected -
-                                          std::log(n_rows));
-    for (uint32_t row = first_[c]; row < first_[c + 1]; ++row) {
-      logits[tokens_[row]] = logit;
-    }
-  }
+  constexpr size_t kClustersAtATime = 16;
+  run.pool.run(n_clusters() - n_selected, kClustersAtATime,
+               [&](size_t begin, size_t end, unsigned) {
+                 for (size_t i = n_selected + begin; i < n_selected + end; ++i) {
+                   const uint32_t c = order[i];
+                   const double n_rows = first_[c + 1] - first_[c];
+                   const auto logit = static_cast<float>(log_q + static_cast<double>(logs[c]) -
+                                                         log_p_selected - std::log(n_rows));
+                   for (uint32_t row = first_[c]; row < first_[c + 1]; ++row) {
+                     logits[tokens_[row]] = logit;
+                   }
+                 }
+               });
 }
 
 Status ClusterHead::one_token(Run& run, const float* z, float* logits) const {

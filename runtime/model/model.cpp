@@ -13,8 +13,8 @@ namespace {
 // The largest inner size of a pair that Projection applies, from the tensors alone.
 size_t max_rank_of(const PackedFile& file) {
   const ModelConfig& config = file.config;
-  uint64_t rank =
-      std::max({config.decay_lora, config.iclr_lora, config.value_lora, config.gate_lora});
+  uint64_t rank = std::max({config.decay_lora, config.iclr_lora, config.value_lora,
+                            config.gate_lora, config.predictor_hidden});
   for (const TensorBinding& binding : file.bindings) {
     rank = std::max(rank, binding.part == Part::FactorA ? binding.shape[0] : 0);
   }

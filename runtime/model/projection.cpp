@@ -1,5 +1,6 @@
 #include "runtime/model/projection.h"
 
+#include <algorithm>
 #include <array>
 
 namespace rwkv::edge {
@@ -20,6 +21,12 @@ Result<Projection> Projection::load(const Weights& weights, const std::string& s
                               ? Between::ReluSquared
                               : Between::Nothing;
   }
+  return projection;
+}
+
+Projection Projection::of(const MatrixView& dense) {
+  Projection projection;
+  projection.dense_ = dense;
   return projection;
 }
 
@@ -71,6 +78,11 @@ void Projection::activate(Run& run, float* inner) const {
   run.each_token([&](size_t t) {
     switch (between_) {
       case Between::Nothing:
+        break;
+      case Between::Relu:
+        for (float& value : std::span(inner + t * n, n)) {
+          value = std::max(value, 0.0f);
+        }
         break;
       case Between::ReluSquared:
         elementwise.relu_squared(inner + t * n, n);

@@ -17,11 +17,13 @@ constexpr size_t kColumnStep = 64;
 constexpr size_t kPiecesPerThread = 2;
 
 // Floats per token that the most demanding time_mix (v7: fourteen vectors, four inner ones) or
-// channel_mix (two vectors and the neurons) takes from the arena, with room to spare.
+// channel_mix (three vectors, the neurons and what either half of a predictor says of them) takes
+// from the arena, with room to spare.
 size_t arena_per_token(const ModelConfig& config) {
   const size_t width = std::max(config.n_embd, config.dim_att);
-  return 20 * width + config.dim_ffn + config.predictor_hidden + 10 * config.mix_lora +
-         config.decay_lora + config.iclr_lora + config.value_lora + config.gate_lora;
+  const uint64_t scores = config.predictor_hidden > 0 ? config.dim_ffn : 0;
+  return 20 * width + config.dim_ffn + scores + 10 * config.mix_lora + config.decay_lora +
+         config.iclr_lora + config.value_lora + config.gate_lora;
 }
 
 size_t widest_row(const ModelConfig& config, size_t max_rank) {

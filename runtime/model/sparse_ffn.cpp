@@ -1,6 +1,8 @@
 #include "runtime/model/sparse_ffn.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 
 namespace rwkv::edge {
 namespace {
@@ -9,17 +11,17 @@ namespace {
 template <typename Wanted>
 std::span<const uint32_t> list_neurons(Run& run, size_t n_neurons, const Wanted& is_wanted) {
   const std::span<uint32_t> ids = run.ids();
-  size_t n = 0;
+  uint32_t* next = ids.data();
   for (size_t j = 0; j < n_neurons; ++j) {
-    bool wanted = false;
-    for (size_t t = 0; t < run.n_tokens && !wanted; ++t) {
+    bool wanted = is_wanted(0, j);
+    for (size_t t = 1; t < run.n_tokens && !wanted; ++t) {
       wanted = is_wanted(t, j);
     }
     // Without a branch: which neurons are wanted is not to be guessed.
-    ids[n] = static_cast<uint32_t>(j);
-    n += wanted ? 1 : 0;
+    *next = static_cast<uint32_t>(j);
+    next += wanted ? 1 : 0;
   }
-  return ids.first(n);
+  return ids.first(static_cast<size_t>(next - ids.data()));
 }
 
 Result<RowStore*> rows_of(const Weights& weights, const std::string& name, const MatrixView& view) {
@@ -58,52 +60,64 @@ Status SparseFfn::load_predictor(const Weights& weights, const std::string& pref
     RWKV_ASSIGN(bias_, weights.vector(prefix + "bias"));
   }
   if (has_sign_) {
-    RWKV_ASSIGN(sign_, weights.matrix(prefix + "sign.weight"));
+    RWKV_ASSIGN(const MatrixView bits, weights.matrix(prefix + "sign.weight"));
+    sign_ = Projection::of(bits);
   }
   if (has_mlp_) {
-    RWKV_ASSIGN(fc1_, weights.matrix(prefix + "fc1.weight"));
-    RWKV_ASSIGN(fc2_, weights.matrix(prefix + "fc2.weight"));
+    RWKV_ASSIGN(mlp_, Projection::load_lora(weights, prefix + "fc1.weight", prefix + "fc2.weight",
+                                            Between::Relu));
   }
   return {};
 }
 
 // Marks the neurons that either half of the predictor names. `scores` is scratch.
-void SparseFfn::name_neurons(Run& run, const float* x, float* scores) const {
+void SparseFfn::name_neurons(Run& run, const float* x, float* scores,
+                             std::span<const Projection::Application> beside) const {
   const size_t n = run.n_tokens * key_.rows;
+  float* mlp_scores = has_sign_ && has_mlp_ ? run.take(key_.rows) : scores;
+  std::array<Projection::Application, kMaxProducts> all;
+  size_t n_all = 0;
+  // The bits first: their inputs have a form of their own, which only the first product may have.
+  if (has_sign_) {
+    all[n_all++] = {&sign_, x, scores};
+  }
+  if (has_mlp_) {
+    all[n_all++] = {&mlp_, x, mlp_scores};
+  }
+  n_all = static_cast<size_t>(std::copy(beside.begin(), beside.end(), all.begin() + n_all) -
+                              all.begin());
+  Projection::apply_all(run, {all.data(), n_all});
   uint8_t* marks = run.marks();
   std::fill(marks, marks + n, uint8_t{0});
-  const auto mark_above = [&](float threshold) {
+  const auto mark_above = [&](const float* from, float threshold) {
     for (size_t i = 0; i < n; ++i) {
-      marks[i] = static_cast<uint8_t>(marks[i] | (scores[i] > threshold ? 1 : 0));
+      marks[i] = static_cast<uint8_t>(marks[i] | (from[i] > threshold ? 1 : 0));
     }
   };
   if (has_sign_) {
-    matmul(run, sign_, x, scores);
-    mark_above(sign_threshold_);
+    mark_above(scores, sign_threshold_);
   }
   if (has_mlp_) {
-    float* hidden = run.take(fc1_.rows);
-    matmul(run, fc1_, x, hidden);
-    for (size_t i = 0; i < run.n_tokens * fc1_.rows; ++i) {
-      hidden[i] = std::max(hidden[i], 0.0f);
-    }
-    matmul(run, fc2_, hidden, scores);
-    mark_above(mlp_threshold_);
+    mark_above(mlp_scores, mlp_threshold_);
   }
 }
 
 // relu(K x)^2, zero for neurons that were not named.
-Status SparseFfn::activate(Run& run, const float* x, float* neurons) const {
+Status SparseFfn::activate(Run& run, const float* x, float* neurons,
+                           std::span<const Projection::Application> beside) const {
   const size_t n_neurons = key_.rows;
   const size_t n = run.n_tokens * n_neurons;
   if (!has_predictor()) {
     run.touched_bytes += codec_traits(key_.codec).encoded_bytes(key_.rows, key_.cols);
-    matmul(run, key_, x, neurons);
+    const Projection key = Projection::of(key_);
+    std::array<Projection::Application, kMaxProducts> all = {{{&key, x, neurons}}};
+    const auto end = std::copy(beside.begin(), beside.end(), all.begin() + 1);
+    Projection::apply_all(run, {all.begin(), end});
     run.each_token(
         [&](size_t t) { run.table.elementwise->relu_squared(neurons + t * n_neurons, n_neurons); });
     return {};
   }
-  name_neurons(run, x, neurons);
+  name_neurons(run, x, neurons, beside);
   const uint8_t* marks = run.marks();
   const auto ids = list_neurons(run, n_neurons,
                                 [&](size_t t, size_t j) { return marks[t * n_neurons + j] != 0; });
@@ -123,18 +137,21 @@ void SparseFfn::add_bias(const Run& run, float* out) const {
   }
 }
 
-Status SparseFfn::forward(Run& run, const float* x, float* out) const {
+Status SparseFfn::forward(Run& run, const float* x, float* out,
+                          std::span<const Projection::Application> beside) const {
   const size_t n_neurons = key_.rows;
   float* neurons = run.take(n_neurons);
-  RWKV_TRY(activate(run, x, neurons));
+  RWKV_TRY(activate(run, x, neurons, beside));
   if (!value_rows_) {
     run.touched_bytes += codec_traits(value_.codec).encoded_bytes(value_.rows, value_.cols);
     accumulate(run, value_, neurons, out);
     add_bias(run, out);
     return {};
   }
-  const auto ids = list_neurons(
-      run, n_neurons, [&](size_t t, size_t j) { return neurons[t * n_neurons + j] != 0.0f; });
+  // Squares: nothing but zero has no bit.
+  const auto ids = list_neurons(run, n_neurons, [&](size_t t, size_t j) {
+    return std::bit_cast<uint32_t>(neurons[t * n_neurons + j]) != 0;
+  });
   RWKV_TRY(accumulate_rows(run, *value_rows_, ids, neurons, out));
   add_bias(run, out);
   return {};

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "runtime/memory/weights.h"
-#include "runtime/model/run.h"
+#include "runtime/model/projection.h"
 
 namespace rwkv::edge {
 
@@ -16,21 +16,25 @@ class SparseFfn {
 
   size_t n_embd() const { return key_.cols; }
   /// x [n_tokens][n_embd] is the mixed input, out [n_tokens][n_embd]. Takes from the run's arena.
-  /// Fails if storage does.
-  Status forward(Run& run, const float* x, float* out) const;
+  /// `beside` are projections to be applied meanwhile, at most three: threads wait for one another
+  /// less often. Fails if storage does.
+  Status forward(Run& run, const float* x, float* out,
+                 std::span<const Projection::Application> beside) const;
 
  private:
   Status load_predictor(const Weights& weights, const std::string& prefix);
   bool has_predictor() const { return has_sign_ || has_mlp_; }
-  void name_neurons(Run& run, const float* x, float* scores) const;
+  void name_neurons(Run& run, const float* x, float* scores,
+                    std::span<const Projection::Application> beside) const;
   void add_bias(const Run& run, float* out) const;
-  Status activate(Run& run, const float* x, float* neurons) const;
+  Status activate(Run& run, const float* x, float* neurons,
+                  std::span<const Projection::Application> beside) const;
 
   MatrixView key_;  ///< its shape at least; data unless rows are read on demand
   MatrixView value_;
   RowStore* key_rows_ = nullptr;    ///< null if the codec is not row-wise
   RowStore* value_rows_ = nullptr;  ///< likewise
-  MatrixView sign_, fc1_, fc2_;
+  Projection sign_, mlp_;
   float sign_threshold_ = 0;
   float mlp_threshold_ = 0;
   std::span<const float> bias_;  ///< stands for the neurons not named; may be empty

@@ -250,7 +250,7 @@ TEST_CASE("Of a file that is used through a window little is resident", "[memory
     const FileRange all = {0, kBytes};
     refill_in_large_pages(*InputFile::open(path).value(), file.value()->bytes(), {&all, 1});
   }
-  RowWindow window(file.value());
+  RowWindow window(file.value(), kBytes);
   const auto before = process_memory();
   std::mt19937_64 random(5);
   uint64_t most = 0;
