@@ -27,13 +27,18 @@ Cached cached(std::span<const std::byte> page, std::vector<unsigned char>& flags
   return n == 0 ? Cached::Nothing : n == flags.size() ? Cached::All : Cached::Part;
 }
 
-// Whether the system brings this page as a large one. It is not resident afterwards.
-bool comes_large(std::span<const std::byte> page) {
-  const auto before = process_memory();
+uint64_t large_file_pages() {
+  const auto memory = process_memory();
+  return memory ? memory->large_file_pages : 0;
+}
+
+// Whether the system brings this page as a large one, so that there are more than `before`. It is
+// not resident afterwards.
+bool comes_large(std::span<const std::byte> page, uint64_t before) {
   static_cast<void>(*reinterpret_cast<const volatile std::byte*>(page.data()));
-  const auto after = process_memory();
+  const uint64_t after = large_file_pages();
   give_back(page);
-  return before && after && after->large_file_pages > before->large_file_pages;
+  return after > before;
 }
 
 // The large pages of the file that the ranges touch, each once; pages that the file does not fill
@@ -107,14 +112,15 @@ void want_large_pages(std::span<const std::byte> mapped) {
 void refill_in_large_pages(const InputFile& file, std::span<const std::byte> mapped,
                            std::span<const FileRange> ranges) {
   std::vector<unsigned char> flags;
+  const uint64_t before = large_file_pages();
   bool is_known_to_help = false;
   for (const std::span<const std::byte> page : pages_of(mapped, ranges)) {
     const Cached cache = cached(page, flags);
-    if (cache == Cached::Nothing || (cache == Cached::All && comes_large(page))) {
+    if (cache == Cached::Nothing || (cache == Cached::All && comes_large(page, before))) {
       continue;
     }
     file.forget(static_cast<uint64_t>(page.data() - mapped.data()), page.size());
-    if (!is_known_to_help && !comes_large(page)) {
+    if (!is_known_to_help && !comes_large(page, before)) {
       return;
     }
     is_known_to_help = true;
