@@ -10,10 +10,12 @@ namespace {
 
 // Rows and tokens that share registers. One sum per row and token, so that products over one token
 // and over many add in the same order. With one token large rows come one after another: side by
-// side they would be as many short streams, which memory delivers at half the speed.
+// side they would be as many short streams, which memory delivers at half the speed. Rows here and
+// there are no stream anyway.
 constexpr size_t rows_of_one(Codec codec) {
   return codec == Codec::SignRow ? 4 : 1;
 }
+constexpr size_t kScatteredRows = 4;
 constexpr size_t kRowsOfMany = 2;
 constexpr size_t kTokensOfMany = 4;
 template <class S, Codec kCodec, size_t R, size_t T>
@@ -73,7 +75,7 @@ inline void float_products(const Row (&rows)[R], const std::byte* const (&ahead)
     constexpr size_t kNumbersPerLine = kCacheLine * 8 / bytes_of<kCodec>(8);
     for (; i + kNumbersPerLine <= n; i += kNumbersPerLine) {
       for (size_t r = 0; kAsks && r < R; ++r) {
-        __builtin_prefetch(number_at<kCodec>(ahead[r], i));
+        __builtin_prefetch(number_at<kCodec>(ahead[r], i), 0, 2);
       }
 #pragma GCC unroll 8
       for (size_t j = 0; j < kNumbersPerLine; j += S::kFloats) {
@@ -164,7 +166,8 @@ inline void product(const Rows& w, const Inputs& x, float* y, size_t ldy, size_t
     if constexpr (kCodec == Codec::I8Row) {
       rows_of_int8<S, Stream>(w, x, t, y + t * ldy, begin, end);
     } else {
-      all_rows<S, kCodec, rows_of_one(kCodec), 1>(w, x, t, y, ldy, begin, end);
+      constexpr size_t kRows = Rows::kScattered ? kScatteredRows : rows_of_one(kCodec);
+      all_rows<S, kCodec, kRows, 1>(w, x, t, y, ldy, begin, end);
     }
   }
 }

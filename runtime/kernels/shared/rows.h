@@ -28,7 +28,7 @@ struct DenseRows {
 
 struct GatheredRows {
   static constexpr bool kScattered = true;
-  static constexpr size_t kRowsAhead = 6;
+  static constexpr size_t kRowsAhead = 8;
   const std::byte* const* rows;
   const uint32_t* ids;
   size_t n;
