@@ -12,6 +12,7 @@ template <class S>
 class PairStream {
  public:
   static constexpr size_t kMostCols = SIZE_MAX;
+  static constexpr size_t kFourCols = kProductsPerLane;
   PairStream(const int16_t* q, size_t cols) : q_(q), cols_(cols) {}
 
   /// The whole products of a row; what lies `ahead` of it is asked for meanwhile, to the line that
@@ -39,7 +40,14 @@ class PairStream {
   }
 
   /// Of four rows of at most kProductsPerLane numbers, side by side.
-  void four(const std::byte* const (&numbers)[4], int64_t (&totals)[4]) const {
+  template <bool kAsks>
+  void four(const std::byte* const (&numbers)[4], const std::byte* const (&ahead)[4],
+            int64_t (&totals)[4]) const {
+    for (size_t r = 0; r < 4; ++r) {
+      for (size_t line = 0; kAsks && line < cols_ + kCacheLine; line += kCacheLine) {
+        __builtin_prefetch(ahead[r] + line);
+      }
+    }
     const size_t whole = cols_ / S::kWhole * S::kWhole;
     typename S::Acc sums[4];
 #pragma GCC unroll 8
@@ -139,16 +147,15 @@ template <class S, class Stream, class Rows>
   for (size_t i = begin; i + kRowsInTurn <= end; i += kRowsInTurn) {
     Row rows[kRowsInTurn];
     const std::byte* numbers[kRowsInTurn];
+    const std::byte* ahead[kRowsInTurn];
 #pragma GCC unroll 8
     for (size_t r = 0; r < kRowsInTurn; ++r) {
       rows[r] = row_of<Codec::I8Row>(w.at(i + r));
       numbers[r] = rows[r].numbers;
-      for (size_t line = 0; asks<S, Rows> && line < x.cols + kCacheLine; line += kCacheLine) {
-        __builtin_prefetch(w.ahead(i + r) + line);
-      }
+      ahead[r] = w.ahead(i + r);
     }
     int64_t totals[kRowsInTurn];
-    stream.four(numbers, totals);
+    stream.template four<asks<S, Rows>>(numbers, ahead, totals);
     for (size_t r = 0; r < kRowsInTurn; ++r) {
       y[w.id(i + r)] = product_with(rows[r], x, token, totals[r]);
     }
@@ -161,7 +168,7 @@ template <class S, class Stream, class Rows>
 template <class S, class Stream, class Rows>
 inline void rows_of_int8(const Rows& w, const Inputs& x, size_t token, float* y, size_t begin,
                          size_t end) {
-  if (x.cols <= kProductsPerLane) {
+  if (x.cols <= kProductsPerLane || (Rows::kScattered && x.cols <= Stream::kFourCols)) {
     short_rows<S, Stream>(w, x, token, y, begin, end);
   } else if (x.cols <= Stream::kMostCols) {
     stream_rows<S, Stream>(w, x, token, y, begin, end);

@@ -15,6 +15,7 @@ namespace {
 class ByteStream {
  public:
   static constexpr size_t kMostCols = 8192;
+  static constexpr size_t kFourCols = kMostCols;
 
   ByteStream(const int16_t* q, size_t cols) : cols_(cols) {
     __m512i sums = _mm512_setzero_si512();
@@ -44,14 +45,22 @@ class ByteStream {
     totals_of(sums, totals);
   }
 
-  void four(const std::byte* const (&numbers)[4], int64_t (&totals)[4]) const {
+  template <bool kAsks>
+  void four(const std::byte* const (&numbers)[4], const std::byte* const (&ahead)[4],
+            int64_t (&totals)[4]) const {
     Sums sums[4] = {};
     for (size_t i = 0; i < cols_; i += kStep) {
+      for (size_t r = 0; kAsks && r < 4; ++r) {
+        __builtin_prefetch(ahead[r] + i, 0, 2);
+      }
       const __mmask64 mask = left(i);
 #pragma GCC unroll 8
       for (size_t r = 0; r < 4; ++r) {
         add(sums[r], _mm512_maskz_loadu_epi8(mask, numbers[r] + i), i);
       }
+    }
+    for (size_t r = 0; kAsks && r < 4; ++r) {
+      __builtin_prefetch(ahead[r] + cols_, 0, 2);
     }
     totals_of(sums, totals);
   }
