@@ -33,6 +33,10 @@ const std::byte* RowWindow::move_to(uint64_t begin, uint64_t end) {
   first_ = n_used_ == 0 ? first : std::min(first_, first);
   last_ = n_used_ == 0 ? last : std::max(last_, last);
   n_used_ += last - first;
+  // Now, where one thread waits for it, not several for each other.
+  for (uint64_t at = begin; at < end; at = align_up(start + at + 1, kAround) - start) {
+    static_cast<void>(*reinterpret_cast<const volatile std::byte*>(file.data() + at));
+  }
   return file.data() + begin;
 }
 
