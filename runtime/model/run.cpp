@@ -114,10 +114,11 @@ Inputs Run::inputs(size_t i, Codec codec, const float* x, size_t cols) {
 
 namespace {
 
-// Of `n_rows` of `n_bytes` together.
+// Of `n_rows` of `n_bytes` together. One thread takes them in one stream; but the rows of a chunk
+// are gone through for some tokens after others, so with many they must stay in a cache.
 size_t rows_at_a_time(const Run& run, size_t n_rows, size_t n_bytes) {
   const size_t n_threads = run.pool.size();
-  if (n_threads == 1) {
+  if (n_threads == 1 && run.n_tokens == 1) {
     return n_rows;
   }
   const size_t chunk =
@@ -126,7 +127,7 @@ size_t rows_at_a_time(const Run& run, size_t n_rows, size_t n_bytes) {
 }
 
 size_t columns_at_a_time(const Run& run, size_t cols) {
-  if (run.pool.size() == 1) {
+  if (run.pool.size() == 1 && run.n_tokens == 1) {
     return cols;
   }
   const size_t n_pieces = kPiecesPerThread * run.pool.size();
