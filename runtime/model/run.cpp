@@ -17,13 +17,14 @@ constexpr size_t kColumnStep = 64;
 constexpr size_t kPiecesPerThread = 2;
 
 // Floats per token that the most demanding time_mix (v7: fourteen vectors, four inner ones) or
-// channel_mix (three vectors, the neurons and what either half of a predictor says of them) takes
+// channel_mix (three vectors, the neurons, and what one half of a predictor says of them) takes
 // from the arena, with room to spare.
 size_t arena_per_token(const ModelConfig& config) {
   const size_t width = std::max(config.n_embd, config.dim_att);
-  const uint64_t scores = config.predictor_hidden > 0 ? config.dim_ffn : 0;
-  return 20 * width + config.dim_ffn + scores + 10 * config.mix_lora + config.decay_lora +
-         config.iclr_lora + config.value_lora + config.gate_lora;
+  const size_t time_mix = 20 * width + 10 * config.mix_lora + config.decay_lora + config.iclr_lora +
+                          config.value_lora + config.gate_lora;
+  const size_t channel_mix = 3 * width + (config.predictor_hidden > 0 ? 2 : 1) * config.dim_ffn;
+  return std::max(time_mix, channel_mix);
 }
 
 size_t widest_row(const ModelConfig& config, size_t max_rank) {
