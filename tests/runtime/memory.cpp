@@ -251,7 +251,12 @@ TEST_CASE("Of a file that is used through a window little is resident", "[memory
     refill_in_large_pages(*InputFile::open(path).value(), file.value()->bytes(), {&all, 1});
   }
   RowWindow window(file.value(), kBytes);
-  const auto before = process_memory();
+  // Of files alone: sanitizers have memory of their own for what is touched.
+  const auto of_files = [] {
+    const auto memory = process_memory();
+    return memory ? memory->rss - memory->anonymous : 0;
+  };
+  const uint64_t before = of_files();
   std::mt19937_64 random(5);
   uint64_t most = 0;
   for (int i = 0; i < 300; ++i) {
@@ -262,8 +267,8 @@ TEST_CASE("Of a file that is used through a window little is resident", "[memory
       REQUIRE(load_le<uint64_t>(at + j) == begin + j);
     }
     REQUIRE(load_le<uint64_t>(at + n - 8) == begin + n - 8);
-    if (i % 20 == 0 && before) {
-      most = std::max(most, process_memory()->rss - before->rss);
+    if (i % 20 == 0) {
+      most = std::max(most, of_files() - std::min(before, of_files()));
     }
   }
   constexpr uint64_t kNoise = uint64_t{1} << 20;
