@@ -12,8 +12,6 @@
 namespace rwkv::edge {
 namespace {
 
-constexpr uint64_t kLargePage = uint64_t{2} << 20;
-
 // How much of a file's large page the system's cache has.
 enum class Cached : uint8_t { Nothing, Part, All };
 

@@ -11,6 +11,8 @@
 
 namespace rwkv::edge {
 
+inline constexpr uint64_t kLargePage = uint64_t{2} << 20;
+
 /// At least `n_bytes`, zero, starting at a large page; empty for 0. Given back with unmap_memory.
 Result<std::span<std::byte>> map_memory(uint64_t n_bytes);
 void unmap_memory(std::span<std::byte> memory);

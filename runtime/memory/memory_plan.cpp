@@ -181,8 +181,9 @@ MemoryPlan Planner::plan(const Choice& choice) const {
   Account& account = plan.account;
   account.at(Component::ClusterHead).resident += other_.cluster_tables;
   account.at(Component::Block).resident = plan.slot_bytes;
+  plan.window_bytes = RowWindow::room_for(windowed_bytes);
   account.at(Component::Staging).resident =
-      plan.staging_bytes + RowWindow::resident_bytes(windowed_bytes);
+      plan.staging_bytes + std::min(windowed_bytes, plan.window_bytes);
   account.at(Component::Tokenizer).resident = other_.tokenizer;
   account.at(Component::Tables).resident = file_.tensors.size() * kTableBytesPerTensor;
   account.at(Component::State).resident = other_.state;

@@ -39,6 +39,7 @@ struct MemoryPlan {
   uint64_t pinned_bytes = 0;
   uint64_t slot_bytes = 0;
   uint64_t staging_bytes = 0;
+  uint64_t window_bytes = 0;  ///< of the mapped file, resident at most
   Account account;
 };
 

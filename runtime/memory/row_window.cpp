@@ -8,25 +8,26 @@
 namespace rwkv::edge {
 namespace {
 
-// The system may bring so much around a byte that is used, from a multiple of it on.
-constexpr uint64_t kAround = uint64_t{2} << 20;
 // Giving back interrupts the other threads' processors, so it is done for several stretches at
 // once: for a small part of what a token may use, but room for one more must be left.
-constexpr uint64_t kLeastUsed = uint64_t{16} << 20;
-constexpr uint64_t kShareUsed = 12;
+constexpr uint64_t kLeastRoom = uint64_t{16} << 20;
+constexpr uint64_t kShare = 12;
 
 }  // namespace
 
-RowWindow::RowWindow(std::shared_ptr<const MappedFile> mapping, uint64_t n_bytes)
-    : mapping_(std::move(mapping)), most_used_(std::max(kLeastUsed, n_bytes / kShareUsed)) {}
+uint64_t RowWindow::room_for(uint64_t n_bytes) {
+  return std::max(kLeastRoom, n_bytes / kShare);
+}
 
 const std::byte* RowWindow::move_to(uint64_t begin, uint64_t end) {
   const std::span<const std::byte> file = mapping_->bytes();
+  // The system may bring the whole large page around a byte that is used.
   const auto start = reinterpret_cast<uintptr_t>(file.data());
-  const uint64_t first = std::max<uint64_t>(start, (start + begin) / kAround * kAround) - start;
+  const uint64_t first =
+      std::max<uint64_t>(start, (start + begin) / kLargePage * kLargePage) - start;
   const uint64_t last =
-      std::min<uint64_t>(start + file.size(), align_up(start + end, kAround)) - start;
-  if (n_used_ + (last - first) > most_used_) {
+      std::min<uint64_t>(start + file.size(), align_up(start + end, kLargePage)) - start;
+  if (n_used_ + (last - first) > room_) {
     give_back(file.subspan(first_, last_ - first_));
     n_used_ = 0;
   }
@@ -34,14 +35,10 @@ const std::byte* RowWindow::move_to(uint64_t begin, uint64_t end) {
   last_ = n_used_ == 0 ? last : std::max(last_, last);
   n_used_ += last - first;
   // Now, where one thread waits for it, not several for each other.
-  for (uint64_t at = begin; at < end; at = align_up(start + at + 1, kAround) - start) {
+  for (uint64_t at = begin; at < end; at = align_up(start + at + 1, kLargePage) - start) {
     static_cast<void>(*reinterpret_cast<const volatile std::byte*>(file.data() + at));
   }
   return file.data() + begin;
-}
-
-uint64_t RowWindow::resident_bytes(uint64_t n_bytes) {
-  return std::min(n_bytes, std::max(kLeastUsed, n_bytes / kShareUsed));
 }
 
 }  // namespace rwkv::edge

@@ -16,19 +16,20 @@ class RowWindow {
   /// Bytes that a stretch spans at most, for rows that are not longer themselves.
   static constexpr uint64_t kSpan = uint64_t{8} << 20;
 
-  /// For `n_bytes` of the file in all, which say how much may be resident.
-  RowWindow(std::shared_ptr<const MappedFile> mapping, uint64_t n_bytes);
+  /// Of the file at most `room` bytes are resident, a stretch and a large page at either end of it
+  /// at least.
+  RowWindow(std::shared_ptr<const MappedFile> mapping, uint64_t room)
+      : mapping_(std::move(mapping)), room_(room) {}
+  /// A good room where `n_bytes` of a file are used through a window.
+  static uint64_t room_for(uint64_t n_bytes);
 
   /// The address of byte `begin` of the file. Bytes [begin, end) may be used until the next call.
   /// Stretches are given back to the system together, when there is no room for another.
   const std::byte* move_to(uint64_t begin, uint64_t end);
 
-  /// What is resident at most of `n_bytes` that are used through a window.
-  static uint64_t resident_bytes(uint64_t n_bytes);
-
  private:
   std::shared_ptr<const MappedFile> mapping_;
-  uint64_t most_used_;
+  uint64_t room_;
   // Places in the file: everything that was used since the last giving back lies between.
   uint64_t first_ = 0;
   uint64_t last_ = 0;

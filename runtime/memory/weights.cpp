@@ -89,14 +89,12 @@ Status Weights::map_file(const std::string& path) {
 
 void Weights::open_window() {
   std::vector<FileRange> ranges;
-  uint64_t n_bytes = 0;
   for (size_t i = 0; i < tensors_.size(); ++i) {
     if (plan_.tensors[i].residence == Residence::Window) {
       ranges.push_back({tensors_[i].offset, tensors_[i].n_bytes});
-      n_bytes += tensors_[i].n_bytes;
     }
   }
-  window_ = std::make_unique<RowWindow>(mapping_, n_bytes);
+  window_ = std::make_unique<RowWindow>(mapping_, plan_.window_bytes);
   refill_in_large_pages(*file_, mapping_->bytes(), ranges);
 }
 

@@ -152,6 +152,22 @@ TEST_CASE("Products of whole numbers have the bits of the generic table", "[kern
   }
 }
 
+// Every `step`th row of w, one by one wherever it lies; -1 for the others.
+std::vector<float> gathered_product(const KernelTable& table, const MatrixView& w, uint32_t step,
+                                    const Inputs& inputs) {
+  std::vector<const std::byte*> places;
+  std::vector<uint32_t> ids;
+  for (uint32_t r = 0; r < w.rows; r += step) {
+    places.push_back(w.data + r * codec_traits(w.codec).row_bytes(w.cols));
+    ids.push_back(r);
+  }
+  std::vector<float> y(inputs.n_tokens * w.rows, -1.0f);
+  std::vector<float> scratch(w.cols);
+  const RowsView view = {places.data(), ids.data(), ids.size(), w.codec, w.cols};
+  table.matmul_rows(w.codec)(view, inputs, y.data(), w.rows, 0, ids.size(), scratch.data());
+  return y;
+}
+
 TEST_CASE("The largest whole products do not overflow", "[kernels]") {
   const KernelTable& table = each_table();
   // Where kernels change from four rows side by side to a stream, and from one stream to another.
@@ -174,9 +190,11 @@ TEST_CASE("The largest whole products do not overflow", "[kernels]") {
   table.quantize_input(inputs.data(), cols, x.q.data(), x.steps.data(), x.sums.data());
   REQUIRE(std::abs(x.q[0]) == kMostInput);
   const MatrixView w = {bytes.data(), Codec::I8Row, rows, cols, rows, 0};
-  for (const float y : product(table, w, x.inputs)) {
+  const std::vector<float> together = product(table, w, x.inputs);
+  for (const float y : together) {
     CHECK(y == Approx(static_cast<double>(weight) * input * static_cast<double>(cols)));
   }
+  CHECK((gathered_product(table, w, 1, x.inputs) == together));
 }
 
 TEST_CASE("The largest sums over set bits do not overflow", "[kernels]") {
@@ -198,7 +216,7 @@ TEST_CASE("The largest sums over set bits do not overflow", "[kernels]") {
 
 TEST_CASE("One token and many give the same bits, and so do rows wherever they lie", "[kernels]") {
   const KernelTable& table = each_table();
-  const uint64_t cols = 77;
+  const uint64_t cols = GENERATE(77, 1001);
   const uint64_t rows = 13;
   for (const Codec codec : kCodecs) {
     CAPTURE(codec_traits(codec).name);
@@ -224,16 +242,7 @@ TEST_CASE("One token and many give the same bits, and so do rows wherever they l
     if (!codec_traits(codec).row_wise) {
       continue;
     }
-    std::vector<const std::byte*> places;
-    std::vector<uint32_t> ids;
-    for (uint32_t r = 0; r < rows; r += 2) {
-      places.push_back(w.view.data + r * codec_traits(codec).row_bytes(cols));
-      ids.push_back(r);
-    }
-    std::vector<float> y(6 * rows, -1.0f);
-    std::vector<float> scratch(cols);
-    const RowsView view = {places.data(), ids.data(), ids.size(), codec, cols};
-    table.matmul_rows(codec)(view, x.inputs, y.data(), rows, 0, ids.size(), scratch.data());
+    const std::vector<float> y = gathered_product(table, w.view, 2, x.inputs);
     for (size_t i = 0; i < y.size(); ++i) {
       REQUIRE(y[i] == (i % rows % 2 == 0 ? together[i] : -1.0f));
     }

@@ -250,7 +250,8 @@ TEST_CASE("Of a file that is used through a window little is resident", "[memory
     const FileRange all = {0, kBytes};
     refill_in_large_pages(*InputFile::open(path).value(), file.value()->bytes(), {&all, 1});
   }
-  RowWindow window(file.value(), kBytes);
+  const uint64_t room = RowWindow::room_for(kBytes);
+  RowWindow window(file.value(), room);
   // Of files alone: sanitizers have memory of their own for what is touched.
   const auto of_files = [] {
     const auto memory = process_memory();
@@ -272,9 +273,9 @@ TEST_CASE("Of a file that is used through a window little is resident", "[memory
     }
   }
   constexpr uint64_t kNoise = uint64_t{1} << 20;
-  CHECK(most < RowWindow::resident_bytes(kBytes) + kNoise);
-  CHECK(RowWindow::resident_bytes(kBytes) < kBytes / 2);
-  CHECK(RowWindow::resident_bytes(1000) == 1000);
+  CHECK(most < room + kNoise);
+  CHECK((most > 0 || !process_memory()));
+  CHECK(room < kBytes / 2);
 }
 
 TEST_CASE("A memory limit picks the richest mode it allows, or names the smallest", "[memory]") {

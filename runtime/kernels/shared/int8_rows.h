@@ -12,6 +12,7 @@ template <class S>
 class PairStream {
  public:
   static constexpr size_t kMostCols = SIZE_MAX;
+  /// What four() takes.
   static constexpr size_t kFourCols = kProductsPerLane;
   PairStream(const int16_t* q, size_t cols) : q_(q), cols_(cols) {}
 
@@ -39,7 +40,7 @@ class PairStream {
     }
   }
 
-  /// Of four rows of at most kProductsPerLane numbers, side by side.
+  /// Of four rows of at most kFourCols numbers, side by side.
   template <bool kAsks>
   void four(const std::byte* const (&numbers)[4], const std::byte* const (&ahead)[4],
             int64_t (&totals)[4]) const {
@@ -138,11 +139,12 @@ template <class S, class Stream, class Rows>
   }
 }
 
-// The same for rows of at most kProductsPerLane numbers, four side by side: they lie so close to
-// each other that it is one stream all the same.
+// The same four side by side: for rows of at most kProductsPerLane numbers, which lie so close to
+// each other that it is one stream all the same, and for longer ones here and there, which are no
+// stream, where the table's Stream takes them.
 template <class S, class Stream, class Rows>
-[[gnu::noinline]] void short_rows(const Rows& w, const Inputs& x, size_t token, float* y,
-                                  size_t begin, size_t end) {
+[[gnu::noinline]] void rows_side_by_side(const Rows& w, const Inputs& x, size_t token, float* y,
+                                         size_t begin, size_t end) {
   const Stream stream(x.q + token * padded_cols(x.cols), x.cols);
   for (size_t i = begin; i + kRowsInTurn <= end; i += kRowsInTurn) {
     Row rows[kRowsInTurn];
@@ -169,7 +171,7 @@ template <class S, class Stream, class Rows>
 inline void rows_of_int8(const Rows& w, const Inputs& x, size_t token, float* y, size_t begin,
                          size_t end) {
   if (x.cols <= kProductsPerLane || (Rows::kScattered && x.cols <= Stream::kFourCols)) {
-    short_rows<S, Stream>(w, x, token, y, begin, end);
+    rows_side_by_side<S, Stream>(w, x, token, y, begin, end);
   } else if (x.cols <= Stream::kMostCols) {
     stream_rows<S, Stream>(w, x, token, y, begin, end);
   } else {
