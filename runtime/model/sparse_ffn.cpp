@@ -3,23 +3,57 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
 
 namespace rwkv::edge {
 namespace {
 
-// Ascending neurons that `is_wanted(t, j)` of any token.
-template <typename Wanted>
-std::span<const uint32_t> list_neurons(Run& run, size_t n_neurons, const Wanted& is_wanted) {
-  const std::span<uint32_t> ids = run.ids();
-  uint32_t* next = ids.data();
-  for (size_t j = 0; j < n_neurons; ++j) {
-    bool wanted = is_wanted(0, j);
-    for (size_t t = 1; t < run.n_tokens && !wanted; ++t) {
-      wanted = is_wanted(t, j);
+struct SetBits {
+  uint8_t bits[8];
+  uint8_t n;
+};
+// For each byte which of its bits are set.
+constexpr auto kSetBits = [] {
+  std::array<SetBits, 256> all{};
+  for (size_t byte = 0; byte < all.size(); ++byte) {
+    SetBits& set = all[byte];
+    for (uint8_t bit = 0; bit < 8; ++bit) {
+      if ((byte >> bit & 1) != 0) {
+        set.bits[set.n++] = bit;
+      }
     }
-    // Without a branch: which neurons are wanted is not to be guessed.
+  }
+  return all;
+}();
+
+// Ascending neurons that are marked, 1 and not 0, for any token.
+std::span<const uint32_t> list_marked(Run& run, size_t n_neurons) {
+  const std::span<uint32_t> ids = run.ids();
+  const uint8_t* marks = run.marks();
+  uint32_t* next = ids.data();
+  size_t j = 0;
+  // Eight at a time and without a branch: which neurons are wanted is not to be guessed.
+  for (; j + 8 <= n_neurons; j += 8) {
+    uint64_t any = 0;
+    for (size_t t = 0; t < run.n_tokens; ++t) {
+      uint64_t eight;
+      std::memcpy(&eight, marks + t * n_neurons + j, sizeof(eight));
+      any |= eight;
+    }
+    // The lowest bit of byte k becomes bit k of the highest byte.
+    const SetBits& set = kSetBits[(any * 0x0102040810204080U) >> 56U];
+    for (size_t k = 0; k < 8; ++k) {
+      next[k] = static_cast<uint32_t>(j) + set.bits[k];
+    }
+    next += set.n;
+  }
+  for (; j < n_neurons; ++j) {
+    uint8_t any = 0;
+    for (size_t t = 0; t < run.n_tokens; ++t) {
+      any |= marks[t * n_neurons + j];
+    }
     *next = static_cast<uint32_t>(j);
-    next += wanted ? 1 : 0;
+    next += any;
   }
   return ids.first(static_cast<size_t>(next - ids.data()));
 }
@@ -119,13 +153,12 @@ Status SparseFfn::activate(Run& run, const float* x, float* neurons,
   }
   name_neurons(run, x, neurons, beside);
   const uint8_t* marks = run.marks();
-  const auto ids = list_neurons(run, n_neurons,
-                                [&](size_t t, size_t j) { return marks[t * n_neurons + j] != 0; });
+  const auto ids = list_marked(run, n_neurons);
   std::fill(neurons, neurons + n, 0.0f);
   RWKV_TRY(matmul_rows(run, *key_rows_, ids, ids, x, neurons, n_neurons));
   run.table.elementwise->relu_squared(neurons, n);
   // A neuron may have been named by another token of the pass.
-  for (size_t i = 0; i < n; ++i) {
+  for (size_t i = 0; i < n && run.n_tokens > 1; ++i) {
     neurons[i] = marks[i] != 0 ? neurons[i] : 0.0f;
   }
   return {};
@@ -149,9 +182,11 @@ Status SparseFfn::forward(Run& run, const float* x, float* out,
     return {};
   }
   // Squares: nothing but zero has no bit.
-  const auto ids = list_neurons(run, n_neurons, [&](size_t t, size_t j) {
-    return std::bit_cast<uint32_t>(neurons[t * n_neurons + j]) != 0;
-  });
+  uint8_t* marks = run.marks();
+  for (size_t i = 0; i < run.n_tokens * n_neurons; ++i) {
+    marks[i] = std::bit_cast<uint32_t>(neurons[i]) != 0 ? 1 : 0;
+  }
+  const auto ids = list_marked(run, n_neurons);
   RWKV_TRY(accumulate_rows(run, *value_rows_, ids, neurons, out));
   add_bias(run, out);
   return {};

@@ -1,9 +1,9 @@
 // Products with one-bit rows for the x86 tables: bits are used where they lie, eight planes of them
 // to 32 bytes of a row. `Sums` of a table has
 //   of_set<R, T>(rows, planes, ldp, cols, totals)
-// which adds to totals[r * T + t] the sum of token t's input bytes whose bits are set in row r, for
+// which sets totals[r * T + t] to the sum of token t's input bytes whose bits are set in row r, for
 // R rows and T tokens, one of which is 1; `planes` of a token are `ldp` apart. Exact, so the bits
-// are those of every table.
+// are those of every table. 32 bits hold the sums of 2^24 columns.
 #pragma once
 
 #include <immintrin.h>
@@ -19,40 +19,63 @@ constexpr size_t kPlanes = 8;
 constexpr size_t kSignTokens = 4;
 constexpr size_t kSignRows = 4;
 
-template <class Sums, size_t R, size_t T>
+// Four rows times one token: product_with() for each, the same bits.
+inline void finish_four(const DenseRows& w, const Inputs& x, size_t token, size_t i,
+                        const int32_t (&totals)[4], float* y) {
+  uint32_t halves[4];
+  for (size_t r = 0; r < 4; ++r) {
+    std::memcpy(&halves[r], w.at(i + r), sizeof(halves[r]));
+  }
+  const __m256 pairs = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(halves)));
+  const __m128 two = _mm256_castps256_ps128(pairs);
+  const __m128 more = _mm256_extractf128_ps(pairs, 1);
+  const __m128 low = _mm_shuffle_ps(two, more, _MM_SHUFFLE(2, 0, 2, 0));
+  const __m128 high = _mm_shuffle_ps(two, more, _MM_SHUFFLE(3, 1, 3, 1));
+  // A power of two, so that it may as well be multiplied after the rounding.
+  const __m128 whole =
+      _mm_mul_ps(_mm_cvtepi32_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(totals))),
+                 _mm_set1_ps(kByteInput));
+  const __m128 scaled =
+      _mm_mul_ps(_mm_sub_ps(high, low), _mm_mul_ps(_mm_set1_ps(x.step[token]), whole));
+  _mm_storeu_ps(y, _mm_add_ps(scaled, _mm_mul_ps(low, _mm_set1_ps(x.sum[token]))));
+}
+
+template <class S, class Sums, size_t R, size_t T>
 inline void sign_rows(const DenseRows& w, const Inputs& x, size_t token, float* y, size_t ldy,
                       size_t i) {
   const size_t ldp = byte_planes_size(x.cols);
+  for (size_t line = 0; S::kAsks && line < R * w.row_bytes; line += kCacheLine) {
+    __builtin_prefetch(w.ahead(i) + line);
+  }
   Row rows[R];
   for (size_t r = 0; r < R; ++r) {
-    const std::byte* start = w.at(i + r);
-    const float low = _cvtsh_ss(half_bits(start));
-    rows[r] = {start + kSignRowHeader, _cvtsh_ss(half_bits(start + kSignRowHighAt)) - low, low};
-    // Much work beside few bytes: asking does no harm in any table.
-    for (size_t line = 0; line < w.row_bytes; line += kCacheLine) {
-      __builtin_prefetch(w.ahead(i + r) + line);
-    }
+    rows[r].numbers = w.at(i + r) + kSignRowHeader;
   }
-  int64_t totals[R * T] = {};
+  int32_t totals[R * T];
   Sums::template of_set<R, T>(rows, x.planes + token * ldp, ldp, x.cols, totals);
-  for (size_t r = 0; r < R; ++r) {
-    for (size_t t = 0; t < T; ++t) {
-      y[(token + t) * ldy + i + r] =
-          product_with(rows[r], x, token + t, kByteInput * totals[r * T + t]);
+  if constexpr (R == 4 && T == 1) {
+    finish_four(w, x, token, i, totals, y + token * ldy + i);
+  } else {
+    for (size_t r = 0; r < R; ++r) {
+      const Row row = row_of<Codec::SignRow>(w.at(i + r));
+      for (size_t t = 0; t < T; ++t) {
+        y[(token + t) * ldy + i + r] =
+            product_with(row, x, token + t, int64_t{kByteInput} * totals[r * T + t]);
+      }
     }
   }
 }
 
 // Rows [begin, end) for T tokens, R rows side by side.
-template <class Sums, size_t R, size_t T>
-inline void all_sign_rows(const DenseRows& w, const Inputs& x, size_t token, float* y, size_t ldy,
-                          size_t begin, size_t end) {
+template <class S, class Sums, size_t R, size_t T>
+[[gnu::noinline]] void all_sign_rows(const DenseRows& w, const Inputs& x, size_t token, float* y,
+                                     size_t ldy, size_t begin, size_t end) {
   size_t i = begin;
   for (; i + R <= end; i += R) {
-    sign_rows<Sums, R, T>(w, x, token, y, ldy, i);
+    sign_rows<S, Sums, R, T>(w, x, token, y, ldy, i);
   }
   for (; i < end; ++i) {
-    sign_rows<Sums, 1, T>(w, x, token, y, ldy, i);
+    sign_rows<S, Sums, 1, T>(w, x, token, y, ldy, i);
   }
 }
 
@@ -66,10 +89,10 @@ void sign_matmul(const MatrixView& w, const Inputs& x, float* y, size_t ldy, siz
   const DenseRows rows = dense_rows(w);
   size_t t = 0;
   for (; t + kSignTokens <= x.n_tokens; t += kSignTokens) {
-    all_sign_rows<Sums, 1, kSignTokens>(rows, x, t, y, ldy, row_begin, row_end);
+    all_sign_rows<S, Sums, 1, kSignTokens>(rows, x, t, y, ldy, row_begin, row_end);
   }
   for (; t < x.n_tokens; ++t) {
-    all_sign_rows<Sums, kSignRows, 1>(rows, x, t, y, ldy, row_begin, row_end);
+    all_sign_rows<S, Sums, kSignRows, 1>(rows, x, t, y, ldy, row_begin, row_end);
   }
 }
 

@@ -10,7 +10,7 @@ namespace {
 // A lane of 16 bits holds so many blocks of sums: 8 planes of 2 products of at most 128 each.
 constexpr size_t kBlocksPerLane = 15;
 
-inline int64_t sum_of_lanes(__m256i sums) {
+inline int32_t sum_of_lanes(__m256i sums) {
   const __m128i four =
       _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
   const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
@@ -19,7 +19,7 @@ inline int64_t sum_of_lanes(__m256i sums) {
 
 // totals += the sums of N registers of 16-bit lanes.
 template <size_t N>
-inline void add_sums(const __m256i (&lanes)[N], int64_t (&totals)[N]) {
+inline void add_sums(const __m256i (&lanes)[N], int32_t (&totals)[N]) {
   const __m256i pairs = _mm256_set1_epi16(1);
   __m256i sums[N];
 #pragma GCC unroll 8
@@ -47,8 +47,9 @@ inline void add_sums(const __m256i (&lanes)[N], int64_t (&totals)[N]) {
 struct SignSums {
   template <size_t R, size_t T>
   [[gnu::noinline]] static void of_set(const Row (&rows)[R], const int8_t* planes, size_t ldp,
-                                       size_t cols, int64_t (&totals)[R * T]) {
+                                       size_t cols, int32_t (&totals)[R * T]) {
     const __m256i one = _mm256_set1_epi8(1);
+    std::fill(totals, totals + R * T, 0);
     const size_t n_blocks = (cols + kInputPadding - 1) / kInputPadding;
     for (size_t first = 0; first < n_blocks; first += kBlocksPerLane) {
       const size_t end = n_blocks - first < kBlocksPerLane ? n_blocks : first + kBlocksPerLane;

@@ -49,14 +49,20 @@ class ByteStream {
   void four(const std::byte* const (&numbers)[4], const std::byte* const (&ahead)[4],
             int64_t (&totals)[4]) const {
     Sums sums[4] = {};
-    for (size_t i = 0; i < cols_; i += kStep) {
+    size_t i = 0;
+    for (; i + kStep <= cols_; i += kStep) {
       for (size_t r = 0; kAsks && r < 4; ++r) {
         __builtin_prefetch(ahead[r] + i, 0, 2);
       }
-      const __mmask64 mask = left(i);
 #pragma GCC unroll 8
       for (size_t r = 0; r < 4; ++r) {
-        add(sums[r], _mm512_maskz_loadu_epi8(mask, numbers[r] + i), i);
+        add(sums[r], _mm512_loadu_si512(numbers[r] + i), i);
+      }
+    }
+    if (i < cols_) {
+#pragma GCC unroll 8
+      for (size_t r = 0; r < 4; ++r) {
+        add(sums[r], _mm512_maskz_loadu_epi8(left(i), numbers[r] + i), i);
       }
     }
     for (size_t r = 0; kAsks && r < 4; ++r) {
