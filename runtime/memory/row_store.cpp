@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 
+#include "runtime/memory/large_pages.h"
+
 namespace rwkv::edge {
 namespace {
 
@@ -111,13 +113,19 @@ Result<size_t> RowStore::gather(ThreadPool& pool, std::span<const uint32_t> ids,
   return done;
 }
 
-// As many of the rows as one stretch of the window covers.
-size_t RowStore::gather_in_window(std::span<const uint32_t> ids, const std::byte** rows) {
-  const uint64_t begin = ids[0] * row_bytes_;
+// Without large pages in between that none of the rows lies in.
+size_t RowStore::in_one_stretch(std::span<const uint32_t> ids) const {
   size_t n = 1;
-  while (n < ids.size() && (ids[n] + 1) * row_bytes_ - begin <= RowWindow::kSpan) {
+  while (n < ids.size() && (ids[n] + 1 - ids[0]) * row_bytes_ <= RowWindow::kSpan &&
+         (ids[n] - ids[n - 1]) * row_bytes_ <= kLargePage) {
     ++n;
   }
+  return n;
+}
+
+size_t RowStore::gather_in_window(std::span<const uint32_t> ids, const std::byte** rows) {
+  const uint64_t begin = ids[0] * row_bytes_;
+  const size_t n = in_one_stretch(ids);
   const uint64_t end = (ids[n - 1] + 1) * row_bytes_;
   const std::byte* first =
       in_window_.window->move_to(in_window_.offset + begin, in_window_.offset + end);
@@ -127,6 +135,18 @@ size_t RowStore::gather_in_window(std::span<const uint32_t> ids, const std::byte
   in_window_.account->misses += n;
   in_window_.account->read += n * row_bytes_;
   return n;
+}
+
+void RowStore::expect(uint64_t first, uint64_t last) {
+  const uint64_t begin = first * row_bytes_;
+  const uint64_t end = std::min((last + 1) * row_bytes_, begin + RowWindow::kSpan);
+  in_window_.window->expect(in_window_.offset + begin, in_window_.offset + end);
+}
+
+void RowStore::release() {
+  if (in_window_.window) {
+    in_window_.window->release();
+  }
 }
 
 Status RowStore::read_all(ThreadPool& pool, size_t n_reads) {

@@ -127,6 +127,15 @@ size_t rows_at_a_time(const Run& run, size_t n_rows, size_t n_bytes) {
   return std::max(kRowStep, n_rows * chunk / std::max<size_t>(1, n_bytes) / kRowStep * kRowStep);
 }
 
+// What the gather after one of `n` rows will want: the rest of them, or what the caller expects.
+Run::Expected expected_after(RowStore& w, std::span<const uint32_t> ids, size_t n,
+                             const Run::Expected& otherwise) {
+  if (n == ids.size() || !w.may_expect()) {
+    return otherwise;
+  }
+  return {&w, ids[n], ids[n + w.in_one_stretch(ids.subspan(n)) - 1]};
+}
+
 size_t columns_at_a_time(const Run& run, size_t cols) {
   if (run.pool.size() == 1 && run.n_tokens == 1) {
     return cols;
@@ -151,7 +160,7 @@ void matmul_all(Run& run, std::span<const Product> products) {
   }
   const size_t n_rows = first[products.size()];
   const size_t chunk = rows_at_a_time(run, n_rows, n_bytes);
-  run.pool.run(n_rows, chunk, [&](size_t begin, size_t end, unsigned thread) {
+  run.run_products(n_rows, chunk, [&](size_t begin, size_t end, unsigned thread) {
     for (size_t i = 0; i < products.size(); ++i) {
       const size_t from = std::max(begin, first[i]);
       const size_t to = std::min(end, first[i + 1]);
@@ -180,17 +189,20 @@ Status matmul_rows(Run& run, RowStore& w, std::span<const uint32_t> ids,
                    std::span<const uint32_t> names, const float* x, float* y, size_t ldy) {
   const MatmulRowsFn fn = run.table.matmul_rows(w.codec());
   const Inputs inputs = run.inputs(0, w.codec(), x, w.cols());
+  const Run::Expected after = run.take_expected();
   run.touched_bytes += ids.size() * w.row_bytes();
   while (!ids.empty()) {
     RWKV_ASSIGN(const size_t n, w.gather(run.pool, ids, run.row_places()));
+    run.expect(expected_after(w, ids, n, after));
     const RowsView view{run.row_places(), names.data(), n, w.codec(), w.cols()};
     const size_t chunk = rows_at_a_time(run, n, n * w.row_bytes());
-    run.pool.run(n, chunk, [&](size_t begin, size_t end, unsigned thread) {
+    run.run_products(n, chunk, [&](size_t begin, size_t end, unsigned thread) {
       fn(view, inputs, y, ldy, begin, end, run.row_scratch(thread));
     });
     ids = ids.subspan(n);
     names = names.subspan(n);
   }
+  w.release();
   return {};
 }
 
@@ -198,18 +210,21 @@ Status accumulate_rows(Run& run, RowStore& w, std::span<const uint32_t> ids, con
                        float* y) {
   const AccumulateRowsFn fn = run.table.accumulate_rows(w.codec());
   const size_t n_cols = w.cols();
+  const Run::Expected after = run.take_expected();
   run.touched_bytes += ids.size() * w.row_bytes();
   std::fill(y, y + run.n_tokens * n_cols, 0.0f);
   std::fill(run.bias(), run.bias() + run.n_tokens, 0.0);
   while (!ids.empty()) {
     RWKV_ASSIGN(const size_t n, w.gather(run.pool, ids, run.row_places()));
+    run.expect(expected_after(w, ids, n, after));
     const RowsView view{run.row_places(), ids.data(), n, w.codec(), n_cols};
-    run.pool.run(
+    run.run_products(
         n_cols, columns_at_a_time(run, n_cols), [&](size_t begin, size_t end, unsigned thread) {
           fn(view, a, w.rows(), run.n_tokens, y, run.bias(), begin, end, run.row_scratch(thread));
         });
     ids = ids.subspan(n);
   }
+  w.release();
   run.each_token([&](size_t t) {
     run.table.elementwise->add_constant(y + t * n_cols, static_cast<float>(run.bias()[t]), n_cols);
   });

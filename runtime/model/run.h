@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "formats/arch/model_config.h"
@@ -74,11 +75,45 @@ class Run {
   std::span<float> cluster_logs() { return cluster_logs_; }
   std::span<uint32_t> cluster_order() { return cluster_order_; }
 
+  /// Rows that will be wanted after the next products: they are brought closer while these are
+  /// computed, where that is of use.
+  struct Expected {
+    RowStore* rows = nullptr;
+    uint64_t first = 0;
+    uint64_t last = 0;
+    /// All of them; null is none.
+    static Expected all_of(RowStore* rows) {
+      return rows ? Expected{rows, 0, rows->rows() - 1} : Expected{};
+    }
+  };
+  void expect(const Expected& expected) { expected_ = expected; }
+  Expected take_expected() { return std::exchange(expected_, {}); }
+  /// pool.run() for products, and what is expected beside them.
+  template <typename F>
+  void run_products(size_t n, size_t chunk, const F& f) {
+    const Expected expected = take_expected();
+    if (!expected.rows || !expected.rows->may_expect()) {
+      pool.run(n, chunk, f);
+      return;
+    }
+    // In place of a first chunk: it must not be what the threads wait for in the end.
+    pool.run(n + chunk, chunk, [&](size_t begin, size_t end, unsigned thread) {
+      if (begin == 0) {
+        expected.rows->expect(expected.first, expected.last);
+        begin = std::min(end, chunk);
+      }
+      if (begin < end) {
+        f(begin - chunk, end - chunk, thread);
+      }
+    });
+  }
+
   uint64_t touched_bytes = 0;  ///< of rows on demand, since construction
 
  private:
   size_t row_floats_;
   size_t used_ = 0;
+  Expected expected_;
   std::vector<float> arena_;
   size_t middle_size_;
   std::vector<float> middle_;

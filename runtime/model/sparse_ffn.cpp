@@ -144,6 +144,7 @@ Status SparseFfn::activate(Run& run, const float* x, float* neurons,
   if (!has_predictor()) {
     run.touched_bytes += codec_traits(key_.codec).encoded_bytes(key_.rows, key_.cols);
     const Projection key = Projection::of(key_);
+    run.expect(Run::Expected::all_of(value_rows_));
     std::array<Projection::Application, kMaxProducts> all = {{{&key, x, neurons}}};
     const auto end = std::copy(beside.begin(), beside.end(), all.begin() + 1);
     Projection::apply_all(run, {all.begin(), end});
@@ -151,10 +152,12 @@ Status SparseFfn::activate(Run& run, const float* x, float* neurons,
         [&](size_t t) { run.table.elementwise->relu_squared(neurons + t * n_neurons, n_neurons); });
     return {};
   }
+  run.expect(Run::Expected::all_of(key_rows_));
   name_neurons(run, x, neurons, beside);
   const uint8_t* marks = run.marks();
   const auto ids = list_marked(run, n_neurons);
   std::fill(neurons, neurons + n, 0.0f);
+  run.expect(Run::Expected::all_of(value_rows_));
   RWKV_TRY(matmul_rows(run, *key_rows_, ids, ids, x, neurons, n_neurons));
   run.table.elementwise->relu_squared(neurons, n);
   // A neuron may have been named by another token of the pass.

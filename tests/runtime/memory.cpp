@@ -259,23 +259,66 @@ TEST_CASE("Of a file that is used through a window little is resident", "[memory
   };
   const uint64_t before = of_files();
   std::mt19937_64 random(5);
+  const auto stretch = [&](uint64_t most_bytes) {
+    const uint64_t n = 8 + random() % (most_bytes - 8) / 8 * 8;
+    return FileRange{random() % (kBytes - n) / 8 * 8, n};
+  };
   uint64_t most = 0;
+  FileRange next = stretch(RowWindow::kSpan);
   for (int i = 0; i < 300; ++i) {
-    const uint64_t n = 8 + random() % (RowWindow::kSpan - 8) / 8 * 8;
-    const uint64_t begin = random() % (kBytes - n) / 8 * 8;
+    const auto [begin, n] = next;
     const std::byte* at = window.move_to(begin, begin + n);
+    // What is expected comes next, or something else does.
+    next = stretch(i % 3 == 0 ? RowWindow::kSpan : RowWindow::kSpan / 4);
+    if (i % 4 == 0) {
+      window.expect(next.offset, next.offset + next.n_bytes);
+      next = i % 8 == 0 ? next : stretch(RowWindow::kSpan);
+    }
     for (uint64_t j = 0; j < n; j += 4096) {
       REQUIRE(load_le<uint64_t>(at + j) == begin + j);
     }
     REQUIRE(load_le<uint64_t>(at + n - 8) == begin + n - 8);
-    if (i % 20 == 0) {
+    if (i % 10 == 0) {
       most = std::max(most, of_files() - std::min(before, of_files()));
+    }
+    if (i % 5 == 0) {
+      window.release();
     }
   }
   constexpr uint64_t kNoise = uint64_t{1} << 20;
   CHECK(most < room + kNoise);
   CHECK((most > 0 || !process_memory()));
   CHECK(room < kBytes / 2);
+}
+
+TEST_CASE("What is expected of a window comes beside what is in use, if there is room",
+          "[memory]") {
+  constexpr uint64_t kBytes = uint64_t{70} << 20;
+  constexpr uint64_t kStretch = uint64_t{4} << 20;
+  const test::ScratchFolder folder;
+  const auto file = MappedFile::open(write_places(folder, kBytes));
+  REQUIRE_OK(file.status());
+  const auto of_files = [] {
+    const auto memory = process_memory();
+    return memory ? memory->rss - memory->anonymous : 0;
+  };
+  const auto grows = [&](RowWindow& window, uint64_t begin) {
+    const uint64_t before = of_files();
+    window.expect(begin, begin + kStretch);
+    return of_files() > before;
+  };
+  if (!process_memory()) {
+    return;
+  }
+  RowWindow wide(file.value(), 4 * kStretch);
+  wide.move_to(0, kStretch);
+  CHECK(grows(wide, 8 * kStretch));
+  CHECK_FALSE(grows(wide, 8 * kStretch));
+  RowWindow narrow(file.value(), kStretch + kLargePage);
+  narrow.move_to(2 * kStretch, 3 * kStretch);
+  CHECK_FALSE(grows(narrow, 4 * kStretch));
+  narrow.release();
+  CHECK(grows(narrow, 4 * kStretch));
 }
 
 TEST_CASE("A memory limit picks the richest mode it allows, or names the smallest", "[memory]") {

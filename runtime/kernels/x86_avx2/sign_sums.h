@@ -2,6 +2,8 @@
 // products.
 #pragma once
 
+#include <algorithm>
+
 #include "runtime/kernels/shared/x86_sign_rows.h"
 
 namespace rwkv::edge {
