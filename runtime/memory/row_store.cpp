@@ -115,9 +115,10 @@ Result<size_t> RowStore::gather(ThreadPool& pool, std::span<const uint32_t> ids,
 
 // Without large pages in between that none of the rows lies in.
 size_t RowStore::in_one_stretch(std::span<const uint32_t> ids) const {
+  const uint64_t end = ids[0] + RowWindow::kSpan / row_bytes_;
+  const uint64_t most_apart = kLargePage / row_bytes_;
   size_t n = 1;
-  while (n < ids.size() && (ids[n] + 1 - ids[0]) * row_bytes_ <= RowWindow::kSpan &&
-         (ids[n] - ids[n - 1]) * row_bytes_ <= kLargePage) {
+  while (n < ids.size() && ids[n] < end && ids[n] - ids[n - 1] <= most_apart) {
     ++n;
   }
   return n;

@@ -9,15 +9,15 @@ namespace rwkv::edge {
 namespace {
 
 struct SetBits {
-  uint8_t bits[8];
-  uint8_t n;
+  uint32_t bits[8];
+  uint32_t n;
 };
 // For each byte which of its bits are set.
 constexpr auto kSetBits = [] {
   std::array<SetBits, 256> all{};
   for (size_t byte = 0; byte < all.size(); ++byte) {
     SetBits& set = all[byte];
-    for (uint8_t bit = 0; bit < 8; ++bit) {
+    for (uint32_t bit = 0; bit < 8; ++bit) {
       if ((byte >> bit & 1) != 0) {
         set.bits[set.n++] = bit;
       }
@@ -26,19 +26,25 @@ constexpr auto kSetBits = [] {
   return all;
 }();
 
-// Ascending neurons that are marked, 1 and not 0, for any token.
+// Eight marks of zeros and ones, the first one's in the lowest byte.
+uint64_t eight_marks(const uint8_t* from) {
+  uint64_t eight;
+  std::memcpy(&eight, from, sizeof(eight));
+  return eight;
+}
+
+// Ascending neurons that are marked, 1 and not 0, for any token. Eight at a time and without a
+// branch: which ones are wanted is not to be guessed.
 std::span<const uint32_t> list_marked(Run& run, size_t n_neurons) {
-  const std::span<uint32_t> ids = run.ids();
-  const uint8_t* marks = run.marks();
-  uint32_t* next = ids.data();
-  size_t j = 0;
-  // Eight at a time and without a branch: which neurons are wanted is not to be guessed.
-  for (; j + 8 <= n_neurons; j += 8) {
-    uint64_t any = 0;
-    for (size_t t = 0; t < run.n_tokens; ++t) {
-      uint64_t eight;
-      std::memcpy(&eight, marks + t * n_neurons + j, sizeof(eight));
-      any |= eight;
+  const uint8_t* const marks = run.marks();
+  const size_t whole = n_neurons / 8 * 8;
+  const size_t n_tokens = run.n_tokens;
+  uint32_t* const ids = run.ids().data();
+  uint32_t* next = ids;
+  for (size_t j = 0; j < whole; j += 8) {
+    uint64_t any = eight_marks(marks + j);
+    for (size_t t = 1; t < n_tokens; ++t) {
+      any |= eight_marks(marks + t * n_neurons + j);
     }
     // The lowest bit of byte k becomes bit k of the highest byte.
     const SetBits& set = kSetBits[(any * 0x0102040810204080U) >> 56U];
@@ -47,15 +53,15 @@ std::span<const uint32_t> list_marked(Run& run, size_t n_neurons) {
     }
     next += set.n;
   }
-  for (; j < n_neurons; ++j) {
+  for (size_t j = whole; j < n_neurons; ++j) {
     uint8_t any = 0;
-    for (size_t t = 0; t < run.n_tokens; ++t) {
+    for (size_t t = 0; t < n_tokens; ++t) {
       any |= marks[t * n_neurons + j];
     }
     *next = static_cast<uint32_t>(j);
     next += any;
   }
-  return ids.first(static_cast<size_t>(next - ids.data()));
+  return {ids, static_cast<size_t>(next - ids)};
 }
 
 Result<RowStore*> rows_of(const Weights& weights, const std::string& name, const MatrixView& view) {
