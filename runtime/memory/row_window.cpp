@@ -10,8 +10,8 @@ namespace {
 
 // Giving back interrupts the other threads' processors, so it is done for several stretches at
 // once: for a small part of what a token may use, but room for one more must be left.
-constexpr uint64_t kLeastRoom = uint64_t{16} << 20;
-constexpr uint64_t kShare = 12;
+constexpr uint64_t kLeastRoom = uint64_t{24} << 20;
+constexpr uint64_t kShare = 14;
 
 }  // namespace
 
