@@ -126,7 +126,7 @@ template <class S, class Stream, class Rows>
       ahead[r] = w.ahead(i + r);
     }
     int64_t totals[kRowsInTurn];
-    stream.template four_in_turn<asks<S, Rows>>(numbers, ahead, totals);
+    stream.template four_in_turn<kAsksFor<S, Rows>>(numbers, ahead, totals);
     for (size_t r = 0; r < kRowsInTurn; ++r) {
       const Row row = row_of<Codec::I8Row>(w.at(i + r));
       y[w.id(i + r)] = product_with(row, x, token, totals[r]);
@@ -134,7 +134,7 @@ template <class S, class Stream, class Rows>
   }
   for (; i < end; ++i) {
     const Row row = row_of<Codec::I8Row>(w.at(i));
-    const int64_t total = stream.template row<asks<S, Rows>>(row.numbers, w.ahead(i));
+    const int64_t total = stream.template row<kAsksFor<S, Rows>>(row.numbers, w.ahead(i));
     y[w.id(i)] = product_with(row, x, token, total);
   }
 }
@@ -157,7 +157,7 @@ template <class S, class Stream, class Rows>
       ahead[r] = w.ahead(i + r);
     }
     int64_t totals[kRowsInTurn];
-    stream.template four<asks<S, Rows>>(numbers, ahead, totals);
+    stream.template four<kAsksFor<S, Rows>>(numbers, ahead, totals);
     for (size_t r = 0; r < kRowsInTurn; ++r) {
       y[w.id(i + r)] = product_with(rows[r], x, token, totals[r]);
     }

@@ -133,7 +133,7 @@ inline void tile(const Rows& w, const Inputs& x, size_t i, size_t token, float* 
   if constexpr (whole_inputs(kCodec)) {
     whole_products<S, kCodec, R, T>(rows, x, token, products);
   } else {
-    float_products<S, kCodec, asks<S, Rows>, R, T>(rows, ahead, x, token, products);
+    float_products<S, kCodec, kAsksFor<S, Rows>, R, T>(rows, ahead, x, token, products);
   }
   for (size_t r = 0; r < R; ++r) {
     for (size_t t = 0; t < T; ++t) {

@@ -40,7 +40,7 @@ struct GatheredRows {
 /// Whether what lies ahead is asked for by software. Rows here and there always are; whether a
 /// stream is the better for it is the processor's matter (kAsks of a table's Simd).
 template <class S, class Rows>
-inline constexpr bool asks = S::kAsks || Rows::kScattered;
+inline constexpr bool kAsksFor = S::kAsks || Rows::kScattered;
 
 inline DenseRows dense_rows(const MatrixView& w) {
   const size_t row_bytes = codec_traits(w.codec).row_bytes(w.cols);
