@@ -239,6 +239,12 @@ std::string write_places(const test::ScratchFolder& folder, uint64_t n_bytes) {
   return path;
 }
 
+// Of files alone: sanitizers have memory of their own for what is touched. 0 if nobody says.
+uint64_t resident_of_files() {
+  const auto memory = process_memory();
+  return memory ? memory->rss - memory->anonymous : 0;
+}
+
 TEST_CASE("Of a file that is used through a window little is resident", "[memory]") {
   constexpr uint64_t kBytes = uint64_t{70} << 20;
   const test::ScratchFolder folder;
@@ -252,12 +258,7 @@ TEST_CASE("Of a file that is used through a window little is resident", "[memory
   }
   const uint64_t room = RowWindow::room_for(kBytes);
   RowWindow window(file.value(), room);
-  // Of files alone: sanitizers have memory of their own for what is touched.
-  const auto of_files = [] {
-    const auto memory = process_memory();
-    return memory ? memory->rss - memory->anonymous : 0;
-  };
-  const uint64_t before = of_files();
+  const uint64_t before = resident_of_files();
   std::mt19937_64 random(5);
   const auto stretch = [&](uint64_t most_bytes) {
     const uint64_t n = 8 + random() % (most_bytes - 8) / 8 * 8;
@@ -279,7 +280,7 @@ TEST_CASE("Of a file that is used through a window little is resident", "[memory
     }
     REQUIRE(load_le<uint64_t>(at + n - 8) == begin + n - 8);
     if (i % 10 == 0) {
-      most = std::max(most, of_files() - std::min(before, of_files()));
+      most = std::max(most, resident_of_files() - std::min(before, resident_of_files()));
     }
     if (i % 5 == 0) {
       window.release();
@@ -298,14 +299,10 @@ TEST_CASE("What is expected of a window comes beside what is in use, if there is
   const test::ScratchFolder folder;
   const auto file = MappedFile::open(write_places(folder, kBytes));
   REQUIRE_OK(file.status());
-  const auto of_files = [] {
-    const auto memory = process_memory();
-    return memory ? memory->rss - memory->anonymous : 0;
-  };
   const auto grows = [&](RowWindow& window, uint64_t begin) {
-    const uint64_t before = of_files();
+    const uint64_t before = resident_of_files();
     window.expect(begin, begin + kStretch);
-    return of_files() > before;
+    return resident_of_files() > before;
   };
   if (!process_memory()) {
     return;
