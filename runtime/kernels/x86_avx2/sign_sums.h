@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "runtime/kernels/shared/x86_sign_rows.h"
+#include "runtime/kernels/shared/x86_sums.h"
 
 namespace rwkv::edge {
 namespace {
@@ -29,12 +30,8 @@ inline void add_sums(const __m256i (&lanes)[N], int32_t (&totals)[N]) {
     sums[i] = _mm256_madd_epi16(lanes[i], pairs);
   }
   if constexpr (N == 4) {
-    const __m256i halves =
-        _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
     int32_t four[N];
-    _mm_storeu_si128(
-        reinterpret_cast<__m128i*>(four),
-        _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(four), sums_of_four(sums));
     for (size_t i = 0; i < N; ++i) {
       totals[i] += four[i];
     }

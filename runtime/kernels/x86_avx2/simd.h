@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "formats/codec/codec.h"
+#include "runtime/kernels/shared/x86_sums.h"
 
 namespace rwkv::edge::x86_avx2 {
 
@@ -95,11 +96,8 @@ struct Simd {
   }
   /// The totals of four, each of at most kProductsPerLane products in all.
   static void four_totals(const Acc (&sums)[4], int64_t (&totals)[4]) {
-    const __m256i halves =
-        _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
-    const __m128i four =
-        _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(totals), _mm256_cvtepi32_epi64(four));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(totals),
+                        _mm256_cvtepi32_epi64(sums_of_four(sums)));
   }
 };
 

@@ -7,6 +7,7 @@
 #include <immintrin.h>
 
 #include "runtime/kernels/shared/int8_rows.h"
+#include "runtime/kernels/shared/x86_sums.h"
 
 namespace rwkv::edge {
 namespace {
@@ -117,20 +118,12 @@ class ByteStream {
     return {_mm512_add_epi32(one.high, other.high), _mm512_add_epi32(one.low, other.low)};
   }
   [[gnu::always_inline]] void totals_of(const Sums (&sums)[4], int64_t (&totals)[4]) const {
-    const __m128i high = sums_of_four(sums[0].high, sums[1].high, sums[2].high, sums[3].high);
-    const __m128i low = sums_of_four(sums[0].low, sums[1].low, sums[2].low, sums[3].low);
+    const __m128i high = sums_of_four({sums[0].high, sums[1].high, sums[2].high, sums[3].high});
+    const __m128i low = sums_of_four({sums[0].low, sums[1].low, sums[2].low, sums[3].low});
     const __m256i products = _mm256_add_epi64(_mm256_slli_epi64(_mm256_cvtepi32_epi64(high), 8),
                                               _mm256_cvtepi32_epi64(low));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(totals),
                         _mm256_sub_epi64(products, _mm256_set1_epi64x(offset_)));
-  }
-  static __m256i in_eight(__m512i x) {
-    return _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
-  }
-  static __m128i sums_of_four(__m512i a, __m512i b, __m512i c, __m512i d) {
-    const __m256i all = _mm256_hadd_epi32(_mm256_hadd_epi32(in_eight(a), in_eight(b)),
-                                          _mm256_hadd_epi32(in_eight(c), in_eight(d)));
-    return _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
   }
 
   size_t cols_;

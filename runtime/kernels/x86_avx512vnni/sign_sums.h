@@ -4,6 +4,7 @@
 #pragma once
 
 #include "runtime/kernels/shared/x86_sign_rows.h"
+#include "runtime/kernels/shared/x86_sums.h"
 
 namespace rwkv::edge {
 namespace {
@@ -24,10 +25,6 @@ inline __m512i factors_of(size_t pair) {
   const auto k = static_cast<int>(2 * pair);
   return _mm512_srav_epi32(sums,
                            _mm512_inserti64x4(_mm512_set1_epi32(k), _mm256_set1_epi32(k + 1), 1));
-}
-
-[[gnu::always_inline]] inline __m256i in_eight_lanes(__m512i sums) {
-  return _mm256_add_epi32(_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64(sums, 1));
 }
 
 // The sums of R rows and T tokens over kPairsTogether pairs of planes, a block of columns at a
@@ -70,12 +67,7 @@ struct SignSums {
       add_pairs<R, T>(rows, planes + pair * 2 * kPlaneBytes, ldp, cols, pair, sums);
     }
     if constexpr (R * T == 4) {
-      const __m256i halves =
-          _mm256_hadd_epi32(_mm256_hadd_epi32(in_eight_lanes(sums[0]), in_eight_lanes(sums[1])),
-                            _mm256_hadd_epi32(in_eight_lanes(sums[2]), in_eight_lanes(sums[3])));
-      _mm_storeu_si128(
-          reinterpret_cast<__m128i*>(totals),
-          _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1)));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(totals), sums_of_four(sums));
     } else {
       for (size_t i = 0; i < R * T; ++i) {
         totals[i] = _mm512_reduce_add_epi32(sums[i]);

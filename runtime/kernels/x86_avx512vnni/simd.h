@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "formats/codec/codec.h"
+#include "runtime/kernels/shared/x86_sums.h"
 
 namespace rwkv::edge::x86_avx512vnni {
 
@@ -81,14 +82,8 @@ struct Simd {
   }
   /// The totals of four, each of at most kProductsPerLane products in all.
   static void four_totals(const Acc (&sums)[4], int64_t (&totals)[4]) {
-    const auto half = [](Acc x) {
-      return _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
-    };
-    const __m256i halves = _mm256_hadd_epi32(_mm256_hadd_epi32(half(sums[0]), half(sums[1])),
-                                             _mm256_hadd_epi32(half(sums[2]), half(sums[3])));
-    const __m128i four =
-        _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(totals), _mm256_cvtepi32_epi64(four));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(totals),
+                        _mm256_cvtepi32_epi64(sums_of_four(sums)));
   }
 };
 
