@@ -88,13 +88,10 @@ void byte_inputs(int16_t* q, size_t cols) {
 }
 
 void byte_planes(const int16_t* q, size_t cols, int8_t* planes) {
-  constexpr size_t kBits = 8;
-  constexpr size_t kBytes = 32;
-  static_assert(kBits * kBytes == kInputPadding);
-  for (size_t first = 0; first < cols; first += kInputPadding) {
-    for (size_t k = 0; k < kBits; ++k, planes += kBytes) {
-      for (size_t j = 0; j < kBytes; ++j) {
-        planes[j] = static_cast<int8_t>(q[first + kBits * j + k] / kByteInput);
+  for (size_t first = 0; first < cols; first += kPlaneBlock) {
+    for (size_t k = 0; k < kPlanes; ++k) {
+      for (size_t j = 0; j < kPlaneBlock / kPlanes; ++j) {
+        *planes++ = static_cast<int8_t>(q[first + kPlanes * j + k] / kByteInput);
       }
     }
   }

@@ -66,9 +66,11 @@ constexpr bool whole_inputs(Codec codec) {
 /// Rounds q to multiples of kByteInput: what rows of bits are multiplied with. Eight bits of an
 /// input are enough beside one bit of a weight.
 void byte_inputs(int16_t* q, size_t cols);
-/// Lays such q as bytes for products with rows of bits: for every 256 numbers 8 planes of 32 bytes,
-/// where byte j of plane k is number 8 j + k, in kByteInput. So bit k of 32 bytes of a row, in
-/// place, meets its inputs.
+/// One-bit rows meet their inputs in blocks of 64 columns, of 8 planes of 8 bytes.
+inline constexpr size_t kPlaneBlock = 64;
+inline constexpr size_t kPlanes = 8;
+/// Lays such q as bytes for products with rows of bits: byte j of plane k of a block is number
+/// 8 j + k of it, in kByteInput. So bit k of the 8 bytes of a row, in place, meets plane k.
 void byte_planes(const int16_t* q, size_t cols, int8_t* planes);
 constexpr size_t byte_planes_size(size_t cols) {
   return padded_cols(cols);
@@ -89,6 +91,9 @@ using MatmulFn = void (*)(const MatrixView& w, const Inputs& x, float* y, size_t
 using AccumulateFn = void (*)(const MatrixView& w, const float* a, size_t n_tokens, float* y,
                               size_t col_begin, size_t col_end, float* scratch);
 
+/// How rows lie in memory: one by one, or mostly behind one another, which is a stream.
+enum class RowsLie : uint8_t { HereAndThere, InRuns };
+
 /// Rows of a matrix in a row-wise codec, each wherever it lies; row i stands for row ids[i].
 struct RowsView {
   const std::byte* const* rows = nullptr;
@@ -96,6 +101,7 @@ struct RowsView {
   size_t n = 0;
   Codec codec = Codec::F32;
   uint64_t cols = 0;
+  RowsLie lie = RowsLie::HereAndThere;
 };
 
 /// y[t][ids[i]] = rows[i] . x[t] for i in [begin, end), the bits that MatmulFn gives for the same

@@ -126,8 +126,8 @@ Status ClusterHead::known_logits(Run& run, const float* z, size_t n_selected, fl
   size_t n = 0;
   const auto flush = [&]() -> Status {
     const size_t n_rows = std::exchange(n, 0);
-    return matmul_rows(run, *rows_, ids.first(n_rows), names.first(n_rows), z, logits,
-                       tokens_.size());
+    return matmul_rows(run, *rows_, ids.first(n_rows), names.first(n_rows), RowsLie::InRuns, z,
+                       logits, tokens_.size());
   };
   std::sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(n_selected));
   for (size_t i = 0; i < n_selected; ++i) {

@@ -135,7 +135,8 @@ Status Evaluator::head(float* logits) {
     const std::span<uint32_t> ids =
         run_.ids().first(std::min<uint64_t>(head.rows - row, kMaxGather));
     std::iota(ids.begin(), ids.end(), row);
-    RWKV_TRY(matmul_rows(run_, *model_->head_rows_, ids, ids, normed_.data(), logits, head.rows));
+    RWKV_TRY(matmul_rows(run_, *model_->head_rows_, ids, ids, RowsLie::InRuns, normed_.data(),
+                         logits, head.rows));
     row += static_cast<uint32_t>(ids.size());
   }
   return {};

@@ -186,7 +186,8 @@ void accumulate(Run& run, const MatrixView& w, const float* a, float* y) {
 }
 
 Status matmul_rows(Run& run, RowStore& w, std::span<const uint32_t> ids,
-                   std::span<const uint32_t> names, const float* x, float* y, size_t ldy) {
+                   std::span<const uint32_t> names, RowsLie lie, const float* x, float* y,
+                   size_t ldy) {
   const MatmulRowsFn fn = run.table.matmul_rows(w.codec());
   const Inputs inputs = run.inputs(0, w.codec(), x, w.cols());
   const Run::Expected after = run.take_expected();
@@ -194,7 +195,7 @@ Status matmul_rows(Run& run, RowStore& w, std::span<const uint32_t> ids,
   while (!ids.empty()) {
     RWKV_ASSIGN(const size_t n, w.gather(run.pool, ids, run.row_places()));
     run.expect(expected_after(w, ids, n, after));
-    const RowsView view{run.row_places(), names.data(), n, w.codec(), w.cols()};
+    const RowsView view{run.row_places(), names.data(), n, w.codec(), w.cols(), lie};
     const size_t chunk = rows_at_a_time(run, n, n * w.row_bytes());
     run.run_products(n, chunk, [&](size_t begin, size_t end, unsigned thread) {
       fn(view, inputs, y, ldy, begin, end, run.row_scratch(thread));

@@ -147,9 +147,11 @@ void matmul(Run& run, const MatrixView& w, const float* x, float* y);
 void accumulate(Run& run, const MatrixView& w, const float* a, float* y);
 
 /// y[t][names[i]] = (row ids[i] of w) . x[t] for every token; y has `ldy` floats per token. Rows
-/// are brought in as needed; `ids` ascend. Fails if storage does.
+/// are brought in as needed; `ids` ascend, and `lie` says whether most follow the one before. Fails
+/// if storage does.
 Status matmul_rows(Run& run, RowStore& w, std::span<const uint32_t> ids,
-                   std::span<const uint32_t> names, const float* x, float* y, size_t ldy);
+                   std::span<const uint32_t> names, RowsLie lie, const float* x, float* y,
+                   size_t ldy);
 /// y[t] = sum_i a[t][ids[i]] (row ids[i] of w); a has w.rows() floats per token, y has w.cols().
 Status accumulate_rows(Run& run, RowStore& w, std::span<const uint32_t> ids, const float* a,
                        float* y);

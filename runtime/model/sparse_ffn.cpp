@@ -164,7 +164,7 @@ Status SparseFfn::activate(Run& run, const float* x, float* neurons,
   const auto ids = list_marked(run, n_neurons);
   std::fill(neurons, neurons + n, 0.0f);
   run.expect(Run::Expected::all_of(value_rows_));
-  RWKV_TRY(matmul_rows(run, *key_rows_, ids, ids, x, neurons, n_neurons));
+  RWKV_TRY(matmul_rows(run, *key_rows_, ids, ids, RowsLie::HereAndThere, x, neurons, n_neurons));
   run.table.elementwise->relu_squared(neurons, n);
   // A neuron may have been named by another token of the pass.
   for (size_t i = 0; i < n && run.n_tokens > 1; ++i) {

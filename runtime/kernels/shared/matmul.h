@@ -181,7 +181,13 @@ void matmul(const MatrixView& w, const Inputs& x, float* y, size_t ldy, size_t r
 template <class S, class Stream, Codec kCodec>
 void matmul_rows(const RowsView& w, const Inputs& x, float* y, size_t ldy, size_t begin, size_t end,
                  float* /*scratch*/) {
-  product<S, Stream, kCodec>(GatheredRows{w.rows, w.ids, w.n}, x, y, ldy, begin, end);
+  if (w.lie == RowsLie::InRuns) {
+    const GatheredRows<RowsLie::InRuns> rows{w.rows, w.ids, w.n};
+    product<S, Stream, kCodec>(rows, x, y, ldy, begin, end);
+    return;
+  }
+  const GatheredRows<RowsLie::HereAndThere> rows{w.rows, w.ids, w.n};
+  product<S, Stream, kCodec>(rows, x, y, ldy, begin, end);
 }
 
 /// What `pick` gives for the codec, nullptr for one that has no vectorised product.

@@ -26,14 +26,21 @@ struct DenseRows {
   size_t id(size_t i) const { return i; }
 };
 
+template <RowsLie kLie>
 struct GatheredRows {
-  static constexpr bool kScattered = true;
+  static constexpr bool kScattered = kLie == RowsLie::HereAndThere;
   static constexpr size_t kRowsAhead = 8;
   const std::byte* const* rows;
   const uint32_t* ids;
   size_t n;
   const std::byte* at(size_t i) const { return rows[i]; }
-  const std::byte* ahead(size_t i) const { return rows[i + kRowsAhead < n ? i + kRowsAhead : i]; }
+  const std::byte* ahead(size_t i) const {
+    if constexpr (kScattered) {
+      return rows[i + kRowsAhead < n ? i + kRowsAhead : i];
+    } else {
+      return rows[i] + kAhead;
+    }
+  }
   size_t id(size_t i) const { return ids[i]; }
 };
 

@@ -1,9 +1,9 @@
 // Products with one-bit rows for the x86 tables: bits are used where they lie, eight planes of them
-// to 32 bytes of a row. `Sums` of a table has
+// to 8 bytes of a row. `Sums` of a table has kRows, a multiple of four, and
 //   of_set<R, T>(rows, planes, ldp, cols, totals)
 // which sets totals[r * T + t] to the sum of token t's input bytes whose bits are set in row r, for
 // R rows and T tokens, one of which is 1; `planes` of a token are `ldp` apart. Exact, so the bits
-// are those of every table. 32 bits hold the sums of 2^24 columns.
+// are those of every table. 32 bits hold the sums of 2^20 columns, times 2^7 too.
 #pragma once
 
 #include <immintrin.h>
@@ -13,15 +13,42 @@
 namespace rwkv::edge {
 namespace {
 
-constexpr size_t kPlaneBytes = 32;
-constexpr size_t kPlanes = 8;
-// Tokens that share a row, or rows that share a token.
+// Tokens that share a row; Sums::kRows rows share a token.
 constexpr size_t kSignTokens = 4;
-constexpr size_t kSignRows = 4;
+
+// Calls add(bits, planes) for the blocks of columns [begin, end): where the 8 bytes of each row lie
+// and the planes that they meet. Bytes behind a row are zeros.
+template <size_t R, typename Add>
+[[gnu::always_inline]] inline void each_block(const Row (&rows)[R], const int8_t* planes,
+                                              size_t begin, size_t end, const Add& add) {
+  constexpr size_t kBytes = kPlaneBlock / kPlanes;
+  const std::byte* at[R];
+#pragma GCC unroll 8
+  for (size_t r = 0; r < R; ++r) {
+    at[r] = rows[r].numbers + begin / kPlanes;
+  }
+  planes += begin;
+  for (size_t n = (end - begin) / kPlaneBlock; n > 0; --n, planes += kPlaneBlock) {
+    add(at, planes);
+#pragma GCC unroll 8
+    for (size_t r = 0; r < R; ++r) {
+      at[r] += kBytes;
+    }
+  }
+  if (const size_t left = (end - begin) % kPlaneBlock; left > 0) {
+    std::byte rest[R][kBytes] = {};
+#pragma GCC unroll 8
+    for (size_t r = 0; r < R; ++r) {
+      std::memcpy(rest[r], at[r], (left + kPlanes - 1) / kPlanes);
+      at[r] = rest[r];
+    }
+    add(at, planes);
+  }
+}
 
 // Four rows times one token: product_with() for each, the same bits.
 inline void finish_four(const DenseRows& w, const Inputs& x, size_t token, size_t i,
-                        const int32_t (&totals)[4], float* y) {
+                        const int32_t* totals, float* y) {
   uint32_t halves[4];
   for (size_t r = 0; r < 4; ++r) {
     std::memcpy(&halves[r], w.at(i + r), sizeof(halves[r]));
@@ -41,8 +68,8 @@ inline void finish_four(const DenseRows& w, const Inputs& x, size_t token, size_
 }
 
 template <class S, class Sums, size_t R, size_t T>
-inline void sign_rows(const DenseRows& w, const Inputs& x, size_t token, float* y, size_t ldy,
-                      size_t i) {
+[[gnu::always_inline]] inline void sign_rows(const DenseRows& w, const Inputs& x, size_t token,
+                                             float* y, size_t ldy, size_t i) {
   const size_t ldp = byte_planes_size(x.cols);
   for (size_t line = 0; S::kAsks && line < R * w.row_bytes; line += kCacheLine) {
     __builtin_prefetch(w.ahead(i) + line);
@@ -53,8 +80,10 @@ inline void sign_rows(const DenseRows& w, const Inputs& x, size_t token, float* 
   }
   int32_t totals[R * T];
   Sums::template of_set<R, T>(rows, x.planes + token * ldp, ldp, x.cols, totals);
-  if constexpr (R == 4 && T == 1) {
-    finish_four(w, x, token, i, totals, y + token * ldy + i);
+  if constexpr (R % 4 == 0 && T == 1) {
+    for (size_t r = 0; r < R; r += 4) {
+      finish_four(w, x, token, i + r, totals + r, y + token * ldy + i + r);
+    }
   } else {
     for (size_t r = 0; r < R; ++r) {
       const Row row = row_of<Codec::SignRow>(w.at(i + r));
@@ -92,7 +121,7 @@ void sign_matmul(const MatrixView& w, const Inputs& x, float* y, size_t ldy, siz
     all_sign_rows<S, Sums, 1, kSignTokens>(rows, x, t, y, ldy, row_begin, row_end);
   }
   for (; t < x.n_tokens; ++t) {
-    all_sign_rows<S, Sums, kSignRows, 1>(rows, x, t, y, ldy, row_begin, row_end);
+    all_sign_rows<S, Sums, Sums::kRows, 1>(rows, x, t, y, ldy, row_begin, row_end);
   }
 }
 

@@ -10,8 +10,9 @@
 namespace rwkv::edge {
 namespace {
 
-// A lane of 16 bits holds so many blocks of sums: 8 planes of 2 products of at most 128 each.
-constexpr size_t kBlocksPerLane = 15;
+// A lane of 16 bits holds the sums of so many columns: of a block two times 2 products of at most
+// 128 each.
+constexpr size_t kColsPerLane = 63 * kPlaneBlock;
 
 inline int32_t sum_of_lanes(__m256i sums) {
   const __m128i four =
@@ -42,51 +43,55 @@ inline void add_sums(const __m256i (&lanes)[N], int32_t (&totals)[N]) {
   }
 }
 
+// The sums of R rows and T tokens in lanes of 16 bits, a block of columns at a time.
+template <size_t R, size_t T>
+struct SignTile {
+  __m256i sums[R * T];
+
+  [[gnu::always_inline]] void add(const std::byte* const (&bits)[R], const int8_t* planes,
+                                  size_t ldp) {
+    add_half(bits, planes, ldp, _mm256_set_epi64x(3, 2, 1, 0));
+    add_half(bits, planes + kPlaneBlock / 2, ldp, _mm256_set_epi64x(7, 6, 5, 4));
+  }
+
+ private:
+  // Of the planes that `places` names.
+  [[gnu::always_inline]] void add_half(const std::byte* const (&bits)[R], const int8_t* planes,
+                                       size_t ldp, __m256i places) {
+    __m256i bytes[T];
+#pragma GCC unroll 8
+    for (size_t t = 0; t < T; ++t) {
+      bytes[t] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(planes + t * ldp));
+    }
+#pragma GCC unroll 8
+    for (size_t r = 0; r < R; ++r) {
+      const __m256i eight =
+          _mm256_broadcastq_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bits[r])));
+      const __m256i factors =
+          _mm256_and_si256(_mm256_srlv_epi64(eight, places), _mm256_set1_epi8(1));
+#pragma GCC unroll 8
+      for (size_t t = 0; t < T; ++t) {
+        __m256i& sum = sums[r * T + t];
+        sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(factors, bytes[t]));
+      }
+    }
+  }
+};
+
 /// Sums of shared/x86_sign_rows.h.
 struct SignSums {
+  static constexpr size_t kRows = 4;
   template <size_t R, size_t T>
   [[gnu::noinline]] static void of_set(const Row (&rows)[R], const int8_t* planes, size_t ldp,
                                        size_t cols, int32_t (&totals)[R * T]) {
-    const __m256i one = _mm256_set1_epi8(1);
     std::fill(totals, totals + R * T, 0);
-    const size_t n_blocks = (cols + kInputPadding - 1) / kInputPadding;
-    for (size_t first = 0; first < n_blocks; first += kBlocksPerLane) {
-      const size_t end = n_blocks - first < kBlocksPerLane ? n_blocks : first + kBlocksPerLane;
-      __m256i sums[R * T];
-#pragma GCC unroll 8
-      for (size_t i = 0; i < R * T; ++i) {
-        sums[i] = _mm256_setzero_si256();
-      }
-      for (size_t b = first; b < end; ++b) {
-        __m256i block[R];
-#pragma GCC unroll 8
-        for (size_t r = 0; r < R; ++r) {
-          std::byte rest[kPlaneBytes] = {};
-          const std::byte* from = rows[r].numbers + b * kPlaneBytes;
-          if (cols - b * kInputPadding < kInputPadding) {
-            std::memcpy(rest, from, (cols - b * kInputPadding + 7) / 8);
-            from = rest;
-          }
-          block[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-        }
-        const int8_t* x = planes + b * kPlanes * kPlaneBytes;
-#pragma GCC unroll 8
-        for (size_t k = 0; k < kPlanes; ++k, x += kPlaneBytes) {
-#pragma GCC unroll 8
-          for (size_t r = 0; r < R; ++r) {
-            const __m256i factors =
-                _mm256_and_si256(_mm256_srli_epi16(block[r], static_cast<int>(k)), one);
-#pragma GCC unroll 8
-            for (size_t t = 0; t < T; ++t) {
-              const __m256i bytes =
-                  _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + t * ldp));
-              sums[r * T + t] =
-                  _mm256_add_epi16(sums[r * T + t], _mm256_maddubs_epi16(factors, bytes));
-            }
-          }
-        }
-      }
-      add_sums(sums, totals);
+    for (size_t c = 0; c < cols; c += kColsPerLane) {
+      SignTile<R, T> tile = {};
+      each_block(
+          rows, planes, c, std::min(cols, c + kColsPerLane),
+          [&](const std::byte* const(&at)[R], const int8_t* from)
+              __attribute__((always_inline)) { tile.add(at, from, ldp); });
+      add_sums(tile.sums, totals);
     }
   }
 };

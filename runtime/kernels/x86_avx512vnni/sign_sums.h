@@ -1,6 +1,6 @@
 // Sums over one-bit rows with VNNI: a factor is 0 or 2^k, the bit of plane k where it lies, so that
-// one instruction makes 64 factors and one more adds 64 products. Each pair of planes has its own
-// sums, which are divided by 2^k in the end, without rest.
+// one instruction makes 64 factors of 8 bytes of a row and one more adds 64 products. A lane of the
+// sums belongs to one plane and is divided by its 2^k in the end, without rest.
 #pragma once
 
 #include "runtime/kernels/shared/x86_sign_rows.h"
@@ -9,48 +9,27 @@
 namespace rwkv::edge {
 namespace {
 
-constexpr size_t kPairs = kPlanes / 2;
-// So many have their sums in registers: with all of them a compiler moves them about.
-constexpr size_t kPairsTogether = 2;
-
-// 2^k of plane k = 2 * pair in the lower half, of the next plane in the upper one.
-inline __m512i factors_of(size_t pair) {
-  const auto low = static_cast<char>(1 << (2 * pair));
-  const auto high = static_cast<char>(2 << (2 * pair));
-  return _mm512_inserti64x4(_mm512_set1_epi8(low), _mm256_set1_epi8(high), 1);
-}
-
-// Sums of a pair without their factors.
-[[gnu::always_inline]] inline __m512i unscaled(__m512i sums, size_t pair) {
-  const auto k = static_cast<int>(2 * pair);
-  return _mm512_srav_epi32(sums,
-                           _mm512_inserti64x4(_mm512_set1_epi32(k), _mm256_set1_epi32(k + 1), 1));
-}
-
-// The sums of R rows and T tokens over kPairsTogether pairs of planes, a block of columns at a
-// time.
+// The sums of R rows and T tokens, a block of columns at a time.
 template <size_t R, size_t T>
 struct SignTile {
-  __m512i sums[R * T][kPairsTogether];
+  __m512i sums[R * T];
 
-  [[gnu::always_inline]] void add(const std::byte* const (&blocks)[R], const int8_t* planes,
-                                  size_t ldp, const __m512i (&factors)[kPairsTogether]) {
-    __m512i bits[R];
+  [[gnu::always_inline]] void add(const std::byte* const (&bits)[R], const int8_t* planes,
+                                  size_t ldp, __m512i factors) {
+    __m512i bytes[T];
 #pragma GCC unroll 8
-    for (size_t r = 0; r < R; ++r) {
-      bits[r] =
-          _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(blocks[r])));
+    for (size_t t = 0; t < T; ++t) {
+      bytes[t] = _mm512_loadu_si512(planes + t * ldp);
     }
 #pragma GCC unroll 8
-    for (size_t pair = 0; pair < kPairsTogether; ++pair) {
+    for (size_t r = 0; r < R; ++r) {
+      const __m512i set = _mm512_and_epi64(
+          factors,
+          _mm512_broadcastq_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bits[r]))));
 #pragma GCC unroll 8
       for (size_t t = 0; t < T; ++t) {
-        const __m512i bytes = _mm512_loadu_si512(planes + t * ldp + pair * 2 * kPlaneBytes);
-#pragma GCC unroll 8
-        for (size_t r = 0; r < R; ++r) {
-          __m512i& sum = sums[r * T + t][pair];
-          sum = _mm512_dpbusd_epi32(sum, _mm512_and_si512(bits[r], factors[pair]), bytes);
-        }
+        __m512i& sum = sums[r * T + t];
+        sum = _mm512_dpbusd_epi32(sum, set, bytes[t]);
       }
     }
   }
@@ -58,61 +37,34 @@ struct SignTile {
 
 /// Sums of shared/x86_sign_rows.h.
 struct SignSums {
+  static constexpr size_t kRows = 8;
   template <size_t R, size_t T>
   [[gnu::always_inline]] static void of_set(const Row (&rows)[R], const int8_t* planes, size_t ldp,
                                             size_t cols, int32_t (&totals)[R * T]) {
-    __m512i sums[R * T] = {};
-#pragma GCC unroll 8
-    for (size_t pair = 0; pair < kPairs; pair += kPairsTogether) {
-      add_pairs<R, T>(rows, planes + pair * 2 * kPlaneBytes, ldp, cols, pair, sums);
-    }
-    if constexpr (R * T == 4) {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(totals), sums_of_four(sums));
-    } else {
-      for (size_t i = 0; i < R * T; ++i) {
-        totals[i] = _mm512_reduce_add_epi32(sums[i]);
-      }
-    }
-  }
-
- private:
-  // Adds to `sums` those of planes from 2 * first_pair on, which `planes` begins with.
-  template <size_t R, size_t T>
-  [[gnu::always_inline]] static void add_pairs(const Row (&rows)[R], const int8_t* planes,
-                                               size_t ldp, size_t cols, size_t first_pair,
-                                               __m512i (&sums)[R * T]) {
+    const __m512i factors =
+        _mm512_set_epi64(static_cast<int64_t>(0x8080808080808080), 0x4040404040404040,
+                         0x2020202020202020, 0x1010101010101010, 0x0808080808080808,
+                         0x0404040404040404, 0x0202020202020202, 0x0101010101010101);
+    const __m512i places = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
     SignTile<R, T> tile = {};
-    __m512i factors[kPairsTogether];
-#pragma GCC unroll 8
-    for (size_t pair = 0; pair < kPairsTogether; ++pair) {
-      factors[pair] = factors_of(first_pair + pair);
-    }
-    const std::byte* at[R];
-#pragma GCC unroll 8
-    for (size_t r = 0; r < R; ++r) {
-      at[r] = rows[r].numbers;
-    }
-    for (size_t b = 0; b < cols / kInputPadding; ++b, planes += kPlanes * kPlaneBytes) {
-      tile.add(at, planes, ldp, factors);
-#pragma GCC unroll 8
-      for (size_t r = 0; r < R; ++r) {
-        at[r] += kPlaneBytes;
-      }
-    }
-    if (cols % kInputPadding > 0) {
-      std::byte rest[R][kPlaneBytes] = {};
-#pragma GCC unroll 8
-      for (size_t r = 0; r < R; ++r) {
-        std::memcpy(rest[r], at[r], (cols % kInputPadding + 7) / 8);
-        at[r] = rest[r];
-      }
-      tile.add(at, planes, ldp, factors);
-    }
+    each_block(
+        rows, planes, 0, cols,
+        [&](const std::byte* const(&at)[R], const int8_t* from)
+            __attribute__((always_inline)) { tile.add(at, from, ldp, factors); });
 #pragma GCC unroll 8
     for (size_t i = 0; i < R * T; ++i) {
+      tile.sums[i] = _mm512_srav_epi32(tile.sums[i], places);
+    }
+    if constexpr (R * T % 4 == 0) {
 #pragma GCC unroll 8
-      for (size_t pair = 0; pair < kPairsTogether; ++pair) {
-        sums[i] = _mm512_add_epi32(sums[i], unscaled(tile.sums[i][pair], first_pair + pair));
+      for (size_t i = 0; i < R * T; i += 4) {
+        _mm_storeu_si128(
+            reinterpret_cast<__m128i*>(totals + i),
+            sums_of_four({tile.sums[i], tile.sums[i + 1], tile.sums[i + 2], tile.sums[i + 3]}));
+      }
+    } else {
+      for (size_t i = 0; i < R * T; ++i) {
+        totals[i] = _mm512_reduce_add_epi32(tile.sums[i]);
       }
     }
   }
