@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace rwkv::edge {
 
@@ -64,7 +65,9 @@ struct Elementwise {
   void (*multiply)(float* x, const float* y, size_t n);  ///< x *= y
   /// y += w * x
   void (*multiply_add)(float* y, const float* w, const float* x, size_t n);
-  void (*relu_squared)(float* x, size_t n);                       ///< x = relu(x)^2
+  void (*relu_squared)(float* x, size_t n);  ///< x = relu(x)^2
+  /// marks |= x > threshold
+  void (*mark_above)(const float* x, float threshold, uint8_t* marks, size_t n);
   void (*tanh)(float* x, size_t n);                               ///< x = tanh(x)
   void (*sigmoid)(float* x, size_t n);                            ///< x = sigmoid(x)
   void (*sigmoid_gate)(float* x, const float* gate, size_t n);    ///< x *= sigmoid(gate)

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstring>
 
 namespace rwkv::edge {
@@ -129,16 +128,12 @@ void SparseFfn::name_neurons(Run& run, const float* x, float* scores,
   Projection::apply_all(run, {all.data(), n_all});
   uint8_t* marks = run.marks();
   std::fill(marks, marks + n, uint8_t{0});
-  const auto mark_above = [&](const float* from, float threshold) {
-    for (size_t i = 0; i < n; ++i) {
-      marks[i] = static_cast<uint8_t>(marks[i] | (from[i] > threshold ? 1 : 0));
-    }
-  };
+  const auto mark_above = run.table.elementwise->mark_above;
   if (has_sign_) {
-    mark_above(scores, sign_threshold_);
+    mark_above(scores, sign_threshold_, marks, n);
   }
   if (has_mlp_) {
-    mark_above(mlp_scores, mlp_threshold_);
+    mark_above(mlp_scores, mlp_threshold_, marks, n);
   }
 }
 
@@ -190,11 +185,9 @@ Status SparseFfn::forward(Run& run, const float* x, float* out,
     add_bias(run, out);
     return {};
   }
-  // Squares: nothing but zero has no bit.
   uint8_t* marks = run.marks();
-  for (size_t i = 0; i < run.n_tokens * n_neurons; ++i) {
-    marks[i] = std::bit_cast<uint32_t>(neurons[i]) != 0 ? 1 : 0;
-  }
+  std::fill(marks, marks + run.n_tokens * n_neurons, uint8_t{0});
+  run.table.elementwise->mark_above(neurons, 0.0f, marks, run.n_tokens * n_neurons);
   const auto ids = list_marked(run, n_neurons);
   RWKV_TRY(accumulate_rows(run, *value_rows_, ids, neurons, out));
   add_bias(run, out);

@@ -191,6 +191,24 @@ TEST_CASE("Activations keep to their limits far out, and NaN stays NaN", "[kerne
   }
 }
 
+TEST_CASE("Marks are of what lies above a threshold, and those that are there stay", "[kernels]") {
+  for (const KernelTable* table : tables_here()) {
+    for (const size_t n : {1, 7, 33, 200}) {
+      CAPTURE(table->name, n);
+      Floats x = numbers(n, 1);
+      x[n / 2] = std::nanf("");
+      x[n - 1] = 0.25f;
+      std::vector<uint8_t> marks(n + 1);
+      marks[0] = 1;
+      table->elementwise->mark_above(x.data(), 0.25f, marks.data(), n);
+      for (size_t i = 0; i < n; ++i) {
+        REQUIRE(marks[i] == (i == 0 || x[i] > 0.25f ? 1 : 0));
+      }
+      REQUIRE(marks[n] == 0);
+    }
+  }
+}
+
 TEST_CASE("Norms have mean and variance of their parts, in the same bits in every table",
           "[kernels]") {
   const size_t n = 5 * kHead;

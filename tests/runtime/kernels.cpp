@@ -154,7 +154,7 @@ TEST_CASE("Products of whole numbers have the bits of the generic table", "[kern
 
 // Every `step`th row of w, one by one wherever it lies; -1 for the others.
 std::vector<float> gathered_product(const KernelTable& table, const MatrixView& w, uint32_t step,
-                                    const Inputs& inputs) {
+                                    RowsLie lie, const Inputs& inputs) {
   std::vector<const std::byte*> places;
   std::vector<uint32_t> ids;
   for (uint32_t r = 0; r < w.rows; r += step) {
@@ -163,7 +163,7 @@ std::vector<float> gathered_product(const KernelTable& table, const MatrixView& 
   }
   std::vector<float> y(inputs.n_tokens * w.rows, -1.0f);
   std::vector<float> scratch(w.cols);
-  const RowsView view = {places.data(), ids.data(), ids.size(), w.codec, w.cols};
+  const RowsView view = {places.data(), ids.data(), ids.size(), w.codec, w.cols, lie};
   table.matmul_rows(w.codec)(view, inputs, y.data(), w.rows, 0, ids.size(), scratch.data());
   return y;
 }
@@ -194,23 +194,31 @@ TEST_CASE("The largest whole products do not overflow", "[kernels]") {
   for (const float y : together) {
     CHECK(y == Approx(static_cast<double>(weight) * input * static_cast<double>(cols)));
   }
-  CHECK((gathered_product(table, w, 1, x.inputs) == together));
+  for (const RowsLie lie : {RowsLie::HereAndThere, RowsLie::InRuns}) {
+    CHECK((gathered_product(table, w, 1, lie, x.inputs) == together));
+  }
 }
 
 TEST_CASE("The largest sums over set bits do not overflow", "[kernels]") {
   const KernelTable& table = each_table();
   const uint64_t cols = 9000;
-  std::vector<std::byte> bytes(codec_traits(Codec::SignRow).encoded_bytes(1, cols),
-                               std::byte{0xff});
+  const uint64_t rows = 9;  // eight together and one
+  const CodecTraits& traits = codec_traits(Codec::SignRow);
+  std::vector<std::byte> bytes(traits.encoded_bytes(rows, cols), std::byte{0xff});
   const std::array<uint16_t, 2> low_and_high = {0, 0x3c00};  // 0 and 1
-  std::memcpy(bytes.data(), low_and_high.data(), sizeof(low_and_high));
+  for (uint64_t r = 0; r < rows; ++r) {
+    std::memcpy(bytes.data() + r * traits.row_bytes(cols), low_and_high.data(),
+                sizeof(low_and_high));
+  }
   for (const float input : {1.0f, -1.0f}) {
     PreparedInputs x(table, Codec::SignRow, 1, cols, 1);
     const std::vector<float> inputs(cols, input);
     table.quantize_input(inputs.data(), cols, x.q.data(), x.steps.data(), x.sums.data());
     byte_planes(x.q.data(), cols, x.planes.data());
-    const MatrixView w = {bytes.data(), Codec::SignRow, 1, cols, 1, 0};
-    CHECK(product(table, w, x.inputs)[0] == Approx(9000.0f * input));
+    const MatrixView w = {bytes.data(), Codec::SignRow, rows, cols, rows, 0};
+    for (const float y : product(table, w, x.inputs)) {
+      CHECK(y == Approx(9000.0f * input));
+    }
   }
 }
 
@@ -242,9 +250,11 @@ TEST_CASE("One token and many give the same bits, and so do rows wherever they l
     if (!codec_traits(codec).row_wise) {
       continue;
     }
-    const std::vector<float> y = gathered_product(table, w.view, 2, x.inputs);
-    for (size_t i = 0; i < y.size(); ++i) {
-      REQUIRE(y[i] == (i % rows % 2 == 0 ? together[i] : -1.0f));
+    for (const RowsLie lie : {RowsLie::HereAndThere, RowsLie::InRuns}) {
+      const std::vector<float> y = gathered_product(table, w.view, 2, lie, x.inputs);
+      for (size_t i = 0; i < y.size(); ++i) {
+        REQUIRE(y[i] == (i % rows % 2 == 0 ? together[i] : -1.0f));
+      }
     }
   }
 }

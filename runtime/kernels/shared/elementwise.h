@@ -169,6 +169,13 @@ void relu_squared(float* x, size_t n) {
   }
 }
 
+void mark_above(const float* x, float threshold, uint8_t* marks, size_t n) {
+  RWKV_INDEPENDENT
+  for (size_t i = 0; i < n; ++i) {
+    marks[i] = static_cast<uint8_t>(marks[i] | (x[i] > threshold ? 1 : 0));
+  }
+}
+
 void tanh_all(float* x, size_t n) {
   for (size_t i = 0; i < n; ++i) {
     x[i] = tanh_of(x[i]);
@@ -302,6 +309,7 @@ constexpr Elementwise kElementwise = {
     .multiply = multiply,
     .multiply_add = multiply_add,
     .relu_squared = relu_squared,
+    .mark_above = mark_above,
     .tanh = tanh_all,
     .sigmoid = sigmoid_all,
     .sigmoid_gate = sigmoid_gate,
