@@ -146,9 +146,11 @@ Status SparseFfn::activate(Run& run, const float* x, float* neurons,
     run.touched_bytes += codec_traits(key_.codec).encoded_bytes(key_.rows, key_.cols);
     const Projection key = Projection::of(key_);
     run.expect(Run::Expected::all_of(value_rows_));
-    std::array<Projection::Application, kMaxProducts> all = {{{&key, x, neurons}}};
-    const auto end = std::copy(beside.begin(), beside.end(), all.begin() + 1);
-    Projection::apply_all(run, {all.begin(), end});
+    // In the order in which they lie in a packed file: one stream.
+    std::array<Projection::Application, kMaxProducts> all;
+    const auto end = std::copy(beside.begin(), beside.end(), all.begin());
+    *end = {&key, x, neurons};
+    Projection::apply_all(run, {all.begin(), end + 1});
     run.each_token(
         [&](size_t t) { run.table.elementwise->relu_squared(neurons + t * n_neurons, n_neurons); });
     return {};

@@ -79,7 +79,7 @@ void TimeMixV4::forward(Run& run, const float* x, float* out) const {
   });
   shift.advance(run.n_tokens);
   const std::array<Projection::Application, 3> projections = {
-      {{&receptance_, mixed_r, r}, {&key_, mixed_k, k}, {&value_, mixed_v, v}}};
+      {{&key_, mixed_k, k}, {&value_, mixed_v, v}, {&receptance_, mixed_r, r}}};
   Projection::apply_all(run, projections);
   wkv(run, k, v);
   run.each_token(

@@ -84,11 +84,12 @@ void TimeMixV5::forward(Run& run, const float* x, float* out) const {
   float* g = run.take(dim_att);
   float* y = run.take(dim_att);
 
-  const std::array<Projection::Application, 4> projections = {{{&receptance_, mixed[0], r},
-                                                               {&key_, mixed[1], k},
-                                                               {&value_, mixed[2], v},
+  // In the order in which they lie in a packed file: one stream.
+  const std::array<Projection::Application, 4> projections = {{{&key_, mixed[0], k},
+                                                               {&value_, mixed[1], v},
+                                                               {&receptance_, mixed[2], r},
                                                                {&gate_, mixed[3], g}}};
-  const std::array<std::span<const float>, 4> coefficients = {mix_r_, mix_k_, mix_v_, mix_g_};
+  const std::array<std::span<const float>, 4> coefficients = {mix_k_, mix_v_, mix_r_, mix_g_};
   const size_t n_projections = has_gate_ ? 4 : 3;
   const Elementwise& elementwise = *run.table.elementwise;
   const TokenShift shift{x, run.state.att_shift, n_embd};

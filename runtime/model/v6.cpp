@@ -107,9 +107,9 @@ void TimeMixV6::forward(Run& run, const float* x, float* out) const {
   const TokenShift shift{x, run.state.att_shift, n_embd};
   mix_all(run, shift, mixed);
   shift.advance(T);
-  const std::array<Projection::Application, 5> projections = {{{&receptance_, mixed[kR], r},
-                                                               {&key_, mixed[kK], k},
+  const std::array<Projection::Application, 5> projections = {{{&key_, mixed[kK], k},
                                                                {&value_, mixed[kV], v},
+                                                               {&receptance_, mixed[kR], r},
                                                                {&gate_, mixed[kG], g},
                                                                {&decay_pair_, mixed[kW], w}}};
   Projection::apply_all(run, projections);
