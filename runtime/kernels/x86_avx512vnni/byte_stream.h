@@ -96,6 +96,14 @@ class ByteStream {
     sums.high = _mm512_dpbusd_epi32(sums.high, w, _mm512_load_si512(bytes_ + 2 * i));
     sums.low = _mm512_dpbusd_epi32(sums.low, w, _mm512_load_si512(bytes_ + 2 * i + kStep));
   }
+  // Two loads of half a line: a stream of them is some per cent faster than of whole lines (Zen 4),
+  // which a row's header in front moves across two. One the compiler must not make of them.
+  static __m512i in_halves(const std::byte* from) {
+    const auto* halves = reinterpret_cast<const __m256i*>(from);
+    __m512i both = _mm512_castsi256_si512(_mm256_loadu_si256(halves));
+    asm("" : "+v"(both));
+    return _mm512_inserti64x4(both, _mm256_loadu_si256(halves + 1), 1);
+  }
   template <bool kAsks>
   [[gnu::always_inline]] Sums sums_of(const std::byte* numbers, const std::byte* ahead) const {
     Sums one = {}, other = {};
@@ -105,8 +113,8 @@ class ByteStream {
         __builtin_prefetch(ahead + i, 0, 2);
         __builtin_prefetch(ahead + i + kStep, 0, 2);
       }
-      add(one, _mm512_loadu_si512(numbers + i), i);
-      add(other, _mm512_loadu_si512(numbers + i + kStep), i + kStep);
+      add(one, in_halves(numbers + i), i);
+      add(other, in_halves(numbers + i + kStep), i + kStep);
     }
     if constexpr (kAsks) {
       __builtin_prefetch(ahead + i, 0, 2);
