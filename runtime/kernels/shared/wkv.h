@@ -66,34 +66,61 @@ void wkv_v5_with(const WkvHeadArgs& args) {
   }
 }
 
-// One row of a head's state of v7, one token; returns its output.
-template <class S>
-inline float wkv_v7_row(float* row, size_t n, const float* r, const float* k, float v_i,
-                        const float* w, const float* kk, const float* kka) {
+// R rows of a head's state of v7, one token; `out` and `v` have a number for each. What all rows
+// meet is loaded once for them.
+template <class S, size_t R>
+inline void wkv_v7_rows(float* state, size_t n, const float* r, const float* k, const float* v,
+                        const float* w, const float* kk, const float* kka, float* out) {
   const size_t whole = n / S::kFloats * S::kFloats;
-  typename S::F taken = S::zero();
+  typename S::F taken[R];
+#pragma GCC unroll 8
+  for (size_t i = 0; i < R; ++i) {
+    taken[i] = S::zero();
+  }
   for (size_t j = 0; j < whole; j += S::kFloats) {
-    taken = S::fma(S::load(row + j), S::load(kk + j), taken);
+    const typename S::F kk_j = S::load(kk + j);
+#pragma GCC unroll 8
+    for (size_t i = 0; i < R; ++i) {
+      taken[i] = S::fma(S::load(state + i * n + j), kk_j, taken[i]);
+    }
   }
-  float removed = S::sum(taken);
-  for (size_t j = whole; j < n; ++j) {
-    removed += row[j] * kk[j];
+  float removed[R];
+  typename S::F less[R];
+  typename S::F added[R];
+  typename S::F sums[R];
+#pragma GCC unroll 8
+  for (size_t i = 0; i < R; ++i) {
+    removed[i] = S::sum(taken[i]);
+    for (size_t j = whole; j < n; ++j) {
+      removed[i] += state[i * n + j] * kk[j];
+    }
+    less[i] = S::all(-removed[i]);
+    added[i] = S::all(v[i]);
+    sums[i] = S::zero();
   }
-  const typename S::F less = S::all(-removed);
-  const typename S::F v_all = S::all(v_i);
-  typename S::F sums = S::zero();
   for (size_t j = 0; j < whole; j += S::kFloats) {
-    const typename S::F kept = S::mul(S::load(row + j), S::load(w + j));
-    const typename S::F next = S::fma(v_all, S::load(k + j), S::fma(less, S::load(kka + j), kept));
-    S::store(row + j, next);
-    sums = S::fma(next, S::load(r + j), sums);
+    const typename S::F w_j = S::load(w + j);
+    const typename S::F k_j = S::load(k + j);
+    const typename S::F kka_j = S::load(kka + j);
+    const typename S::F r_j = S::load(r + j);
+#pragma GCC unroll 8
+    for (size_t i = 0; i < R; ++i) {
+      float* at = state + i * n + j;
+      const typename S::F kept = S::mul(S::load(at), w_j);
+      const typename S::F next = S::fma(added[i], k_j, S::fma(less[i], kka_j, kept));
+      S::store(at, next);
+      sums[i] = S::fma(next, r_j, sums[i]);
+    }
   }
-  float sum = S::sum(sums);
-  for (size_t j = whole; j < n; ++j) {
-    row[j] = row[j] * w[j] - removed * kka[j] + v_i * k[j];
-    sum += row[j] * r[j];
+#pragma GCC unroll 8
+  for (size_t i = 0; i < R; ++i) {
+    out[i] = S::sum(sums[i]);
+    for (size_t j = whole; j < n; ++j) {
+      float& number = state[i * n + j];
+      number = number * w[j] - removed[i] * kka[j] + v[i] * k[j];
+      out[i] += number * r[j];
+    }
   }
-  return sum;
 }
 
 template <class S>
@@ -102,10 +129,18 @@ void wkv_v7_with(const WkvV7Args& args) {
   for (size_t t = 0; t < args.head.n_tokens; ++t) {
     const size_t at = t * args.head.stride;
     const float* w = args.head.w + t * args.head.w_stride;
-    for (size_t i = 0; i < n; ++i) {
-      args.head.out[at + i] =
-          wkv_v7_row<S>(args.head.state + i * n, n, args.head.r + at, args.head.k + at,
-                        args.head.v[at + i], w, args.kk + at, args.kka + at);
+    const auto rows = [&]<size_t R>(size_t i) {
+      wkv_v7_rows<S, R>(args.head.state + i * n, n, args.head.r + at, args.head.k + at,
+                        args.head.v + at + i, w, args.kk + at, args.kka + at,
+                        args.head.out + at + i);
+    };
+    constexpr size_t kTogether = 4;
+    size_t i = 0;
+    for (; i + kTogether <= n; i += kTogether) {
+      rows.template operator()<kTogether>(i);
+    }
+    for (; i < n; ++i) {
+      rows.template operator()<1>(i);
     }
   }
 }
