@@ -116,6 +116,8 @@ class ByteStream {
       add(one, in_halves(numbers + i), i);
       add(other, in_halves(numbers + i + kStep), i + kStep);
     }
+    one.high = _mm512_add_epi32(one.high, other.high);
+    one.low = _mm512_add_epi32(one.low, other.low);
     if constexpr (kAsks) {
       __builtin_prefetch(ahead + i, 0, 2);
       __builtin_prefetch(ahead + cols_, 0, 2);
@@ -123,7 +125,7 @@ class ByteStream {
     for (; i < cols_; i += kStep) {
       add(one, _mm512_maskz_loadu_epi8(left(i), numbers + i), i);
     }
-    return {_mm512_add_epi32(one.high, other.high), _mm512_add_epi32(one.low, other.low)};
+    return one;
   }
   [[gnu::always_inline]] void totals_of(const Sums (&sums)[4], int64_t (&totals)[4]) const {
     const __m128i high = sums_of_four({sums[0].high, sums[1].high, sums[2].high, sums[3].high});
