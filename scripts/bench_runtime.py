@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Speed of the runtime on synthetic models of true shape: decoding against the memory bandwidth of
-the same run, and prefill. Prints the table of docs/performance.md and adds its rows to
+the same run, and prefill. Every round goes through all models, so that what the machine does
+meanwhile falls on all of them. Prints the tables of docs/performance.md, then for each number of
+threads the line that time per token against bytes lies closest to, and adds the rows to
 tests/bench/history/runtime.csv.
 
 usage: bench_runtime.py BUILD WORK [--models 0.1B 0.4B] [--versions v5.2 v7] [--presets int8]
@@ -13,10 +15,12 @@ import json
 import pathlib
 import statistics
 import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HISTORY = ROOT / "tests/bench/history/runtime.csv"
-SIZES = {"0.1B": (12, 768), "0.4B": (24, 1024), "1.5B": (24, 2048)}
+# Layers, width, tokens that take a good second.
+SIZES = {"0.1B": (12, 768, 160), "0.4B": (24, 1024, 64), "1.5B": (24, 2048, 32)}
 VOCABULARY = 65536
 COLUMNS = ("date", "machine", "commit", "kernels", "model", "preset", "memory", "threads", "rounds",
            "decode_median", "decode_least", "decode_most", "mb_per_token", "read_gb_per_s",
@@ -31,7 +35,7 @@ def run(*arguments):
 
 def packed_model(args, version, size, preset):
     """Path of a packed synthetic model, made if it is not there."""
-    layers, width = SIZES[size]
+    layers, width, _ = SIZES[size]
     checkpoint = args.work / f"{version}-{size}.pth"
     packed = args.work / f"{version}-{size}-{preset}.gguf"
     if packed.exists():
@@ -57,15 +61,48 @@ def packed_model(args, version, size, preset):
     return packed
 
 
-def measure(args, packed, threads):
-    """Rounds of bench, put together."""
-    rounds = []
-    for _ in range(args.rounds):
-        report = json.loads(run(args.build / "bin/rwkv-edge", "bench", packed, "--json", "-n", 24,
-                                "--prompt", 128, "--runs", 1, "-t", threads, "--memory",
-                                args.memory))
-        rounds.append(report["runs"][0] | {"kernels": report["kernels"]})
-    return rounds
+def measure(args, packed, size, threads):
+    """One round of one model."""
+    report = json.loads(run(args.build / "bin/rwkv-edge", "bench", packed, "--json", "-n",
+                            SIZES[size][2], "--prompt", 128, "--runs", 1, "-t", threads,
+                            "--memory", args.memory))
+    return report["runs"][0] | {"kernels": report["kernels"]}
+
+
+def line_through(points):
+    """The line ms = a + b MB whose largest relative distance from the points is least, and that
+    distance. Both searches are over convex functions."""
+    def distance(a, b):
+        return max(abs(ms / (a + b * mb) - 1) for mb, ms in points)
+
+    def least(of, low, high):
+        for _ in range(60):
+            third = (high - low) / 3
+            if of(low + third) < of(high - third):
+                high -= third
+            else:
+                low += third
+        return (low + high) / 2
+
+    steepest = max(ms / mb for mb, ms in points)
+
+    def best_slope(a):
+        return least(lambda b: distance(a, b), steepest / 1000, steepest)
+
+    start = least(lambda a: distance(a, best_slope(a)), 0, min(ms for _, ms in points))
+    slope = best_slope(start)
+    return start, slope, distance(start, slope)
+
+
+def print_line(rows, threads):
+    """How far the rows with so many threads are from a line."""
+    points = [(float(row["mb_per_token"]), 1000 / float(row["decode_median"]))
+              for row in rows if row["threads"] == threads]
+    if len(points) < 4:
+        return
+    start, slope, distance = line_through(points)
+    print(f"{threads} threads: {start:.2f} ms + MB / {1 / slope:.1f} GB/s, the largest distance "
+          f"of {len(points)} is {100 * distance:.1f} %")
 
 
 def row_of(args, rounds, model, preset, threads):
@@ -95,29 +132,32 @@ def main():
     parser.add_argument("--machine", default="not said")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    print("| model | recipe | memory | threads | decode, tokens/s [least-most] | MB a token | "
-          "read, GB/s | share of it [least-most] | prefill, tokens/s |\n"
-          "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    jobs = [(f"{version} {size}", size, preset, threads, packed_model(args, version, size, preset))
+            for size in args.models for version in args.versions for preset in args.presets
+            for threads in args.threads]
+    rounds = [[] for _ in jobs]
+    for i in range(args.rounds):
+        for job, (_, size, _, threads, packed) in enumerate(jobs):
+            rounds[job].append(measure(args, packed, size, threads))
+        print(f"round {i + 1} of {args.rounds}", file=sys.stderr, flush=True)
+    rows = [row_of(args, rounds[job], model, preset, threads)
+            for job, (model, _, preset, threads, _) in enumerate(jobs)]
     is_new = not HISTORY.exists()
     with HISTORY.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         if is_new:
             writer.writeheader()
-        for size in args.models:
-            for version in args.versions:
-                for preset in args.presets:
-                    packed = packed_model(args, version, size, preset)
-                    for threads in args.threads:
-                        row = row_of(args, measure(args, packed, threads), f"{version} {size}",
-                                     preset, threads)
-                        writer.writerow(row)
-                        file.flush()
-                        print(f"| {row['model']} | {preset} | {args.memory} | {threads} | "
-                              f"{row['decode_median']} [{row['decode_least']}-"
-                              f"{row['decode_most']}] | {row['mb_per_token']} | "
-                              f"{row['read_gb_per_s']} | {row['share_median']} "
-                              f"[{row['share_least']}-{row['share_most']}] | "
-                              f"{row['prefill_median']} |", flush=True)
+        writer.writerows(rows)
+    print("| model | recipe | memory | threads | decode, tokens/s [least-most] | MB a token | "
+          "read, GB/s | share of it [least-most] | prefill, tokens/s |\n"
+          "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for row in rows:
+        print(f"| {row['model']} | {row['preset']} | {args.memory} | {row['threads']} | "
+              f"{row['decode_median']} [{row['decode_least']}-{row['decode_most']}] | "
+              f"{row['mb_per_token']} | {row['read_gb_per_s']} | {row['share_median']} "
+              f"[{row['share_least']}-{row['share_most']}] | {row['prefill_median']} |")
+    for threads in args.threads:
+        print_line(rows, threads)
 
 
 main()
