@@ -6,7 +6,7 @@ threads the line that time per token against bytes lies closest to, and adds the
 tests/bench/history/runtime.csv.
 
 usage: bench_runtime.py BUILD WORK [--models 0.1B 0.4B] [--versions v5.2 v7] [--presets int8]
-                        [--threads 1 2] [--memory full] [--rounds 5] [--machine TEXT]
+                        [--threads 1 2] [--memory full] [--prompt 128] [--rounds 5] [--machine TEXT]
 Needs about 5 GB below WORK for 1.5B. Standard library only."""
 import argparse
 import csv
@@ -64,7 +64,7 @@ def packed_model(args, version, size, preset):
 def measure(args, packed, size, threads):
     """One round of one model."""
     report = json.loads(run(args.build / "bin/rwkv-edge", "bench", packed, "--json", "-n",
-                            SIZES[size][2], "--prompt", 128, "--runs", 1, "-t", threads,
+                            SIZES[size][2], "--prompt", args.prompt, "--runs", 1, "-t", threads,
                             "--memory", args.memory))
     return report["runs"][0] | {"kernels": report["kernels"]}
 
@@ -128,6 +128,7 @@ def main():
     parser.add_argument("--presets", nargs="+", default=["int8"])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--memory", default="full")
+    parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--machine", default="not said")
     args = parser.parse_args()
