@@ -116,7 +116,8 @@ def row_of(args, rounds, model, preset, threads):
         f"{max(decode):.2f}", f"{rounds[0]['touched_bytes_per_token'] / 1e6:.1f}",
         f"{median(r['read_gb_per_s'] for r in rounds):.1f}", f"{median(share):.3f}",
         f"{min(share):.3f}", f"{max(share):.3f}",
-        f"{median(r['prefill_tokens_per_s'] for r in rounds):.1f}")))
+        # That of a token or two says nothing of prompts.
+        f"{median(r['prefill_tokens_per_s'] for r in rounds):.1f}" if args.prompt >= 16 else "")))
 
 
 def main():

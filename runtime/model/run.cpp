@@ -10,6 +10,8 @@ namespace {
 // costs nothing. Rows are handed out in multiples of what kernels take together.
 constexpr size_t kLeastChunk = size_t{16} << 10;
 constexpr size_t kMostChunk = size_t{128} << 10;
+// Rows here and there come at less than half the speed, so the last piece is waited for longer.
+constexpr size_t kMostScattered = kLeastChunk;
 constexpr size_t kChunksPerThread = 4;
 constexpr size_t kRowStep = 8;
 // Columns of rows that are added up: a few pieces per thread, each of whole cache lines.
@@ -117,13 +119,12 @@ namespace {
 
 // Of `n_rows` of `n_bytes` together. One thread takes them in one stream; but the rows of a chunk
 // are gone through for some tokens after others, so with many they must stay in a cache.
-size_t rows_at_a_time(const Run& run, size_t n_rows, size_t n_bytes) {
+size_t rows_at_a_time(const Run& run, size_t n_rows, size_t n_bytes, size_t most = kMostChunk) {
   const size_t n_threads = run.pool.size();
   if (n_threads == 1 && run.n_tokens == 1) {
     return n_rows;
   }
-  const size_t chunk =
-      std::clamp(n_bytes / (kChunksPerThread * n_threads), kLeastChunk, kMostChunk);
+  const size_t chunk = std::clamp(n_bytes / (kChunksPerThread * n_threads), kLeastChunk, most);
   return std::max(kRowStep, n_rows * chunk / std::max<size_t>(1, n_bytes) / kRowStep * kRowStep);
 }
 
@@ -196,7 +197,8 @@ Status matmul_rows(Run& run, RowStore& w, std::span<const uint32_t> ids,
     RWKV_ASSIGN(const size_t n, w.gather(run.pool, ids, run.row_places()));
     run.expect(expected_after(w, ids, n, after));
     const RowsView view{run.row_places(), names.data(), n, w.codec(), w.cols(), lie};
-    const size_t chunk = rows_at_a_time(run, n, n * w.row_bytes());
+    const size_t chunk = rows_at_a_time(run, n, n * w.row_bytes(),
+                                        lie == RowsLie::InRuns ? kMostChunk : kMostScattered);
     run.run_products(n, chunk, [&](size_t begin, size_t end, unsigned thread) {
       fn(view, inputs, y, ldy, begin, end, run.row_scratch(thread));
     });
