@@ -71,7 +71,7 @@ def measure(args, packed, size, threads):
 
 def line_through(points):
     """The line ms = a + b MB whose largest relative distance from the points is least, and that
-    distance. Both searches are over convex functions."""
+    distance. Both searches are over functions with one valley."""
     def distance(a, b):
         return max(abs(ms / (a + b * mb) - 1) for mb, ms in points)
 
