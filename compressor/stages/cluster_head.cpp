@@ -117,7 +117,7 @@ void ClusterHeadStage::add_to_plan(PackPlan& plan, uint64_t n_clusters) const {
   add("head.cluster.first", Role::Vector, {n_clusters});
   add("head.cluster.weight", Role::ClusterHead, {n_clusters, config.n_embd});
   add("head.cluster.bias", Role::Vector, {n_clusters});
-  plan.insert_before("ln_out.weight", std::move(added));
+  plan.add(std::move(added));
 }
 
 Result<HeadOrder> ClusterHeadStage::cluster(Work& work) const {

@@ -98,7 +98,7 @@ void FfnPredictorStage::add_to_plan(PackPlan& plan, int64_t block, bool sign, bo
     add("threshold", Role::Vector, Codec::F32, {2});
     add("bias", Role::Vector, Codec::F32, {config.n_embd});
   }
-  plan.insert_before(key, std::move(added));
+  plan.add(std::move(added));
 }
 
 Status FfnPredictorStage::plan(PackPlan& plan) const {

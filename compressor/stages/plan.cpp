@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <iterator>
+#include <utility>
+
+#include "formats/arch/order_of_use.h"
 
 namespace rwkv::press {
 
@@ -23,17 +25,18 @@ const PlannedTensor* PackPlan::find(std::string_view name) const {
 }
 
 void PackPlan::replace(std::string_view name, std::vector<PlannedTensor> replacements) {
-  const PlannedTensor* old = find(name);
-  const auto at = tensors.begin() + (old - tensors.data());
-  const auto after = tensors.erase(at);
-  tensors.insert(after, std::make_move_iterator(replacements.begin()),
-                 std::make_move_iterator(replacements.end()));
+  tensors.erase(tensors.begin() + (find(name) - tensors.data()));
+  add(std::move(replacements));
 }
 
-void PackPlan::insert_before(std::string_view name, std::vector<PlannedTensor> added) {
-  const PlannedTensor* next = find(name);
-  tensors.insert(tensors.begin() + (next - tensors.data()), std::make_move_iterator(added.begin()),
-                 std::make_move_iterator(added.end()));
+void PackPlan::add(std::vector<PlannedTensor> added) {
+  const auto is_before = [](const PlannedTensor& a, const PlannedTensor& b) {
+    return is_used_before(a.binding, b.binding);
+  };
+  for (PlannedTensor& tensor : added) {
+    const auto at = std::upper_bound(tensors.begin(), tensors.end(), tensor, is_before);
+    tensors.insert(at, std::move(tensor));
+  }
 }
 
 uint64_t PackPlan::total_bytes() const {

@@ -21,7 +21,7 @@ struct PlannedTensor {
 
 struct PackPlan {
   ModelConfig config;
-  std::vector<PlannedTensor> tensors;
+  std::vector<PlannedTensor> tensors;  ///< in the order of use
   uint64_t dense_fp16_bytes = 0;  ///< of the model before any stage
 
   uint64_t total_bytes() const;
@@ -31,10 +31,10 @@ struct PackPlan {
   uint64_t n_numbers() const;
   /// The tensor of that name, nullptr if there is none.
   const PlannedTensor* find(std::string_view name) const;
-  /// Puts `tensors` in the place of the tensor of that name.
+  /// Puts `tensors` in the place of the tensor of that name, each where it is used.
   void replace(std::string_view name, std::vector<PlannedTensor> tensors);
-  /// Puts `tensors` in front of the tensor of that name.
-  void insert_before(std::string_view name, std::vector<PlannedTensor> tensors);
+  /// Puts each of `tensors` where it is used.
+  void add(std::vector<PlannedTensor> tensors);
   /// The codec with the most bytes; decides general.file_type.
   Codec main_codec() const;
 };

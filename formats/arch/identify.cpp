@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "formats/arch/binder.h"
+#include "formats/arch/order_of_use.h"
 #include "formats/arch/versions.h"
 
 namespace rwkv {
@@ -148,7 +149,9 @@ Result<Identified> identify(std::span<const TensorInfo> tensors, ShapesAre shape
     }
     binder.bind_ignored(i, block_of(tensors[i].name));
   }
-  return binder.take();
+  RWKV_ASSIGN(Identified model, binder.take());
+  std::stable_sort(model.tensors.begin(), model.tensors.end(), is_used_before);
+  return model;
 }
 
 }  // namespace rwkv

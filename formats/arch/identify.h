@@ -34,7 +34,7 @@ struct TensorBinding {
 
 struct Identified {
   ModelConfig config;
-  /// In the order in which a forward pass needs them: the order of a packed file.
+  /// In the order of use (order_of_use.h), which is the order of a packed file.
   std::vector<TensorBinding> tensors;
 };
 

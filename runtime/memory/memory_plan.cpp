@@ -43,10 +43,9 @@ class Planner {
   Planner(const PackedFile& file, const MemoryOptions& options, const OtherMemory& other);
   MemoryPlan plan(const Choice& choice) const;
   uint64_t total(const Choice& choice) const { return plan(choice).account.total(); }
-  const std::vector<const TensorBinding*>& bindings() const { return by_tensor_; }
 
  private:
-  TensorPlan place(size_t tensor, const Choice& choice) const;
+  TensorPlan place(const TensorBinding& binding, const Choice& choice) const;
   Residence residence(const TensorBinding& binding, bool row_wise, MemoryMode mode) const;
   uint64_t units(const TensorBinding& binding, uint64_t rows, uint64_t rows_per_unit,
                  const Choice& choice) const;
@@ -54,7 +53,6 @@ class Planner {
   const PackedFile& file_;
   const MemoryOptions& options_;
   const OtherMemory& other_;
-  std::vector<const TensorBinding*> by_tensor_;
   std::vector<bool> has_predictor_;  ///< by block
 };
 
@@ -62,10 +60,8 @@ Planner::Planner(const PackedFile& file, const MemoryOptions& options, const Oth
     : file_(file),
       options_(options),
       other_(other),
-      by_tensor_(file.tensors.size()),
       has_predictor_(file.config.n_layer) {
   for (const TensorBinding& binding : file.bindings) {
-    by_tensor_[binding.source] = &binding;
     if (binding.role == Role::SignBits || binding.role == Role::Predictor) {
       has_predictor_[static_cast<size_t>(binding.block)] = true;
     }
@@ -124,9 +120,8 @@ uint64_t Planner::units(const TensorBinding& binding, uint64_t rows, uint64_t ro
   return share(binding.role == Role::Head ? choice.head_cache : choice.neuron_cache);
 }
 
-TensorPlan Planner::place(size_t tensor, const Choice& choice) const {
-  const TensorBinding& binding = *by_tensor_[tensor];
-  const PackedTensor& packed = file_.tensors[tensor];
+TensorPlan Planner::place(const TensorBinding& binding, const Choice& choice) const {
+  const PackedTensor& packed = file_.tensors[binding.source];
   TensorPlan plan;
   plan.component = component_of(binding);
   plan.residence = residence(binding, codec_traits(packed.codec).row_wise, choice.mode);
@@ -150,9 +145,12 @@ MemoryPlan Planner::plan(const Choice& choice) const {
   plan.embedding_rows = choice.embedding_rows;
   uint64_t windowed_bytes = 0;
   std::vector<uint64_t> blocks(file_.config.n_layer);
-  for (size_t i = 0; i < file_.tensors.size(); ++i) {
-    const PackedTensor& packed = file_.tensors[i];
-    TensorPlan tensor = place(i, choice);
+  plan.tensors.resize(file_.tensors.size());
+  // In the order of use, also of a file that has another.
+  for (const TensorBinding& binding : file_.bindings) {
+    const PackedTensor& packed = file_.tensors[binding.source];
+    TensorPlan& tensor = plan.tensors[binding.source];
+    tensor = place(binding, choice);
     ComponentBytes& bytes = plan.account.at(tensor.component);
     const uint64_t aligned = align_up(packed.n_bytes, kAlignment);
     if (tensor.residence == Residence::Pinned) {
@@ -160,7 +158,7 @@ MemoryPlan Planner::plan(const Choice& choice) const {
       plan.pinned_bytes += aligned;
       bytes.resident += aligned;
     } else if (tensor.residence == Residence::Slot) {
-      uint64_t& block = blocks[static_cast<size_t>(by_tensor_[i]->block)];
+      uint64_t& block = blocks[static_cast<size_t>(binding.block)];
       tensor.offset = block;
       block += aligned;
     } else if (tensor.residence == Residence::Rows) {
@@ -173,9 +171,8 @@ MemoryPlan Planner::plan(const Choice& choice) const {
     } else if (tensor.residence == Residence::Window) {
       windowed_bytes += packed.n_bytes;
     } else if (tensor.residence == Residence::Mapped) {
-      bytes.resident += by_tensor_[i]->role == Role::Ignored ? 0 : packed.n_bytes;
+      bytes.resident += binding.role == Role::Ignored ? 0 : packed.n_bytes;
     }
-    plan.tensors.push_back(tensor);
   }
   plan.slot_bytes = blocks.empty() ? 0 : *std::max_element(blocks.begin(), blocks.end());
   Account& account = plan.account;

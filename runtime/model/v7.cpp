@@ -82,9 +82,9 @@ Status TimeMixV7::load(const Weights& weights, const std::string& prefix, bool i
 // All products of the mixed inputs, in two steps for the pairs.
 void TimeMixV7::project(Run& run, const Mixed& mixed, const Outputs& out) const {
   const std::array<Projection::Application, 7> projections = {
-      {{&receptance_, mixed.r, out.r},
-       {&key_, mixed.k, out.k},
+      {{&key_, mixed.k, out.k},
        {&value_, mixed.v, out.v},
+       {&receptance_, mixed.r, out.r},
        {&decay_, mixed.w, out.w},
        {&iclr_, mixed.a, out.a},
        {&gate_, mixed.g, out.g},
