@@ -76,7 +76,6 @@ void FfnPredictorStage::emit(YAML::Emitter& out) const {
 }
 
 void FfnPredictorStage::add_to_plan(PackPlan& plan, int64_t block, bool sign, bool mlp) const {
-  const std::string key = fmt::format("blocks.{}.ffn.key.weight", block);
   std::vector<PlannedTensor> added;
   const auto add = [&](const char* name, Role role, Codec codec, std::vector<uint64_t> shape) {
     PlannedTensor tensor;
