@@ -56,7 +56,7 @@ class ClusterHeadStage final : public Stage {
 
 Status ClusterHeadStage::configure(const YAML::Node& options) {
   const OptionValues values(options, name());
-  RWKV_TRY(values.count("clusters", 2, 1 << 20, clusters_));
+  RWKV_TRY(values.count("clusters", 2, kMostClusters, clusters_));
   RWKV_TRY(values.choice("rows", kRows, rows_));
   RWKV_TRY(values.count("frequent", 0, 1 << 24, frequent_));
   RWKV_TRY(values.real("max_share", 0, 1e6, max_share_));

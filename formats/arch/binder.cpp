@@ -291,6 +291,10 @@ Status Binder::check_sets() const {
   };
   RWKV_TRY(
       check({"head.tokens", "head.cluster.first", "head.cluster.weight", "head.cluster.bias"}));
+  if (result_.config.n_cluster > kMostClusters) {
+    return bad_input("tensor 'head.cluster.first' names {} clusters, at most {} are accepted",
+                     result_.config.n_cluster, kMostClusters);
+  }
   for (uint64_t i = 0; i < result_.config.n_layer; ++i) {
     const std::string stem = fmt::format("blocks.{}.ffn.predictor.", i);
     RWKV_TRY(check({stem + "fc1.weight", stem + "fc2.weight"}));

@@ -17,6 +17,9 @@ enum class Version { V4, V5_0, V5_1, V5_2, V6, V7 };
 enum class LowRankForm { None, Linear, ReluSquared };
 const char* low_rank_form_name(LowRankForm form);
 
+/// Clusters of the vocabulary: the runtime has the number of each token's in 16 bits.
+inline constexpr uint64_t kMostClusters = 0xffff;
+
 struct ModelConfig {
   Version version = Version::V4;
   LowRankForm low_rank = LowRankForm::None;
@@ -33,7 +36,7 @@ struct ModelConfig {
   uint64_t iclr_lora = 0;
   uint64_t value_lora = 0;
   uint64_t gate_lora = 0;
-  uint64_t n_cluster = 0;         ///< of the vocabulary; 0: the head is one matrix
+  uint64_t n_cluster = 0;         ///< of the vocabulary, at most kMostClusters; 0: one matrix
   uint64_t predictor_hidden = 0;  ///< of the MLP predictors; 0: none
   /// Epsilon of the group norm ln_x. 64e-5 = 1e-5 * 8^2, since training divides by
   /// head_size_divisor = 8 before a norm with 1e-5 (RWKV-LM, RWKV-v5/src/model.py). identify()

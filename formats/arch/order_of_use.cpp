@@ -39,9 +39,8 @@ constexpr std::string_view kAtEnd[] = {"ln_out.",           "head.cluster.weight
 
 template <size_t N>
 size_t place_in(const std::string_view (&list)[N], std::string_view name) {
-  const auto* found = std::find_if(std::begin(list), std::end(list), [&](std::string_view start) {
-    return name.starts_with(start);
-  });
+  const auto* found = std::find_if(std::begin(list), std::end(list),
+                                   [&](std::string_view start) { return name.starts_with(start); });
   return static_cast<size_t>(found - std::begin(list));
 }
 

@@ -68,6 +68,10 @@ struct Elementwise {
   void (*relu_squared)(float* x, size_t n);  ///< x = relu(x)^2
   /// marks |= x > threshold
   void (*mark_above)(const float* x, float threshold, uint8_t* marks, size_t n);
+  /// sum_i exp(x_i - most)
+  double (*sum_of_exp)(const float* x, float most, size_t n);
+  /// y_i = values[which_i], but where that is `keep` y_i stays.
+  void (*look_up)(const float* values, const uint16_t* which, float keep, float* y, size_t n);
   void (*tanh)(float* x, size_t n);                               ///< x = tanh(x)
   void (*sigmoid)(float* x, size_t n);                            ///< x = sigmoid(x)
   void (*sigmoid_gate)(float* x, const float* gate, size_t n);    ///< x *= sigmoid(gate)

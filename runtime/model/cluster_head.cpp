@@ -1,6 +1,7 @@
 #include "runtime/model/cluster_head.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -37,24 +38,47 @@ Status check_permutation(const std::vector<uint32_t>& tokens) {
   return {};
 }
 
-// log(sum(exp(values))), with one maximum for all.
-template <typename Values>
-double log_sum_exp(size_t n, const Values& value) {
-  double most = -std::numeric_limits<double>::infinity();
-  for (size_t i = 0; i < n; ++i) {
-    most = std::max(most, static_cast<double>(value(i)));
+// log(sum(exp(values))) of values that come one by one or many at once.
+class LogSumExp {
+ public:
+  explicit LogSumExp(const Elementwise& elementwise) : elementwise_(elementwise) {}
+  void add(float value) {
+    batch_[n_++] = value;
+    if (n_ == batch_.size()) {
+      add(std::span(batch_).first(std::exchange(n_, 0)));
+    }
   }
-  double sum = 0.0;
-  for (size_t i = 0; i < n; ++i) {
-    sum += std::exp(static_cast<double>(value(i)) - most);
+  void add(std::span<const float> values) {
+    const float most = std::max(most_, *std::max_element(values.begin(), values.end()));
+    sum_ *= std::exp(static_cast<double>(most_) - static_cast<double>(most));
+    sum_ += elementwise_.sum_of_exp(values.data(), most, values.size());
+    most_ = most;
   }
-  return most + std::log(sum);
-}
+  double value() {
+    if (n_ > 0) {
+      add(std::span(batch_).first(std::exchange(n_, 0)));
+    }
+    return static_cast<double>(most_) + std::log(sum_);
+  }
+
+ private:
+  const Elementwise& elementwise_;
+  float most_ = std::numeric_limits<float>::lowest();
+  double sum_ = 0.0;
+  std::array<float, 256> batch_{};
+  size_t n_ = 0;
+};
+
+// Stands for the logit of a cluster whose tokens have their own.
+constexpr float kHasOwn = std::numeric_limits<float>::infinity();
+constexpr size_t kTokensAtATime = 8192;
 
 }  // namespace
 
 uint64_t ClusterHead::bytes(const ModelConfig& config) {
-  return config.n_cluster == 0 ? 0 : (config.n_vocab + 1 + config.n_cluster + 1) * sizeof(uint32_t);
+  return config.n_cluster == 0 ? 0
+                               : (config.n_vocab + 1 + config.n_cluster + 1) * sizeof(uint32_t) +
+                                     config.n_vocab * sizeof(uint16_t);
 }
 
 Status ClusterHead::load(const Weights& weights) {
@@ -77,11 +101,22 @@ Status ClusterHead::load(const Weights& weights) {
       std::adjacent_find(first_.begin(), first_.end(), std::greater_equal<>()) != first_.end()) {
     return bad_input("tensor 'head.cluster.first' does not begin at 0 and ascend");
   }
+  list_clusters();
   p_min_ = static_cast<double>(config.head_p_min);
   k_max_ = std::min<size_t>(config.head_k_max, n_clusters());
   k_min_ = std::min<size_t>(config.head_k_min, k_max_);
   first_always_ = config.first_cluster_always;
   return {};
+}
+
+// The cluster of each token.
+void ClusterHead::list_clusters() {
+  clusters_.resize(tokens_.size());
+  for (size_t c = 0; c < n_clusters(); ++c) {
+    for (uint32_t row = first_[c]; row < first_[c + 1]; ++row) {
+      clusters_[tokens_[row]] = static_cast<uint16_t>(c);
+    }
+  }
 }
 
 // Orders clusters by probability; the first so many of the order are selected. cluster_logs()
@@ -94,7 +129,9 @@ size_t ClusterHead::select(Run& run, const float* z) const {
   for (size_t c = 0; c < n; ++c) {
     logs[c] += bias_[c];
   }
-  const double total = log_sum_exp(n, [&](size_t c) { return logs[c]; });
+  LogSumExp all(*run.table.elementwise);
+  all.add(logs.first(n));
+  const double total = all.value();
   for (size_t c = 0; c < n; ++c) {
     logs[c] = static_cast<float>(static_cast<double>(logs[c]) - total);
   }
@@ -144,36 +181,28 @@ Status ClusterHead::known_logits(Run& run, const float* z, size_t n_selected, fl
 
 // Tokens of other clusters: l_j = ln Q + ln p_j - ln P_A - ln n_j, with Q the sum of exp of the
 // known logits and P_A the probability of the selected clusters (the specification's 4.5, with one
-// maximum for all clusters).
+// maximum for all clusters). Token after token: row after row they would lie here and there.
 void ClusterHead::spread_rest(Run& run, size_t n_selected, float* logits) const {
-  const std::span<const float> logs = run.cluster_logs();
+  const std::span<float> logs = run.cluster_logs();
   const std::span<const uint32_t> order = run.cluster_order();
-  double most = -std::numeric_limits<double>::infinity();
-  const auto each_known = [&](const auto& use) {
-    for (size_t i = 0; i < n_selected; ++i) {
-      for (uint32_t row = first_[order[i]]; row < first_[order[i] + 1]; ++row) {
-        use(static_cast<double>(logits[tokens_[row]]));
-      }
+  LogSumExp known(*run.table.elementwise);
+  LogSumExp selected(*run.table.elementwise);
+  for (const uint32_t c : order.first(n_selected)) {
+    for (uint32_t row = first_[c]; row < first_[c + 1]; ++row) {
+      known.add(logits[tokens_[row]]);
     }
-  };
-  each_known([&](double logit) { most = std::max(most, logit); });
-  double sum = 0.0;
-  each_known([&](double logit) { sum += std::exp(logit - most); });
-  const double log_q = most + std::log(sum);
-  const double log_p_selected = log_sum_exp(n_selected, [&](size_t i) { return logs[order[i]]; });
-  constexpr size_t kClustersAtATime = 16;
-  run.pool.run(n_clusters() - n_selected, kClustersAtATime,
-               [&](size_t begin, size_t end, unsigned) {
-                 for (size_t i = n_selected + begin; i < n_selected + end; ++i) {
-                   const uint32_t c = order[i];
-                   const double n_rows = first_[c + 1] - first_[c];
-                   const auto logit = static_cast<float>(log_q + static_cast<double>(logs[c]) -
-                                                         log_p_selected - std::log(n_rows));
-                   for (uint32_t row = first_[c]; row < first_[c + 1]; ++row) {
-                     logits[tokens_[row]] = logit;
-                   }
-                 }
-               });
+    selected.add(std::exchange(logs[c], kHasOwn));
+  }
+  const double shift = known.value() - selected.value();
+  for (const uint32_t c : order.subspan(n_selected)) {
+    const double n_rows = first_[c + 1] - first_[c];
+    const auto logit = static_cast<float>(shift + static_cast<double>(logs[c]) - std::log(n_rows));
+    logs[c] = std::min(logit, std::numeric_limits<float>::max());
+  }
+  run.pool.run(clusters_.size(), kTokensAtATime, [&](size_t begin, size_t end, unsigned) {
+    run.table.elementwise->look_up(logs.data(), clusters_.data() + begin, kHasOwn, logits + begin,
+                                   end - begin);
+  });
 }
 
 Status ClusterHead::one_token(Run& run, const float* z, float* logits) const {

@@ -26,6 +26,7 @@ class ClusterHead {
 
  private:
   size_t n_clusters() const { return first_.size() - 1; }
+  void list_clusters();
   size_t select(Run& run, const float* z) const;
   Status one_token(Run& run, const float* z, float* logits) const;
   Status known_logits(Run& run, const float* z, size_t n_selected, float* logits) const;
@@ -34,8 +35,9 @@ class ClusterHead {
   MatrixView weight_;
   std::span<const float> bias_;
   RowStore* rows_ = nullptr;
-  std::vector<uint32_t> tokens_;  ///< id of each row of the head
-  std::vector<uint32_t> first_;   ///< first row of each cluster, and the number of rows
+  std::vector<uint32_t> tokens_;    ///< id of each row of the head
+  std::vector<uint32_t> first_;     ///< first row of each cluster, and the number of rows
+  std::vector<uint16_t> clusters_;  ///< of each token
   double p_min_ = 1;
   size_t k_min_ = 1;
   size_t k_max_ = 1;

@@ -74,6 +74,24 @@ TEST_CASE("identify refuses any tensor of a wrong shape, and names both shapes")
   }
 }
 
+TEST_CASE("identify refuses more clusters of the vocabulary than there may be") {
+  test::ModelSizes sizes;
+  sizes.n_vocab = kMostClusters + 1;
+  Infos tensors = test::tensors_of(Version::V5_2, sizes);
+  const auto add_clusters = [&](uint64_t n) {
+    tensors.push_back({"head.tokens", DType::F32, {sizes.n_vocab}});
+    tensors.push_back({"head.cluster.first", DType::F32, {n}});
+    tensors.push_back({"head.cluster.weight", DType::F32, {n, sizes.n_embd}});
+    tensors.push_back({"head.cluster.bias", DType::F32, {n}});
+  };
+  const Infos without = tensors;
+  add_clusters(kMostClusters);
+  REQUIRE_OK(identify(tensors, ShapesAre::AsInCheckpoint).status());
+  tensors = without;
+  add_clusters(kMostClusters + 1);
+  REQUIRE_THAT(refused(tensors), Contains("65536 clusters"));
+}
+
 TEST_CASE("identify refuses matrices that are transposed, flat or of another rank") {
   for (const VersionTraits& version : kVersions) {
     const Infos whole = test::tensors_of(version.version, {});

@@ -209,6 +209,46 @@ TEST_CASE("Marks are of what lies above a threshold, and those that are there st
   }
 }
 
+TEST_CASE("Sums of exp, the same bits in every table", "[kernels]") {
+  double first = 0.0;
+  for (const KernelTable* table : tables_here()) {
+    CAPTURE(table->name);
+    for (const size_t n : {0, 1, 7, 33, 200}) {
+      const Floats x = numbers(n, 3, 9.0f);
+      double exact = 0.0;
+      for (const float value : x) {
+        exact += std::exp(static_cast<double>(value) - 9.0);
+      }
+      const double sum = table->elementwise->sum_of_exp(x.data(), 9.0f, n);
+      CHECK(sum == Approx(exact).epsilon(1e-6));
+      if (n == 200) {
+        first = table == tables_here().front() ? sum : first;
+        CHECK(sum == first);
+      }
+    }
+  }
+}
+
+TEST_CASE("Numbers looked up, but for those that stay", "[kernels]") {
+  const Floats values = {1.0f, -2.0f, 99.0f, 4.0f};
+  for (const KernelTable* table : tables_here()) {
+    CAPTURE(table->name);
+    for (const size_t n : {0, 1, 15, 16, 33, 100}) {
+      std::vector<uint16_t> which(n + 1);
+      for (size_t i = 0; i < n; ++i) {
+        which[i] = static_cast<uint16_t>(i * i % values.size() + i % 3 % 2);
+      }
+      Floats y = numbers(n + 1, 5);
+      const Floats before = y;
+      table->elementwise->look_up(values.data(), which.data(), 99.0f, y.data(), n);
+      for (size_t i = 0; i < n; ++i) {
+        REQUIRE(y[i] == (which[i] == 2 ? before[i] : values[which[i]]));
+      }
+      REQUIRE(y[n] == before[n]);
+    }
+  }
+}
+
 TEST_CASE("Norms have mean and variance of their parts, in the same bits in every table",
           "[kernels]") {
   const size_t n = 5 * kHead;

@@ -176,6 +176,19 @@ void mark_above(const float* x, float threshold, uint8_t* marks, size_t n) {
   }
 }
 
+double sum_of_exp(const float* x, float most, size_t n) {
+  return sum_of<double>(n, [&](size_t i) { return static_cast<double>(exp_of(x[i] - most)); });
+}
+
+void look_up(const float* values, const uint16_t* which, float keep, float* y, size_t n) {
+  RWKV_INDEPENDENT
+  for (size_t i = 0; i < n; ++i) {
+    const float before = y[i];
+    const float found = values[which[i]];
+    y[i] = found == keep ? before : found;
+  }
+}
+
 void tanh_all(float* x, size_t n) {
   for (size_t i = 0; i < n; ++i) {
     x[i] = tanh_of(x[i]);
@@ -310,6 +323,8 @@ constexpr Elementwise kElementwise = {
     .multiply_add = multiply_add,
     .relu_squared = relu_squared,
     .mark_above = mark_above,
+    .sum_of_exp = sum_of_exp,
+    .look_up = look_up,
     .tanh = tanh_all,
     .sigmoid = sigmoid_all,
     .sigmoid_gate = sigmoid_gate,
