@@ -7,7 +7,7 @@
 namespace rwkv::edge {
 namespace {
 
-constexpr size_t kRowsTogether = 4;
+constexpr size_t kRowsTogether = 8;
 // Many tokens: so many of them and so many registers of columns have their sums in registers, over
 // so many rows, which are decoded once for several groups of tokens.
 constexpr size_t kSummedTokens = 4;
@@ -24,41 +24,46 @@ inline void add_rows(const std::byte* const (&numbers)[R], const float (&factors
   for (size_t r = 0; r < R; ++r) {
     scaled[r] = S::all(factors[r]);
   }
-  const auto add = [&](const std::byte* const(&at)[R], float* to) __attribute__((always_inline)) {
+  constexpr size_t kBytes = bytes_of<kCodec>(1);
+  const auto add = [&](const std::byte* const(&from)[R], size_t i, float* to)
+      __attribute__((always_inline)) {
     typename S::F sum = S::load(to);
 #pragma GCC unroll 8
     for (size_t r = 0; r < R; ++r) {
-      sum = S::fma(scaled[r], S::template numbers<kCodec>(at[r]), sum);
+      sum = S::fma(scaled[r], S::template numbers<kCodec>(from[r] + i * kBytes), sum);
     }
     S::store(to, sum);
   };
-  constexpr size_t kBytes = bytes_of<kCodec>(1);
-  const std::byte* at[R];
+  constexpr size_t kNumbersPerLine = kCacheLine / kBytes;
   size_t c = begin;
-  while (c + S::kFloats <= end) {
+  for (; c + kNumbersPerLine <= end; c += kNumbersPerLine) {
+#pragma GCC unroll 8
     for (size_t r = 0; r < R; ++r) {
       __builtin_prefetch(next[r] + c * kBytes, 0, 2);
     }
-    for (size_t line = 0; line < kCacheLine && c + S::kFloats <= end;
-         line += S::kFloats * kBytes, c += S::kFloats) {
-      for (size_t r = 0; r < R; ++r) {
-        at[r] = numbers[r] + c * kBytes;
-      }
-      add(at, y + c);
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kNumbersPerLine; i += S::kFloats) {
+      add(numbers, c + i, y + c + i);
     }
   }
+#pragma GCC unroll 8
   for (size_t r = 0; r < R; ++r) {
+    __builtin_prefetch(next[r] + c * kBytes, 0, 2);
     __builtin_prefetch(next[r] + end * kBytes, 0, 2);
+  }
+  for (; c + S::kFloats <= end; c += S::kFloats) {
+    add(numbers, c, y + c);
   }
   if (c < end) {
     std::byte rest[R][S::kFloats * kBytes] = {};
     float sums[S::kFloats] = {};
+    const std::byte* at[R];
     for (size_t r = 0; r < R; ++r) {
       std::memcpy(rest[r], numbers[r] + c * kBytes, (end - c) * kBytes);
       at[r] = rest[r];
     }
     std::memcpy(sums, y + c, (end - c) * sizeof(float));
-    add(at, sums);
+    add(at, 0, sums);
     std::memcpy(y + c, sums, (end - c) * sizeof(float));
   }
 }
@@ -202,6 +207,9 @@ inline void all_rows_of_one(const RowsView& w, const float* a, float* y, size_t 
   size_t i = 0;
   for (; i + kRowsTogether <= w.n; i += kRowsTogether) {
     rows_of_one<S, kCodec, kRowsTogether>(w, a, i, y, begin, end);
+  }
+  for (; i + kRowsTogether / 2 <= w.n; i += kRowsTogether / 2) {
+    rows_of_one<S, kCodec, kRowsTogether / 2>(w, a, i, y, begin, end);
   }
   for (; i < w.n; ++i) {
     rows_of_one<S, kCodec, 1>(w, a, i, y, begin, end);
