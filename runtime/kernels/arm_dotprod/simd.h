@@ -49,7 +49,7 @@ struct Simd : NeonFloats {
     return kCodec == Codec::SignRow ? -total : total;
   }
   /// The totals of four, each of at most kProductsPerLane products in all.
-  static void four_totals(const Acc (&sums)[4], int64_t (&totals)[4]) {
+  static void four_totals(const Acc (&sums)[4], int64_t* totals) {
     int32x4_t both[4];
     for (size_t i = 0; i < 4; ++i) {
       both[i] = vaddq_s32(vshlq_n_s32(sums[i].high, 8), sums[i].low);

@@ -37,7 +37,7 @@ struct Simd : NeonFloats {
     return kCodec == Codec::SignRow ? -total_of_lanes(sums) : total_of_lanes(sums);
   }
   /// The totals of four, each of at most kProductsPerLane products in all.
-  static void four_totals(const Acc (&sums)[4], int64_t (&totals)[4]) {
+  static void four_totals(const Acc (&sums)[4], int64_t* totals) {
     const int32x4_t four = vpaddq_s32(vpaddq_s32(sums[0], sums[1]), vpaddq_s32(sums[2], sums[3]));
     vst1q_s64(totals, vmovl_s32(vget_low_s32(four)));
     vst1q_s64(totals + 2, vmovl_s32(vget_high_s32(four)));

@@ -12,8 +12,8 @@ template <class S>
 class PairStream {
  public:
   static constexpr size_t kMostCols = SIZE_MAX;
-  /// What four() takes.
-  static constexpr size_t kFourCols = kProductsPerLane;
+  /// What side_by_side() takes.
+  static constexpr size_t kMostSideBySide = kProductsPerLane * S::kLanes;
   PairStream(const int16_t* q, size_t cols) : q_(q), cols_(cols) {}
 
   /// The whole products of a row; what lies `ahead` of it is asked for meanwhile, to the line that
@@ -40,39 +40,52 @@ class PairStream {
     }
   }
 
-  /// Of four rows of at most kFourCols numbers, side by side.
-  template <bool kAsks>
-  void four(const std::byte* const (&numbers)[4], const std::byte* const (&ahead)[4],
-            int64_t (&totals)[4]) const {
-    for (size_t r = 0; r < 4; ++r) {
-      for (size_t line = 0; kAsks && line < cols_ + kCacheLine; line += kCacheLine) {
-        __builtin_prefetch(ahead[r] + line);
-      }
-    }
+  /// Of R rows, four or eight, of at most kMostSideBySide numbers.
+  template <bool kAsks, size_t R>
+  void side_by_side(const std::byte* const (&numbers)[R], const std::byte* const (&ahead)[R],
+                    int64_t (&totals)[R]) const {
     const size_t whole = cols_ / S::kWhole * S::kWhole;
-    typename S::Acc sums[4];
+    typename S::Acc sums[R];
 #pragma GCC unroll 8
-    for (size_t r = 0; r < 4; ++r) {
+    for (size_t r = 0; r < R; ++r) {
       sums[r] = S::no_products();
     }
     for (size_t c = 0; c < whole; c += S::kWhole) {
+      if (kAsks && c % kCacheLine == 0) {
+#pragma GCC unroll 8
+        for (size_t r = 0; r < R; ++r) {
+          __builtin_prefetch(ahead[r] + c, 0, 2);
+        }
+      }
       const auto xs = S::load_whole(q_ + c);
 #pragma GCC unroll 8
-      for (size_t r = 0; r < 4; ++r) {
+      for (size_t r = 0; r < R; ++r) {
         sums[r] = S::dot(sums[r], S::template whole<Codec::I8Row>(numbers[r] + c), xs);
       }
     }
+    for (size_t r = 0; kAsks && r < R; ++r) {
+      __builtin_prefetch(ahead[r] + cols_, 0, 2);
+    }
     if (whole < cols_) {
       // What lies behind a row is not ours to read.
-      std::byte rest[4][S::kWhole] = {};
+      std::byte rest[R][S::kWhole] = {};
       const auto xs = S::load_whole(q_ + whole);
 #pragma GCC unroll 8
-      for (size_t r = 0; r < 4; ++r) {
+      for (size_t r = 0; r < R; ++r) {
         std::memcpy(rest[r], numbers[r] + whole, cols_ - whole);
         sums[r] = S::dot(sums[r], S::template whole<Codec::I8Row>(rest[r]), xs);
       }
     }
-    S::four_totals(sums, totals);
+    if (cols_ > kProductsPerLane) {
+      for (size_t r = 0; r < R; ++r) {
+        totals[r] = S::template total<Codec::I8Row>(sums[r]);
+      }
+      return;
+    }
+#pragma GCC unroll 2
+    for (size_t r = 0; r < R; r += 4) {
+      S::four_totals({sums[r], sums[r + 1], sums[r + 2], sums[r + 3]}, totals + r);
+    }
   }
 
  private:
@@ -139,43 +152,52 @@ template <class S, class Stream, class Rows>
   }
 }
 
-// The same four side by side: for rows of at most kProductsPerLane numbers, which lie so close to
-// each other that it is one stream all the same, and for longer ones here and there, which are no
-// stream, where the table's Stream takes them.
-template <class S, class Stream, class Rows>
-[[gnu::noinline]] void rows_side_by_side(const Rows& w, const Inputs& x, size_t token, float* y,
-                                         size_t begin, size_t end) {
+// The same, R rows side by side, as long as there are so many; returns the first that is left.
+template <class S, class Stream, size_t R, class Rows>
+[[gnu::noinline]] size_t rows_side_by_side(const Rows& w, const Inputs& x, size_t token, float* y,
+                                           size_t begin, size_t end) {
   const Stream stream(x.q + token * padded_cols(x.cols), x.cols);
-  for (size_t i = begin; i + kRowsInTurn <= end; i += kRowsInTurn) {
-    Row rows[kRowsInTurn];
-    const std::byte* numbers[kRowsInTurn];
-    const std::byte* ahead[kRowsInTurn];
+  size_t i = begin;
+  for (; i + R <= end; i += R) {
+    Row rows[R];
+    const std::byte* numbers[R];
+    const std::byte* ahead[R];
 #pragma GCC unroll 8
-    for (size_t r = 0; r < kRowsInTurn; ++r) {
+    for (size_t r = 0; r < R; ++r) {
       rows[r] = row_of<Codec::I8Row>(w.at(i + r));
       numbers[r] = rows[r].numbers;
       ahead[r] = w.ahead(i + r);
     }
-    int64_t totals[kRowsInTurn];
-    stream.template four<kAsksFor<S, Rows>>(numbers, ahead, totals);
-    for (size_t r = 0; r < kRowsInTurn; ++r) {
+    int64_t totals[R];
+    stream.template side_by_side<kAsksFor<S, Rows>>(numbers, ahead, totals);
+    for (size_t r = 0; r < R; ++r) {
       y[w.id(i + r)] = product_with(rows[r], x, token, totals[r]);
     }
   }
-  if (const size_t left = (end - begin) % kRowsInTurn; left > 0) {
-    stream_rows<S, Stream>(w, x, token, y, end - left, end);
-  }
+  return i;
 }
 
+// Rows of at most kProductsPerLane numbers lie so close to each other that they are one stream also
+// four side by side; longer ones here and there are no stream, and eight of them fetch more at
+// once.
 template <class S, class Stream, class Rows>
 inline void rows_of_int8(const Rows& w, const Inputs& x, size_t token, float* y, size_t begin,
                          size_t end) {
-  if (x.cols <= kProductsPerLane || (Rows::kScattered && x.cols <= Stream::kFourCols)) {
-    rows_side_by_side<S, Stream>(w, x, token, y, begin, end);
-  } else if (x.cols <= Stream::kMostCols) {
-    stream_rows<S, Stream>(w, x, token, y, begin, end);
-  } else {
+  if (x.cols > Stream::kMostCols) {
     stream_rows<S, PairStream<S>>(w, x, token, y, begin, end);
+    return;
+  }
+  size_t i = begin;
+  if constexpr (Rows::kScattered) {
+    if (x.cols <= Stream::kMostSideBySide) {
+      i = rows_side_by_side<S, Stream, 8>(w, x, token, y, i, end);
+    }
+  }
+  if (x.cols <= kProductsPerLane || (Rows::kScattered && x.cols <= Stream::kMostSideBySide)) {
+    i = rows_side_by_side<S, Stream, 4>(w, x, token, y, i, end);
+  }
+  if (i < end) {
+    stream_rows<S, Stream>(w, x, token, y, i, end);
   }
 }
 

@@ -95,7 +95,7 @@ struct Simd {
     return kCodec == Codec::SignRow ? -total : total;
   }
   /// The totals of four, each of at most kProductsPerLane products in all.
-  static void four_totals(const Acc (&sums)[4], int64_t (&totals)[4]) {
+  static void four_totals(const Acc (&sums)[4], int64_t* totals) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(totals),
                         _mm256_cvtepi32_epi64(sums_of_four(sums)));
   }

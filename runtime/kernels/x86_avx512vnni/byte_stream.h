@@ -16,7 +16,7 @@ namespace {
 class ByteStream {
  public:
   static constexpr size_t kMostCols = 8192;
-  static constexpr size_t kFourCols = kMostCols;
+  static constexpr size_t kMostSideBySide = kMostCols;
 
   ByteStream(const int16_t* q, size_t cols) : cols_(cols) {
     __m512i sums = _mm512_setzero_si512();
@@ -46,30 +46,34 @@ class ByteStream {
     totals_of(sums, totals);
   }
 
-  template <bool kAsks>
-  void four(const std::byte* const (&numbers)[4], const std::byte* const (&ahead)[4],
-            int64_t (&totals)[4]) const {
-    Sums sums[4] = {};
+  template <bool kAsks, size_t R>
+  void side_by_side(const std::byte* const (&numbers)[R], const std::byte* const (&ahead)[R],
+                    int64_t (&totals)[R]) const {
+    Sums sums[R] = {};
     size_t i = 0;
     for (; i + kStep <= cols_; i += kStep) {
-      for (size_t r = 0; kAsks && r < 4; ++r) {
+#pragma GCC unroll 8
+      for (size_t r = 0; kAsks && r < R; ++r) {
         __builtin_prefetch(ahead[r] + i, 0, 2);
       }
 #pragma GCC unroll 8
-      for (size_t r = 0; r < 4; ++r) {
+      for (size_t r = 0; r < R; ++r) {
         add(sums[r], _mm512_loadu_si512(numbers[r] + i), i);
       }
     }
     if (i < cols_) {
 #pragma GCC unroll 8
-      for (size_t r = 0; r < 4; ++r) {
+      for (size_t r = 0; r < R; ++r) {
         add(sums[r], _mm512_maskz_loadu_epi8(left(i), numbers[r] + i), i);
       }
     }
-    for (size_t r = 0; kAsks && r < 4; ++r) {
+    for (size_t r = 0; kAsks && r < R; ++r) {
       __builtin_prefetch(ahead[r] + cols_, 0, 2);
     }
-    totals_of(sums, totals);
+#pragma GCC unroll 2
+    for (size_t r = 0; r < R; r += 4) {
+      totals_of(sums + r, totals + r);
+    }
   }
 
  private:
@@ -131,7 +135,7 @@ class ByteStream {
     }
     return one;
   }
-  [[gnu::always_inline]] void totals_of(const Sums (&sums)[4], int64_t (&totals)[4]) const {
+  [[gnu::always_inline]] void totals_of(const Sums* sums, int64_t* totals) const {
     const __m128i high = sums_of_four({sums[0].high, sums[1].high, sums[2].high, sums[3].high});
     const __m128i low = sums_of_four({sums[0].low, sums[1].low, sums[2].low, sums[3].low});
     const __m256i products = _mm256_add_epi64(_mm256_slli_epi64(_mm256_cvtepi32_epi64(high), 8),
