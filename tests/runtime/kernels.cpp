@@ -170,12 +170,12 @@ std::vector<float> gathered_product(const KernelTable& table, const MatrixView& 
 
 TEST_CASE("The largest whole products do not overflow", "[kernels]") {
   const KernelTable& table = each_table();
-  // Where kernels change from four rows side by side to a stream, and from one stream to another.
-  const uint64_t cols = GENERATE(512, 513, 8192, 8193, 9000);
+  // Where kernels change from rows side by side to a stream, and from one stream to another.
+  const uint64_t cols = GENERATE(512, 513, 2048, 2049, 4096, 4097, 8192, 8193, 9000);
   const auto weight = static_cast<int8_t>(GENERATE(-128, 127));
   const float input = GENERATE(1.0f, -1.0f);
   CAPTURE(cols, weight, input);
-  const uint64_t rows = 5;  // four together and one
+  const uint64_t rows = 13;  // eight together, four together and one
   const CodecTraits& traits = codec_traits(Codec::I8Row);
   const uint64_t row_bytes = traits.row_bytes(cols);
   std::vector<std::byte> bytes(traits.encoded_bytes(rows, cols), static_cast<std::byte>(weight));
@@ -225,7 +225,7 @@ TEST_CASE("The largest sums over set bits do not overflow", "[kernels]") {
 TEST_CASE("One token and many give the same bits, and so do rows wherever they lie", "[kernels]") {
   const KernelTable& table = each_table();
   const uint64_t cols = GENERATE(77, 1001);
-  const uint64_t rows = 13;
+  const uint64_t rows = 27;  // here and there every second: eight together, four together and two
   for (const Codec codec : kCodecs) {
     CAPTURE(codec_traits(codec).name);
     const Encoded w = encode(codec, rows, cols);

@@ -7,6 +7,8 @@
 namespace rwkv::edge {
 namespace {
 
+// Rows come from here and there: the more of them at once, the more of memory is waited for
+// together.
 constexpr size_t kRowsTogether = 8;
 // Many tokens: so many of them and so many registers of columns have their sums in registers, over
 // so many rows, which are decoded once for several groups of tokens.
