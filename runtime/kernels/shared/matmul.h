@@ -15,7 +15,7 @@ namespace {
 constexpr size_t rows_of_one(Codec codec) {
   return codec == Codec::SignRow ? 4 : 1;
 }
-constexpr size_t kScatteredRows = 4;
+constexpr size_t kScatteredRows = 8;
 constexpr size_t kRowsOfMany = 2;
 constexpr size_t kTokensOfMany = 4;
 template <class S, Codec kCodec, size_t R, size_t T>
@@ -149,6 +149,11 @@ inline void all_rows(const Rows& w, const Inputs& x, size_t token, float* y, siz
   size_t i = begin;
   for (; i + R <= end; i += R) {
     tile<S, kCodec, R, T>(w, x, i, token, y, ldy);
+  }
+  if constexpr (R == kScatteredRows) {
+    for (; i + R / 2 <= end; i += R / 2) {
+      tile<S, kCodec, R / 2, T>(w, x, i, token, y, ldy);
+    }
   }
   for (; i < end; ++i) {
     tile<S, kCodec, 1, T>(w, x, i, token, y, ldy);
