@@ -22,7 +22,7 @@ struct PlannedTensor {
 struct PackPlan {
   ModelConfig config;
   std::vector<PlannedTensor> tensors;  ///< in the order of use
-  uint64_t dense_fp16_bytes = 0;  ///< of the model before any stage
+  uint64_t dense_fp16_bytes = 0;       ///< of the model before any stage
 
   uint64_t total_bytes() const;
   /// What the model takes in f16 before any stage, vectors included: the size all ratios refer to.

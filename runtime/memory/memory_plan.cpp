@@ -57,10 +57,7 @@ class Planner {
 };
 
 Planner::Planner(const PackedFile& file, const MemoryOptions& options, const OtherMemory& other)
-    : file_(file),
-      options_(options),
-      other_(other),
-      has_predictor_(file.config.n_layer) {
+    : file_(file), options_(options), other_(other), has_predictor_(file.config.n_layer) {
   for (const TensorBinding& binding : file.bindings) {
     if (binding.role == Role::SignBits || binding.role == Role::Predictor) {
       has_predictor_[static_cast<size_t>(binding.block)] = true;

@@ -79,8 +79,8 @@ class ByteStream {
  private:
   static constexpr size_t kStep = 64;
   static constexpr int64_t kOffset = 128;
-  // Bytes from one input to the next: twice what they take. Without the gaps a stream of rows of 768
-  // or 1024 is 5 to 7 % slower (Zen 4), though inputs never leave the nearest cache; as if the
+  // Bytes from one input to the next: twice what they take. Without the gaps a stream of rows of
+  // 768 or 1024 is 5 to 7 % slower (Zen 4), though inputs never leave the nearest cache; as if the
   // processor took reading them again and again for a second stream.
   static constexpr size_t kSpread = 4;
   // At kMostCols a row's sums still fit 32 bits: 255 * 128 a product.
