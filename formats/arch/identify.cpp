@@ -150,7 +150,7 @@ Result<Identified> identify(std::span<const TensorInfo> tensors, ShapesAre shape
     binder.bind_ignored(i, block_of(tensors[i].name));
   }
   RWKV_ASSIGN(Identified model, binder.take());
-  std::stable_sort(model.tensors.begin(), model.tensors.end(), is_used_before);
+  sort_by_use(model.tensors);
   return model;
 }
 

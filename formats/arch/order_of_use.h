@@ -3,6 +3,8 @@
 // costs about a microsecond.
 #pragma once
 
+#include <vector>
+
 #include "formats/arch/identify.h"
 
 namespace rwkv {
@@ -11,5 +13,8 @@ namespace rwkv {
 /// what is multiplied by the same inputs side by side, first halves of pairs before second ones.
 /// A strict weak order; tensors it has no word on come last of their block.
 bool is_used_before(const TensorBinding& a, const TensorBinding& b);
+
+/// In that order; what has the same place stays as it was.
+void sort_by_use(std::vector<TensorBinding>& tensors);
 
 }  // namespace rwkv

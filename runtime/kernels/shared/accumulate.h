@@ -9,7 +9,9 @@ namespace {
 
 // Rows come from here and there: the more of them at once, the more of memory is waited for
 // together.
-constexpr size_t kRowsTogether = 8;
+constexpr size_t rows_together(Codec codec) {
+  return codec == Codec::F32 ? 4 : 8;  // rows of f32 are long, and few have them
+}
 // Many tokens: so many of them and so many registers of columns have their sums in registers, over
 // so many rows, which are decoded once for several groups of tokens.
 constexpr size_t kSummedTokens = 4;
@@ -207,11 +209,14 @@ inline void add_to_groups(const RowsView& w, size_t first_row, const float* a, s
 template <class S, Codec kCodec>
 inline void all_rows_of_one(const RowsView& w, const float* a, float* y, size_t begin, size_t end) {
   size_t i = 0;
-  for (; i + kRowsTogether <= w.n; i += kRowsTogether) {
-    rows_of_one<S, kCodec, kRowsTogether>(w, a, i, y, begin, end);
+  constexpr size_t kTogether = rows_together(kCodec);
+  for (; i + kTogether <= w.n; i += kTogether) {
+    rows_of_one<S, kCodec, kTogether>(w, a, i, y, begin, end);
   }
-  for (; i + kRowsTogether / 2 <= w.n; i += kRowsTogether / 2) {
-    rows_of_one<S, kCodec, kRowsTogether / 2>(w, a, i, y, begin, end);
+  if constexpr (kTogether == 8) {
+    for (; i + kTogether / 2 <= w.n; i += kTogether / 2) {
+      rows_of_one<S, kCodec, kTogether / 2>(w, a, i, y, begin, end);
+    }
   }
   for (; i < w.n; ++i) {
     rows_of_one<S, kCodec, 1>(w, a, i, y, begin, end);

@@ -15,7 +15,10 @@ namespace {
 constexpr size_t rows_of_one(Codec codec) {
   return codec == Codec::SignRow ? 4 : 1;
 }
-constexpr size_t kScatteredRows = 8;
+// Of rows here and there eight fetch more at once than four.
+constexpr size_t scattered_rows(Codec codec) {
+  return codec == Codec::F16 ? 8 : 4;
+}
 constexpr size_t kRowsOfMany = 2;
 constexpr size_t kTokensOfMany = 4;
 template <class S, Codec kCodec, size_t R, size_t T>
@@ -150,7 +153,7 @@ inline void all_rows(const Rows& w, const Inputs& x, size_t token, float* y, siz
   for (; i + R <= end; i += R) {
     tile<S, kCodec, R, T>(w, x, i, token, y, ldy);
   }
-  if constexpr (R == kScatteredRows) {
+  if constexpr (R == 8) {
     for (; i + R / 2 <= end; i += R / 2) {
       tile<S, kCodec, R / 2, T>(w, x, i, token, y, ldy);
     }
@@ -171,7 +174,7 @@ inline void product(const Rows& w, const Inputs& x, float* y, size_t ldy, size_t
     if constexpr (kCodec == Codec::I8Row) {
       rows_of_int8<S, Stream>(w, x, t, y + t * ldy, begin, end);
     } else {
-      constexpr size_t kRows = Rows::kScattered ? kScatteredRows : rows_of_one(kCodec);
+      constexpr size_t kRows = Rows::kScattered ? scattered_rows(kCodec) : rows_of_one(kCodec);
       all_rows<S, kCodec, kRows, 1>(w, x, t, y, ldy, begin, end);
     }
   }

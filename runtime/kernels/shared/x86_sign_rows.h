@@ -28,7 +28,7 @@ template <size_t R, typename Add>
     at[r] = rows[r].numbers + begin / kPlanes;
   }
   planes += begin;
-#pragma GCC unroll 4
+#pragma GCC unroll 2
   for (size_t n = (end - begin) / kPlaneBlock; n > 0; --n, planes += kPlaneBlock) {
     add(at, planes);
 #pragma GCC unroll 8
