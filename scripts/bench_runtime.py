@@ -1,26 +1,25 @@
 #!/usr/bin/env python3
 """Speed of the runtime on synthetic models of true shape: decoding against the memory bandwidth of
-the same run, and prefill. Every round goes through all models, so that what the machine does
-meanwhile falls on all of them. Prints the tables of docs/performance.md, then for each number of
-threads the line that time per token against bytes lies closest to, and adds the rows to
-tests/bench/history/runtime.csv.
+the same run, and prefill. All models are open at once in one process, and every round goes through
+them, so that what the machine does meanwhile falls on all of them. Prints the tables of
+docs/performance.md, then for each number of threads the line that time per token against bytes lies
+closest to, and adds the rows to tests/bench/history/runtime.csv.
 
 usage: bench_runtime.py BUILD WORK [--models 0.1B 0.4B] [--versions v5.2 v7] [--presets int8]
-                        [--threads 1 2] [--memory full] [--prompt 128] [--rounds 5] [--machine TEXT]
-Needs about 5 GB below WORK for 1.5B. Standard library only."""
+                        [--threads 1 2] [--memory full] [--prompt 128] [--rounds 20] [--tokens 16]
+                        [--machine TEXT]
+Needs about 5 GB below WORK for 1.5B, and memory for all packed models. Standard library only."""
 import argparse
 import csv
 import datetime
 import json
 import pathlib
-import statistics
 import subprocess
-import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HISTORY = ROOT / "tests/bench/history/runtime.csv"
-# Layers, width, tokens that take a good second.
-SIZES = {"0.1B": (12, 768, 160), "0.4B": (24, 1024, 64), "1.5B": (24, 2048, 32)}
+# Layers, width.
+SIZES = {"0.1B": (12, 768), "0.4B": (24, 1024), "1.5B": (24, 2048)}
 VOCABULARY = 65536
 COLUMNS = ("date", "machine", "commit", "kernels", "model", "preset", "memory", "threads", "rounds",
            "decode_median", "decode_least", "decode_most", "mb_per_token", "read_gb_per_s",
@@ -35,7 +34,7 @@ def run(*arguments):
 
 def packed_model(args, version, size, preset):
     """Path of a packed synthetic model, made if it is not there."""
-    layers, width, _ = SIZES[size]
+    layers, width = SIZES[size]
     checkpoint = args.work / f"{version}-{size}.pth"
     packed = args.work / f"{version}-{size}-{preset}.gguf"
     if packed.exists():
@@ -61,12 +60,15 @@ def packed_model(args, version, size, preset):
     return packed
 
 
-def measure(args, packed, size, threads):
-    """One round of one model."""
-    report = json.loads(run(args.build / "bin/rwkv-edge", "bench", packed, "--json", "-n",
-                            SIZES[size][2], "--prompt", args.prompt, "--runs", 1, "-t", threads,
-                            "--memory", args.memory))
-    return report["runs"][0] | {"kernels": report["kernels"]}
+def measure(args, packed):
+    """All models in turn, with each number of threads."""
+    others = [word for path in packed[1:] for word in ("--compare", path)]
+    # With no other model, the first one beside itself.
+    report = json.loads(run(args.build / "bin/rwkv-edge", "bench", packed[0],
+                            *(others or ("--compare", packed[0])), "--json", "-n", args.tokens,
+                            "--prompt", args.prompt, "--runs", args.rounds, "-t",
+                            ",".join(map(str, args.threads)), "--memory", args.memory))
+    return report["kernels"], report["runs"]
 
 
 def line_through(points):
@@ -105,19 +107,19 @@ def print_line(rows, threads):
           f"of {len(points)} is {100 * distance:.1f} %")
 
 
-def row_of(args, rounds, model, preset, threads):
-    decode = [r["decode_tokens_per_s"] for r in rounds]
-    share = [r["share_of_bandwidth"] for r in rounds]
-    median = statistics.median
+def row_of(args, kernels, name, preset, threads_run, model):
+    read = threads_run["read_gb_per_s"]
+    mb = model["touched_bytes_per_token"] / 1e6
+    share = [model[key] * mb / 1000 / read for key in
+             ("decode_tokens_per_s", "decode_min", "decode_max")]
     return dict(zip(COLUMNS, (
         datetime.date.today().isoformat(), args.machine,
-        run("git", "rev-parse", "--short", "HEAD").strip(), rounds[0]["kernels"], model, preset,
-        args.memory, threads, len(rounds), f"{median(decode):.2f}", f"{min(decode):.2f}",
-        f"{max(decode):.2f}", f"{rounds[0]['touched_bytes_per_token'] / 1e6:.1f}",
-        f"{median(r['read_gb_per_s'] for r in rounds):.1f}", f"{median(share):.3f}",
-        f"{min(share):.3f}", f"{max(share):.3f}",
+        run("git", "rev-parse", "--short", "HEAD").strip(), kernels, name, preset, args.memory,
+        threads_run["threads"], args.rounds, f"{model['decode_tokens_per_s']:.2f}",
+        f"{model['decode_min']:.2f}", f"{model['decode_max']:.2f}", f"{mb:.1f}", f"{read:.1f}",
+        *(f"{part:.3f}" for part in share),
         # That of a token or two says nothing of prompts.
-        f"{median(r['prefill_tokens_per_s'] for r in rounds):.1f}" if args.prompt >= 16 else "")))
+        f"{model['prefill_tokens_per_s']:.1f}" if args.prompt >= 16 else "")))
 
 
 def main():
@@ -130,20 +132,16 @@ def main():
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--memory", default="full")
     parser.add_argument("--prompt", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--machine", default="not said")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    jobs = [(f"{version} {size}", size, preset, threads, packed_model(args, version, size, preset))
-            for size in args.models for version in args.versions for preset in args.presets
-            for threads in args.threads]
-    rounds = [[] for _ in jobs]
-    for i in range(args.rounds):
-        for job, (_, size, _, threads, packed) in enumerate(jobs):
-            rounds[job].append(measure(args, packed, size, threads))
-        print(f"round {i + 1} of {args.rounds}", file=sys.stderr, flush=True)
-    rows = [row_of(args, rounds[job], model, preset, threads)
-            for job, (model, _, preset, threads, _) in enumerate(jobs)]
+    jobs = [(f"{version} {size}", preset, packed_model(args, version, size, preset))
+            for size in args.models for version in args.versions for preset in args.presets]
+    kernels, runs = measure(args, [packed for _, _, packed in jobs])
+    rows = [row_of(args, kernels, name, preset, threads_run, threads_run["models"][i])
+            for i, (name, preset, _) in enumerate(jobs) for threads_run in runs]
     is_new = not HISTORY.exists()
     with HISTORY.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

@@ -2,7 +2,6 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -10,6 +9,7 @@
 #include "formats/cli/command.h"
 #include "formats/cli/version.h"
 #include "runtime/tools/bandwidth.h"
+#include "runtime/tools/bench_compare.h"
 #include "runtime/tools/bench_measure.h"
 #include "runtime/tools/commands.h"
 
@@ -28,12 +28,6 @@ uint64_t peak_rss_bytes() {
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
-
-struct BenchOptions {
-  int64_t n_decode;
-  int64_t n_prompt;
-  int64_t n_runs;
-};
 
 Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n_threads,
                            const BenchOptions& options, size_t& n_evaluated) {
@@ -60,66 +54,6 @@ Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n
   row["read_gb_per_s"] = bandwidth;
   row["share_of_bandwidth"] = bandwidth > 0 ? row["decode_gb_per_s"].get<double>() / bandwidth : 0;
   return row;
-}
-
-// Two models in turn, so that whatever else the machine does hits both.
-Result<Json> bench_pair(const std::array<std::shared_ptr<const Model>, 2>& models,
-                        unsigned n_threads, const BenchOptions& options) {
-  std::array<BenchSubject, 2> subjects = {BenchSubject(models[0], n_threads),
-                                          BenchSubject(models[1], n_threads)};
-  std::array<std::vector<double>, 2> decode;
-  std::array<std::vector<double>, 2> prefill;
-  std::vector<double> decode_ratios;
-  std::vector<double> prefill_ratios;
-  for (int64_t run = 0; run < options.n_runs; ++run) {
-    std::array<double, 2> decode_median{};
-    for (size_t i = 0; i < 2; ++i) {
-      std::vector<double> rates;
-      RWKV_TRY(subjects[i].decode(static_cast<size_t>(options.n_decode), rates));
-      RWKV_TRY(subjects[i].prefill(static_cast<size_t>(options.n_prompt), prefill[i]));
-      decode_median[i] = spread_of(std::move(rates)).median;
-      decode[i].push_back(decode_median[i]);
-    }
-    decode_ratios.push_back(decode_median[0] / decode_median[1]);
-    prefill_ratios.push_back(prefill[0].back() / prefill[1].back());
-  }
-  Json pair = Json::object();
-  for (size_t i = 0; i < 2; ++i) {
-    pair[i == 0 ? "model" : "other"] =
-        bench_row(n_threads, spread_of(decode[i]), decode[i].size(), spread_of(prefill[i]),
-                  options.n_prompt, subjects[i].bytes_per_token());
-  }
-  const Spread d = spread_of(std::move(decode_ratios));
-  const Spread p = spread_of(std::move(prefill_ratios));
-  pair["threads"] = n_threads;
-  pair["decode_ratio"] = {{"median", d.median}, {"min", d.min}, {"max", d.max}};
-  pair["prefill_ratio"] = {{"median", p.median}, {"min", p.min}, {"max", p.max}};
-  return pair;
-}
-
-void print_pairs(const Json& report) {
-  fmt::print("model   {}\nother   {}\nkernels {}\n\n", report["file"].get<std::string>(),
-             report["other"].get<std::string>(), report["kernels"].get<std::string>());
-  fmt::print("{:>7} {:<8} {:>10} {:>19} {:>10} {:>19} {:>12}\n", "threads", "", "decode/s",
-             "[min-max]", "prefill/s", "[min-max]", "MB/token");
-  for (const Json& pair : report["runs"]) {
-    for (const char* which : {"model", "other"}) {
-      const auto number = [&](const char* key) { return pair[which][key].get<double>(); };
-      fmt::print("{:>7} {:<8} {:>10.2f} {:>19} {:>10.2f} {:>19} {:>12.1f}\n",
-                 pair["threads"].get<unsigned>(), which, number("decode_tokens_per_s"),
-                 fmt::format("[{:.2f}-{:.2f}]", number("decode_min"), number("decode_max")),
-                 number("prefill_tokens_per_s"),
-                 fmt::format("[{:.2f}-{:.2f}]", number("prefill_min"), number("prefill_max")),
-                 1e-6 * number("touched_bytes_per_token"));
-    }
-    const auto ratio = [&](const char* what) {
-      const Json& r = pair[what];
-      return fmt::format("{:.2f} [{:.2f}-{:.2f}]", r["median"].get<double>(),
-                         r["min"].get<double>(), r["max"].get<double>());
-    };
-    fmt::print("{:>7} model is {} times as fast in decoding, {} in prefill\n", "",
-               ratio("decode_ratio"), ratio("prefill_ratio"));
-  }
 }
 
 // bench names several numbers of threads; memory is planned for the largest.
@@ -167,6 +101,10 @@ void print_text(const Json& report) {
   }
 }
 
+void print_json(const Json& report) {
+  fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
+}
+
 }  // namespace
 
 void declare_bench(cxxopts::Options& options, std::vector<std::string>& positionals) {
@@ -176,36 +114,9 @@ void declare_bench(cxxopts::Options& options, std::vector<std::string>& position
                         cxxopts::value<std::string>()->default_value("32"))(
       "prompt", "Tokens of the prompt", cxxopts::value<std::string>()->default_value("128"))(
       "runs", "Runs of the prompt", cxxopts::value<std::string>()->default_value("3"))(
-      "compare", "A second model, run in turn with the first", cxxopts::value<std::string>())(
-      "json", "Print JSON");
+      "compare", "Another model, run in turn with the first; may be repeated",
+      cxxopts::value<std::vector<std::string>>())("json", "Print JSON");
 }
-
-namespace {
-
-void print_json(const Json& report) {
-  fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
-}
-
-Status run_pairs(const cxxopts::ParseResult& arguments, const std::shared_ptr<const Model>& model,
-                 const MemoryOptions& memory, const std::vector<unsigned>& threads,
-                 const BenchOptions& options) {
-  RWKV_ASSIGN(const std::string other_path, cli::required(arguments, "compare"));
-  RWKV_ASSIGN(const auto other, Model::open(other_path, memory));
-  Json report = {{"file", arguments["model"].as<std::string>()},
-                 {"other", other_path},
-                 {"version", cli::kVersion},
-                 {"compiler", cli::kCompiler},
-                 {"kernels", kernels().value()->name},
-                 {"runs", Json::array()}};
-  for (const unsigned n : threads) {
-    RWKV_ASSIGN(Json pair, bench_pair({model, other}, n, options));
-    report["runs"].push_back(std::move(pair));
-  }
-  arguments.count("json") > 0 ? print_json(report) : print_pairs(report);
-  return {};
-}
-
-}  // namespace
 
 Status run_bench(const cxxopts::ParseResult& arguments) {
   BenchOptions options{};
@@ -216,10 +127,15 @@ Status run_bench(const cxxopts::ParseResult& arguments) {
   const auto start = Clock::now();
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "model"));
   RWKV_ASSIGN(const MemoryOptions memory, memory_from(arguments, most_threads(threads)));
-  RWKV_ASSIGN(const auto model, Model::open(path, memory));
   if (arguments.count("compare") > 0) {
-    return run_pairs(arguments, model, memory, threads, options);
+    std::vector<std::string> paths = {path};
+    const auto others = arguments["compare"].as<std::vector<std::string>>();
+    paths.insert(paths.end(), others.begin(), others.end());
+    RWKV_ASSIGN(const Json report, bench_in_turn(paths, memory, threads, options));
+    arguments.count("json") > 0 ? print_json(report) : print_in_turn(report);
+    return {};
   }
+  RWKV_ASSIGN(const auto model, Model::open(path, memory));
   const double open_ms = 1e3 * seconds_since(start);
   RWKV_ASSIGN(const double first_logits_ms, [&]() -> Result<double> {
     Evaluator evaluator(model, {threads.front(), 1});

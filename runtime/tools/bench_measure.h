@@ -15,6 +15,13 @@ struct Spread {
 /// Of at least one value.
 Spread spread_of(std::vector<double> values);
 
+/// What is measured: tokens to decode, tokens of the prompt, runs.
+struct BenchOptions {
+  int64_t n_decode;
+  int64_t n_prompt;
+  int64_t n_runs;
+};
+
 /// One model with a number of threads. Tokens are pseudo-random, and the same for every subject, so
 /// that runs compare.
 class BenchSubject {

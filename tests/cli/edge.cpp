@@ -119,22 +119,31 @@ TEST_CASE("bench --json has the documented fields", "[cli]") {
   }
 }
 
-TEST_CASE("bench --compare runs two models in turn", "[cli]") {
+TEST_CASE("bench --compare runs models in turn", "[cli]") {
   const ScratchFolder scratch;
   const std::string model = tiny(scratch, TokenizerKind::Byte);
-  const Arguments command = {"bench", model, "--compare", model, "-t",     "1",
-                             "-n",    "4",   "--prompt",  "8",   "--runs", "3"};
+  const Arguments command = {"bench", model, "--compare", model,      "--compare", model,    "-t",
+                             "1,2",   "-n",  "4",         "--prompt", "8",         "--runs", "3"};
   Arguments with_json = command;
   with_json.emplace_back("--json");
   const auto report = nlohmann::json::parse(output_of(with_json));
-  REQUIRE(report["runs"].size() == 1);
-  const auto& pair = report["runs"][0];
-  CHECK(pair["model"]["touched_bytes_per_token"] == pair["other"]["touched_bytes_per_token"]);
-  for (const char* what : {"decode_ratio", "prefill_ratio"}) {
-    CHECK(pair[what]["min"].get<double>() <= pair[what]["median"].get<double>());
-    CHECK(pair[what]["median"].get<double>() <= pair[what]["max"].get<double>());
+  REQUIRE(report["runs"].size() == 2);
+  for (const auto& run : report["runs"]) {
+    CHECK(run["read_gb_per_s"].get<double>() > 0);
+    REQUIRE(run["models"].size() == 3);
+    for (const auto& one : run["models"]) {
+      CHECK(one["file"] == model);
+      CHECK(one["decode_n"] == 3);
+      CHECK(one["touched_bytes_per_token"] == run["models"][0]["touched_bytes_per_token"]);
+      for (const char* what : {"decode_ratio", "prefill_ratio"}) {
+        CHECK(one[what]["min"].get<double>() <= one[what]["median"].get<double>());
+        CHECK(one[what]["median"].get<double>() <= one[what]["max"].get<double>());
+      }
+    }
+    CHECK(run["models"][0]["decode_ratio"]["max"] == 1.0);
   }
   CHECK_THAT(output_of(command), Contains("times as fast in decoding"));
+  check_refused({"bench", model, "--compare", scratch.file("none")}, 3, "none");
 }
 
 TEST_CASE("Kernels are listed, and forced by name", "[cli]") {
