@@ -52,6 +52,8 @@ inline constexpr int32_t kByteInput = 256;
 inline constexpr int32_t kMostInput = 127 * kByteInput;
 /// Kernels read whole inputs in steps of up to so many.
 inline constexpr size_t kInputPadding = 256;
+/// What memory and caches hand over together.
+inline constexpr size_t kCacheLine = 64;
 /// What a kernel takes of its thread's stack at most, with several tokens; with one, 34 KB, which
 /// accounts leave out.
 inline constexpr size_t kKernelStack = size_t{72} << 10;

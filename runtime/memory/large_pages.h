@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <span>
 
 #include "formats/base/file.h"
@@ -16,6 +17,29 @@ inline constexpr uint64_t kLargePage = uint64_t{2} << 20;
 /// At least `n_bytes`, zero, starting at a large page; empty for 0. Given back with unmap_memory.
 Result<std::span<std::byte>> map_memory(uint64_t n_bytes);
 void unmap_memory(std::span<std::byte> memory);
+
+/// For vectors in such memory; what does not fill a large page is in small ones. Throws
+/// std::bad_alloc where the system has none.
+template <typename T>
+struct LargePageAllocator {
+  using value_type = T;
+  T* allocate(size_t n) {
+    const auto memory = map_memory(n * sizeof(T));
+    if (!memory.ok()) {
+      throw std::bad_alloc();
+    }
+    return reinterpret_cast<T*>(memory.value().data());
+  }
+  void deallocate(T* at, size_t n) noexcept {
+    unmap_memory(std::as_writable_bytes(std::span(at, n)));
+  }
+  /// What has no value given stays as it came: zero, and not resident before it is used.
+  template <typename U>
+  void construct(U* at) noexcept {
+    ::new (static_cast<void*>(at)) U;
+  }
+  bool operator==(const LargePageAllocator&) const = default;
+};
 
 /// What is resident of `mapped`, whole pages of a mapped file, need not stay.
 void give_back(std::span<const std::byte> mapped);

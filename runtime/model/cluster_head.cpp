@@ -72,6 +72,7 @@ class LogSumExp {
 // Stands for the logit of a cluster whose tokens have their own.
 constexpr float kHasOwn = std::numeric_limits<float>::infinity();
 constexpr size_t kTokensAtATime = 8192;
+constexpr size_t kTokensPerLine = kCacheLine / sizeof(uint32_t);
 
 }  // namespace
 
@@ -155,45 +156,54 @@ size_t ClusterHead::select(Run& run, const float* z) const {
 }
 
 // Exact logits of the selected clusters, read in the order in which they lie, as many rows together
-// as fit.
-Status ClusterHead::known_logits(Run& run, const float* z, size_t n_selected, float* logits) const {
+// as fit. Returns the log of the sum of their exp.
+Result<double> ClusterHead::known_logits(Run& run, const float* z, size_t n_selected,
+                                         float* logits) const {
   const std::span<uint32_t> order = run.cluster_order();
   const std::span<uint32_t> ids = run.ids().first(kMaxGather);
-  const std::span<uint32_t> names = run.names();
+  float* const found = run.take(kMaxGather);
+  LogSumExp known(*run.table.elementwise);
   size_t n = 0;
   const auto flush = [&]() -> Status {
-    const size_t n_rows = std::exchange(n, 0);
-    return matmul_rows(run, *rows_, ids.first(n_rows), names.first(n_rows), RowsLie::InRuns, z,
-                       logits, tokens_.size());
+    RWKV_TRY(matmul_rows(run, *rows_, ids.first(n), run.numbers().first(n), RowsLie::InRuns, z,
+                         found, kMaxGather));
+    known.add(std::span(found, n));
+    for (size_t i = 0; i < n; ++i) {
+      logits[tokens_[ids[i]]] = found[i];
+    }
+    n = 0;
+    return {};
   };
   std::sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(n_selected));
-  for (size_t i = 0; i < n_selected; ++i) {
-    for (uint32_t row = first_[order[i]]; row < first_[order[i] + 1]; ++row) {
-      ids[n] = row;
-      names[n++] = tokens_[row];
+  for (const uint32_t c : order.first(n_selected)) {
+    for (uint32_t row = first_[c]; row < first_[c + 1]; ++row) {
+      if (row % kTokensPerLine == 0) {
+        __builtin_prefetch(tokens_.data() + row);
+      }
+      ids[n++] = row;
       if (n == kMaxGather) {
         RWKV_TRY(flush());
       }
     }
   }
-  return n == 0 ? Status() : flush();
+  if (n > 0) {
+    RWKV_TRY(flush());
+  }
+  run.release();
+  return known.value();
 }
 
 // Tokens of other clusters: l_j = ln Q + ln p_j - ln P_A - ln n_j, with Q the sum of exp of the
 // known logits and P_A the probability of the selected clusters (the specification's 4.5, with one
 // maximum for all clusters). Token after token: row after row they would lie here and there.
-void ClusterHead::spread_rest(Run& run, size_t n_selected, float* logits) const {
+void ClusterHead::spread_rest(Run& run, size_t n_selected, double known, float* logits) const {
   const std::span<float> logs = run.cluster_logs();
   const std::span<const uint32_t> order = run.cluster_order();
-  LogSumExp known(*run.table.elementwise);
   LogSumExp selected(*run.table.elementwise);
   for (const uint32_t c : order.first(n_selected)) {
-    for (uint32_t row = first_[c]; row < first_[c + 1]; ++row) {
-      known.add(logits[tokens_[row]]);
-    }
     selected.add(std::exchange(logs[c], kHasOwn));
   }
-  const double shift = known.value() - selected.value();
+  const double shift = known - selected.value();
   for (const uint32_t c : order.subspan(n_selected)) {
     const double n_rows = first_[c + 1] - first_[c];
     const auto logit = static_cast<float>(shift + static_cast<double>(logs[c]) - std::log(n_rows));
@@ -207,9 +217,9 @@ void ClusterHead::spread_rest(Run& run, size_t n_selected, float* logits) const 
 
 Status ClusterHead::one_token(Run& run, const float* z, float* logits) const {
   const size_t n_selected = select(run, z);
-  RWKV_TRY(known_logits(run, z, n_selected, logits));
+  RWKV_ASSIGN(const double known, known_logits(run, z, n_selected, logits));
   if (n_selected < n_clusters()) {
-    spread_rest(run, n_selected, logits);
+    spread_rest(run, n_selected, known, logits);
   }
   return {};
 }

@@ -29,8 +29,8 @@ class ClusterHead {
   void list_clusters();
   size_t select(Run& run, const float* z) const;
   Status one_token(Run& run, const float* z, float* logits) const;
-  Status known_logits(Run& run, const float* z, size_t n_selected, float* logits) const;
-  void spread_rest(Run& run, size_t n_selected, float* logits) const;
+  Result<double> known_logits(Run& run, const float* z, size_t n_selected, float* logits) const;
+  void spread_rest(Run& run, size_t n_selected, double known, float* logits) const;
 
   MatrixView weight_;
   std::span<const float> bias_;

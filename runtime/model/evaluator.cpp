@@ -13,21 +13,17 @@ constexpr float kLayerNormEps = 1e-5f;
 // The memory plan may allow fewer tokens per pass than were asked for.
 Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options)
     : model_(std::move(model)),
-      // That there are kernels was made sure of when the model was opened.
-      run_(model_->config(), *kernels().value(), std::max(1u, options.n_threads),
-           std::clamp<size_t>(options.max_chunk, 1, model_->weights().plan().max_chunk),
-           model_->max_rank()),
       max_chunk_(std::clamp<size_t>(options.max_chunk, 1, model_->weights().plan().max_chunk)),
-      x_(max_chunk_ * model_->config().n_embd),
-      normed_(x_.size()),
-      out_(x_.size()) {}
+      // That there are kernels was made sure of when the model was opened.
+      run_(model_->config(), *kernels().value(),
+           {std::max(1u, options.n_threads), max_chunk_, model_->max_rank()}) {}
 
 uint64_t Evaluator::scratch_bytes(const ModelConfig& config, size_t max_rank,
                                   const EvaluatorOptions& options) {
   // A session holds the logits, a copy to sample from, and the sampler's candidates.
   constexpr uint64_t kLogitBuffers = 3;
-  return Run::bytes(config, std::max(1u, options.n_threads), options.max_chunk, max_rank) +
-         (3 * options.max_chunk * config.n_embd + kLogitBuffers * config.n_vocab) * sizeof(float);
+  return Run::bytes(config, {std::max(1u, options.n_threads), options.max_chunk, max_rank}) +
+         kLogitBuffers * config.n_vocab * sizeof(float);
 }
 
 Status Evaluator::forward(std::span<const int32_t> tokens, State& state, Logits wanted,
@@ -67,10 +63,10 @@ Status Evaluator::embed(std::span<const int32_t> tokens) {
     const auto id = static_cast<uint32_t>(tokens[t]);
     const std::byte* row = nullptr;
     RWKV_TRY(table.gather(run_.pool, {&id, 1}, &row).status());
-    codec.decode_rows({row, table.row_bytes()}, 1, n, 0, 1, std::span(x_).subspan(t * n, n));
+    codec.decode_rows({row, table.row_bytes()}, 1, n, 0, 1, {run_.x() + t * n, n});
   }
   if (!model_->config().ln0_folded) {
-    norm(model_->ln0_, x_.data(), x_.data());
+    norm(model_->ln0_, run_.x(), run_.x());
   }
   return {};
 }
@@ -88,7 +84,7 @@ void Evaluator::norm(const Model::Norm& norm, const float* x, float* y) {
 void Evaluator::add_out() {
   const size_t n = model_->config().n_embd;
   run_.each_token(
-      [&](size_t t) { run_.table.elementwise->add(x_.data() + t * n, out_.data() + t * n, n); });
+      [&](size_t t) { run_.table.elementwise->add(run_.x() + t * n, run_.out() + t * n, n); });
 }
 
 Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wanted,
@@ -102,11 +98,11 @@ Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wa
     const Model::Block& block = model_->blocks_[i];
     RWKV_TRY(model_->weights().enter_block(i, run_.pool));
     run_.state = state.layer(i);
-    norm(block.ln1, x_.data(), normed_.data());
-    block.time_mix->forward(run_, normed_.data(), out_.data());
+    norm(block.ln1, run_.x(), run_.normed());
+    block.time_mix->forward(run_, run_.normed(), run_.out());
     add_out();
-    norm(block.ln2, x_.data(), normed_.data());
-    RWKV_TRY(block.channel_mix->forward(run_, normed_.data(), out_.data()));
+    norm(block.ln2, run_.x(), run_.normed());
+    RWKV_TRY(block.channel_mix->forward(run_, run_.normed(), run_.out()));
     add_out();
   }
   if (wanted == Logits::None) {
@@ -115,19 +111,19 @@ Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wa
   // Only the tokens whose logits are wanted go through the head.
   const size_t first = wanted == Logits::Last ? n_tokens - 1 : 0;
   run_.n_tokens = n_tokens - first;
-  norm(model_->ln_out_, x_.data() + first * n, normed_.data());
+  norm(model_->ln_out_, run_.x() + first * n, run_.normed());
   return head(logits);
 }
 
-// The head of normed_ for run_.n_tokens.
+// The head of normed() for run_.n_tokens.
 Status Evaluator::head(float* logits) {
   if (model_->cluster_head_) {
-    return model_->cluster_head_->forward(run_, normed_.data(), logits);
+    return model_->cluster_head_->forward(run_, run_.normed(), logits);
   }
   const MatrixView& head = model_->head_;
   if (head.data) {
     run_.touched_bytes += codec_traits(head.codec).encoded_bytes(head.rows, head.cols);
-    matmul(run_, head, normed_.data(), logits);
+    matmul(run_, head, run_.normed(), logits);
     return {};
   }
   // Layerwise: rows pass through a few at a time.
@@ -135,7 +131,7 @@ Status Evaluator::head(float* logits) {
     const std::span<uint32_t> ids =
         run_.ids().first(std::min<uint64_t>(head.rows - row, kMaxGather));
     std::iota(ids.begin(), ids.end(), row);
-    RWKV_TRY(matmul_rows(run_, *model_->head_rows_, ids, ids, RowsLie::InRuns, normed_.data(),
+    RWKV_TRY(matmul_rows(run_, *model_->head_rows_, ids, ids, RowsLie::InRuns, run_.normed(),
                          logits, head.rows));
     row += static_cast<uint32_t>(ids.size());
   }

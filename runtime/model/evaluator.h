@@ -46,11 +46,8 @@ class Evaluator {
   void add_out();
 
   std::shared_ptr<const Model> model_;
-  Run run_;
   size_t max_chunk_;
-  std::vector<float> x_;       ///< residual stream, [max_chunk][n_embd]
-  std::vector<float> normed_;  ///< [max_chunk][n_embd]
-  std::vector<float> out_;     ///< [max_chunk][n_embd]
+  Run run_;
 };
 
 }  // namespace rwkv::edge

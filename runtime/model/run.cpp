@@ -16,74 +16,25 @@ constexpr size_t kChunksPerThread = 4;
 constexpr size_t kRowStep = 8;
 // Columns of rows that are added up: a few pieces per thread, each of whole cache lines.
 constexpr size_t kColumnStep = 64;
+constexpr size_t kColumnsOfMany = 48;
 constexpr size_t kPiecesPerThread = 2;
 
-// Floats per token that the most demanding time_mix (v7: fourteen vectors, four inner ones) or
-// channel_mix (three vectors, the neurons, and what one half of a predictor says of them) takes
-// from the arena, with room to spare.
-size_t arena_per_token(const ModelConfig& config) {
-  const size_t width = std::max(config.n_embd, config.dim_att);
-  const size_t time_mix = 20 * width + 10 * config.mix_lora + config.decay_lora + config.iclr_lora +
-                          config.value_lora + config.gate_lora;
-  const size_t channel_mix = 3 * width + (config.predictor_hidden > 0 ? 2 : 1) * config.dim_ffn;
-  return std::max(time_mix, channel_mix);
-}
-
-size_t widest_row(const ModelConfig& config, size_t max_rank) {
-  return std::max(
-      {config.n_embd, config.dim_att, config.dim_ffn, config.predictor_hidden, uint64_t{max_rank}});
-}
-
-// The longest input of a product.
-size_t widest_input(const ModelConfig& config, size_t max_rank) {
-  return std::max({config.n_embd, config.dim_att, config.predictor_hidden, config.mix_lora,
-                   config.decay_lora, config.iclr_lora, config.value_lora, config.gate_lora,
-                   uint64_t{max_rank}});
+size_t whole_steps(size_t n, size_t step) {
+  return (n + step - 1) / step * step;
 }
 
 }  // namespace
 
-Run::Run(const ModelConfig& config, const KernelTable& kernels, unsigned n_threads,
-         size_t max_tokens, size_t max_rank)
-    : pool(n_threads),
-      table(kernels),
-      row_floats_(widest_row(config, max_rank)),
-      arena_(max_tokens * arena_per_token(config)),
-      middle_size_(max_tokens * max_rank),
-      middle_(kMaxProducts * middle_size_),
-      whole_size_(max_tokens * padded_cols(widest_input(config, max_rank))),
-      max_tokens_(max_tokens),
-      whole_(kMaxProducts * whole_size_),
-      planes_(max_tokens * byte_planes_size(widest_input(config, max_rank))),
-      steps_(kMaxProducts * max_tokens),
-      sums_(kMaxProducts * max_tokens),
-      bias_(max_tokens),
-      rows_(row_floats_ * n_threads),
-      v_first_(config.version == Version::V7 ? max_tokens * config.dim_att : 0),
-      marks_(max_tokens * config.dim_ffn),
-      ids_(std::max<size_t>(config.dim_ffn, kMaxGather)),
-      names_(kMaxGather),
-      row_places_(kMaxGather),
-      cluster_logs_(config.n_cluster),
-      cluster_order_(config.n_cluster) {}
+Run::Run(const ModelConfig& config, const KernelTable& kernels, const ScratchSizes& sizes)
+    : pool(sizes.n_threads), table(kernels), scratch_(config, sizes), max_rank_(sizes.max_rank) {}
 
-uint64_t Run::bytes(const ModelConfig& config, unsigned n_threads, size_t max_tokens,
-                    size_t max_rank) {
-  const uint64_t widest = widest_row(config, max_rank);
-  const uint64_t floats = max_tokens * (arena_per_token(config) + kMaxProducts * (max_rank + 2)) +
-                          widest * n_threads +
-                          (config.version == Version::V7 ? max_tokens * config.dim_att : 0);
-  return floats * sizeof(float) + (max_tokens > 1 ? n_threads * kKernelStack : 0) +
-         max_tokens * (config.dim_ffn + sizeof(double)) +
-         max_tokens *
-             (kMaxProducts * padded_cols(widest_input(config, max_rank)) * sizeof(int16_t) +
-              byte_planes_size(widest_input(config, max_rank))) +
-         (std::max<size_t>(config.dim_ffn, kMaxGather) + kMaxGather) * sizeof(uint32_t) +
-         kMaxGather * sizeof(void*) + 2 * config.n_cluster * sizeof(float);
+uint64_t Run::bytes(const ModelConfig& config, const ScratchSizes& sizes) {
+  return Scratch::bytes(config, sizes) +
+         (sizes.max_tokens > 1 ? sizes.n_threads * kKernelStack : 0);
 }
 
 float* Run::take(size_t per_token) {
-  float* found = arena_.data() + used_;
+  float* found = scratch_.arena.data() + used_;
   used_ += per_token * n_tokens;
   return found;
 }
@@ -93,9 +44,10 @@ Inputs Run::inputs(size_t i, Codec codec, const float* x, size_t cols) {
   if (!whole_inputs(codec)) {
     return inputs;
   }
-  int16_t* q = whole_.data() + i * whole_size_;
-  float* steps = steps_.data() + i * max_tokens_;
-  float* sums = sums_.data() + i * max_tokens_;
+  int16_t* q = scratch_.whole.data() + i * n_tokens * scratch_.widest_input;
+  float* steps = scratch_.steps.data() + i * n_tokens;
+  float* sums = scratch_.sums.data() + i * n_tokens;
+  int8_t* planes = scratch_.planes.data();
   // Nobody has one-bit matrices that run together with others; if so, the kernels do without.
   const bool with_planes = table.wants_planes && codec == Codec::SignRow && i == 0;
   each_token([&](size_t t) {
@@ -105,10 +57,10 @@ Inputs Run::inputs(size_t i, Codec codec, const float* x, size_t cols) {
       byte_inputs(to, cols);
     }
     if (with_planes) {
-      byte_planes(to, cols, planes_.data() + t * byte_planes_size(cols));
+      byte_planes(to, cols, planes + t * byte_planes_size(cols));
     }
   });
-  inputs.planes = with_planes ? planes_.data() : nullptr;
+  inputs.planes = with_planes ? planes : nullptr;
   inputs.q = q;
   inputs.step = steps;
   inputs.sum = sums;
@@ -117,15 +69,35 @@ Inputs Run::inputs(size_t i, Codec codec, const float* x, size_t cols) {
 
 namespace {
 
-// Of `n_rows` of `n_bytes` together. One thread takes them in one stream; but the rows of a chunk
-// are gone through for some tokens after others, so with many they must stay in a cache.
-size_t rows_at_a_time(const Run& run, size_t n_rows, size_t n_bytes, size_t most = kMostChunk) {
-  const size_t n_threads = run.pool.size();
-  if (n_threads == 1 && run.n_tokens == 1) {
+// One thread takes all in one stream; but the rows of a chunk are gone through for some tokens
+// after others, so with many they must stay in a cache.
+bool takes_all_at_once(const Run& run) {
+  return run.pool.size() == 1 && run.n_tokens == 1;
+}
+
+// Of `n_bytes` that several threads read.
+size_t bytes_at_a_time(const Run& run, size_t n_bytes, size_t most) {
+  return std::clamp(n_bytes / (kChunksPerThread * run.pool.size()), kLeastChunk, most);
+}
+
+// Of `n_rows` of `n_bytes` together.
+size_t rows_at_a_time(const Run& run, size_t n_rows, size_t n_bytes, size_t most) {
+  if (takes_all_at_once(run)) {
     return n_rows;
   }
-  const size_t chunk = std::clamp(n_bytes / (kChunksPerThread * n_threads), kLeastChunk, most);
+  const size_t chunk = bytes_at_a_time(run, n_bytes, most);
   return std::max(kRowStep, n_rows * chunk / std::max<size_t>(1, n_bytes) / kRowStep * kRowStep);
+}
+
+size_t bytes_of(const MatrixView& w) {
+  return codec_traits(w.codec).row_bytes(w.cols) * w.rows;
+}
+
+// Rows of each of the pieces that a matrix is taken in, each of about `chunk` bytes.
+size_t rows_of_piece(const Run& run, const MatrixView& w, size_t chunk) {
+  const size_t n_pieces =
+      takes_all_at_once(run) ? 1 : std::max<size_t>(1, (bytes_of(w) + chunk / 2) / chunk);
+  return whole_steps((w.rows + n_pieces - 1) / n_pieces, kRowStep);
 }
 
 // What the gather after one of `n` rows will want: the rest of them, or what the caller expects.
@@ -138,11 +110,9 @@ Run::Expected expected_after(RowStore& w, std::span<const uint32_t> ids, size_t 
 }
 
 size_t columns_at_a_time(const Run& run, size_t cols) {
-  if (run.pool.size() == 1 && run.n_tokens == 1) {
-    return cols;
-  }
   const size_t n_pieces = kPiecesPerThread * run.pool.size();
-  return (cols / n_pieces + kColumnStep) / kColumnStep * kColumnStep;
+  const size_t step = run.n_tokens > 1 ? kColumnsOfMany : kColumnStep;
+  return takes_all_at_once(run) ? cols : whole_steps((cols + n_pieces - 1) / n_pieces, step);
 }
 
 }  // namespace
@@ -150,24 +120,28 @@ size_t columns_at_a_time(const Run& run, size_t cols) {
 void matmul_all(Run& run, std::span<const Product> products) {
   std::array<Inputs, kMaxProducts> inputs;
   std::array<MatmulFn, kMaxProducts> fns{};
-  std::array<size_t, kMaxProducts + 1> first{};  // of all rows, those of each matrix
+  std::array<size_t, kMaxProducts> n_rows{};     // of a piece of each matrix
+  std::array<size_t, kMaxProducts + 1> first{};  // of all pieces, those of each matrix
   size_t n_bytes = 0;
+  for (const Product& product : products) {
+    n_bytes += bytes_of(product.w);
+  }
+  const size_t chunk = bytes_at_a_time(run, n_bytes, kMostChunk);
   for (size_t i = 0; i < products.size(); ++i) {
     const MatrixView& w = products[i].w;
     inputs[i] = run.inputs(i, w.codec, products[i].x, w.cols);
     fns[i] = run.table.matmul(w.codec);
-    first[i + 1] = first[i] + w.rows;
-    n_bytes += codec_traits(w.codec).row_bytes(w.cols) * w.rows;
+    n_rows[i] = rows_of_piece(run, w, chunk);
+    first[i + 1] = first[i] + (w.rows + n_rows[i] - 1) / n_rows[i];
   }
-  const size_t n_rows = first[products.size()];
-  const size_t chunk = rows_at_a_time(run, n_rows, n_bytes);
-  run.run_products(n_rows, chunk, [&](size_t begin, size_t end, unsigned thread) {
+  run.run_products(first[products.size()], 1, [&](size_t begin, size_t end, unsigned thread) {
     for (size_t i = 0; i < products.size(); ++i) {
       const size_t from = std::max(begin, first[i]);
       const size_t to = std::min(end, first[i + 1]);
       if (from < to) {
-        fns[i](products[i].w, inputs[i], products[i].y, products[i].w.rows, from - first[i],
-               to - first[i], run.row_scratch(thread));
+        const MatrixView& w = products[i].w;
+        fns[i](w, inputs[i], products[i].y, w.rows, (from - first[i]) * n_rows[i],
+               std::min(w.rows, (to - first[i]) * n_rows[i]), run.row_scratch(thread));
       }
     }
   });

@@ -6,12 +6,12 @@
 #include <cstdint>
 #include <span>
 #include <utility>
-#include <vector>
 
 #include "formats/arch/model_config.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/kernels/thread_pool.h"
 #include "runtime/memory/row_store.h"
+#include "runtime/model/scratch.h"
 
 namespace rwkv::edge {
 
@@ -27,12 +27,9 @@ inline constexpr size_t kMaxProducts = 7;
 
 class Run {
  public:
-  /// `max_tokens`: the largest chunk. `max_rank`: the largest factor pair's inner size.
-  Run(const ModelConfig& config, const KernelTable& table, unsigned n_threads, size_t max_tokens,
-      size_t max_rank);
+  Run(const ModelConfig& config, const KernelTable& table, const ScratchSizes& sizes);
   /// Bytes that such a run takes.
-  static uint64_t bytes(const ModelConfig& config, unsigned n_threads, size_t max_tokens,
-                        size_t max_rank);
+  static uint64_t bytes(const ModelConfig& config, const ScratchSizes& sizes);
 
   ThreadPool pool;
   const KernelTable& table;
@@ -40,18 +37,25 @@ class Run {
   LayerState state{};   ///< of the current layer
 
   /// v7: the first layer's value, [n_tokens][dim_att], kept through the chunk.
-  float* v_first() { return v_first_.data(); }
+  float* v_first() { return scratch_.v_first.data(); }
+  /// The residual stream, what it was normed to, and what half of a block gives:
+  /// [n_tokens][n_embd].
+  float* x() { return scratch_.x.data(); }
+  float* normed() { return scratch_.normed.data(); }
+  float* out() { return scratch_.out.data(); }
   /// `per_token` floats for each token of the chunk, valid until release(). Not cleared.
   float* take(size_t per_token);
   void release() { used_ = 0; }
   /// Inner vectors of factor pairs, [n_tokens][rank], of product `i` of those that run together.
-  float* middle(size_t i) { return middle_.data() + i * middle_size_; }
+  float* middle(size_t i) { return scratch_.middle.data() + i * n_tokens * max_rank_; }
   /// The inputs of product `i` of those that run together, as `codec` wants them.
   Inputs inputs(size_t i, Codec codec, const float* x, size_t cols);
   /// What rows add to all numbers of a token, [n_tokens].
-  double* bias() { return bias_.data(); }
+  double* bias() { return scratch_.bias.data(); }
   /// A thread's own buffer for one decoded row.
-  float* row_scratch(unsigned thread) { return rows_.data() + thread * row_floats_; }
+  float* row_scratch(unsigned thread) {
+    return scratch_.rows.data() + thread * scratch_.widest_row;
+  }
 
   /// Calls f(t) for each token of the chunk, from any thread.
   template <typename F>
@@ -64,16 +68,25 @@ class Run {
     });
   }
 
+  /// Calls f(begin, end) for ranges of heads, from any thread.
+  template <typename F>
+  void each_head(size_t n_heads, const F& f) {
+    constexpr size_t kRangesPerThread = 4;
+    const size_t n_ranges = pool.size() == 1 ? 1 : kRangesPerThread * pool.size();
+    pool.run(n_heads, (n_heads + n_ranges - 1) / n_ranges,
+             [&](size_t begin, size_t end, unsigned) { f(begin, end); });
+  }
+
   /// Which neurons are wanted, [n_tokens][dim_ffn]; lists of neurons or rows, at least dim_ffn and
   /// kMaxGather long; addresses of gathered rows, kMaxGather long.
-  uint8_t* marks() { return marks_.data(); }
-  std::span<uint32_t> ids() { return ids_; }
-  /// Which rows of a product gathered ones are, kMaxGather long.
-  std::span<uint32_t> names() { return names_; }
-  const std::byte** row_places() { return row_places_.data(); }
+  uint8_t* marks() { return scratch_.marks.data(); }
+  std::span<uint32_t> ids() { return scratch_.ids; }
+  /// 0, 1, 2, ...: the names of gathered rows whose products are wanted one behind another.
+  std::span<const uint32_t> numbers() const { return scratch_.numbers; }
+  const std::byte** row_places() { return scratch_.row_places.data(); }
   /// Probabilities of clusters and their order, [n_cluster] each.
-  std::span<float> cluster_logs() { return cluster_logs_; }
-  std::span<uint32_t> cluster_order() { return cluster_order_; }
+  std::span<float> cluster_logs() { return scratch_.cluster_logs; }
+  std::span<uint32_t> cluster_order() { return scratch_.cluster_order; }
 
   /// Rows that will be wanted after the next products: they are brought closer while these are
   /// computed, where that is of use.
@@ -111,26 +124,10 @@ class Run {
   uint64_t touched_bytes = 0;  ///< of rows on demand, since construction
 
  private:
-  size_t row_floats_;
-  size_t used_ = 0;
+  Scratch scratch_;
+  size_t max_rank_;
+  size_t used_ = 0;  ///< floats of the arena
   Expected expected_;
-  std::vector<float> arena_;
-  size_t middle_size_;
-  std::vector<float> middle_;
-  size_t whole_size_;
-  size_t max_tokens_;
-  std::vector<int16_t> whole_;       ///< inputs as whole numbers
-  std::vector<int8_t> planes_;       ///< the same for rows of bits, of the first product alone
-  std::vector<float> steps_, sums_;  ///< of each token of each input
-  std::vector<double> bias_;
-  std::vector<float> rows_;
-  std::vector<float> v_first_;
-  std::vector<uint8_t> marks_;
-  std::vector<uint32_t> ids_;
-  std::vector<uint32_t> names_;
-  std::vector<const std::byte*> row_places_;
-  std::vector<float> cluster_logs_;
-  std::vector<uint32_t> cluster_order_;
 };
 
 /// y = W x for every token of the chunk; x [n_tokens][cols], y [n_tokens][rows].

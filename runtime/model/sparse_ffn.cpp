@@ -32,9 +32,19 @@ uint64_t eight_marks(const uint8_t* from) {
   return eight;
 }
 
+// Those of `ids` that are above zero in a single token's neurons, in the same place.
+std::span<const uint32_t> keep_positive(std::span<uint32_t> ids, const float* neurons) {
+  size_t n = 0;
+  for (const uint32_t id : ids) {
+    ids[n] = id;
+    n += neurons[id] > 0.0f ? 1 : 0;
+  }
+  return ids.first(n);
+}
+
 // Ascending neurons that are marked, 1 and not 0, for any token. Eight at a time and without a
 // branch: which ones are wanted is not to be guessed.
-std::span<const uint32_t> list_marked(Run& run, size_t n_neurons) {
+std::span<uint32_t> list_marked(Run& run, size_t n_neurons) {
   const uint8_t* const marks = run.marks();
   const size_t whole = n_neurons / 8 * 8;
   const size_t n_tokens = run.n_tokens;
@@ -137,24 +147,28 @@ void SparseFfn::name_neurons(Run& run, const float* x, float* scores,
   }
 }
 
-// relu(K x)^2, zero for neurons that were not named.
-Status SparseFfn::activate(Run& run, const float* x, float* neurons,
-                           std::span<const Projection::Application> beside) const {
+// relu(K x)^2 of all neurons.
+void SparseFfn::activate_all(Run& run, const float* x, float* neurons,
+                             std::span<const Projection::Application> beside) const {
+  const size_t n_neurons = key_.rows;
+  run.touched_bytes += codec_traits(key_.codec).encoded_bytes(key_.rows, key_.cols);
+  const Projection key = Projection::of(key_);
+  run.expect(Run::Expected::all_of(value_rows_));
+  // In the order in which they lie in a packed file: one stream.
+  std::array<Projection::Application, kMaxProducts> all;
+  const auto end = std::copy(beside.begin(), beside.end(), all.begin());
+  *end = {&key, x, neurons};
+  Projection::apply_all(run, {all.begin(), end + 1});
+  run.each_token(
+      [&](size_t t) { run.table.elementwise->relu_squared(neurons + t * n_neurons, n_neurons); });
+}
+
+// The same of those that the predictor names for any token, which are returned; the others are 0.
+Result<std::span<uint32_t>> SparseFfn::activate_named(
+    Run& run, const float* x, float* neurons,
+    std::span<const Projection::Application> beside) const {
   const size_t n_neurons = key_.rows;
   const size_t n = run.n_tokens * n_neurons;
-  if (!has_predictor()) {
-    run.touched_bytes += codec_traits(key_.codec).encoded_bytes(key_.rows, key_.cols);
-    const Projection key = Projection::of(key_);
-    run.expect(Run::Expected::all_of(value_rows_));
-    // In the order in which they lie in a packed file: one stream.
-    std::array<Projection::Application, kMaxProducts> all;
-    const auto end = std::copy(beside.begin(), beside.end(), all.begin());
-    *end = {&key, x, neurons};
-    Projection::apply_all(run, {all.begin(), end + 1});
-    run.each_token(
-        [&](size_t t) { run.table.elementwise->relu_squared(neurons + t * n_neurons, n_neurons); });
-    return {};
-  }
   run.expect(Run::Expected::all_of(key_rows_));
   name_neurons(run, x, neurons, beside);
   const uint8_t* marks = run.marks();
@@ -167,7 +181,25 @@ Status SparseFfn::activate(Run& run, const float* x, float* neurons,
   for (size_t i = 0; i < n && run.n_tokens > 1; ++i) {
     neurons[i] = marks[i] != 0 ? neurons[i] : 0.0f;
   }
-  return {};
+  return ids;
+}
+
+// Neurons of all tokens; returns those that are above zero for any, ascending.
+Result<std::span<const uint32_t>> SparseFfn::activate(
+    Run& run, const float* x, float* neurons,
+    std::span<const Projection::Application> beside) const {
+  if (has_predictor()) {
+    RWKV_ASSIGN(const std::span<uint32_t> named, activate_named(run, x, neurons, beside));
+    if (run.n_tokens == 1) {
+      return keep_positive(named, neurons);
+    }
+  } else {
+    activate_all(run, x, neurons, beside);
+  }
+  const size_t n = run.n_tokens * key_.rows;
+  std::fill(run.marks(), run.marks() + n, uint8_t{0});
+  run.table.elementwise->mark_above(neurons, 0.0f, run.marks(), n);
+  return std::span<const uint32_t>(list_marked(run, key_.rows));
 }
 
 void SparseFfn::add_bias(const Run& run, float* out) const {
@@ -178,20 +210,14 @@ void SparseFfn::add_bias(const Run& run, float* out) const {
 
 Status SparseFfn::forward(Run& run, const float* x, float* out,
                           std::span<const Projection::Application> beside) const {
-  const size_t n_neurons = key_.rows;
-  float* neurons = run.take(n_neurons);
-  RWKV_TRY(activate(run, x, neurons, beside));
-  if (!value_rows_) {
+  float* neurons = run.take(key_.rows);
+  RWKV_ASSIGN(const std::span<const uint32_t> ids, activate(run, x, neurons, beside));
+  if (value_rows_) {
+    RWKV_TRY(accumulate_rows(run, *value_rows_, ids, neurons, out));
+  } else {
     run.touched_bytes += codec_traits(value_.codec).encoded_bytes(value_.rows, value_.cols);
     accumulate(run, value_, neurons, out);
-    add_bias(run, out);
-    return {};
   }
-  uint8_t* marks = run.marks();
-  std::fill(marks, marks + run.n_tokens * n_neurons, uint8_t{0});
-  run.table.elementwise->mark_above(neurons, 0.0f, marks, run.n_tokens * n_neurons);
-  const auto ids = list_marked(run, n_neurons);
-  RWKV_TRY(accumulate_rows(run, *value_rows_, ids, neurons, out));
   add_bias(run, out);
   return {};
 }

@@ -27,8 +27,12 @@ class SparseFfn {
   void name_neurons(Run& run, const float* x, float* scores,
                     std::span<const Projection::Application> beside) const;
   void add_bias(const Run& run, float* out) const;
-  Status activate(Run& run, const float* x, float* neurons,
-                  std::span<const Projection::Application> beside) const;
+  void activate_all(Run& run, const float* x, float* neurons,
+                    std::span<const Projection::Application> beside) const;
+  Result<std::span<uint32_t>> activate_named(Run& run, const float* x, float* neurons,
+                                             std::span<const Projection::Application> beside) const;
+  Result<std::span<const uint32_t>> activate(Run& run, const float* x, float* neurons,
+                                             std::span<const Projection::Application> beside) const;
 
   MatrixView key_;  ///< its shape at least; data unless rows are read on demand
   MatrixView value_;

@@ -11,6 +11,7 @@
 
 #include "formats/arch/model_config.h"
 #include "formats/base/status.h"
+#include "runtime/memory/large_pages.h"
 #include "runtime/model/run.h"
 
 namespace rwkv::edge {
@@ -37,7 +38,7 @@ class State {
  private:
   ModelConfig config_;
   uint64_t model_id_;
-  std::vector<float> values_;
+  std::vector<float, LargePageAllocator<float>> values_;  // read and written with every token
 };
 
 }  // namespace rwkv::edge

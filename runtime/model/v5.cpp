@@ -101,18 +101,21 @@ void TimeMixV5::forward(Run& run, const float* x, float* out) const {
   });
   shift.advance(T);
   Projection::apply_all(run, {projections.data(), n_projections});
-  run.pool.run(config_.n_head, 1, [&](size_t begin, size_t end, unsigned) {
+  run.each_head(config_.n_head, [&](size_t begin, size_t end) {
     for (size_t h = begin; h < end; ++h) {
       const size_t at = h * n;
       run.table.wkv_v5({r + at, k + at, v + at, decay_.data() + at, bonus_.data() + at,
                         run.state.wkv + at * n, y + at, n, T, dim_att, 0});
     }
-  });
-  run.each_token([&](size_t t) {
-    elementwise.group_norm(y + t * dim_att, ln_x_weight_.data(), ln_x_bias_.data(), dim_att, n,
-                           config_.group_norm_eps);
-    if (has_gate_) {
-      elementwise.silu_gate(y + t * dim_att, g + t * dim_att, dim_att);
+    const size_t channel = begin * n;
+    const size_t size = (end - begin) * n;
+    for (size_t t = 0; t < T; ++t) {
+      const size_t at = t * dim_att + channel;
+      elementwise.group_norm(y + at, ln_x_weight_.data() + channel, ln_x_bias_.data() + channel,
+                             size, n, config_.group_norm_eps);
+      if (has_gate_) {
+        elementwise.silu_gate(y + at, g + at, size);
+      }
     }
   });
   output_.apply(run, y, out);

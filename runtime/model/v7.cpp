@@ -26,7 +26,7 @@ class TimeMixV7 final : public TimeMix {
 
  private:
   void project(Run& run, const Mixed& mixed, const Outputs& out) const;
-  void shape(Run& run, const Outputs& out, float* kk) const;
+  void shape(Run& run, const Outputs& out, float* kk, size_t channel, size_t n) const;
 
   ModelConfig config_;
   bool is_first_ = false;
@@ -93,22 +93,23 @@ void TimeMixV7::project(Run& run, const Mixed& mixed, const Outputs& out) const 
   Projection::apply_all(run, std::span(projections).first(is_first_ ? 6 : 7));
 }
 
-// What the products gave to what the recurrence takes: decays, learning rates, values, keys.
-void TimeMixV7::shape(Run& run, const Outputs& out, float* kk) const {
+// What the products gave to what the recurrence takes: decays, learning rates, values, keys; of `n`
+// channels from `channel` on.
+void TimeMixV7::shape(Run& run, const Outputs& out, float* kk, size_t channel, size_t n) const {
   const Elementwise& elementwise = *run.table.elementwise;
-  const size_t n = config_.dim_att;
-  run.each_token([&](size_t t) {
-    const size_t at = t * n;
+  for (size_t t = 0; t < run.n_tokens; ++t) {
+    const size_t at = t * config_.dim_att + channel;
     if (is_first_) {
       std::copy(out.v + at, out.v + at + n, run.v_first() + at);
     } else {
-      elementwise.value_v7(out.v + at, run.v_first() + at, out.v_residual + at, v0_.data(), n);
+      elementwise.value_v7(out.v + at, run.v_first() + at, out.v_residual + at,
+                           v0_.data() + channel, n);
     }
-    elementwise.decay_v7(out.w + at, w0_.data(), n);
-    elementwise.biased_sigmoid(out.a + at, a0_.data(), n);
-    elementwise.keys_v7(
-        {out.k + at, out.a + at, kk + at, k_k_.data(), k_a_.data(), config_.head_size, n});
-  });
+    elementwise.decay_v7(out.w + at, w0_.data() + channel, n);
+    elementwise.biased_sigmoid(out.a + at, a0_.data() + channel, n);
+    elementwise.keys_v7({out.k + at, out.a + at, kk + at, k_k_.data() + channel,
+                         k_a_.data() + channel, config_.head_size, n});
+  }
 }
 
 void TimeMixV7::forward(Run& run, const float* x, float* out) const {
@@ -140,8 +141,11 @@ void TimeMixV7::forward(Run& run, const float* x, float* out) const {
   shift.advance(T);
   const Outputs outputs = {r, w, k, v, a, g, y};
   project(run, {mixed[0], mixed[1], mixed[2], mixed[3], mixed[4], mixed[5]}, outputs);
-  shape(run, outputs, kk);
-  run.pool.run(config_.n_head, 1, [&](size_t begin, size_t end, unsigned) {
+  run.each_head(config_.n_head, [&](size_t begin, size_t end) {
+    const size_t channel = begin * n;
+    const size_t size = (end - begin) * n;
+    // y is out.v_residual until then.
+    shape(run, outputs, kk, channel, size);
     for (size_t h = begin; h < end; ++h) {
       const size_t at = h * n;
       run.table.wkv_v7({{r + at, k + at, v + at, w + at, nullptr, run.state.wkv + at * n, y + at, n,
@@ -149,13 +153,13 @@ void TimeMixV7::forward(Run& run, const float* x, float* out) const {
                         kk + at,
                         a + at});
     }
-  });
-  run.each_token([&](size_t t) {
-    const size_t at = t * dim_att;
-    elementwise.group_norm(y + at, ln_x_weight_.data(), ln_x_bias_.data(), dim_att, n,
-                           config_.group_norm_eps);
-    elementwise.bonus_v7({r + at, k + at, v + at, r_k_.data(), y + at, n, dim_att});
-    elementwise.multiply(y + at, g + at, dim_att);
+    for (size_t t = 0; t < T; ++t) {
+      const size_t at = t * dim_att + channel;
+      elementwise.group_norm(y + at, ln_x_weight_.data() + channel, ln_x_bias_.data() + channel,
+                             size, n, config_.group_norm_eps);
+      elementwise.bonus_v7({r + at, k + at, v + at, r_k_.data() + channel, y + at, n, size});
+      elementwise.multiply(y + at, g + at, size);
+    }
   });
   output_.apply(run, y, out);
   run.release();

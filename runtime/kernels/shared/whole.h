@@ -8,7 +8,6 @@
 namespace rwkv::edge {
 namespace {
 
-constexpr size_t kCacheLine = 64;
 // Numbers of a row whose whole products fit a 32-bit lane: 512 of at most 128 * kMostInput.
 constexpr size_t kProductsPerLane = 512;
 
