@@ -126,6 +126,9 @@ TEST_CASE("Clusters that were not selected have the probability of the cluster h
   options.k_min = 2;
   options.p_min = GENERATE(0.05f, 0.5f, 0.9f, 0.999f);
   options.first_cluster_always = options.p_min == 0.5f;
+  if (GENERATE(false, true)) {
+    options.n_vocab = 3 * kMaxGather;  // the selected rows come in several gathers
+  }
   const auto model = open_tiny(options);
   const Weights& weights = model->weights();
   ClusterHead head;
@@ -188,6 +191,33 @@ TEST_CASE("Clusters that were not selected have the probability of the cluster h
     }
   }
   CHECK(n_unselected > 50);
+}
+
+TEST_CASE("Buffers lie in one piece, each on lines of its own", "[memory]") {
+  const auto model = open_tiny(TinyModelOptions());
+  for (const size_t max_tokens : {1, 7, 32}) {
+    const ScratchSizes sizes = {3, max_tokens, 5};
+    const Scratch scratch(model->config(), sizes);
+    std::vector<std::span<const std::byte>> parts;
+    const auto note = [&](auto span) { parts.push_back(std::as_bytes(span)); };
+    note(scratch.x), note(scratch.normed), note(scratch.out), note(scratch.arena);
+    note(scratch.marks), note(scratch.bias), note(scratch.planes), note(scratch.middle);
+    note(scratch.whole), note(scratch.steps), note(scratch.sums), note(scratch.rows);
+    note(scratch.ids), note(scratch.numbers), note(scratch.row_places);
+    size_t total = 0;
+    const std::byte* end = parts.front().data();
+    for (const auto part : parts) {
+      CHECK(reinterpret_cast<uintptr_t>(part.data()) % kCacheLine == 0);
+      CHECK(part.data() >= end);
+      end = part.data() + part.size();
+      total += part.size();
+    }
+    CHECK(total > 0);
+    CHECK(static_cast<uint64_t>(end - parts.front().data()) <=
+          Scratch::bytes(model->config(), sizes));
+    CHECK(scratch.numbers[kMaxGather - 1] == kMaxGather - 1);
+    CHECK(std::all_of(scratch.arena.begin(), scratch.arena.end(), [](float v) { return v == 0; }));
+  }
 }
 
 TEST_CASE("The least recently used row leaves a cache first", "[memory]") {
