@@ -22,7 +22,7 @@ void unmap_memory(std::span<std::byte> memory);
 /// std::bad_alloc where the system has none.
 template <typename T>
 struct LargePageAllocator {
-  using value_type = T;
+  using value_type = T;  // NOLINT(readability-identifier-naming): the standard library asks for it
   T* allocate(size_t n) {
     const auto memory = map_memory(n * sizeof(T));
     if (!memory.ok()) {

@@ -195,7 +195,7 @@ TEST_CASE("Clusters that were not selected have the probability of the cluster h
 
 TEST_CASE("Buffers lie in one piece, each on lines of its own", "[memory]") {
   const auto model = open_tiny(TinyModelOptions());
-  for (const size_t max_tokens : {1, 7, 32}) {
+  for (const size_t max_tokens : std::array<size_t, 3>{1, 7, 32}) {
     const ScratchSizes sizes = {3, max_tokens, 5};
     const Scratch scratch(model->config(), sizes);
     std::vector<std::span<const std::byte>> parts;
