@@ -16,7 +16,7 @@ constexpr size_t kChunksPerThread = 4;
 constexpr size_t kRowStep = 8;
 // Columns of rows that are added up: a few pieces per thread, each of whole cache lines.
 constexpr size_t kColumnStep = 64;
-constexpr size_t kColumnsOfMany = 48;
+constexpr size_t kColumnsOfMany = 48;  // with many tokens, of what every table takes together
 constexpr size_t kPiecesPerThread = 2;
 
 size_t whole_steps(size_t n, size_t step) {
