@@ -1,6 +1,7 @@
 #include "compressor/clusters/cluster_head.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 #include <limits>

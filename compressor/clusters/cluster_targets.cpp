@@ -1,4 +1,6 @@
 // ln P_c of samples: the original head's softmax, added up by cluster.
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>

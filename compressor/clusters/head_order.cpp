@@ -1,5 +1,7 @@
 #include "compressor/clusters/head_order.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>

@@ -1,4 +1,6 @@
 // Which clusters a device would read for the samples at hand.
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>

@@ -1,6 +1,7 @@
 #include "compressor/low_rank/factorise.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <limits>

@@ -1,5 +1,7 @@
 #include "compressor/model/ends.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <vector>
 

@@ -1,5 +1,7 @@
 #include "compressor/planner/loss_meter.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 
 #include "compressor/calibrate/walk.h"

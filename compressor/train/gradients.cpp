@@ -1,5 +1,6 @@
 #include "compressor/train/gradients.h"
 
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <vector>

@@ -1,5 +1,7 @@
 #include "compressor/train/head_loss.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 
 namespace rwkv::press {

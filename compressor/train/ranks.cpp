@@ -1,5 +1,6 @@
 #include "compressor/train/ranks.h"
 
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/utils/tensor_flatten.h>
 
 #include <charconv>

@@ -11,8 +11,13 @@ template FMT_API auto dragonbox::to_decimal(double x) noexcept -> dragonbox::dec
 template FMT_API auto thousands_sep_impl(locale_ref loc) -> thousands_sep_result<char>;
 template FMT_API auto decimal_point_impl(locale_ref loc) -> char;
 template FMT_API void buffer<char>::append(const char* begin, const char* end);
+#if FMT_VERSION < 100000
 template FMT_API void vformat_to(buffer<char>& out, string_view format,
                                  basic_format_args<FMT_BUFFER_CONTEXT(char)> args, locale_ref loc);
+#elif FMT_VERSION < 110000
+template FMT_API void vformat_to(buffer<char>& out, string_view format, vformat_args<>::type args,
+                                 locale_ref loc);
+#endif  // no template from version 11 on
 
 }  // namespace detail
 FMT_END_NAMESPACE

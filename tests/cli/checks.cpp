@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <catch2/catch.hpp>
+#include "tests/support/catch.h"
 
 namespace rwkv::test {
 

@@ -1,5 +1,4 @@
 // rwkv-edge as users call it. Models are written by the tests, so this runs without the compressor.
-#include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
 #include <cmath>
@@ -8,6 +7,7 @@
 #include "formats/tokenizer/utf8.h"
 #include "runtime/text/scoring.h"
 #include "tests/cli/run.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
 

@@ -1,12 +1,12 @@
 // rwkv-press eval as users call it: it agrees with rwkv-edge, takes checkpoints, survives nonsense
 // and leaves nothing behind.
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "runtime/text/scoring.h"
 #include "tests/cli/checks.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
 

@@ -4,7 +4,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
 #include <cstdio>
@@ -13,6 +12,7 @@
 #include <regex>
 
 #include "tests/cli/run.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 using namespace rwkv::test;

@@ -1,8 +1,8 @@
 // rwkv-press plan --fit and recipes with a budget, as users call them.
-#include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
 #include "tests/cli/run.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 using namespace rwkv::test;

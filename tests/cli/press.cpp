@@ -1,11 +1,11 @@
 // rwkv-press as users and other tools call it: commands, exit codes, and what stays behind.
-#include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
 
 #include "tests/cli/checks.h"
 #include "tests/cli/run.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 using namespace rwkv::test;

@@ -4,9 +4,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
 #include <csignal>
 #include <thread>
+
+#include "tests/support/catch.h"
 
 namespace rwkv::test {
 

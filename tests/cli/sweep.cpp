@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -11,6 +10,7 @@
 #include <thread>
 
 #include "tests/cli/process.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv::test;
 using Catch::Contains;

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -19,6 +18,7 @@
 
 #include "formats/container/safetensors_reader.h"
 #include "tests/cli/process.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 using namespace rwkv::test;

@@ -1,9 +1,6 @@
 // Last-word accuracy is what its definition says, computed here a second way: from all logits of
 // one pass over each document. What is no document is named and skipped.
 #include <ATen/ATen.h>
-// glog's CHECK, which comes with ATen, ends the process; Catch's is wanted.
-#undef CHECK
-#include <catch2/catch.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -11,6 +8,7 @@
 #include "compressor/checkpoint/synth.h"
 #include "compressor/evaluate/cloze.h"
 #include "tests/compressor/press_testing.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv;
 using namespace rwkv::test;

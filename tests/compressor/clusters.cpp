@@ -2,7 +2,6 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <numeric>
 
@@ -11,6 +10,7 @@
 #include "compressor/clusters/kmeans.h"
 #include "compressor/clusters/random.h"
 #include "compressor/clusters/tiles.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 using namespace rwkv;

@@ -2,13 +2,11 @@
 // costs most of it, and a little training wins much of that back. Every figure is in
 // docs/quality.md.
 #include <ATen/ATen.h>
-// glog's CHECK, which comes with ATen, ends the process; Catch's is wanted.
-#undef CHECK
-#include <catch2/catch.hpp>
 
 #include "compressor/evaluate/cloze.h"
 #include "tests/compressor/demo_model.h"
 #include "tests/compressor/press_testing.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv;
 using namespace rwkv::test;

@@ -2,8 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <catch2/catch.hpp>
 #include <cstdlib>
+
+#include "tests/support/catch.h"
 
 namespace rwkv::test {
 

@@ -1,9 +1,6 @@
 // What measure() says of a model is what its definitions say, computed here a second way: from all
 // logits of passes over whole texts.
 #include <ATen/ATen.h>
-// glog's CHECK, which comes with ATen, ends the process; Catch's is wanted.
-#undef CHECK
-#include <catch2/catch.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -13,6 +10,7 @@
 #include "compressor/evaluate/block_ratio.h"
 #include "compressor/evaluate/measurement_json.h"
 #include "tests/compressor/press_testing.h"
+#include "tests/support/catch.h"
 #include "tests/support/tiny_model.h"
 
 using namespace rwkv;

@@ -2,10 +2,10 @@
 #include <zlib.h>
 
 #include <algorithm>
-#include <catch2/catch.hpp>
 
 #include "compressor/evaluate/choices_set.h"
 #include "compressor/evaluate/cloze_set.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 using namespace rwkv;

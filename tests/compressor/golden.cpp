@@ -1,6 +1,5 @@
 // From checkpoint to logits against the reference implementations: every version, both evaluation
 // modes, states, int8 baseline, the trained v7. Needs the optional test data.
-#include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 
 #include "runtime/text/scoring.h"
 #include "tests/compressor/press_testing.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv;
 using namespace rwkv::test;

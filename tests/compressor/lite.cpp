@@ -1,9 +1,6 @@
 // The stages of RWKV-Lite from checkpoint to runtime: what must be lossless is, bad recipes are
 // refused before work starts, and a compressed model predicts text as well as it should.
 #include <ATen/ATen.h>
-// glog's CHECK, which comes with ATen, ends the process; Catch's is wanted.
-#undef CHECK
-#include <catch2/catch.hpp>
 
 #include <cmath>
 #include <cstring>
@@ -19,6 +16,7 @@
 #include "runtime/text/scoring.h"
 #include "tests/compressor/demo_model.h"
 #include "tests/compressor/press_testing.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv;
 using namespace rwkv::test;

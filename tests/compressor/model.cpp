@@ -3,9 +3,6 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-// glog, which LibTorch's headers bring along, has a CHECK of its own, which aborts.
-#undef CHECK
-#include <catch2/catch.hpp>
 #include <memory>
 #include <set>
 
@@ -15,6 +12,7 @@
 #include "compressor/model/ends.h"
 #include "compressor/model/wkv.h"
 #include "tests/compressor/press_testing.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv;
 using namespace rwkv::test;

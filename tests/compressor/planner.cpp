@@ -1,9 +1,6 @@
 // The planner: the knapsack against trying everything, bytes foretold against the runtime's own
 // account, what a budget refuses, and a plan of a small model from text to packed file.
 #include <ATen/ATen.h>
-// glog's CHECK, which comes with ATen, ends the process; Catch's is wanted.
-#undef CHECK
-#include <catch2/catch.hpp>
 
 #include <random>
 
@@ -12,6 +9,7 @@
 #include "compressor/stages/pipeline.h"
 #include "runtime/model/model.h"
 #include "tests/compressor/press_testing.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv;
 using namespace rwkv::test;

@@ -1,6 +1,5 @@
 #include "tests/compressor/press_testing.h"
 
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -10,6 +9,7 @@
 #include "compressor/checkpoint/synth.h"
 #include "compressor/recipe/recipe.h"
 #include "compressor/stages/convert.h"
+#include "tests/support/catch.h"
 
 namespace rwkv::test {
 

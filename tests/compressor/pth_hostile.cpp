@@ -1,6 +1,5 @@
 // The .pth reader against everything that a hostile, damaged or foreign file may try. Each must end
 // in one clear line, and nothing from the file may run.
-#include <catch2/catch.hpp>
 #include <filesystem>
 #include <functional>
 #include <random>
@@ -8,12 +7,13 @@
 #include "compressor/checkpoint/pth_reader.h"
 #include "tests/compressor/pickle_builder.h"
 #include "tests/compressor/pth_testing.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv::press {
 namespace {
 
-using Catch::Matchers::Contains;
+using Catch::Contains;
 using test::open_bytes;
 using test::open_checkpoint;
 using test::PickleBuilder;

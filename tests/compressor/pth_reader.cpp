@@ -3,19 +3,19 @@
 #include "compressor/checkpoint/pth_reader.h"
 
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "tests/compressor/pickle_builder.h"
 #include "tests/compressor/pth_testing.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv::press {
 namespace {
 
-using Catch::Matchers::Contains;
+using Catch::Contains;
 using test::open_bytes;
 using test::open_checkpoint;
 using test::PickleBuilder;

@@ -2,7 +2,6 @@
 // what a refusal must look like.
 #pragma once
 
-#include <catch2/catch.hpp>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "compressor/checkpoint/pth_reader.h"
 #include "formats/container/tensor_source.h"
 #include "tests/compressor/pickle_builder.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv::test {

@@ -2,18 +2,18 @@
 // time, and whole or not at all. That torch.load reads it was checked during development.
 #include "compressor/checkpoint/pth_writer.h"
 
-#include <catch2/catch.hpp>
 #include <cstring>
 
 #include "compressor/checkpoint/pth_reader.h"
 #include "compressor/checkpoint/zip_archive.h"
 #include "compressor/checkpoint/zip_writer.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv::press {
 namespace {
 
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 const std::vector<TensorInfo> kTensors = {{"emb.weight", DType::BF16, {5, 7}},
                                           {"blocks.0.ln1.weight", DType::F32, {7}},

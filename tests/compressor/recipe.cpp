@@ -2,9 +2,8 @@
 // nearest right one; what is accepted survives a round trip through the packed file's copy.
 #include "compressor/recipe/recipe.h"
 
-#include <catch2/catch.hpp>
-
 #include "tests/compressor/press_testing.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv;
 using Catch::Contains;

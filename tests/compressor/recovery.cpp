@@ -1,8 +1,5 @@
 // The stages that win back what compression cost: refit, train, external.
 #include <ATen/ATen.h>
-// glog's CHECK, which comes with ATen, ends the process; Catch's is wanted.
-#undef CHECK
-#include <catch2/catch.hpp>
 
 #include <cmath>
 #include <filesystem>
@@ -11,6 +8,7 @@
 #include "compressor/checkpoint/open.h"
 #include "compressor/model/network.h"
 #include "tests/compressor/press_testing.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv;
 using namespace rwkv::test;

@@ -1,11 +1,11 @@
 // What goes in comes out: packing in f32 and unpacking gives the same tensors, packing twice gives
 // the same bytes, and an unfolded embedding means the same to the model.
 #include <ATen/Parallel.h>
-#include <catch2/catch.hpp>
 
 #include "compressor/checkpoint/open.h"
 #include "compressor/checkpoint/synth.h"
 #include "tests/compressor/press_testing.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv;
 using namespace rwkv::test;

@@ -1,17 +1,14 @@
 // Parts of a sweep by themselves: claims, who gets which points, fields of the CSV, eigenvectors
 // that fits share.
 #include <ATen/ATen.h>
-// glog's CHECK, which comes with ATen, ends the process; Catch's is wanted.
-#undef CHECK
 #include <unistd.h>
-
-#include <catch2/catch.hpp>
 
 #include "compressor/low_rank/factorise.h"
 #include "compressor/sweep/claim.h"
 #include "compressor/sweep/points.h"
 #include "compressor/sweep/results.h"
 #include "compressor/sweep/units.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 using namespace rwkv;

@@ -2,12 +2,12 @@
 // statistics that benchmarks rely on hold.
 #include "compressor/checkpoint/synth.h"
 
-#include <catch2/catch.hpp>
 #include <cmath>
 
 #include "compressor/checkpoint/open.h"
 #include "compressor/checkpoint/synth_values.h"
 #include "tests/compressor/press_testing.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv;
 using namespace rwkv::test;

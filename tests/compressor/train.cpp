@@ -1,9 +1,6 @@
 // The parts of a training: AdamW, learning rates, token data.
 #include <ATen/ATen.h>
 
-// glog, which LibTorch's headers bring along, has a CHECK of its own, which aborts.
-#undef CHECK
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -13,6 +10,7 @@
 #include "compressor/train/adamw.h"
 #include "compressor/train/token_data.h"
 #include "tests/compressor/train_testing.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv;
 using namespace rwkv::test;

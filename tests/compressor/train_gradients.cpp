@@ -2,17 +2,16 @@
 // differences of an independent loss in f64, recomputed blocks, bf16.
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
-// glog, which LibTorch's headers bring along, has a CHECK of its own, which aborts.
-#undef CHECK
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <map>
 
 #include "compressor/train/gradients.h"
 #include "compressor/train/head_loss.h"
 #include "tests/compressor/train_testing.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv;
 using namespace rwkv::test;

@@ -1,15 +1,13 @@
 // Initial models: complete, BlinkDL's values, and a start that looks things up.
 #include <ATen/ATen.h>
 
-// glog, which LibTorch's headers bring along, has a CHECK of its own, which aborts.
-#undef CHECK
-#include <catch2/catch.hpp>
 #include <cmath>
 
 #include "compressor/checkpoint/open.h"
 #include "compressor/model/named_tensors.h"
 #include "compressor/train/initial_values.h"
 #include "tests/compressor/train_testing.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv;
 using namespace rwkv::test;

@@ -2,15 +2,13 @@
 // and how they end when numbers or disks fail.
 #include <ATen/ATen.h>
 
-// glog, which LibTorch's headers bring along, has a CHECK of its own, which aborts.
-#undef CHECK
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
 
 #include "compressor/train/config.h"
 #include "compressor/train/initial_values.h"
 #include "tests/compressor/train_testing.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv;
 using namespace rwkv::test;

@@ -1,11 +1,10 @@
 #include "tests/compressor/train_testing.h"
 
-#undef CHECK
-#include <catch2/catch.hpp>
 #include <cstring>
 
 #include "compressor/checkpoint/open.h"
 #include "compressor/train/initial_values.h"
+#include "tests/support/catch.h"
 
 namespace rwkv::test {
 

@@ -5,9 +5,6 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/variable.h>
 
-// glog, which LibTorch's headers bring along, has a CHECK of its own, which aborts.
-#undef CHECK
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <functional>
 #include <string>
@@ -15,6 +12,7 @@
 
 #include "compressor/model/wkv.h"
 #include "compressor/model/wkv_chunked.h"
+#include "tests/support/catch.h"
 
 using namespace rwkv::press;
 using at::Tensor;

@@ -7,13 +7,13 @@
 #include <unistd.h>
 
 #include <array>
-#include <catch2/catch.hpp>
 #include <vector>
 
 #include "formats/base/byte_reader.h"
 #include "formats/base/checksum.h"
 #include "formats/base/file.h"
 #include "formats/base/nearest.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv {

@@ -3,7 +3,6 @@
 #include "formats/codec/codec.h"
 
 #include <bit>
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <limits>
 #include <set>
@@ -11,6 +10,7 @@
 
 #include "formats/base/half.h"
 #include "formats/base/little_endian.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv {

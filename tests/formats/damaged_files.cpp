@@ -1,11 +1,11 @@
 #include "tests/formats/damaged_files.h"
 
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <filesystem>
 #include <random>
 #include <vector>
 
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv::test {

@@ -3,13 +3,13 @@
 #include "formats/container/ggml_blocks.h"
 
 #include <array>
-#include <catch2/catch.hpp>
 #include <limits>
 #include <vector>
 
 #include "formats/base/half.h"
 #include "formats/base/little_endian.h"
 #include "formats/container/tensor_source.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv {

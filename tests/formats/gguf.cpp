@@ -1,11 +1,11 @@
 // GGUF written and read back: every type of metadata and of tensor, alignment, and the checksums
 // that are known only after the data.
-#include <catch2/catch.hpp>
 #include <limits>
 
 #include "formats/base/checksum.h"
 #include "formats/container/gguf_reader.h"
 #include "formats/container/gguf_writer.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv {

@@ -1,11 +1,11 @@
 // GGUF from hands that mean harm or slipped: files made byte by byte, cut and flipped. The reader
 // must say what is wrong, and never read or allocate on the word of a number in the file.
-#include <catch2/catch.hpp>
 #include <random>
 
 #include "formats/base/little_endian.h"
 #include "formats/container/gguf_reader.h"
 #include "formats/container/gguf_writer.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv {

@@ -2,10 +2,11 @@
 // point where the rounding turns.
 #include "formats/base/half.h"
 
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <limits>
 #include <string>
+
+#include "tests/support/catch.h"
 
 namespace rwkv {
 namespace {

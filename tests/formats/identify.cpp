@@ -3,11 +3,11 @@
 #include "formats/arch/identify.h"
 
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <random>
 #include <set>
 
 #include "tests/formats/tensor_lists.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv {

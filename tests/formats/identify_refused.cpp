@@ -1,9 +1,9 @@
 // identify() on models that almost fit: what is missing, too much, or of the wrong shape is named
 // with its shape and the one that was wanted.
-#include <catch2/catch.hpp>
 #include <random>
 
 #include "tests/formats/tensor_lists.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv {

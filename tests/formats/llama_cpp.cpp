@@ -1,6 +1,5 @@
 // GGUF made for llama.cpp: small models converted by hand as its converter does must come back
 // under BlinkDL's names with BlinkDL's values.
-#include <catch2/catch.hpp>
 #include <map>
 #include <string>
 #include <vector>
@@ -8,6 +7,7 @@
 #include "formats/container/gguf_writer.h"
 #include "formats/container/llama_cpp_reader.h"
 #include "tests/formats/damaged_files.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv {

@@ -2,10 +2,10 @@
 #include "formats/arch/order_of_use.h"
 
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <random>
 
 #include "tests/formats/tensor_lists.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv {

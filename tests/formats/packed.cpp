@@ -1,12 +1,12 @@
 // packed_tensors(): GGUF's list and our arrays, which must agree in everything.
 #include "formats/container/packed_tensors.h"
 
-#include <catch2/catch.hpp>
 #include <functional>
 
 #include "formats/base/checksum.h"
 #include "formats/container/gguf_writer.h"
 #include "formats/container/packed_keys.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv {

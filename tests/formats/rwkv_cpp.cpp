@@ -1,7 +1,6 @@
 // rwkv.cpp's .bin: small models converted by hand as its converter does must come back as they
 // were; hostile files must be refused; and, where the data is there, real files equal their
 // safetensors.
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -13,6 +12,7 @@
 #include "formats/container/rwkv_cpp_reader.h"
 #include "formats/container/safetensors_reader.h"
 #include "tests/formats/damaged_files.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv {

@@ -1,5 +1,4 @@
 // safetensors: what is written is read back, and nothing that breaks the format's rules is read.
-#include <catch2/catch.hpp>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -8,6 +7,7 @@
 #include "formats/container/safetensors_reader.h"
 #include "formats/container/safetensors_writer.h"
 #include "tests/formats/damaged_files.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 namespace rwkv {

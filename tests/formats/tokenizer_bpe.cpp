@@ -1,6 +1,5 @@
 // Byte-level BPE: pieces, NFC, merges, added tokens; against reference ids where the data is at
 // hand.
-#include <catch2/catch.hpp>
 #include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -9,6 +8,7 @@
 #include "formats/tokenizer/pre_tokenizer.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "formats/tokenizer/unicode.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 using namespace rwkv;

@@ -1,6 +1,5 @@
 // The World and Byte tokenizers, UTF-8 and the escaping of tokens; against the official tokenizer's
 // ids where the data is at hand.
-#include <catch2/catch.hpp>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -8,6 +7,7 @@
 #include "formats/tokenizer/escape.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "formats/tokenizer/utf8.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 using namespace rwkv;

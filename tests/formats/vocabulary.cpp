@@ -1,9 +1,9 @@
 // Vocabulary files: Python literals, the World line format, tokenizer.json, and telling them apart.
-#include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
 #include "formats/tokenizer/python_literal.h"
 #include "formats/tokenizer/tokenizer.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 using namespace rwkv;

@@ -1,9 +1,9 @@
 // The page of a sweep as text: what is refused, and that results cannot become markup.
 #include "compressor/report/report.h"
 
-#include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 using namespace rwkv;

@@ -2,7 +2,6 @@
 // double, and that all tables give the same bits.
 #include "runtime/kernels/elementwise.h"
 
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "runtime/kernels/kernels.h"
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 using namespace rwkv;

@@ -1,11 +1,10 @@
 // The forward pass gives the same bits however its work is divided: into chunks, into threads.
 #include "runtime/model/evaluator.h"
 
-#include <catch2/catch.hpp>
-
 #include <cmath>
 
 #include "tests/runtime/session_testing.h"
+#include "tests/support/catch.h"
 
 namespace rwkv::edge {
 namespace {

@@ -3,10 +3,10 @@
 #include "runtime/kernels/kernels.h"
 
 #include <array>
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdlib>
 
+#include "tests/support/catch.h"
 #include "tests/support/support.h"
 
 using namespace rwkv;

@@ -1,6 +1,5 @@
 // Where bytes live makes no difference to what is computed: every mode gives the same bits;
 // predictors that name everything and heads that select everything are the dense model.
-#include <catch2/catch.hpp>
 
 #include <array>
 #include <cmath>
@@ -17,6 +16,7 @@
 #include "runtime/memory/row_window.h"
 #include "runtime/model/cluster_head.h"
 #include "tests/runtime/session_testing.h"
+#include "tests/support/catch.h"
 
 namespace rwkv::edge {
 namespace {

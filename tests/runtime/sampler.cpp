@@ -1,13 +1,14 @@
 #include "runtime/text/sampler.h"
 
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <set>
 #include <string>
 #include <vector>
+
+#include "tests/support/catch.h"
 
 namespace rwkv::edge {
 namespace {

@@ -1,8 +1,6 @@
 // Generating: what ends a text, what is handed out, what is fed; and that none of it allocates.
 #include "runtime/text/session.h"
 
-#include <catch2/catch.hpp>
-
 #include <algorithm>
 #include <stdexcept>
 #include <thread>
@@ -10,6 +8,7 @@
 #include "formats/tokenizer/utf8.h"
 #include "tests/runtime/allocations.h"
 #include "tests/runtime/session_testing.h"
+#include "tests/support/catch.h"
 
 namespace rwkv::edge {
 namespace {

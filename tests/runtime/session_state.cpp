@@ -1,9 +1,9 @@
 // Saving, loading and copying what a session remembers.
-#include <catch2/catch.hpp>
 
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
 #include "tests/runtime/session_testing.h"
+#include "tests/support/catch.h"
 
 namespace rwkv::edge {
 namespace {

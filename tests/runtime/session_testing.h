@@ -1,8 +1,6 @@
 // What the tests of evaluator and session share: tiny models opened, prompts, comparing bits.
 #pragma once
 
-#include <catch2/catch.hpp>
-
 #include <bit>
 #include <memory>
 #include <span>
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include "runtime/text/session.h"
+#include "tests/support/catch.h"
 #include "tests/support/tiny_model.h"
 
 namespace rwkv::edge {

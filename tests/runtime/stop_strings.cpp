@@ -1,9 +1,9 @@
 #include "runtime/text/stop_strings.h"
 
-#include <catch2/catch.hpp>
-
 #include <string>
 #include <vector>
+
+#include "tests/support/catch.h"
 
 namespace rwkv::edge {
 namespace {

@@ -3,10 +3,11 @@
 #include "runtime/kernels/thread_pool.h"
 
 #include <atomic>
-#include <catch2/catch.hpp>
 #include <chrono>
 #include <thread>
 #include <vector>
+
+#include "tests/support/catch.h"
 
 using namespace rwkv::edge;
 

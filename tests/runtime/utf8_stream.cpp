@@ -1,10 +1,10 @@
 #include "runtime/text/utf8_stream.h"
 
-#include <catch2/catch.hpp>
-
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "tests/support/catch.h"
 
 namespace rwkv::edge {
 namespace {
