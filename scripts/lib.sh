@@ -25,6 +25,9 @@ source_files() {
   done
 }
 
+# is_packaged NAME: the release of this system has that package, as far as apt's lists are there.
+is_packaged() { apt-cache policy "$1" 2> /dev/null | grep -q 'Candidate: [0-9]'; }
+
 # n_cores: nproc would answer with OMP_NUM_THREADS where that is set.
 n_cores() { env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc; }
 

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the build needs on Debian 12, as far as it is missing, and prints what is in use.
+# Installs what the build needs on Debian 12 or 13 or a relative of theirs, as far as it is missing, and
+# prints what is in use.
 # Usage: scripts/setup.sh [--edge] [--dev] [--arm]
 #   --edge  only what formats and runtime need, no LibTorch
-#   --dev   also the formatter, the linter, shellcheck, clang with libFuzzer, and the browser that
-#           tries the page of a sweep
+#   --dev   also the formatter (where the release has clang-format-14, the version that lays out the
+#           code), the linter, shellcheck, clang with libFuzzer, and the browser that tries the page of
+#           a sweep
 #   --arm   also the compiler for 64-bit ARM and the emulator that runs its tests
 # Run again at any time: with everything in place it takes a moment and changes nothing.
 set -euo pipefail
@@ -16,7 +18,7 @@ edge_packages=(g++ cmake ninja-build libfmt-dev nlohmann-json3-dev libcxxopts-de
 compressor_packages=(libtorch-dev libgloo-dev libopenblas0-openmp libopenblas-openmp-dev libeigen3-dev
   libyaml-cpp-dev zlib1g-dev)
 arm_packages=(g++-aarch64-linux-gnu qemu-user-static)
-dev_packages=(clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev shellcheck)
+dev_packages=(clang clang-tidy libclang-rt-dev shellcheck)
 
 packages=("${edge_packages[@]}")
 with_compressor=yes
@@ -80,22 +82,40 @@ apt() {
 }
 
 mapfile -t missing < <(missing_packages "${packages[@]}")
-if ((${#missing[@]} > 0)); then
-  say "installing ${missing[*]}"
+# The layout of the code is that of one version of the formatter, which later releases lack.
+optional=()
+if [[ $with_dev == yes ]] && ! command -v clang-format-14 > /dev/null; then
+  optional+=(clang-format-14)
+fi
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ((${#missing[@]} > 0)) || { ((${#optional[@]} > 0)) && ! is_packaged g++; }; then
   if ((EUID != 0)); then
     command -v sudo > /dev/null ||
       die "root is needed to install ${missing[*]}, and there is no sudo; run this script as root"
     say "sudo is used for apt-get"
   fi
-  log=$(mktemp)
-  trap 'rm -f "$log"' EXIT
   # A stale list is enough if the packages are still to be had, so a failure here is not the end.
   apt update || say "apt-get update failed: $(grep -m1 '^E:' "$log" || tail -n1 "$log")"
+fi
+for name in "${optional[@]}"; do
+  if is_packaged "$name"; then
+    missing+=("$name")
+  else
+    say "this release has no $name; scripts/check.sh leaves out what needs it"
+  fi
+done
+if ((${#missing[@]} > 0)); then
+  say "installing ${missing[*]}"
+  if [[ " ${missing[*]} " == *' libtorch-dev '* ]] && ! is_packaged libtorch-dev; then
+    die "this release has no package of LibTorch (Ubuntu 24.04 has none, Debian 12 and 13 have one);" \
+      "--edge installs what formats and runtime need"
+  fi
   if ! apt install --no-install-recommends "${missing[@]}"; then
-    mapfile -t missing < <(missing_packages "${packages[@]}")
+    mapfile -t missing < <(missing_packages "${missing[@]}")
     die "could not install ${missing[*]}: $(grep -m1 '^E:' "$log" || tail -n1 "$log")"
   fi
-  mapfile -t missing < <(missing_packages "${packages[@]}")
+  mapfile -t missing < <(missing_packages "${missing[@]}")
   ((${#missing[@]} == 0)) || die "apt-get reported success, yet ${missing[*]} is not installed"
 fi
 

@@ -104,13 +104,13 @@ closing_line() {
 
 # Fills `fuzzers`. Each step says itself whether it failed: errexit is off in a condition.
 build_fuzzers() {
-  if ! command -v clang++-14 > /dev/null; then
-    printf 'clang++-14 is missing; run scripts/setup.sh --dev\n' >&2
+  if ! command -v clang++ > /dev/null; then
+    printf 'clang++ is missing; run scripts/setup.sh --dev\n' >&2
     return 1
   fi
   # Only the fuzz targets are built: libFuzzer brings a main() of its own.
   cmake -S . -B build/fuzz -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-    -DCMAKE_C_COMPILER=clang-14 -DCMAKE_CXX_COMPILER=clang++-14 \
+    -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
     -DRWKV_SANITIZE=fuzzer,address,undefined -DRWKV_BUILD_FUZZERS=ON -DRWKV_BUILD_TESTS=ON ||
     return 1
   mapfile -t fuzzers < <(cmake --build build/fuzz --target help |

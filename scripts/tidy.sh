@@ -37,7 +37,10 @@ while (($# > 0)); do
   esac
   shift
 done
-command -v clang-tidy-14 > /dev/null || die "clang-tidy-14 is missing; run scripts/setup.sh --dev"
+# .clang-tidy is written for version 14; others may find more.
+tidy=clang-tidy-14
+command -v "$tidy" > /dev/null || tidy=clang-tidy
+command -v "$tidy" > /dev/null || die "clang-tidy is missing; run scripts/setup.sh --dev"
 
 # The command of each file comes from the build system.
 database=build/$preset
@@ -71,9 +74,9 @@ if ((${#files[@]} == 0)); then
   say "nothing changed since $since; --all checks every file"
   exit 0
 fi
-say "clang-tidy over ${#files[@]} files"
+say "$tidy over ${#files[@]} files"
 printf '%s\0' "${files[@]}" |
-  xargs -0 -n1 -P "$(build_jobs)" clang-tidy-14 --quiet -p "$database" \
+  xargs -0 -n1 -P "$(build_jobs)" "$tidy" --quiet -p "$database" \
     --extra-arg=-Wno-unknown-warning-option 2>&1 |
   sed '/^[0-9]* warnings\{0,1\} generated/d' ||
   die "clang-tidy found something; each warning ends with the name of its check"
