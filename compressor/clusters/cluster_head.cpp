@@ -8,7 +8,7 @@
 #include <numeric>
 
 #include "compressor/clusters/fit.h"
-#include "compressor/clusters/tiles.h"
+#include "compressor/numerics/threads.h"
 
 namespace rwkv::press {
 namespace {
@@ -96,16 +96,18 @@ ClusterHead fit_closed_form(const Samples& train, const Samples& held_out, const
       gram.narrow(0, begin, end - begin).addmm_(columns, s, 1, 1 / n);
       moments.narrow(0, begin, end - begin).addmm_(columns, targets, 1, 1 / n);
     });
-    on_one_thread([&] { mean.add_(targets.sum(0), 1 / n); });
+    const SingleThread single;
+    mean.add_(targets.sum(0), 1 / n);
   }
   ClusterHead best;
   report.kl_closed_form = std::numeric_limits<double>::infinity();
   for (const double ridge : kRidges) {
     ClusterHead head{at::Tensor(), mean.to(at::kFloat)};
-    on_one_thread([&] {
+    {
+      const SingleThread single;
       const at::Tensor factor = at::linalg_cholesky(gram + ridge * at::eye(cols, at::kDouble));
       head.weight = at::cholesky_solve(moments, factor).t().to(at::kFloat).contiguous();
-    });
+    }
     const double kl = mean_kl(head, standard, held_out);
     if (kl < report.kl_closed_form || !best.weight.defined()) {
       report.kl_closed_form = kl;

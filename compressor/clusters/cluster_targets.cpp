@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "compressor/clusters/cluster_head.h"
-#include "compressor/clusters/tiles.h"
+#include "compressor/numerics/threads.h"
 
 namespace rwkv::press {
 namespace {

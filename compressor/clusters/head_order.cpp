@@ -6,7 +6,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "compressor/clusters/kmeans.h"
+#include "compressor/numerics/kmeans.h"
 
 namespace rwkv::press {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "compressor/clusters/tiles.h"
+#include "compressor/numerics/threads.h"
 
 namespace rwkv::press {
 namespace {

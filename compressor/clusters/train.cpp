@@ -6,8 +6,8 @@
 #include <numeric>
 
 #include "compressor/clusters/fit.h"
-#include "compressor/clusters/random.h"
-#include "compressor/clusters/tiles.h"
+#include "compressor/numerics/random.h"
+#include "compressor/numerics/threads.h"
 
 namespace rwkv::press {
 namespace {

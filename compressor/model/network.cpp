@@ -3,11 +3,12 @@
 namespace rwkv::press {
 
 Result<std::unique_ptr<Network>> Network::load(const TensorSource& source,
-                                               const ModelConfig& config, const Moves& moves) {
+                                               const ModelConfig& config,
+                                               const IsTrainable& is_trainable) {
   std::unique_ptr<Network> network(new Network);
   network->config_ = config;
   const Adopt adopt = [&](const std::string& name, at::Tensor& values) {
-    if (moves && moves(name)) {
+    if (is_trainable && is_trainable(name)) {
       values = values.contiguous().set_requires_grad(true);
       network->parameters_.push_back({name, values});
     }

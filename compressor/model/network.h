@@ -1,4 +1,4 @@
-// The whole network in memory, in f32: what training moves and what a teacher answers with.
+// The whole network in memory, in f32: what training changes and what a teacher answers with.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -14,7 +14,7 @@
 
 namespace rwkv::press {
 
-/// A tensor that training moves: a leaf, vectors flat, under its BlinkDL name.
+/// A trainable tensor: a leaf, vectors flat, under its BlinkDL name.
 struct Parameter {
   std::string name;
   at::Tensor values;
@@ -22,13 +22,14 @@ struct Parameter {
 
 class Network {
  public:
-  /// Whether a tensor, by its BlinkDL name, is to move.
-  using Moves = std::function<bool(const std::string& name)>;
+  /// Whether a tensor, by its BlinkDL name, gets gradients and is trained.
+  using IsTrainable = std::function<bool(const std::string& name)>;
 
-  /// Loads every tensor that a forward pass uses; those that `moves` names become leaves with
-  /// gradients. `config` is what identify() found in `source`, neither is needed afterwards.
+  /// Loads every tensor that a forward pass uses; those that `is_trainable` names become leaves
+  /// with gradients. `config` is what identify() found in `source`, neither is needed afterwards.
   static Result<std::unique_ptr<Network>> load(const TensorSource& source,
-                                               const ModelConfig& config, const Moves& moves);
+                                               const ModelConfig& config,
+                                               const IsTrainable& is_trainable);
 
   const ModelConfig& config() const { return config_; }
   /// In the order of loading. Modules share their memory: what is written to `values` in place is

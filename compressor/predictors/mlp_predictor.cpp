@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include "compressor/predictors/calibrate.h"
+#include "compressor/numerics/threads.h"
 #include "compressor/predictors/checks.h"
-#include "compressor/predictors/single_thread.h"
+#include "compressor/predictors/thresholds.h"
 
 namespace rwkv::press {
 namespace {

@@ -1,5 +1,5 @@
 // The learned half of a predictor: a small two-layer network per channel_mix that scores its
-// neurons. Thresholds on its scores are calibrate.h's.
+// neurons. Thresholds on its scores are thresholds.h's.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -43,7 +43,7 @@ struct MlpPredictor {
 /// D = 1024. Inputs are divided by the root mean square of their channel during training, which
 /// fc1 absorbs. The last 10 % of the tokens are held out: what is returned are the weights of the
 /// epoch that keeps most of their energy at a fixed load. Works on one thread, so that the same
-/// arguments give the same result (single_thread.h). Uses two bytes per token and neuron; beyond
+/// arguments give the same result (numerics/threads.h). Uses two bytes per token and neuron; beyond
 /// 2^28 tokens * neurons it trains on evenly chosen tokens.
 ///
 /// Errors: usage_error for shapes that do not fit, fewer than 256 tokens or options out of range

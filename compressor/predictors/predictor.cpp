@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "compressor/numerics/threads.h"
 #include "compressor/predictors/checks.h"
-#include "compressor/predictors/single_thread.h"
 
 namespace rwkv::press {
 namespace {

@@ -6,9 +6,9 @@
 // that is missed counts as silent, so what is limited is the output energy of those missed.
 #pragma once
 
-#include "compressor/predictors/calibrate.h"
 #include "compressor/predictors/mlp_predictor.h"
 #include "compressor/predictors/sign_predictor.h"
+#include "compressor/predictors/thresholds.h"
 
 namespace rwkv::press {
 
@@ -30,7 +30,7 @@ struct FfnPredictor {
 /// set the thresholds; of the two ways to choose the levels of `sign` the one that names fewer
 /// neurons there is taken. Where a threshold is the largest float that half does not help.
 ///
-/// Works on one thread, so that the result does not depend on their number (single_thread.h).
+/// Works on one thread, so that the result does not depend on their number (numerics/threads.h).
 /// Memory: some matrices of n/5 x F floats, at most 2^26 numbers each; more tokens are thinned out
 /// evenly. See train_mlp for what training needs.
 ///

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "compressor/predictors/single_thread.h"
+#include "compressor/numerics/threads.h"
 #include "formats/base/half.h"
 
 namespace rwkv::press {

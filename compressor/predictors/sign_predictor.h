@@ -1,5 +1,5 @@
 // The 1-bit half of a predictor: the key matrix of channel_mix with two numbers per row. How its
-// bits are packed is a codec's matter, which thresholds its scores need is calibrate.h's.
+// bits are packed is a codec's matter, which thresholds its scores need is thresholds.h's.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -35,7 +35,7 @@ std::vector<TensorBinding> bindings_of(const PackPlan& plan) {
 }
 
 Status TrainStage::plan(PackPlan& plan) const {
-  return moves_for(options_.parameters, bindings_of(plan)).status();
+  return trainable_in(options_.parameters, bindings_of(plan)).status();
 }
 
 Status TrainStage::run(Work& work) const {
@@ -53,13 +53,13 @@ Status TrainStage::run(Work& work) const {
   if (!training.data.empty()) {
     job.options.data = training.data;
   }
-  RWKV_ASSIGN(const auto ranks, Ranks::from_environment(options_.batch));
-  if (ranks->size() > 1) {
+  RWKV_ASSIGN(const auto group, ProcessGroup::from_environment(options_.batch));
+  if (group->size() > 1) {
     return usage_error(
         "a recipe's training runs in one process; for more use export, rwkv-press train and "
         "convert");
   }
-  RWKV_ASSIGN(const Trained trained, train(job, *ranks));
+  RWKV_ASSIGN(const Trained trained, train(job, *group));
   if (!trained.is_finished) {
     return TrainProgress::interrupted(trained, job);
   }

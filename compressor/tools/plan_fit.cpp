@@ -6,7 +6,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "compressor/predictors/single_thread.h"
+#include "compressor/numerics/threads.h"
 #include "compressor/stages/pack.h"
 #include "compressor/tools/commands.h"
 #include "formats/base/byte_size.h"

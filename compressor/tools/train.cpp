@@ -138,11 +138,11 @@ Status run_train(const cxxopts::ParseResult& arguments) {
     RWKV_ASSIGN(teacher, open_trainable(arguments["teacher"].as<std::string>()));
     RWKV_ASSIGN(teacher_model, identify_checkpoint(*teacher->source));
   }
-  RWKV_ASSIGN(const auto ranks, Ranks::from_environment(config.train.batch));
-  if (ranks->is_first()) {
+  RWKV_ASSIGN(const auto group, ProcessGroup::from_environment(config.train.batch));
+  if (group->is_first()) {
     RWKV_TRY(OutputFile::create(output, existing).status());
   }
-  const bool quiet = arguments.count("quiet") > 0 || !ranks->is_first();
+  const bool quiet = arguments.count("quiet") > 0 || !group->is_first();
   TrainProgress progress([quiet](const std::string& line) {
     if (!quiet) {
       fmt::print(stderr, "{}\n", line);
@@ -173,11 +173,11 @@ Status run_train(const cxxopts::ParseResult& arguments) {
     fmt::print(stderr, "{}: {}\nvocabulary: {}\n", subject.source().path(),
                describe(subject.model.config), note);
   }
-  RWKV_ASSIGN(const Trained trained, train(job, *ranks));
+  RWKV_ASSIGN(const Trained trained, train(job, *group));
   if (!trained.is_finished) {
     return TrainProgress::interrupted(trained, job);
   }
-  if (!ranks->is_first()) {
+  if (!group->is_first()) {
     return {};
   }
   RWKV_TRY(write_result(subject, trained, output, dtype, existing));

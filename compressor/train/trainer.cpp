@@ -5,7 +5,7 @@
 #include <cmath>
 #include <filesystem>
 
-#include "compressor/train/checkpoint.h"
+#include "compressor/train/snapshot.h"
 #include "compressor/train/token_data.h"
 
 namespace rwkv::press {
@@ -18,7 +18,8 @@ constexpr uint64_t kValidPieces = 64;
 
 class Training {
  public:
-  Training(const TrainJob& job, Ranks& ranks) : job_(job), options_(job.options), ranks_(ranks) {}
+  Training(const TrainJob& job, ProcessGroup& group)
+      : job_(job), options_(job.options), group_(group) {}
   Result<Trained> run();
 
  private:
@@ -36,17 +37,17 @@ class Training {
   Status not_finite(uint64_t number, const Batch& batch) const;
   std::string settings() const;
   void note(const std::string& line) const {
-    if (ranks_.is_first() && job_.callbacks.on_note) {
+    if (group_.is_first() && job_.callbacks.on_note) {
       job_.callbacks.on_note(line);
     }
   }
   int64_t per_rank() const {
-    return static_cast<int64_t>(options_.batch) / static_cast<int64_t>(ranks_.size());
+    return static_cast<int64_t>(options_.batch) / static_cast<int64_t>(group_.size());
   }
 
   const TrainJob& job_;
   TrainOptions options_;
-  Ranks& ranks_;
+  ProcessGroup& group_;
   std::unique_ptr<Network> student_, teacher_;
   std::unique_ptr<AdamW> optimizer_;
   std::optional<TokenData> data_, valid_;
@@ -93,9 +94,10 @@ Status Training::make_folder() const {
 }
 
 Status Training::load_models() {
-  RWKV_ASSIGN(const Network::Moves moves,
-              moves_for(options_.parameters, job_.student.model.tensors));
-  RWKV_ASSIGN(student_, Network::load(job_.student.source, job_.student.model.config, moves));
+  RWKV_ASSIGN(const Network::IsTrainable is_trainable,
+              trainable_in(options_.parameters, job_.student.model.tensors));
+  RWKV_ASSIGN(student_,
+              Network::load(job_.student.source, job_.student.model.config, is_trainable));
   student_->set_precision(options_.loss.head.precision);
   if (options_.loss.head.distill > 0 || options_.loss.block_match > 0) {
     RWKV_ASSIGN(teacher_, Network::load(job_.teacher->source, job_.teacher->model.config, nullptr));
@@ -122,11 +124,11 @@ Status Training::open_data() {
     }
     return {};
   };
-  if (ranks_.is_first()) {
+  if (group_.is_first()) {
     RWKV_TRY(open());
   }
-  RWKV_TRY(ranks_.barrier());
-  return ranks_.is_first() ? Status() : open();
+  RWKV_TRY(group_.barrier());
+  return group_.is_first() ? Status() : open();
 }
 
 // The id of the token that a setting names.
@@ -162,17 +164,17 @@ std::string Training::settings() const {
 }
 
 Status Training::resume() {
-  if (!ranks_.is_first()) {
+  if (!group_.is_first()) {
     return {};
   }
-  const std::optional<std::string> path = newest_train_state(job_.folder);
+  const std::optional<std::string> path = newest_snapshot(job_.folder);
   if (path && !job_.resume) {
     return usage_error(
         "{}: has checkpoints of a training; go on from them with --resume, or remove the folder",
         job_.folder);
   }
   if (path) {
-    RWKV_ASSIGN(const TrainState state, load_train_state(*path, settings(), *optimizer_));
+    RWKV_ASSIGN(const Snapshot state, load_snapshot(*path, settings(), *optimizer_));
     done_ = state.step;
     seconds_ = state.seconds;
     note(fmt::format("going on from {} ({} of {} steps done)", *path, done_, options_.steps));
@@ -185,7 +187,7 @@ Status Training::resume() {
 }
 
 Status Training::share_state() {
-  if (ranks_.size() == 1) {
+  if (group_.size() == 1) {
     return {};
   }
   const at::Tensor step = at::full({1}, static_cast<double>(done_), at::kDouble);
@@ -195,14 +197,14 @@ Status Training::share_state() {
     all.push_back(optimizer_->means()[i]);
     all.push_back(optimizer_->squares()[i]);
   }
-  RWKV_TRY(ranks_.broadcast(all));
+  RWKV_TRY(group_.broadcast(all));
   done_ = static_cast<uint64_t>(step.item<double>());
   return {};
 }
 
 Status Training::not_finite(uint64_t number, const Batch& batch) const {
   const std::string place = find_not_finite(*student_, batch);
-  const std::optional<std::string> saved = newest_train_state(job_.folder);
+  const std::optional<std::string> saved = newest_snapshot(job_.folder);
   return failed(
       "step {}: the loss or its gradient is not finite, first in {}; a lower learning rate or "
       "precision fp32 may help; {}",
@@ -214,7 +216,7 @@ Status Training::not_finite(uint64_t number, const Batch& batch) const {
 Status Training::step(uint64_t number) {
   const auto begin = std::chrono::steady_clock::now();
   const uint64_t first = (number - 1) * options_.batch +
-                         static_cast<uint64_t>(ranks_.rank()) * static_cast<uint64_t>(per_rank());
+                         static_cast<uint64_t>(group_.rank()) * static_cast<uint64_t>(per_rank());
   const int64_t micro = std::min(per_rank(), static_cast<int64_t>(options_.micro_batch));
   const auto tokens = static_cast<double>(options_.batch * options_.length);
   LossSums sums;
@@ -224,16 +226,16 @@ Status Training::step(uint64_t number) {
                                      std::min(micro, per_rank() - i), job_.seed));
     sums += add_gradients(*student_, teacher_.get(), batch, options_.loss, 1.0 / tokens);
   }
-  if (ranks_.size() > 1) {
+  if (group_.size() > 1) {
     std::vector<at::Tensor> gradients;
     for (const Parameter& parameter : optimizer_->parameters()) {
       if (parameter.values.grad().defined()) {
         gradients.push_back(parameter.values.grad());
       }
     }
-    RWKV_TRY(ranks_.sum(gradients));
+    RWKV_TRY(group_.sum(gradients));
     for (double* sum : {&sums.cross_entropy, &sums.divergence, &sums.block_match}) {
-      RWKV_TRY(ranks_.sum(*sum));
+      RWKV_TRY(group_.sum(*sum));
     }
   }
   const double loss = sums.total(options_.loss) / tokens;
@@ -268,29 +270,29 @@ Result<double> Training::validate() const {
   const int64_t micro = std::min<int64_t>(n, static_cast<int64_t>(options_.micro_batch));
   double sum = 0;
   for (int64_t i = 0; i < n; i += micro) {
-    if (i / micro % ranks_.size() != ranks_.rank()) {
+    if (i / micro % group_.size() != group_.rank()) {
       continue;
     }
     RWKV_ASSIGN(const Batch batch, valid_->piece(static_cast<uint64_t>(i), std::min(micro, n - i)));
     sum += evaluate_loss(*student_, batch, options_.loss.head.precision).cross_entropy;
   }
-  RWKV_TRY(ranks_.sum(sum));
+  RWKV_TRY(group_.sum(sum));
   return sum / static_cast<double>(n * static_cast<int64_t>(options_.length));
 }
 
 Status Training::save(LossRow& row) {
   RWKV_ASSIGN(row.valid, validate());
-  if (!ranks_.is_first()) {
+  if (!group_.is_first()) {
     return {};
   }
   log_->add(row);
   RWKV_TRY(log_->save());  // first: rows behind a checkpoint are dropped on resume, gaps stay
-  RWKV_TRY(save_train_state(job_.folder, {done_, seconds_, settings()}, *optimizer_));
+  RWKV_TRY(save_snapshot(job_.folder, {done_, seconds_, settings()}, *optimizer_));
   if (row.valid >= 0) {
     note(fmt::format("step {}: validation loss {:.4f}", done_, row.valid));
   }
   if (job_.callbacks.on_saved) {
-    job_.callbacks.on_saved(*newest_train_state(job_.folder), done_);
+    job_.callbacks.on_saved(*newest_snapshot(job_.folder), done_);
   }
   return {};
 }
@@ -314,19 +316,19 @@ Result<Trained> Training::run() {
     const double now = static_cast<double>(options_.batch * options_.length) / (seconds_ - before);
     tokens_per_second = tokens_per_second > 0 ? 0.95 * tokens_per_second + 0.05 * now : now;
     double goes_on = 1;
-    if (ranks_.is_first() && job_.callbacks.on_step) {
+    if (group_.is_first() && job_.callbacks.on_step) {
       const double left =
           static_cast<double>((options_.steps - number) * options_.batch * options_.length) /
           tokens_per_second;
       goes_on = job_.callbacks.on_step({row_, options_.steps, tokens_per_second, left}) ? 1.0 : 0.0;
     }
-    if (!ranks_.is_first()) {
+    if (!group_.is_first()) {
       goes_on = 0;
     }
-    RWKV_TRY(ranks_.sum(goes_on));
+    RWKV_TRY(group_.sum(goes_on));
     if (number == options_.steps || goes_on == 0 || number % options_.save_every == 0) {
       RWKV_TRY(save(row_));
-    } else if (ranks_.is_first()) {
+    } else if (group_.is_first()) {
       log_->add(row_);
     }
     if (goes_on == 0) {
@@ -338,8 +340,8 @@ Result<Trained> Training::run() {
 
 }  // namespace
 
-Result<Trained> train(const TrainJob& job, Ranks& ranks) {
-  return Training(job, ranks).run();
+Result<Trained> train(const TrainJob& job, ProcessGroup& group) {
+  return Training(job, group).run();
 }
 
 }  // namespace rwkv::press

@@ -12,7 +12,7 @@
 #include "compressor/model/network.h"
 #include "compressor/train/loss_log.h"
 #include "compressor/train/options.h"
-#include "compressor/train/ranks.h"
+#include "compressor/train/process_group.h"
 #include "formats/arch/identify.h"
 #include "formats/tokenizer/tokenizer.h"
 
@@ -61,17 +61,17 @@ struct Trained {
   LossRow last;
 };
 
-/// Runs the steps that are left. Every rank of `ranks` calls it with the same job. With the same
+/// Runs the steps that are left. Every process of `group` calls it with the same job. With the same
 /// job and number of threads, a training that was killed and resumed ends in the same bits as one
 /// that was not. Failures: Usage for settings that do not fit (data shorter than a sequence, a
 /// teacher of another vocabulary, a pattern that no tensor has); Failed if numbers stop being
 /// finite (names the step and the first place; the last checkpoint stays), if a checkpoint cannot
 /// be written or a rank is gone.
-Result<Trained> train(const TrainJob& job, Ranks& ranks);
+Result<Trained> train(const TrainJob& job, ProcessGroup& group);
 
 /// Which tensors `patterns` let move: "factors" (factor pairs and their diagonals), "all", or globs
 /// over names. Usage if one matches nothing.
-Result<Network::Moves> moves_for(const std::vector<std::string>& patterns,
-                                 std::span<const TensorBinding> tensors);
+Result<Network::IsTrainable> trainable_in(const std::vector<std::string>& patterns,
+                                          std::span<const TensorBinding> tensors);
 
 }  // namespace rwkv::press

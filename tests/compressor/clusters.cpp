@@ -7,9 +7,9 @@
 
 #include "compressor/clusters/cluster_head.h"
 #include "compressor/clusters/head_order.h"
-#include "compressor/clusters/kmeans.h"
-#include "compressor/clusters/random.h"
-#include "compressor/clusters/tiles.h"
+#include "compressor/numerics/kmeans.h"
+#include "compressor/numerics/random.h"
+#include "compressor/numerics/threads.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
 

@@ -25,15 +25,15 @@ std::string write_repetitive(const ScratchFolder& scratch) {
 }
 
 Trained train_all(const TrainJob& job) {
-  const auto ranks = one_rank();
-  auto trained = press::train(job, *ranks);
+  const auto group = one_process();
+  auto trained = press::train(job, *group);
   REQUIRE_OK(trained.status());
   return trained.take();
 }
 
 Status refusal(const TrainJob& job) {
-  const auto ranks = one_rank();
-  const auto trained = press::train(job, *ranks);
+  const auto group = one_process();
+  const auto trained = press::train(job, *group);
   REQUIRE_FALSE(trained.ok());
   INFO(trained.status().message());
   CHECK(trained.status().message().find('\n') == std::string::npos);

@@ -69,11 +69,11 @@ press::TrainJob make_job(const TinyModel& student, const std::string& path,
   return {options, 7, student.ref(), std::nullopt, Vocabulary{}, folder, false, {}};
 }
 
-std::unique_ptr<press::Ranks> one_rank() {
-  auto ranks = press::Ranks::from_environment(1);
-  REQUIRE_OK(ranks.status());
-  REQUIRE(ranks.value()->size() == 1);
-  return ranks.take();
+std::unique_ptr<press::ProcessGroup> one_process() {
+  auto group = press::ProcessGroup::from_environment(1);
+  REQUIRE_OK(group.status());
+  REQUIRE(group.value()->size() == 1);
+  return group.take();
 }
 
 press::TrainCallbacks stop_behind(uint64_t last, std::vector<press::StepReport>* reports) {

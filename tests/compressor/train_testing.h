@@ -36,7 +36,7 @@ press::TrainJob make_job(const TinyModel& student, const std::string& path,
                          const std::string& folder);
 
 /// One process.
-std::unique_ptr<press::Ranks> one_rank();
+std::unique_ptr<press::ProcessGroup> one_process();
 
 /// Ends a training behind step `last`; keeps the reports if asked to.
 press::TrainCallbacks stop_behind(uint64_t last, std::vector<press::StepReport>* reports = nullptr);

@@ -1,4 +1,4 @@
-#include "compressor/train/checkpoint.h"
+#include "compressor/train/snapshot.h"
 
 #include <algorithm>
 #include <charconv>
@@ -97,7 +97,7 @@ std::string difference(const std::string& saved, const std::string& wanted) {
 
 }  // namespace
 
-Status save_train_state(const std::string& folder, const TrainState& state, AdamW& optimizer) {
+Status save_snapshot(const std::string& folder, const Snapshot& state, AdamW& optimizer) {
   const auto step = static_cast<int64_t>(state.step);
   std::vector<Piece> pieces = {
       {{kStep, DType::I64, {1}}, &step},
@@ -129,15 +129,15 @@ Status save_train_state(const std::string& folder, const TrainState& state, Adam
   return {};
 }
 
-std::optional<std::string> newest_train_state(const std::string& folder) {
+std::optional<std::string> newest_snapshot(const std::string& folder) {
   const std::vector<std::string> all = all_states(folder);
   return all.empty() ? std::nullopt : std::optional(all.back());
 }
 
-Result<TrainState> load_train_state(const std::string& path, const std::string& settings,
-                                    AdamW& optimizer) {
+Result<Snapshot> load_snapshot(const std::string& path, const std::string& settings,
+                               AdamW& optimizer) {
   RWKV_ASSIGN(const auto source, open_safetensors(path));
-  TrainState state;
+  Snapshot state;
   RWKV_ASSIGN(const auto step, read_raw(*source, kStep, sizeof(int64_t)));
   state.step = load_le<uint64_t>(step.data());
   RWKV_ASSIGN(const auto seconds, read_raw(*source, kSeconds, sizeof(double)));

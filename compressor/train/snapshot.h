@@ -11,7 +11,7 @@
 
 namespace rwkv::press {
 
-struct TrainState {
+struct Snapshot {
   uint64_t step = 0;     ///< steps done
   double seconds = 0.0;  ///< spent so far, for the log
   std::string settings;  ///< of the training, to be the same on resume
@@ -19,15 +19,15 @@ struct TrainState {
 
 /// Writes FOLDER/step-NNNNNNNN.safetensors whole or not at all, then removes all but the newest
 /// two. No space left is a Failed status; earlier checkpoints stay as they are.
-Status save_train_state(const std::string& folder, const TrainState& state, AdamW& optimizer);
+Status save_snapshot(const std::string& folder, const Snapshot& state, AdamW& optimizer);
 
 /// The newest checkpoint's path, if there is one.
-std::optional<std::string> newest_train_state(const std::string& folder);
+std::optional<std::string> newest_snapshot(const std::string& folder);
 
 /// Reads it into the optimiser and its parameters. BadInput if the file is damaged or belongs to
 /// other parameters; Usage, with the setting that differs, if `settings` are not those it was saved
 /// with.
-Result<TrainState> load_train_state(const std::string& path, const std::string& settings,
-                                    AdamW& optimizer);
+Result<Snapshot> load_snapshot(const std::string& path, const std::string& settings,
+                               AdamW& optimizer);
 
 }  // namespace rwkv::press

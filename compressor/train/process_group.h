@@ -21,16 +21,16 @@ namespace rwkv::press {
 /// Every rank makes the same calls in the same order, from one thread. Results are the same bits on
 /// all ranks, and in every run with as many ranks. After an operation has failed all later ones
 /// return that failure, and the other ranks' fail as well: the job ends, the caller says so.
-class Ranks {
+class ProcessGroup {
  public:
   /// One process, without any socket, if the environment names none or says that there is one; else
   /// connects to all others. Usage if the variables are incomplete or senseless (names which, what
   /// was found, what is wanted) or if `batch` sequences cannot be shared by so many; Failed if a
   /// rank does not come in time (names which).
-  static Result<std::unique_ptr<Ranks>> from_environment(uint64_t batch);
-  ~Ranks();
-  Ranks(const Ranks&) = delete;
-  Ranks& operator=(const Ranks&) = delete;
+  static Result<std::unique_ptr<ProcessGroup>> from_environment(uint64_t batch);
+  ~ProcessGroup();
+  ProcessGroup(const ProcessGroup&) = delete;
+  ProcessGroup& operator=(const ProcessGroup&) = delete;
 
   int rank() const { return rank_; }
   int size() const { return size_; }
@@ -47,7 +47,7 @@ class Ranks {
 
  private:
   struct Connection;
-  explicit Ranks(std::unique_ptr<Connection> connection);
+  explicit ProcessGroup(std::unique_ptr<Connection> connection);
   Status run(const char* operation, const std::function<void()>& call);
 
   int rank_;

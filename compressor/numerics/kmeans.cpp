@@ -1,4 +1,4 @@
-#include "compressor/clusters/kmeans.h"
+#include "compressor/numerics/kmeans.h"
 
 #include <ATen/core/grad_mode.h>
 
@@ -7,9 +7,9 @@
 #include <limits>
 #include <numeric>
 
-#include "compressor/clusters/assign.h"
-#include "compressor/clusters/random.h"
-#include "compressor/clusters/tiles.h"
+#include "compressor/numerics/assign.h"
+#include "compressor/numerics/random.h"
+#include "compressor/numerics/threads.h"
 
 namespace rwkv::press {
 namespace {

@@ -1,4 +1,4 @@
-#include "compressor/train/ranks.h"
+#include "compressor/train/process_group.h"
 
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/utils/tensor_flatten.h>
@@ -98,7 +98,7 @@ Status check(const std::vector<at::Tensor>& tensors, bool has_to_add) {
 
 }  // namespace
 
-struct Ranks::Connection {
+struct ProcessGroup::Connection {
   int rank = 0;
   int size = 1;
   std::string address;
@@ -186,12 +186,12 @@ struct Ranks::Connection {
   }
 };
 
-Ranks::Ranks(std::unique_ptr<Connection> connection)
+ProcessGroup::ProcessGroup(std::unique_ptr<Connection> connection)
     : rank_(connection->rank), size_(connection->size), connection_(std::move(connection)) {}
 
-Ranks::~Ranks() = default;
+ProcessGroup::~ProcessGroup() = default;
 
-Result<std::unique_ptr<Ranks>> Ranks::from_environment(uint64_t batch) {
+Result<std::unique_ptr<ProcessGroup>> ProcessGroup::from_environment(uint64_t batch) {
   auto connection = std::make_unique<Connection>();
   RWKV_TRY(connection->read_environment());
   // Before connecting, so that every rank says this and none that another has gone.
@@ -201,12 +201,12 @@ Result<std::unique_ptr<Ranks>> Ranks::from_environment(uint64_t batch) {
   if (connection->size > 1) {
     RWKV_TRY(connection->connect());
   }
-  return std::unique_ptr<Ranks>(new Ranks(std::move(connection)));
+  return std::unique_ptr<ProcessGroup>(new ProcessGroup(std::move(connection)));
 }
 
 // Exceptions of `call` become a Status. The connections end with them, so that the other ranks
 // learn of it even if this process stays.
-Status Ranks::run(const char* operation, const std::function<void()>& call) {
+Status ProcessGroup::run(const char* operation, const std::function<void()>& call) {
   if (size_ == 1 || !connection_->failure.ok()) {
     return connection_->failure;
   }
@@ -229,7 +229,7 @@ Status Ranks::run(const char* operation, const std::function<void()>& call) {
   return connection_->failure;
 }
 
-Status Ranks::sum(const std::vector<at::Tensor>& tensors) {
+Status ProcessGroup::sum(const std::vector<at::Tensor>& tensors) {
   RWKV_TRY(check(tensors, true));
   return run("sum over all ranks", [&] {
     in_buckets(tensors, [&](const at::Tensor& bucket) {
@@ -239,14 +239,14 @@ Status Ranks::sum(const std::vector<at::Tensor>& tensors) {
   });
 }
 
-Status Ranks::sum(double& value) {
+Status ProcessGroup::sum(double& value) {
   const at::Tensor tensor = at::full({1}, value, at::kDouble);
   RWKV_TRY(sum({tensor}));
   value = tensor.item<double>();
   return {};
 }
 
-Status Ranks::broadcast(const std::vector<at::Tensor>& tensors) {
+Status ProcessGroup::broadcast(const std::vector<at::Tensor>& tensors) {
   RWKV_TRY(check(tensors, false));
   return run("broadcast from rank 0", [&] {
     in_buckets(tensors, [&](const at::Tensor& bucket) {
@@ -256,7 +256,7 @@ Status Ranks::broadcast(const std::vector<at::Tensor>& tensors) {
   });
 }
 
-Status Ranks::barrier() {
+Status ProcessGroup::barrier() {
   return run("barrier", [&] { connection_->group->barrier()->wait(); });
 }
 

@@ -19,8 +19,8 @@ bool matches(const std::string& pattern, const TensorBinding& tensor) {
 
 }  // namespace
 
-Result<Network::Moves> moves_for(const std::vector<std::string>& patterns,
-                                 std::span<const TensorBinding> tensors) {
+Result<Network::IsTrainable> trainable_in(const std::vector<std::string>& patterns,
+                                          std::span<const TensorBinding> tensors) {
   std::set<std::string> names;
   for (const std::string& pattern : patterns) {
     bool is_used = false;
@@ -43,7 +43,7 @@ Result<Network::Moves> moves_for(const std::vector<std::string>& patterns,
   if (names.empty()) {
     return usage_error("train.parameters is empty: factors, all, or globs over tensor names");
   }
-  return Network::Moves([names](const std::string& name) { return names.contains(name); });
+  return Network::IsTrainable([names](const std::string& name) { return names.contains(name); });
 }
 
 }  // namespace rwkv::press

@@ -1,10 +1,10 @@
-#include "compressor/clusters/assign.h"
+#include "compressor/numerics/assign.h"
 
 #include <algorithm>
 #include <limits>
 #include <numeric>
 
-#include "compressor/clusters/tiles.h"
+#include "compressor/numerics/threads.h"
 
 namespace rwkv::press {
 namespace {

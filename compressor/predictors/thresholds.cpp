@@ -1,4 +1,4 @@
-#include "compressor/predictors/calibrate.h"
+#include "compressor/predictors/thresholds.h"
 
 #include <algorithm>
 #include <bit>

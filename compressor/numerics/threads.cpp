@@ -1,4 +1,4 @@
-#include "compressor/clusters/tiles.h"
+#include "compressor/numerics/threads.h"
 
 #include <ATen/ATen.h>
 #include <ATen/TensorIterator.h>
@@ -28,10 +28,6 @@ void in_tiles(int64_t n, int64_t tile, const std::function<void(int64_t, int64_t
     }
   };
   iterator.for_each(loop, 1);
-}
-
-void on_one_thread(const std::function<void()>& work) {
-  in_tiles(1, 1, [&](int64_t, int64_t) { work(); });
 }
 
 }  // namespace rwkv::press

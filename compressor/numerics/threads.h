@@ -1,0 +1,32 @@
+// Two ways to get the same bits with any number of threads: work in tiles where it can be split,
+// one thread where it cannot. A matrix product that BLAS itself spreads over threads is cut, and so
+// rounded, differently for each number of them; after some hundred steps of training results have
+// nothing in common.
+#pragma once
+
+#include <ATen/Parallel.h>
+
+#include <cstdint>
+#include <functional>
+
+namespace rwkv::press {
+
+/// Calls `work(begin, end)` for consecutive tiles of [0, n), on LibTorch's threads. Everything of
+/// LibTorch and BLAS that is called inside runs on the one thread of its tile. Tiles must not
+/// write to the same place; add up what they return in order afterwards.
+void in_tiles(int64_t n, int64_t tile, const std::function<void(int64_t, int64_t)>& work);
+
+/// While it lives, LibTorch and an OpenBLAS built with OpenMP use one thread for calls from this
+/// one.
+class SingleThread {
+ public:
+  SingleThread() { at::set_num_threads(1); }
+  ~SingleThread() { at::set_num_threads(before_); }
+  SingleThread(const SingleThread&) = delete;
+  SingleThread& operator=(const SingleThread&) = delete;
+
+ private:
+  int before_ = at::get_num_threads();
+};
+
+}  // namespace rwkv::press
