@@ -5,7 +5,7 @@
 
 #include "compressor/calibrate/walk.h"
 #include "compressor/checkpoint/tensor.h"
-#include "compressor/stages/pack.h"
+#include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
 #include "formats/container/safetensors_reader.h"
 #include "formats/container/safetensors_writer.h"

@@ -2,8 +2,8 @@
 
 #include <filesystem>
 
-#include "compressor/stages/pack.h"
-#include "compressor/stages/pipeline.h"
+#include "compressor/pipeline/pack.h"
+#include "compressor/pipeline/pipeline.h"
 
 namespace rwkv::press {
 namespace {

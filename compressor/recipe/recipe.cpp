@@ -5,7 +5,6 @@
 #include <charconv>
 
 #include "compressor/options/option_values.h"
-#include "compressor/stages/pipeline.h"
 #include "formats/base/nearest.h"
 
 namespace rwkv::press {
@@ -225,6 +224,16 @@ Result<Recipe> build_recipe(const std::string& text, const std::string& origin,
 }
 
 }  // namespace
+
+bool needs_calibration(const Recipe& recipe) {
+  return std::any_of(recipe.stages.begin(), recipe.stages.end(),
+                     [](const auto& stage) { return stage->needs_calibration(); });
+}
+
+bool trains(const Recipe& recipe) {
+  return std::any_of(recipe.stages.begin(), recipe.stages.end(),
+                     [](const auto& stage) { return stage->trains(); });
+}
 
 std::string Recipe::effective_yaml() const {
   YAML::Emitter out;

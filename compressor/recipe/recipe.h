@@ -33,6 +33,11 @@ struct Recipe {
   std::string effective_yaml() const;
 };
 
+/// Whether any stage of the recipe learns from text.
+bool needs_calibration(const Recipe& recipe);
+/// Whether any stage trains, or has the model trained.
+bool trains(const Recipe& recipe);
+
 /// `text` is YAML, `origin` names it in messages, `overrides` are "stage.key=value" from --set.
 Result<Recipe> parse_recipe(const std::string& text, const std::string& origin,
                             std::span<const std::string> overrides);

@@ -1,6 +1,5 @@
 #include "compressor/sweep/fingerprint.h"
 
-#include "compressor/stages/pack.h"
 #include "formats/base/checksum.h"
 
 namespace rwkv::press {

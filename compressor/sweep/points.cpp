@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "compressor/stages/pipeline.h"
+#include "compressor/recipe/recipe.h"
 #include "formats/base/nearest.h"
 
 namespace rwkv::press {

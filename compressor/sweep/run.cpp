@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "compressor/evaluate/footprint.h"
-#include "compressor/stages/convert.h"
+#include "compressor/pipeline/convert.h"
 #include "compressor/sweep/child.h"
 #include "compressor/sweep/claim.h"
 #include "compressor/sweep/results.h"

@@ -1,6 +1,6 @@
 // rwkv-press calibrate: what text tells about a checkpoint, kept in a file for later conversions.
 #include "compressor/calibrate/statistics.h"
-#include "compressor/stages/pipeline.h"
+#include "compressor/recipe/recipe.h"
 #include "compressor/tools/commands.h"
 #include "formats/cli/command.h"
 #include "formats/cli/progress.h"

@@ -2,7 +2,7 @@
 #include <filesystem>
 #include <memory>
 
-#include "compressor/stages/convert.h"
+#include "compressor/pipeline/convert.h"
 #include "compressor/tools/commands.h"
 #include "compressor/tools/plan_fit.h"
 #include "formats/cli/command.h"

@@ -1,7 +1,7 @@
 #include <array>
 #include <filesystem>
 
-#include "compressor/stages/pipeline.h"
+#include "compressor/pipeline/pipeline.h"
 #include "compressor/tools/commands.h"
 #include "formats/base/file.h"
 #include "formats/cli/command.h"

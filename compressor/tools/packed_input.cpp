@@ -2,7 +2,7 @@
 
 #include <filesystem>
 
-#include "compressor/stages/convert.h"
+#include "compressor/pipeline/convert.h"
 #include "compressor/tools/commands.h"
 #include "formats/cli/progress.h"
 #include "formats/cli/version.h"

@@ -7,10 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "compressor/numerics/threads.h"
-#include "compressor/stages/pack.h"
 #include "compressor/tools/commands.h"
 #include "formats/base/byte_size.h"
 #include "formats/base/checksum.h"
+#include "formats/base/file.h"
 #include "formats/cli/command.h"
 #include "formats/cli/progress.h"
 

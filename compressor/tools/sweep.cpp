@@ -7,7 +7,7 @@
 #include <iostream>
 #include <iterator>
 
-#include "compressor/stages/pipeline.h"
+#include "compressor/pipeline/pipeline.h"
 #include "compressor/sweep/results.h"
 #include "compressor/sweep/run.h"
 #include "compressor/tools/commands.h"

@@ -1,5 +1,10 @@
 #include "formats/base/checksum.h"
 
+#include <algorithm>
+#include <vector>
+
+#include "formats/base/file.h"
+
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -24,6 +29,19 @@ void StreamingXxh64::update(std::span<const std::byte> bytes) {
 
 uint64_t StreamingXxh64::digest() const {
   return XXH64_digest(&state_->xxh);
+}
+
+Result<uint64_t> file_xxh64(const std::string& path) {
+  constexpr size_t kBuffer = size_t{1} << 20;
+  RWKV_ASSIGN(const auto file, InputFile::open(path));
+  StreamingXxh64 hash;
+  std::vector<std::byte> buffer(kBuffer);
+  for (uint64_t at = 0; at < file->size(); at += kBuffer) {
+    const auto part = std::span(buffer).first(std::min<uint64_t>(kBuffer, file->size() - at));
+    RWKV_TRY(file->read_at(at, part));
+    hash.update(part);
+  }
+  return hash.digest();
 }
 
 }  // namespace rwkv

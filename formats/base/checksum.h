@@ -6,11 +6,17 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
+
+#include "formats/base/status.h"
 
 namespace rwkv {
 
 /// XXH64 with seed 0.
 uint64_t xxh64(std::span<const std::byte> bytes);
+
+/// XXH64 of a whole file, as the xxhsum tool prints it.
+Result<uint64_t> file_xxh64(const std::string& path);
 
 /// XXH64 with seed 0 over bytes that arrive in pieces.
 class StreamingXxh64 {

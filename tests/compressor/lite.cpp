@@ -11,7 +11,7 @@
 #include "compressor/low_rank/factorise.h"
 #include "compressor/low_rank/ranks.h"
 #include "compressor/model/block.h"
-#include "compressor/stages/pipeline.h"
+#include "compressor/pipeline/pipeline.h"
 #include "formats/arch/versions.h"
 #include "runtime/text/scoring.h"
 #include "tests/compressor/demo_model.h"

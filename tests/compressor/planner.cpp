@@ -5,8 +5,8 @@
 #include <random>
 
 #include "compressor/checkpoint/open.h"
+#include "compressor/pipeline/pipeline.h"
 #include "compressor/planner/planner.h"
-#include "compressor/stages/pipeline.h"
 #include "runtime/model/model.h"
 #include "tests/compressor/press_testing.h"
 #include "tests/support/catch.h"

@@ -7,8 +7,8 @@
 
 #include "compressor/checkpoint/open.h"
 #include "compressor/checkpoint/synth.h"
+#include "compressor/pipeline/convert.h"
 #include "compressor/recipe/recipe.h"
-#include "compressor/stages/convert.h"
 #include "tests/support/catch.h"
 
 namespace rwkv::test {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "compressor/stages/pack.h"
+#include "compressor/pipeline/pack.h"
 #include "runtime/model/evaluator.h"
 #include "tests/support/support.h"
 

@@ -1,4 +1,4 @@
-// Follows compressor/stages/pack.cpp (layout) and compressor/checkpoint/synth_values.cpp (sizes of
+// Follows compressor/pipeline/pack.cpp (layout) and compressor/checkpoint/synth_values.cpp (sizes of
 // numbers), whose code tests of the runtime may not use.
 #include "tests/support/tiny_model.h"
 

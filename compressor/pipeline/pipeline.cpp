@@ -1,18 +1,6 @@
-#include "compressor/stages/pipeline.h"
-
-#include <algorithm>
+#include "compressor/pipeline/pipeline.h"
 
 namespace rwkv::press {
-
-bool needs_calibration(const Recipe& recipe) {
-  return std::any_of(recipe.stages.begin(), recipe.stages.end(),
-                     [](const auto& stage) { return stage->needs_calibration(); });
-}
-
-bool trains(const Recipe& recipe) {
-  return std::any_of(recipe.stages.begin(), recipe.stages.end(),
-                     [](const auto& stage) { return stage->trains(); });
-}
 
 Result<PackPlan> plan_stages(const Recipe& recipe, const Identified& model) {
   if (recipe.budget) {

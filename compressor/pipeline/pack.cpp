@@ -1,4 +1,4 @@
-#include "compressor/stages/pack.h"
+#include "compressor/pipeline/pack.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -158,19 +158,6 @@ bool can_slice(const TensorSource& source, const PlannedTensor& tensor) {
 }
 
 }  // namespace
-
-Result<uint64_t> file_xxh64(const std::string& path) {
-  constexpr size_t kBuffer = size_t{1} << 20;
-  RWKV_ASSIGN(const auto file, InputFile::open(path));
-  StreamingXxh64 hash;
-  std::vector<std::byte> buffer(kBuffer);
-  for (uint64_t at = 0; at < file->size(); at += kBuffer) {
-    const auto part = std::span(buffer).first(std::min<uint64_t>(kBuffer, file->size() - at));
-    RWKV_TRY(file->read_at(at, part));
-    hash.update(part);
-  }
-  return hash.digest();
-}
 
 Status pack(const TensorSource& source, const PackPlan& plan, const Recipe& recipe,
             const PackOptions& options) {

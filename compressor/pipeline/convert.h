@@ -1,8 +1,8 @@
 // A conversion from end to end: a checkpoint through the stages of a recipe into a packed file.
 #pragma once
 
-#include "compressor/stages/pack.h"
-#include "compressor/stages/pipeline.h"
+#include "compressor/pipeline/pack.h"
+#include "compressor/pipeline/pipeline.h"
 
 namespace rwkv::press {
 

@@ -1,4 +1,4 @@
-#include "compressor/stages/convert.h"
+#include "compressor/pipeline/convert.h"
 
 #include <algorithm>
 

@@ -11,11 +11,6 @@
 
 namespace rwkv::press {
 
-/// Whether any stage of the recipe learns from text.
-bool needs_calibration(const Recipe& recipe);
-/// Whether any stage trains, or has the model trained.
-bool trains(const Recipe& recipe);
-
 struct PipelineOptions {
   /// For recipes that need it; see load_calibration().
   std::optional<Calibration> calibration;

@@ -28,7 +28,4 @@ struct PackOptions {
 Status pack(const TensorSource& source, const PackPlan& plan, const Recipe& recipe,
             const PackOptions& options);
 
-/// XXH64 of a whole file, as the xxhsum tool prints it.
-Result<uint64_t> file_xxh64(const std::string& path);
-
 }  // namespace rwkv::press
