@@ -5,7 +5,8 @@
 #   --sanitize      also with the address and undefined-behaviour sanitizers (asan, everything)
 #                   and with the thread sanitizer (tsan, formats and runtime)
 #   --fuzz SECONDS  also each fuzz target with libFuzzer for SECONDS; needs setup.sh --dev
-# RWKV_TEST_DATA names a folder of real models and texts; tests say what they skip without it.
+# RWKV_TEST_DATA names a folder of real models and texts; tests say what they skip without it, and
+# fail instead with RWKV_REQUIRE_TEST_DATA=1.
 # The last line counts all tests. A preset that does not build is one failed test, as is a fuzz
 # target that finds something.
 set -euo pipefail
@@ -62,13 +63,13 @@ count() {
   summary+=("$(printf '%-12s %s' "$1" "$4")")
 }
 
-# test_preset PRESET [TEST]: all tests, or the one that is named.
+# test_preset PRESET [TEST]: all tests, or those of the executable test_TEST.
 test_preset() {
-  local preset=$1 line
+  local preset=$1 line skipped
   local targets=() only=()
   if (($# > 1)); then
     targets=("test_$2")
-    only=(--tests-regex "^$2\$")
+    only=(--tests-regex "^$2\\.")
   fi
   if ! scripts/build.sh "$preset" "${targets[@]}"; then
     count "$preset" 1 1 "does not build"
@@ -80,6 +81,9 @@ test_preset() {
   line=$(grep -E '^[0-9]+% tests passed, [0-9]+ tests failed out of [0-9]+' "$log" || true)
   if [[ $line =~ ,\ ([0-9]+)\ tests\ failed\ out\ of\ ([0-9]+) ]]; then
     local n_failed=${BASH_REMATCH[1]} n_tests=${BASH_REMATCH[2]}
+    skipped=$(sed -n 's/^\([0-9]*\) cases skipped: no test data$/\1/p' \
+      "build/$preset/Testing/Temporary/LastTest.log" | awk '{ n += $1 } END { print n + 0 }')
+    ((skipped == 0)) || line+="; $skipped cases skipped: no test data"
     if ((status != 0 && n_failed == 0)); then
       count "$preset" "$n_tests" 1 "ctest ended with status $status"
     else

@@ -8,10 +8,13 @@
 #include <cstring>
 #include <fstream>
 #include <stdexcept>
+#include <utility>
 
 namespace rwkv::test {
 
 namespace fs = std::filesystem;
+
+static bool lacked_data = false;
 
 std::optional<std::string> test_data(std::string_view relative, std::string_view what) {
   const char* from_environment = std::getenv("RWKV_TEST_DATA");
@@ -20,8 +23,18 @@ std::optional<std::string> test_data(std::string_view relative, std::string_view
   if (fs::exists(path)) {
     return path.string();
   }
+  const char* required = std::getenv("RWKV_REQUIRE_TEST_DATA");
+  if (required && std::string_view(required) == "1") {
+    throw std::runtime_error(
+        fmt::format("{} is missing, RWKV_REQUIRE_TEST_DATA is 1", path.string()));
+  }
   fmt::print(stderr, "SKIPPED {}: {} not found in the test data folder\n", what, relative);
+  lacked_data = true;
   return std::nullopt;
+}
+
+bool lacked_test_data() {
+  return std::exchange(lacked_data, false);
 }
 
 ScratchFolder::ScratchFolder() {

@@ -15,8 +15,12 @@
 namespace rwkv::test {
 
 /// The path of a file of the optional test data (RWKV_TEST_DATA, default ../shared/data), or
-/// nullopt after printing "SKIPPED <what>: <file> not found" on stderr. Tests return then.
+/// nullopt after printing "SKIPPED <what>: <file> not found" on stderr. Tests return then, and
+/// count as skipped at the end. With RWKV_REQUIRE_TEST_DATA=1 a missing file fails the test.
 std::optional<std::string> test_data(std::string_view relative, std::string_view what);
+
+/// Whether test_data lacked a file since the last call of this.
+bool lacked_test_data();
 
 /// A folder that exists while the object lives.
 class ScratchFolder {
