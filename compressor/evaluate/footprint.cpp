@@ -5,8 +5,8 @@
 #include <fstream>
 
 #include "runtime/kernels/kernels.h"
-#include "runtime/kernels/thread_pool.h"
 #include "runtime/model/model.h"
+#include "runtime/threads/thread_pool.h"
 #include "runtime/tools/bench_measure.h"
 
 namespace rwkv::press {

@@ -6,8 +6,8 @@
 #include <mutex>
 
 #include "formats/tokenizer/escape.h"
-#include "runtime/kernels/thread_pool.h"
 #include "runtime/text/scoring.h"
+#include "runtime/threads/thread_pool.h"
 
 namespace rwkv::press {
 namespace {

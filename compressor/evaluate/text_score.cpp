@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "compressor/evaluate/block_ratio.h"
-#include "runtime/kernels/thread_pool.h"
 #include "runtime/text/scoring.h"
+#include "runtime/threads/thread_pool.h"
 
 namespace rwkv::press {
 namespace {

@@ -12,24 +12,16 @@
 #include <vector>
 
 #include "formats/base/nearest.h"
-#include "runtime/kernels/tables.h"
+#include "runtime/kernels/kernel_sets.h"
 
 namespace rwkv::edge {
-namespace {
 
-// The table of a folder, and when it may be used.
-#define RWKV_KERNEL_TABLE(folder, runs_here, wants_planes)                            \
-  KernelTable {                                                                       \
-#folder, runs_here, wants_planes, folder::quantize_input, folder::matmul_for,     \
-        folder::accumulate_for, folder::matmul_rows_for, folder::accumulate_rows_for, \
-        folder::wkv_v5, folder::wkv_v7, &folder::elementwise,                         \
-  }
-
-bool anywhere() {
+bool runs_anywhere() {
   return true;
 }
 
 #if defined(__x86_64__)
+namespace {
 // Not every compiler knows its name.
 bool with_f16c() {
   unsigned a = 0;
@@ -38,42 +30,44 @@ bool with_f16c() {
   unsigned d = 0;
   return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
 }
-bool with_avx2() {
+}  // namespace
+
+bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && with_f16c();
 }
-bool with_avx512vnni() {
-  return with_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+bool has_avx512vnni() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vnni");
 }
 #elif defined(__aarch64__)
-bool with_dotprod() {
+bool has_dotprod() {
   return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 }
 #endif
 
+namespace {
+
 // Plainest first; the last that runs here is used.
-constexpr KernelTable kTables[] = {
-    RWKV_KERNEL_TABLE(generic, anywhere, false),
+constexpr const KernelSet* kSets[] = {
+    &generic::kernel_set,
 #if defined(__x86_64__)
-    RWKV_KERNEL_TABLE(x86_avx2, with_avx2, true),
-    RWKV_KERNEL_TABLE(x86_avx512vnni, with_avx512vnni, true),
+    &x86_avx2::kernel_set,
+    &x86_avx512vnni::kernel_set,
 #elif defined(__aarch64__)
-    RWKV_KERNEL_TABLE(arm_neon, anywhere, false),
-    RWKV_KERNEL_TABLE(arm_dotprod, with_dotprod, false),
+    &arm_neon::kernel_set,
+    &arm_dotprod::kernel_set,
 #endif
 };
 
-#undef RWKV_KERNEL_TABLE
-
-Result<const KernelTable*> choose_kernels() {
+Result<const KernelSet*> choose_kernels() {
   if (const char* wanted = std::getenv("RWKV_EDGE_KERNELS"); wanted && *wanted != '\0') {
-    Result<const KernelTable*> found = find_kernels(wanted);
+    Result<const KernelSet*> found = find_kernels(wanted);
     return found.ok() ? found : found.status().in("RWKV_EDGE_KERNELS");
   }
-  const KernelTable* best = kTables;
-  for (const KernelTable& table : kTables) {
-    best = table.runs_here() ? &table : best;
+  const KernelSet* best = kSets[0];
+  for (const KernelSet* set : kSets) {
+    best = set->runs_here() ? set : best;
   }
   return best;
 }
@@ -97,26 +91,27 @@ void byte_planes(const int16_t* q, size_t cols, int8_t* planes) {
   }
 }
 
-std::span<const KernelTable> kernel_list() {
-  return kTables;
+std::span<const KernelSet* const> kernel_list() {
+  return kSets;
 }
 
-Result<const KernelTable*> find_kernels(std::string_view name) {
+Result<const KernelSet*> find_kernels(std::string_view name) {
   std::vector<std::string_view> names;
-  for (const KernelTable& table : kTables) {
-    if (name != table.name) {
-      names.emplace_back(table.name);
-    } else if (table.runs_here()) {
-      return &table;
+  for (const KernelSet* set : kSets) {
+    if (name != set->name) {
+      names.emplace_back(set->name);
+    } else if (set->runs_here()) {
+      return set;
     } else {
-      return usage_error("this processor cannot run the kernels '{}'; generic run anywhere", name);
+      return usage_error(
+          "this processor does not support the '{}' kernels; 'generic' works everywhere", name);
     }
   }
   return usage_error("there are no kernels '{}'{}", name, suggestion(name, names));
 }
 
-const Result<const KernelTable*>& kernels() {
-  static const Result<const KernelTable*> kChosen = choose_kernels();
+const Result<const KernelSet*>& kernels() {
+  static const Result<const KernelSet*> kChosen = choose_kernels();
   return kChosen;
 }
 

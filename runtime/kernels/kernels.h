@@ -146,7 +146,7 @@ struct WkvV7Args {
 };
 using WkvV7Fn = void (*)(const WkvV7Args& args);
 
-struct KernelTable {
+struct KernelSet {
   const char* name;
   bool (*runs_here)();  ///< whether this processor has the instructions
   bool wants_planes;    ///< whether Inputs::planes are of use
@@ -161,13 +161,13 @@ struct KernelTable {
 };
 
 /// Every table that was compiled in, plainest first. Not all may run here.
-std::span<const KernelTable> kernel_list();
+std::span<const KernelSet* const> kernel_list();
 
 /// Usage for a name that is not in the list or does not run here.
-Result<const KernelTable*> find_kernels(std::string_view name);
+Result<const KernelSet*> find_kernels(std::string_view name);
 
 /// The table in use: the last of the list that runs here, or the one that RWKV_EDGE_KERNELS names.
 /// Usage if that one cannot be had. Read once.
-const Result<const KernelTable*>& kernels();
+const Result<const KernelSet*>& kernels();
 
 }  // namespace rwkv::edge

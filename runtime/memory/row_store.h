@@ -10,10 +10,10 @@
 
 #include "formats/base/file.h"
 #include "runtime/kernels/kernels.h"
-#include "runtime/kernels/thread_pool.h"
 #include "runtime/memory/account.h"
 #include "runtime/memory/lru.h"
 #include "runtime/memory/row_window.h"
+#include "runtime/threads/thread_pool.h"
 
 namespace rwkv::edge {
 

@@ -25,7 +25,7 @@ size_t whole_steps(size_t n, size_t step) {
 
 }  // namespace
 
-Run::Run(const ModelConfig& config, const KernelTable& kernels, const ScratchSizes& sizes)
+Run::Run(const ModelConfig& config, const KernelSet& kernels, const ScratchSizes& sizes)
     : pool(sizes.n_threads), table(kernels), scratch_(config, sizes), max_rank_(sizes.max_rank) {}
 
 uint64_t Run::bytes(const ModelConfig& config, const ScratchSizes& sizes) {

@@ -9,9 +9,9 @@
 
 #include "formats/arch/model_config.h"
 #include "runtime/kernels/kernels.h"
-#include "runtime/kernels/thread_pool.h"
 #include "runtime/memory/row_store.h"
 #include "runtime/model/scratch.h"
+#include "runtime/threads/thread_pool.h"
 
 namespace rwkv::edge {
 
@@ -27,12 +27,12 @@ inline constexpr size_t kMaxProducts = 7;
 
 class Run {
  public:
-  Run(const ModelConfig& config, const KernelTable& table, const ScratchSizes& sizes);
+  Run(const ModelConfig& config, const KernelSet& table, const ScratchSizes& sizes);
   /// Bytes that such a run takes.
   static uint64_t bytes(const ModelConfig& config, const ScratchSizes& sizes);
 
   ThreadPool pool;
-  const KernelTable& table;
+  const KernelSet& table;
   size_t n_tokens = 0;  ///< of the current chunk
   LayerState state{};   ///< of the current layer
 

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "runtime/kernels/thread_pool.h"
+#include "runtime/threads/thread_pool.h"
 
 namespace rwkv::edge {
 

@@ -2,7 +2,7 @@
 
 #include "formats/cli/command.h"
 #include "formats/tokenizer/escape.h"
-#include "runtime/kernels/thread_pool.h"
+#include "runtime/threads/thread_pool.h"
 #include "runtime/tools/commands.h"
 
 namespace rwkv::edge {

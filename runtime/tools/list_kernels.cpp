@@ -1,4 +1,4 @@
-// rwkv-edge --list-kernels: the tables of kernels.
+// rwkv-edge --list-kernels: the kernel sets.
 #include <fmt/format.h>
 
 #include "runtime/kernels/kernels.h"
@@ -11,12 +11,12 @@ void declare_list_kernels(cxxopts::Options& /*options*/,
 
 Status run_list_kernels(const cxxopts::ParseResult& /*arguments*/) {
   RWKV_TRY(kernels().status());
-  const KernelTable* in_use = kernels().value();
-  for (const KernelTable& table : kernel_list()) {
-    fmt::print("{:<16} {}\n", table.name,
-               &table == in_use    ? "in use"
-               : table.runs_here() ? "runs here"
-                                   : "not on this processor");
+  const KernelSet* in_use = kernels().value();
+  for (const KernelSet* set : kernel_list()) {
+    fmt::print("{:<16} {}\n", set->name,
+               set == in_use      ? "in use"
+               : set->runs_here() ? "runs here"
+                                  : "not on this processor");
   }
   return {};
 }

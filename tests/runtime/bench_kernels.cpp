@@ -50,17 +50,17 @@ std::vector<std::byte> encoded(Codec codec, const Shape& shape) {
 struct Operation {
   std::string name;
   double bytes;
-  std::function<void(const KernelTable&)> call;
+  std::function<void(const KernelSet&)> call;
 };
 
 class Bench {
  public:
   Bench(int rounds, std::string only) : rounds_(rounds), only_(std::move(only)) {
     fmt::print("{:<34}", "GB/s of weights (x generic)");
-    for (const KernelTable& table : kernel_list()) {
-      if (table.runs_here()) {
-        tables_.push_back(&table);
-        fmt::print(" {:>22}", table.name);
+    for (const KernelSet* table : kernel_list()) {
+      if (table->runs_here()) {
+        tables_.push_back(table);
+        fmt::print(" {:>22}", table->name);
       }
     }
     fmt::print("\n");
@@ -70,9 +70,9 @@ class Bench {
     if (operation.name.find(only_) == std::string::npos) {
       return;
     }
-    std::map<const KernelTable*, std::vector<double>> rates;
+    std::map<const KernelSet*, std::vector<double>> rates;
     for (int round = 0; round < rounds_; ++round) {
-      for (const KernelTable* table : tables_) {
+      for (const KernelSet* table : tables_) {
         const auto start = Clock::now();
         int n = 0;
         double seconds = 0;
@@ -86,7 +86,7 @@ class Bench {
     }
     fmt::print("{:<34}", operation.name);
     double plain = 0;
-    for (const KernelTable* table : tables_) {
+    for (const KernelSet* table : tables_) {
       std::vector<double>& found = rates[table];
       std::sort(found.begin(), found.end());
       const double median = found[found.size() / 2];
@@ -101,7 +101,7 @@ class Bench {
   static constexpr double kSecondsEach = 0.01;
   int rounds_;
   std::string only_;
-  std::vector<const KernelTable*> tables_;
+  std::vector<const KernelSet*> tables_;
 };
 
 void bench_products(Bench& bench, Codec codec, const Shape& shape, size_t n_tokens) {
@@ -116,7 +116,7 @@ void bench_products(Bench& bench, Codec codec, const Shape& shape, size_t n_toke
   std::vector<float> scratch(shape.cols);
   bench.run({fmt::format("matmul {} {}x{} t{}", codec_traits(codec).name, shape.rows, shape.cols,
                          n_tokens),
-             static_cast<double>(bytes.size()), [&](const KernelTable& table) {
+             static_cast<double>(bytes.size()), [&](const KernelSet& table) {
                for (size_t t = 0; t < n_tokens; ++t) {
                  table.quantize_input(x.data() + t * shape.cols, shape.cols,
                                       q.data() + t * padded_cols(shape.cols), &steps[t], &sums[t]);
@@ -149,7 +149,7 @@ void bench_sums(Bench& bench, Codec codec, const Shape& shape, size_t n_tokens) 
   const RowsView rows = {places.data(), ids.data(), ids.size(), codec, shape.cols};
   bench.run({fmt::format("accumulate_rows {} {}x{} t{}", codec_traits(codec).name, ids.size(),
                          shape.cols, n_tokens),
-             static_cast<double>(ids.size() * row_bytes), [&](const KernelTable& table) {
+             static_cast<double>(ids.size() * row_bytes), [&](const KernelSet& table) {
                table.accumulate_rows(codec)(rows, a.data(), shape.rows, n_tokens, y.data(),
                                             bias.data(), 0, shape.cols, scratch.data());
              }});
@@ -165,14 +165,14 @@ void bench_wkv(Bench& bench, bool is_v7) {
   const WkvHeadArgs head = {
       x.data(), small.data(), x.data(), decay.data(), x.data(), state.data(), out.data(), n, 1, n,
       n};
-  bench.run({is_v7 ? "wkv_v7 64" : "wkv_v5 64", 2.0 * n * n * sizeof(float),
-             [&](const KernelTable& table) {
-               if (is_v7) {
-                 table.wkv_v7({head, small.data(), small.data()});
-               } else {
-                 table.wkv_v5(head);
-               }
-             }});
+  bench.run(
+      {is_v7 ? "wkv_v7 64" : "wkv_v5 64", 2.0 * n * n * sizeof(float), [&](const KernelSet& table) {
+         if (is_v7) {
+           table.wkv_v7({head, small.data(), small.data()});
+         } else {
+           table.wkv_v5(head);
+         }
+       }});
 }
 
 }  // namespace

@@ -21,11 +21,11 @@ namespace {
 using Floats = std::vector<float>;
 constexpr size_t kHead = 8;
 
-std::vector<const KernelTable*> tables_here() {
-  std::vector<const KernelTable*> tables;
-  for (const KernelTable& table : kernel_list()) {
-    if (table.runs_here()) {
-      tables.push_back(&table);
+std::vector<const KernelSet*> tables_here() {
+  std::vector<const KernelSet*> tables;
+  for (const KernelSet* table : kernel_list()) {
+    if (table->runs_here()) {
+      tables.push_back(table);
     }
   }
   return tables;
@@ -146,7 +146,7 @@ TEST_CASE("Small operations are their formulas, in the same bits in every table"
         const Floats y = numbers(n, 2);
         const Floats z = numbers(n, 3);
         Floats plain;
-        for (const KernelTable* table : tables) {
+        for (const KernelSet* table : tables) {
           Floats found = x;
           operation.call(*table->elementwise, found, y, z);
           plain = plain.empty() ? found : plain;
@@ -168,7 +168,7 @@ TEST_CASE("Small operations are their formulas, in the same bits in every table"
 TEST_CASE("Activations keep to their limits far out, and NaN stays NaN", "[kernels]") {
   constexpr float inf = std::numeric_limits<float>::infinity();
   const Floats far = {-inf, -1e30f, -200.0f, 200.0f, 1e30f, inf, std::nanf("")};
-  for (const KernelTable* table : tables_here()) {
+  for (const KernelSet* table : tables_here()) {
     CAPTURE(table->name);
     Floats x = far;
     table->elementwise->sigmoid(x.data(), x.size());
@@ -192,7 +192,7 @@ TEST_CASE("Activations keep to their limits far out, and NaN stays NaN", "[kerne
 }
 
 TEST_CASE("Marks are of what lies above a threshold, and those that are there stay", "[kernels]") {
-  for (const KernelTable* table : tables_here()) {
+  for (const KernelSet* table : tables_here()) {
     for (const size_t n : {1, 7, 33, 200}) {
       CAPTURE(table->name, n);
       Floats x = numbers(n, 1);
@@ -211,7 +211,7 @@ TEST_CASE("Marks are of what lies above a threshold, and those that are there st
 
 TEST_CASE("Sums of exp, the same bits in every table", "[kernels]") {
   double first = 0.0;
-  for (const KernelTable* table : tables_here()) {
+  for (const KernelSet* table : tables_here()) {
     CAPTURE(table->name);
     for (const size_t n : {0, 1, 7, 33, 200}) {
       const Floats x = numbers(n, 3, 9.0f);
@@ -231,7 +231,7 @@ TEST_CASE("Sums of exp, the same bits in every table", "[kernels]") {
 
 TEST_CASE("Numbers looked up, but for those that stay", "[kernels]") {
   const Floats values = {1.0f, -2.0f, 99.0f, 4.0f};
-  for (const KernelTable* table : tables_here()) {
+  for (const KernelSet* table : tables_here()) {
     CAPTURE(table->name);
     for (const size_t n : {0, 1, 15, 16, 33, 100}) {
       std::vector<uint16_t> which(n + 1);
@@ -257,7 +257,7 @@ TEST_CASE("Norms have mean and variance of their parts, in the same bits in ever
   const Floats bias = numbers(n, 3);
   for (const size_t size : {n, kHead}) {
     Floats plain;
-    for (const KernelTable* table : tables_here()) {
+    for (const KernelSet* table : tables_here()) {
       Floats found = x;
       if (size == n) {
         table->elementwise->normalise(x.data(), weight.data(), bias.data(), found.data(), n, 1e-5f);
@@ -294,7 +294,7 @@ TEST_CASE("v7's keys are of length one and its bonus is per head", "[kernels]") 
   const Floats k_a = numbers(n, 4);
   const Floats v = numbers(n, 5);
   std::vector<Floats> plain;
-  for (const KernelTable* table : tables_here()) {
+  for (const KernelSet* table : tables_here()) {
     Floats new_k = k;
     Floats new_a = a;
     Floats kk(n);
@@ -341,7 +341,7 @@ TEST_CASE("v4's recurrence is the weighted average it stands for", "[kernels]") 
     d = -std::fabs(d) - 0.01f;
   }
   Floats plain;
-  for (const KernelTable* table : tables_here()) {
+  for (const KernelSet* table : tables_here()) {
     Floats wkv = v;
     Floats state(3 * n);
     std::fill(state.begin() + 2 * n, state.end(), -1e38f);

@@ -55,7 +55,7 @@ struct PreparedInputs {
   std::vector<float> steps, sums;
   Inputs inputs;
 
-  PreparedInputs(const KernelTable& table, Codec codec, size_t n_tokens, size_t cols, uint64_t seed)
+  PreparedInputs(const KernelSet& table, Codec codec, size_t n_tokens, size_t cols, uint64_t seed)
       : x(random_vector(n_tokens * cols, seed)),
         q(n_tokens * padded_cols(cols), int16_t{-1}),
         planes(n_tokens * byte_planes_size(cols)),
@@ -74,11 +74,11 @@ struct PreparedInputs {
   }
 };
 
-const KernelTable& each_table() {
-  std::vector<const KernelTable*> tables;
-  for (const KernelTable& table : kernel_list()) {
-    if (table.runs_here()) {
-      tables.push_back(&table);
+const KernelSet& each_table() {
+  std::vector<const KernelSet*> tables;
+  for (const KernelSet* table : kernel_list()) {
+    if (table->runs_here()) {
+      tables.push_back(table);
     }
   }
   const size_t i = GENERATE_COPY(range(size_t{0}, tables.size()));
@@ -86,7 +86,7 @@ const KernelTable& each_table() {
   return *tables[i];
 }
 
-std::vector<float> product(const KernelTable& table, const MatrixView& w, const Inputs& x) {
+std::vector<float> product(const KernelSet& table, const MatrixView& w, const Inputs& x) {
   std::vector<float> y(x.n_tokens * w.rows, -1.0f);
   std::vector<float> scratch(w.cols);
   // In two ranges of rows, as threads would.
@@ -103,7 +103,7 @@ const std::vector<uint64_t> kLengths = {1,  2,  3,  5,  7,  8,  15,  16,
 }  // namespace
 
 TEST_CASE("matmul is the product, for every table, codec and length", "[kernels]") {
-  const KernelTable& table = each_table();
+  const KernelSet& table = each_table();
   for (const Codec codec : kCodecs) {
     for (const size_t n_tokens : {1, 3, 4, 9}) {
       for (const uint64_t cols : kLengths) {
@@ -133,8 +133,8 @@ TEST_CASE("matmul is the product, for every table, codec and length", "[kernels]
 }
 
 TEST_CASE("Products of whole numbers have the bits of the generic table", "[kernels]") {
-  const KernelTable& table = each_table();
-  const KernelTable& generic = kernel_list().front();
+  const KernelSet& table = each_table();
+  const KernelSet& generic = *kernel_list().front();
   for (const uint64_t cols : kLengths) {
     CAPTURE(cols);
     for (const Codec codec : {Codec::I8Row, Codec::SignRow}) {
@@ -153,7 +153,7 @@ TEST_CASE("Products of whole numbers have the bits of the generic table", "[kern
 }
 
 // Every `step`th row of w, one by one wherever it lies; -1 for the others.
-std::vector<float> gathered_product(const KernelTable& table, const MatrixView& w, uint32_t step,
+std::vector<float> gathered_product(const KernelSet& table, const MatrixView& w, uint32_t step,
                                     RowsLie lie, const Inputs& inputs) {
   std::vector<const std::byte*> places;
   std::vector<uint32_t> ids;
@@ -169,7 +169,7 @@ std::vector<float> gathered_product(const KernelTable& table, const MatrixView& 
 }
 
 TEST_CASE("The largest whole products do not overflow", "[kernels]") {
-  const KernelTable& table = each_table();
+  const KernelSet& table = each_table();
   // Where kernels change from rows side by side to a stream, and from one stream to another.
   const uint64_t cols = GENERATE(512, 513, 2048, 2049, 4096, 4097, 8192, 8193, 9000);
   const auto weight = static_cast<int8_t>(GENERATE(-128, 127));
@@ -200,7 +200,7 @@ TEST_CASE("The largest whole products do not overflow", "[kernels]") {
 }
 
 TEST_CASE("The largest sums over set bits do not overflow", "[kernels]") {
-  const KernelTable& table = each_table();
+  const KernelSet& table = each_table();
   const uint64_t cols = 9000;
   const uint64_t rows = 9;  // eight together and one
   const CodecTraits& traits = codec_traits(Codec::SignRow);
@@ -223,7 +223,7 @@ TEST_CASE("The largest sums over set bits do not overflow", "[kernels]") {
 }
 
 TEST_CASE("One token and many give the same bits, and so do rows wherever they lie", "[kernels]") {
-  const KernelTable& table = each_table();
+  const KernelSet& table = each_table();
   const uint64_t cols = GENERATE(77, 1001);
   const uint64_t rows = 27;  // here and there every second: eight together, four together and two
   for (const Codec codec : kCodecs) {
@@ -260,7 +260,7 @@ TEST_CASE("One token and many give the same bits, and so do rows wherever they l
 }
 
 TEST_CASE("accumulate_rows adds scaled rows, the same bits in any number of parts", "[kernels]") {
-  const KernelTable& table = each_table();
+  const KernelSet& table = each_table();
   for (const Codec codec : {Codec::F32, Codec::F16, Codec::I8Row, Codec::SignRow}) {
     for (const size_t n_tokens : {1, 2, 5}) {
       for (const uint64_t cols : kLengths) {
@@ -308,7 +308,7 @@ TEST_CASE("accumulate_rows adds scaled rows, the same bits in any number of part
 }
 
 TEST_CASE("accumulate_rows of many rows and tokens is that of one token at a time", "[kernels]") {
-  const KernelTable& table = each_table();
+  const KernelSet& table = each_table();
   const uint64_t rows = 400;
   const uint64_t cols = 61;
   for (const Codec codec : {Codec::F16, Codec::I8Row}) {
@@ -344,7 +344,7 @@ TEST_CASE("accumulate_rows of many rows and tokens is that of one token at a tim
 }
 
 TEST_CASE("accumulate is the transposed product with mm8", "[kernels]") {
-  const KernelTable& table = each_table();
+  const KernelSet& table = each_table();
   for (const uint64_t cols : kLengths) {
     const uint64_t rows = 23;
     const Encoded w = encode(Codec::Mm8, rows, cols);
@@ -368,8 +368,8 @@ TEST_CASE("accumulate is the transposed product with mm8", "[kernels]") {
 }
 
 TEST_CASE("wkv of every table is that of the generic one", "[kernels]") {
-  const KernelTable& table = each_table();
-  const KernelTable& generic = kernel_list().front();
+  const KernelSet& table = each_table();
+  const KernelSet& generic = *kernel_list().front();
   for (const size_t n : {4, 8, 20, 64}) {
     CAPTURE(n);
     const size_t n_tokens = 3;
@@ -385,7 +385,7 @@ TEST_CASE("wkv of every table is that of the generic one", "[kernels]") {
       std::array<std::vector<float>, 2> out = {std::vector<float>(n_tokens * n),
                                                std::vector<float>(n_tokens * n)};
       for (size_t i = 0; i < 2; ++i) {
-        const KernelTable& here = i == 0 ? table : generic;
+        const KernelSet& here = i == 0 ? table : generic;
         const WkvHeadArgs head = {
             r.data(),      k.data(), v.data(), w.data(), u.data(), state[i].data(),
             out[i].data(), n,        n_tokens, n,        n};
@@ -406,7 +406,7 @@ TEST_CASE("wkv of every table is that of the generic one", "[kernels]") {
 }
 
 TEST_CASE("Kernels are found by name", "[kernels]") {
-  CHECK(find_kernels("generic").value() == &kernel_list().front());
+  CHECK(find_kernels("generic").value() == kernel_list().front());
   const auto unknown = find_kernels("generik");
   CHECK(unknown.status().code() == Code::Usage);
   CHECK_THAT(unknown.status().message(), Catch::Contains("did you mean 'generic'"));

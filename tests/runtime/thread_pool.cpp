@@ -1,6 +1,6 @@
 // The thread pool: every item once, for any number of threads, awake or asleep, with cores taken
 // away.
-#include "runtime/kernels/thread_pool.h"
+#include "runtime/threads/thread_pool.h"
 
 #include <atomic>
 #include <chrono>

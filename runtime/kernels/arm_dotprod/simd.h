@@ -2,7 +2,7 @@
 // another, and products of bytes are added in fours.
 #pragma once
 
-#include "runtime/kernels/shared/neon_floats.h"
+#include "runtime/kernels/loops/neon_floats.h"
 
 namespace rwkv::edge::arm_dotprod {
 namespace {

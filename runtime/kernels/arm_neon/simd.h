@@ -1,7 +1,7 @@
 // NEON alone: whole numbers are multiplied as pairs of 16 bits.
 #pragma once
 
-#include "runtime/kernels/shared/neon_floats.h"
+#include "runtime/kernels/loops/neon_floats.h"
 
 namespace rwkv::edge::arm_neon {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "runtime/kernels/shared/x86_sign_rows.h"
-#include "runtime/kernels/shared/x86_sums.h"
+#include "runtime/kernels/loops/x86_sign_rows.h"
+#include "runtime/kernels/loops/x86_sums.h"
 
 namespace rwkv::edge {
 namespace {
@@ -78,7 +78,7 @@ struct SignTile {
   }
 };
 
-/// Sums of shared/x86_sign_rows.h.
+/// Sums of loops/x86_sign_rows.h.
 struct SignSums {
   static constexpr size_t kRows = 4;
   template <size_t R, size_t T>

@@ -6,13 +6,13 @@
 
 #include <immintrin.h>
 
-#include "runtime/kernels/shared/int8_rows.h"
-#include "runtime/kernels/shared/x86_sums.h"
+#include "runtime/kernels/loops/int8_rows.h"
+#include "runtime/kernels/loops/x86_sums.h"
 
 namespace rwkv::edge {
 namespace {
 
-/// A Stream of shared/int8_rows.h.
+/// A Stream of loops/int8_rows.h.
 class ByteStream {
  public:
   static constexpr size_t kMostCols = 8192;

@@ -3,8 +3,8 @@
 // sums belongs to one plane and is divided by its 2^k in the end, without rest.
 #pragma once
 
-#include "runtime/kernels/shared/x86_sign_rows.h"
-#include "runtime/kernels/shared/x86_sums.h"
+#include "runtime/kernels/loops/x86_sign_rows.h"
+#include "runtime/kernels/loops/x86_sums.h"
 
 namespace rwkv::edge {
 namespace {
@@ -35,7 +35,7 @@ struct SignTile {
   }
 };
 
-/// Sums of shared/x86_sign_rows.h.
+/// Sums of loops/x86_sign_rows.h.
 struct SignSums {
   static constexpr size_t kRows = 8;
   template <size_t R, size_t T>

@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "formats/codec/codec.h"
-#include "runtime/kernels/shared/x86_sums.h"
+#include "runtime/kernels/loops/x86_sums.h"
 
 namespace rwkv::edge::x86_avx512vnni {
 

@@ -1,9 +1,10 @@
 // Products with matrices packed transposed: scaled rows are added up, rows with a zero factor are
 // skipped.
+#pragma once
+
 #include <algorithm>
 
 #include "runtime/kernels/generic/rows.h"
-#include "runtime/kernels/tables.h"
 
 namespace rwkv::edge::generic {
 namespace {
@@ -61,8 +62,6 @@ void accumulate_rows(const RowsView& w, const float* a, size_t lda, size_t n_tok
   }
 }
 
-}  // namespace
-
 AccumulateFn accumulate_for(Codec codec) {
   return codec == Codec::Mm8 ? accumulate_mm8 : nullptr;
 }
@@ -83,4 +82,5 @@ AccumulateRowsFn accumulate_rows_for(Codec codec) {
   return nullptr;
 }
 
+}  // namespace
 }  // namespace rwkv::edge::generic

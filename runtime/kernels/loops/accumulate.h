@@ -2,7 +2,7 @@
 // one chain of fused multiply-adds in the order of the rows, however rows and tokens are grouped.
 #pragma once
 
-#include "runtime/kernels/shared/matmul.h"
+#include "runtime/kernels/loops/matmul.h"
 
 namespace rwkv::edge {
 namespace {

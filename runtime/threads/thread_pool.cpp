@@ -1,4 +1,4 @@
-#include "runtime/kernels/thread_pool.h"
+#include "runtime/threads/thread_pool.h"
 
 #include <sched.h>
 

@@ -1,8 +1,9 @@
 // Products with matrices stored row by row, the same for every codec.
+#pragma once
+
 #include <algorithm>
 
 #include "runtime/kernels/generic/rows.h"
-#include "runtime/kernels/tables.h"
 
 namespace rwkv::edge::generic {
 namespace {
@@ -92,8 +93,6 @@ void matmul_rows(const RowsView& w, const Inputs& x, float* y, size_t ldy, size_
   product<Row>(GatheredRows<Row>{w}, x, y, ldy, begin, end, scratch);
 }
 
-}  // namespace
-
 MatmulFn matmul_for(Codec codec) {
   switch (codec) {
     case Codec::F32:
@@ -126,4 +125,5 @@ MatmulRowsFn matmul_rows_for(Codec codec) {
   return nullptr;
 }
 
+}  // namespace
 }  // namespace rwkv::edge::generic

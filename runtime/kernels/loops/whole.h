@@ -3,7 +3,7 @@
 // four_totals().
 #pragma once
 
-#include "runtime/kernels/shared/rows.h"
+#include "runtime/kernels/loops/rows.h"
 
 namespace rwkv::edge {
 namespace {

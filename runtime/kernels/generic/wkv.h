@@ -1,7 +1,10 @@
 // The wkv recurrences with a matrix state per head. v4's scalar recurrence is in model/v4.cpp.
-#include "runtime/kernels/tables.h"
+#pragma once
+
+#include "runtime/kernels/kernels.h"
 
 namespace rwkv::edge::generic {
+namespace {
 
 void wkv_v5(const WkvHeadArgs& args) {
   const size_t n = args.head_size;
@@ -56,4 +59,5 @@ void wkv_v7(const WkvV7Args& args) {
   }
 }
 
+}  // namespace
 }  // namespace rwkv::edge::generic

@@ -1,9 +1,12 @@
 // Inputs of products as whole numbers.
+#pragma once
+
 #include <cmath>
 
-#include "runtime/kernels/tables.h"
+#include "runtime/kernels/kernels.h"
 
 namespace rwkv::edge::generic {
+namespace {
 
 void quantize_input(const float* x, size_t cols, int16_t* q, float* step, float* sum) {
   constexpr size_t kLanes = 16;
@@ -29,4 +32,5 @@ void quantize_input(const float* x, size_t cols, int16_t* q, float* step, float*
   }
 }
 
+}  // namespace
 }  // namespace rwkv::edge::generic

@@ -3,7 +3,7 @@
 // what whole.h wants. `Stream` is how rows of int8 meet one token: int8_rows.h.
 #pragma once
 
-#include "runtime/kernels/shared/int8_rows.h"
+#include "runtime/kernels/loops/int8_rows.h"
 
 namespace rwkv::edge {
 namespace {

@@ -1,7 +1,7 @@
 // Rows of int8 times one token: decoding, which memory ought to bound.
 #pragma once
 
-#include "runtime/kernels/shared/whole.h"
+#include "runtime/kernels/loops/whole.h"
 
 namespace rwkv::edge {
 namespace {

@@ -8,7 +8,7 @@
 
 #include <immintrin.h>
 
-#include "runtime/kernels/shared/matmul.h"
+#include "runtime/kernels/loops/matmul.h"
 
 namespace rwkv::edge {
 namespace {

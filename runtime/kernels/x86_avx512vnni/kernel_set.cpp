@@ -1,0 +1,52 @@
+// Ties the loops to the registers of this instruction set.
+#include "runtime/kernels/kernel_sets.h"
+#include "runtime/kernels/loops/accumulate.h"
+#include "runtime/kernels/loops/elementwise.h"
+#include "runtime/kernels/loops/inputs.h"
+#include "runtime/kernels/loops/matmul.h"
+#include "runtime/kernels/loops/wkv.h"
+#include "runtime/kernels/x86_avx512vnni/byte_stream.h"
+#include "runtime/kernels/x86_avx512vnni/sign_sums.h"
+#include "runtime/kernels/x86_avx512vnni/simd.h"
+
+namespace rwkv::edge::x86_avx512vnni {
+namespace {
+
+MatmulFn matmul_for(Codec codec) {
+  if (codec == Codec::SignRow) {
+    return sign_matmul<Simd, SignSums>;
+  }
+  const MatmulFn fn = matmul_of<Simd, ByteStream>(codec);
+  return fn ? fn : generic::kernel_set.matmul(codec);
+}
+
+MatmulRowsFn matmul_rows_for(Codec codec) {
+  return matmul_rows_of<Simd, ByteStream>(codec);
+}
+
+AccumulateFn accumulate_for(Codec codec) {
+  return generic::kernel_set.accumulate(codec);
+}
+
+AccumulateRowsFn accumulate_rows_for(Codec codec) {
+  const AccumulateRowsFn fn = accumulate_rows_of<Simd>(codec);
+  return fn ? fn : generic::kernel_set.accumulate_rows(codec);
+}
+
+}  // namespace
+
+constexpr KernelSet kernel_set = {
+    .name = "x86_avx512vnni",
+    .runs_here = has_avx512vnni,
+    .wants_planes = true,
+    .quantize_input = quantize_input_with<Simd>,
+    .matmul = matmul_for,
+    .accumulate = accumulate_for,
+    .matmul_rows = matmul_rows_for,
+    .accumulate_rows = accumulate_rows_for,
+    .wkv_v5 = wkv_v5_with<Simd>,
+    .wkv_v7 = wkv_v7_with<Simd>,
+    .elementwise = &kElementwise,
+};
+
+}  // namespace rwkv::edge::x86_avx512vnni
