@@ -4,10 +4,10 @@
 #include <array>
 #include <fstream>
 
+#include "runtime/bench/measure.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/model/model.h"
 #include "runtime/threads/thread_pool.h"
-#include "runtime/tools/bench_measure.h"
 
 namespace rwkv::press {
 namespace {

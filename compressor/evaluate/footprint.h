@@ -22,7 +22,7 @@ struct Footprint {
 };
 
 /// Opens the model as `mode` (of footprint_modes()) with the default caches, for one thread, and
-/// reads the account (runtime/memory/account.h).
+/// reads the account (runtime/account/account.h).
 Result<Footprint> footprint(const std::string& packed, const std::string& mode);
 
 /// Tokens per second of `n_tokens` decoded one after another, median over the tokens; a few more

@@ -10,7 +10,7 @@
 
 #include "compressor/stages/plan.h"
 #include "formats/tokenizer/tokenizer.h"
-#include "runtime/memory/account.h"
+#include "runtime/account/account.h"
 #include "runtime/memory/options.h"
 
 namespace rwkv::press {

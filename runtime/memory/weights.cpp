@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "formats/base/little_endian.h"
-#include "runtime/memory/large_pages.h"
+#include "runtime/storage/large_pages.h"
 
 namespace rwkv::edge {
 namespace {

@@ -12,8 +12,8 @@
 
 #include "formats/base/file.h"
 #include "runtime/kernels/kernels.h"
-#include "runtime/memory/memory_plan.h"
-#include "runtime/memory/row_store.h"
+#include "runtime/memory/residency.h"
+#include "runtime/storage/row_store.h"
 
 namespace rwkv::edge {
 

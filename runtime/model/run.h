@@ -9,8 +9,8 @@
 
 #include "formats/arch/model_config.h"
 #include "runtime/kernels/kernels.h"
-#include "runtime/memory/row_store.h"
 #include "runtime/model/scratch.h"
+#include "runtime/storage/row_store.h"
 #include "runtime/threads/thread_pool.h"
 
 namespace rwkv::edge {

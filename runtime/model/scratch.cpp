@@ -5,8 +5,8 @@
 
 #include "formats/base/little_endian.h"
 #include "runtime/kernels/kernels.h"
-#include "runtime/memory/row_store.h"
 #include "runtime/model/run.h"
+#include "runtime/storage/row_store.h"
 
 namespace rwkv::edge {
 namespace {

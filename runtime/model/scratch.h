@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "formats/arch/model_config.h"
-#include "runtime/memory/large_pages.h"
+#include "runtime/storage/large_pages.h"
 
 namespace rwkv::edge {
 

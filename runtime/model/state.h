@@ -11,8 +11,8 @@
 
 #include "formats/arch/model_config.h"
 #include "formats/base/status.h"
-#include "runtime/memory/large_pages.h"
 #include "runtime/model/run.h"
+#include "runtime/storage/large_pages.h"
 
 namespace rwkv::edge {
 

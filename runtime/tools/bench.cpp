@@ -8,9 +8,9 @@
 
 #include "formats/cli/command.h"
 #include "formats/cli/version.h"
-#include "runtime/tools/bandwidth.h"
+#include "runtime/bench/bandwidth.h"
 #include "runtime/tools/bench_compare.h"
-#include "runtime/tools/bench_measure.h"
+#include "runtime/tools/bench_report.h"
 #include "runtime/tools/commands.h"
 
 namespace rwkv::edge {

@@ -4,7 +4,8 @@
 #include <memory>
 
 #include "formats/cli/version.h"
-#include "runtime/tools/bandwidth.h"
+#include "runtime/bench/bandwidth.h"
+#include "runtime/tools/bench_report.h"
 
 namespace rwkv::edge {
 namespace {

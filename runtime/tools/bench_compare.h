@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "formats/base/status.h"
+#include "runtime/bench/measure.h"
 #include "runtime/memory/options.h"
-#include "runtime/tools/bench_measure.h"
 
 namespace rwkv::edge {
 

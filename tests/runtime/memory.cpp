@@ -11,10 +11,10 @@
 
 #include "formats/arch/versions.h"
 #include "formats/base/little_endian.h"
-#include "runtime/memory/large_pages.h"
-#include "runtime/memory/lru.h"
-#include "runtime/memory/row_window.h"
 #include "runtime/model/cluster_head.h"
+#include "runtime/storage/large_pages.h"
+#include "runtime/storage/lru.h"
+#include "runtime/storage/row_window.h"
 #include "tests/runtime/session_testing.h"
 #include "tests/support/catch.h"
 

@@ -1,11 +1,11 @@
-#include "runtime/tools/bandwidth.h"
+#include "runtime/bench/bandwidth.h"
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
 
-#include "runtime/memory/large_pages.h"
+#include "runtime/storage/large_pages.h"
 
 namespace rwkv::edge {
 namespace {

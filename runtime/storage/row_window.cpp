@@ -1,9 +1,9 @@
-#include "runtime/memory/row_window.h"
+#include "runtime/storage/row_window.h"
 
 #include <algorithm>
 
 #include "formats/base/little_endian.h"
-#include "runtime/memory/large_pages.h"
+#include "runtime/storage/large_pages.h"
 
 namespace rwkv::edge {
 namespace {

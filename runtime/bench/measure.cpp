@@ -1,4 +1,4 @@
-#include "runtime/tools/bench_measure.h"
+#include "runtime/bench/measure.h"
 
 #include <algorithm>
 #include <chrono>
@@ -69,21 +69,6 @@ uint64_t BenchSubject::bytes_per_token() const {
   const uint64_t on_demand = n_decoded_ == 0 ? 0 : decode_touched_ / n_decoded_;
   return model.weights().always_touched_bytes() + on_demand +
          2 * model.config().state_floats() * sizeof(float);
-}
-
-nlohmann::ordered_json bench_row(unsigned n_threads, const Spread& decode, size_t n_decoded,
-                                 const Spread& prefill, int64_t n_prompt, uint64_t bytes) {
-  return {{"threads", n_threads},
-          {"decode_tokens_per_s", decode.median},
-          {"decode_min", decode.min},
-          {"decode_max", decode.max},
-          {"decode_n", n_decoded},
-          {"prefill_tokens_per_s", prefill.median},
-          {"prefill_min", prefill.min},
-          {"prefill_max", prefill.max},
-          {"prefill_tokens", n_prompt},
-          {"touched_bytes_per_token", bytes},
-          {"decode_gb_per_s", decode.median * static_cast<double>(bytes) * 1e-9}};
 }
 
 }  // namespace rwkv::edge

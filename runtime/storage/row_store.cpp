@@ -1,9 +1,9 @@
-#include "runtime/memory/row_store.h"
+#include "runtime/storage/row_store.h"
 
 #include <algorithm>
 #include <atomic>
 
-#include "runtime/memory/large_pages.h"
+#include "runtime/storage/large_pages.h"
 
 namespace rwkv::edge {
 namespace {

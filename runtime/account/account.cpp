@@ -1,4 +1,4 @@
-#include "runtime/memory/account.h"
+#include "runtime/account/account.h"
 
 #include <cstdio>
 #include <cstdlib>

@@ -1,4 +1,4 @@
-#include "runtime/memory/large_pages.h"
+#include "runtime/storage/large_pages.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "formats/base/little_endian.h"
-#include "runtime/memory/account.h"
+#include "runtime/account/account.h"
 
 namespace rwkv::edge {
 namespace {

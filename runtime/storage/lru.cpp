@@ -1,4 +1,4 @@
-#include "runtime/memory/lru.h"
+#include "runtime/storage/lru.h"
 
 #include <algorithm>
 

@@ -5,7 +5,7 @@
 #include <functional>
 #include <vector>
 
-#include "runtime/memory/account.h"
+#include "runtime/account/account.h"
 #include "runtime/memory/options.h"
 #include "runtime/memory/packed_file.h"
 

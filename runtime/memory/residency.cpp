@@ -1,4 +1,4 @@
-#include "runtime/memory/memory_plan.h"
+#include "runtime/memory/residency.h"
 
 #include <algorithm>
 #include <array>
@@ -6,8 +6,8 @@
 
 #include "formats/base/little_endian.h"
 #include "formats/base/nearest.h"
-#include "runtime/memory/row_store.h"
-#include "runtime/memory/row_window.h"
+#include "runtime/storage/row_store.h"
+#include "runtime/storage/row_window.h"
 
 namespace rwkv::edge {
 namespace {

@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "formats/base/file.h"
+#include "runtime/account/account.h"
 #include "runtime/kernels/kernels.h"
-#include "runtime/memory/account.h"
-#include "runtime/memory/lru.h"
-#include "runtime/memory/row_window.h"
+#include "runtime/storage/lru.h"
+#include "runtime/storage/row_window.h"
 #include "runtime/threads/thread_pool.h"
 
 namespace rwkv::edge {

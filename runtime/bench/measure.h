@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "runtime/model/evaluator.h"
@@ -49,9 +48,5 @@ class BenchSubject {
   size_t n_decoded_ = 0;
   size_t n_evaluated_ = 0;
 };
-
-/// The figures of one model and number of threads, in the words of --json.
-nlohmann::ordered_json bench_row(unsigned n_threads, const Spread& decode, size_t n_decoded,
-                                 const Spread& prefill, int64_t n_prompt, uint64_t bytes);
 
 }  // namespace rwkv::edge
