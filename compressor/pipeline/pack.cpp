@@ -5,8 +5,7 @@
 
 #include "compressor/checkpoint/tensor.h"
 #include "formats/base/checksum.h"
-#include "formats/container/gguf_writer.h"
-#include "formats/container/packed_keys.h"
+#include "formats/container/packed_writer.h"
 #include "formats/tokenizer/vocabulary_metadata.h"
 
 namespace rwkv::press {
@@ -14,65 +13,27 @@ namespace {
 
 // Elements converted at a time where a codec works row by row: 64 MB as f32.
 constexpr uint64_t kSliceElements = uint64_t{16} << 20;
-constexpr uint32_t kGgmlQuantizationVersion = 2;
 
-// GGUF's dimensions, innermost first; see CodecTraits::row_bytes and docs/packed_format.md.
-std::vector<uint64_t> gguf_dims(const PlannedTensor& tensor) {
-  const TensorBinding& binding = tensor.binding;
-  const CodecTraits& codec = codec_traits(tensor.codec);
-  if (!codec.row_wise) {
-    return {tensor.encoded_bytes()};
-  }
-  std::vector<uint64_t> dims(binding.shape.rbegin(), binding.shape.rend());
-  if (binding.layout == Layout::Transposed) {
-    std::swap(dims[0], dims[1]);
-  }
-  dims[0] = codec.ggml == GgmlType::I8 ? codec.row_bytes(dims[0]) : dims[0];
-  return dims;
-}
-
-Result<GgufMetadata> make_metadata(const TensorSource& source, const PackPlan& plan,
-                                   const Recipe& recipe, const PackOptions& options) {
-  GgufMetadata metadata;
-  metadata.set(keys::kArchitecture, GgufValue::string(keys::kArchitectureName));
-  metadata.set(keys::kName, GgufValue::string(options.model_name));
-  metadata.set(keys::kFileType, GgufValue::u32(codec_traits(plan.main_codec()).file_type));
-  metadata.set(keys::kQuantizationVersion, GgufValue::u32(kGgmlQuantizationVersion));
-  metadata.set(keys::kAlignmentKey, GgufValue::u32(keys::kAlignment));
-  config_to_metadata(plan.config, metadata);
-
-  metadata.set(keys::kFormat, GgufValue::u32(keys::kFormatVersion));
-  metadata.set(keys::kToolVersion, GgufValue::string(options.tool_version));
-  metadata.set(keys::kRecipe, GgufValue::string(recipe.effective_yaml()));
-  metadata.set(keys::kSeed, GgufValue::u64(recipe.seed));
-  metadata.set(keys::kSourceFormat, GgufValue::string(std::string(source.format())));
-  metadata.set(keys::kSourceFile,
-               GgufValue::string(std::filesystem::path(source.path()).filename().string()));
-  RWKV_ASSIGN(const uint64_t checksum, file_xxh64(source.path()));
-  metadata.set(keys::kSourceXxh64, GgufValue::u64(checksum));
-
-  std::vector<std::string> codecs, dtypes, shapes;
-  std::vector<uint64_t> rows, cols, order;
-  for (const PlannedTensor& tensor : plan.tensors) {
-    const TensorInfo& info = source.tensors()[tensor.binding.source];
-    codecs.emplace_back(codec_traits(tensor.codec).name);
-    rows.push_back(tensor.binding.packed_rows());
-    cols.push_back(tensor.binding.packed_cols());
-    // Blocks cannot be written back as blocks; their decoded numbers are f32.
-    dtypes.emplace_back(traits(traits(info.dtype).is_float ? info.dtype : DType::F32).name);
-    shapes.push_back(shape_to_string(info.shape));
-    order.push_back(tensor.binding.source);
-  }
-  metadata.set(keys::kTensorCodec, GgufValue::strings(std::move(codecs)));
-  metadata.set(keys::kTensorRows, GgufValue::u64s(std::move(rows)));
-  metadata.set(keys::kTensorCols, GgufValue::u64s(std::move(cols)));
-  metadata.set(keys::kSourceDtype, GgufValue::strings(std::move(dtypes)));
-  metadata.set(keys::kSourceShape, GgufValue::strings(std::move(shapes)));
-  metadata.set(keys::kSourceOrder, GgufValue::u64s(std::move(order)));
+Result<PackedFilePlan> describe_file(const TensorSource& source, const PackPlan& plan,
+                                     const Recipe& recipe, const PackOptions& options) {
+  PackedFilePlan file;
+  file.model_name = options.model_name;
+  file.tool_version = options.tool_version;
+  file.recipe = recipe.effective_yaml();
+  file.seed = recipe.seed;
+  file.source_format = source.format();
+  file.source_file = std::filesystem::path(source.path()).filename().string();
+  RWKV_ASSIGN(file.source_xxh64, file_xxh64(source.path()));
+  config_to_metadata(plan.config, file.config);
   if (options.vocabulary) {
-    vocabulary_to_metadata(*options.vocabulary, metadata);
+    vocabulary_to_metadata(*options.vocabulary, file.vocabulary);
   }
-  return metadata;
+  for (const PlannedTensor& tensor : plan.tensors) {
+    const TensorBinding& binding = tensor.binding;
+    file.tensors.push_back({binding.name, tensor.codec, binding.packed_shape(),
+                            source.tensors()[binding.source], binding.source});
+  }
+  return file;
 }
 
 // Encodes `values` (contiguous f32) as a matrix and appends it.
@@ -161,14 +122,8 @@ bool can_slice(const TensorSource& source, const PlannedTensor& tensor) {
 
 Status pack(const TensorSource& source, const PackPlan& plan, const Recipe& recipe,
             const PackOptions& options) {
-  std::vector<GgufTensorPlan> tensors;
-  for (const PlannedTensor& tensor : plan.tensors) {
-    tensors.push_back({tensor.binding.name, codec_traits(tensor.codec).ggml, gguf_dims(tensor),
-                       tensor.encoded_bytes()});
-  }
-  RWKV_ASSIGN(GgufMetadata metadata, make_metadata(source, plan, recipe, options));
-  RWKV_ASSIGN(const auto writer, GgufWriter::create(options.output, options.existing,
-                                                    std::move(metadata), std::move(tensors)));
+  RWKV_ASSIGN(const PackedFilePlan file, describe_file(source, plan, recipe, options));
+  RWKV_ASSIGN(const auto writer, begin_packed_file(options.output, options.existing, file));
   uint64_t done = 0;
   const auto advance = [&](uint64_t elements) {
     done += elements;

@@ -55,20 +55,4 @@ uint64_t PackPlan::n_numbers() const {
   return numbers;
 }
 
-Codec PackPlan::main_codec() const {
-  Codec main = Codec::F32;
-  uint64_t most = 0;
-  for (const CodecTraits& codec : codec_list()) {
-    uint64_t bytes = 0;
-    for (const PlannedTensor& tensor : tensors) {
-      bytes += tensor.codec == codec.codec ? tensor.encoded_bytes() : 0;
-    }
-    if (bytes > most) {
-      most = bytes;
-      main = codec.codec;
-    }
-  }
-  return main;
-}
-
 }  // namespace rwkv::press

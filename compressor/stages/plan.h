@@ -35,8 +35,6 @@ struct PackPlan {
   void replace(std::string_view name, std::vector<PlannedTensor> tensors);
   /// Puts each of `tensors` where it is used.
   void add(std::vector<PlannedTensor> tensors);
-  /// The codec with the most bytes; decides general.file_type.
-  Codec main_codec() const;
 };
 
 /// Everything in f32.

@@ -119,6 +119,14 @@ Status bind_all(Binder& binder, Version version, uint64_t n_layer) {
 
 }  // namespace
 
+std::vector<uint64_t> TensorBinding::packed_shape() const {
+  std::vector<uint64_t> packed = shape;
+  if (layout == Layout::Transposed) {
+    std::swap(packed[packed.size() - 1], packed[packed.size() - 2]);
+  }
+  return packed;
+}
+
 uint64_t TensorBinding::packed_cols() const {
   return layout == Layout::Transposed ? shape[shape.size() - 2] : shape.back();
 }

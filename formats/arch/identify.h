@@ -27,6 +27,8 @@ struct TensorBinding {
   int64_t block = -1;           ///< -1 for tensors of the whole model
   std::vector<uint64_t> shape;  ///< canonical: {n}, {out, in} or {5, r, n}, as BlinkDL stores it
 
+  /// The shape as packed: the last two dimensions are swapped where the layout says so.
+  std::vector<uint64_t> packed_shape() const;
   /// The matrix as packed: a vector is one row, leading dimensions are folded into the rows.
   uint64_t packed_rows() const;
   uint64_t packed_cols() const;

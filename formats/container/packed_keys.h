@@ -6,7 +6,12 @@
 
 namespace rwkv::keys {
 
-inline constexpr uint32_t kFormatVersion = 2;
+/// What is written.
+inline constexpr uint32_t kFormatVersion = 3;
+/// The oldest version that is read. The policy is in docs/packed_format.md, "Versions".
+inline constexpr uint32_t kOldestFormatVersion = 2;
+/// The version that gave mm8 its present layout; matrices in mm8 of older files are refused.
+inline constexpr uint32_t kMm8FormatVersion = 3;
 inline constexpr const char* kArchitectureName = "rwkv";
 /// Tensor data starts at multiples of this, a cache line.
 inline constexpr uint32_t kAlignment = 64;

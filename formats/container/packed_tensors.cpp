@@ -4,6 +4,7 @@
 #include "formats/base/little_endian.h"
 #include "formats/container/gguf_writer.h"
 #include "formats/container/packed_keys.h"
+#include "formats/container/packed_listing.h"
 
 namespace rwkv {
 namespace {
@@ -20,19 +21,16 @@ DType dtype_of(GgmlType type) {
   return type == GgmlType::F32 ? DType::F32 : type == GgmlType::F16 ? DType::F16 : DType::I8;
 }
 
-// Row-wise codecs are listed as [..., rows] of row_bytes (or of numbers, where a standard type
-// fits), others as one run of bytes.
-bool dims_fit(const GgufTensor& tensor, const CodecTraits& codec, const Claim& claim) {
-  if (!codec.row_wise) {
-    return tensor.dims.size() == 1;
+// The tensor's shape as packed: GGUF's dimensions where it lists rows, with the columns in the
+// place of the bytes of a row; otherwise rows and columns as claimed.
+std::vector<uint64_t> shape_of(const GgufTensor& tensor, const CodecTraits& codec,
+                               const Claim& claim) {
+  if (!is_listed_by_row(codec)) {
+    return {claim.rows, claim.cols};
   }
-  uint64_t rows = 1;
-  for (size_t i = 1; i < tensor.dims.size(); ++i) {
-    rows *= tensor.dims[i];  // bounded: check_tensor_size() has multiplied all of them
-  }
-  const bool is_bytes = codec.ggml == GgmlType::I8;
-  return rows == claim.rows &&
-         tensor.dims[0] == (is_bytes ? codec.row_bytes(claim.cols) : claim.cols);
+  std::vector<uint64_t> shape(tensor.dims.rbegin(), tensor.dims.rend());
+  shape.back() = claim.cols;
+  return shape;
 }
 
 Result<PackedTensor> join(const GgufTensor& tensor, const Claim& claim) {
@@ -41,25 +39,40 @@ Result<PackedTensor> join(const GgufTensor& tensor, const Claim& claim) {
     return bad_input("tensor '{}' has codec '{}', which this build does not know", tensor.name,
                      claim.codec);
   }
-  // No codec takes less than a bit per number, so counts beyond the bytes are wrong; this also
+  // No codec takes less than a bit per value, so counts beyond the bytes are wrong; this also
   // keeps encoded_bytes() from overflowing.
   uint64_t n = 0;
-  const bool plausible = claim.rows > 0 && claim.cols > 0 && !tensor.dims.empty() &&
-                         checked_mul(claim.rows, claim.cols, n) && n / 8 <= tensor.n_bytes;
-  if (!plausible || tensor.dtype != dtype_of(codec->ggml) || !dims_fit(tensor, *codec, claim) ||
-      codec->encoded_bytes(claim.rows, claim.cols) != tensor.n_bytes) {
+  const bool is_plausible = claim.rows > 0 && claim.cols > 0 && !tensor.dims.empty() &&
+                            checked_mul(claim.rows, claim.cols, n) && n / 8 <= tensor.n_bytes;
+  if (is_plausible && tensor.dtype == dtype_of(listed_type(codec->codec)) &&
+      codec->encoded_bytes(claim.rows, claim.cols) == tensor.n_bytes) {
+    std::vector<uint64_t> shape = shape_of(tensor, *codec, claim);
+    if (rows_of_shape(shape) == claim.rows && listed_dims(*codec, shape) == tensor.dims) {
+      return PackedTensor{tensor.name,      codec->codec,  claim.rows,     claim.cols,
+                          std::move(shape), tensor.offset, tensor.n_bytes, claim.xxh64};
+    }
+  }
+  return bad_input("tensor '{}' ({} {}, {} bytes) does not hold {} rows of {} columns in codec {}",
+                   tensor.name, traits(tensor.dtype).name, shape_to_string(tensor.info().shape),
+                   tensor.n_bytes, claim.rows, claim.cols, claim.codec);
+}
+
+Status check_version(const GgufFile& file, uint64_t version) {
+  if (version >= keys::kOldestFormatVersion && version <= keys::kFormatVersion) {
+    return {};
+  }
+  if (version < keys::kOldestFormatVersion) {
     return bad_input(
-        "tensor '{}' ({} {}, {} bytes) does not hold {} rows of {} columns in codec {}",
-        tensor.name, traits(tensor.dtype).name, shape_to_string(tensor.info().shape),
-        tensor.n_bytes, claim.rows, claim.cols, claim.codec);
+        "{}: packed format version {}, this program reads versions {} to {}; convert the original "
+        "checkpoint again",
+        file.origin(), version, keys::kOldestFormatVersion, keys::kFormatVersion);
   }
-  std::vector<uint64_t> shape = {claim.rows, claim.cols};
-  if (codec->row_wise) {
-    shape = tensor.info().shape;
-    shape.back() = claim.cols;
-  }
-  return PackedTensor{tensor.name,      codec->codec,  claim.rows,     claim.cols,
-                      std::move(shape), tensor.offset, tensor.n_bytes, claim.xxh64};
+  const auto tool = file.metadata().get_string(keys::kToolVersion);
+  return bad_input(
+      "{}: packed format version {}, this program reads versions {} to {}; use rwkv-edge and "
+      "rwkv-press {} or newer",
+      file.origin(), version, keys::kOldestFormatVersion, keys::kFormatVersion,
+      tool.ok() ? tool.value() : "of that version");
 }
 
 }  // namespace
@@ -77,10 +90,7 @@ Result<std::vector<PackedTensor>> packed_tensors(const GgufFile& file) {
                      file.origin());
   }
   RWKV_ASSIGN(const uint64_t version, metadata.get_u64(keys::kFormat));
-  if (version != keys::kFormatVersion) {
-    return bad_input("{}: packed format version {}, this build reads version {}", file.origin(),
-                     version, keys::kFormatVersion);
-  }
+  RWKV_TRY(check_version(file, version));
   RWKV_ASSIGN(const auto* codecs, metadata.get_strings(keys::kTensorCodec));
   RWKV_ASSIGN(const auto* rows, metadata.get_u64s(keys::kTensorRows));
   RWKV_ASSIGN(const auto* cols, metadata.get_u64s(keys::kTensorCols));
@@ -93,6 +103,12 @@ Result<std::vector<PackedTensor>> packed_tensors(const GgufFile& file) {
   }
   std::vector<PackedTensor> result;
   for (size_t i = 0; i < n; ++i) {
+    if (version < keys::kMm8FormatVersion && (*codecs)[i] == codec_traits(Codec::Mm8).name) {
+      return bad_input(
+          "{}: tensor '{}' is in mm8 as packed format version {} laid it out, which is no longer "
+          "read; convert the original checkpoint again",
+          file.origin(), file.tensors()[i].name, version);
+    }
     auto tensor = join(file.tensors()[i], {(*codecs)[i], (*rows)[i], (*cols)[i], (*checksums)[i]});
     if (!tensor.ok()) {
       return tensor.status().in(file.origin());

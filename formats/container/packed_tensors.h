@@ -24,7 +24,8 @@ struct PackedTensor {
 /// True if `file` says it is one of ours.
 bool is_packed(const GgufFile& file);
 
-/// In file order. BadInput if the file is of a newer format version or its parts disagree.
+/// In file order. BadInput if the file is of a format version that is not read (a newer one: says
+/// which program does), or its parts disagree.
 Result<std::vector<PackedTensor>> packed_tensors(const GgufFile& file);
 
 /// Checks a tensor's bytes against its checksum.

@@ -6,6 +6,7 @@
 #include "formats/base/checksum.h"
 #include "formats/container/gguf_writer.h"
 #include "formats/container/packed_keys.h"
+#include "formats/container/packed_listing.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
 
@@ -28,16 +29,10 @@ struct Parts {
   void add(const std::string& name, Codec codec, const Numbers& shape) {
     const CodecTraits& traits = codec_traits(codec);
     cols.push_back(shape.back());
-    uint64_t n = 1;
-    for (const uint64_t dim : shape) {
-      n *= dim;
-    }
-    rows.push_back(n / shape.back());
+    rows.push_back(rows_of_shape(shape));
     codecs.push_back(traits.name);
-    const uint64_t n_bytes = traits.encoded_bytes(rows.back(), cols.back());
-    Numbers dims(shape.rbegin(), shape.rend());
-    dims[0] = traits.ggml == GgmlType::I8 ? traits.row_bytes(dims[0]) : dims[0];
-    plans.push_back({name, traits.ggml, traits.row_wise ? dims : Numbers{n_bytes}, n_bytes});
+    plans.push_back({name, listed_type(codec), listed_dims(traits, shape),
+                     traits.encoded_bytes(rows.back(), cols.back())});
   }
 
   // Writes and parses the file; the arrays go in unless the metadata has them already.
@@ -143,8 +138,31 @@ TEST_CASE("packed_tensors refuses files that are not ours, or newer") {
   const auto newer =
       refused_after([](Parts& parts) { parts.metadata.set(keys::kFormat, GgufValue::u32(999)); });
   REQUIRE_THAT(newer, Contains("999") && Contains(std::to_string(keys::kFormatVersion)));
+  const auto with_tool = refused_after([](Parts& parts) {
+    parts.metadata.set(keys::kFormat, GgufValue::u32(keys::kFormatVersion + 1));
+    parts.metadata.set(keys::kToolVersion, GgufValue::string("7.8.9"));
+  });
+  REQUIRE_THAT(with_tool, Contains("rwkv-press 7.8.9 or newer"));
+  const auto older =
+      refused_after([](Parts& parts) { parts.metadata.set(keys::kFormat, GgufValue::u32(1)); });
+  REQUIRE_THAT(older, Contains("version 1") && Contains("convert the original checkpoint again"));
   refused_after([](Parts& parts) { parts.metadata.set(keys::kFormat, GgufValue::u32(0)); });
   refused_after([](Parts& parts) { parts.metadata.set(keys::kFormat, GgufValue::string("1")); });
+}
+
+TEST_CASE("packed_tensors reads version 2, but for matrices in mm8") {
+  Parts parts = good_parts();
+  parts.metadata.set(keys::kFormat, GgufValue::u32(keys::kOldestFormatVersion));
+  const std::string message = refused(parts);
+  REQUIRE_THAT(message, Contains("'whole'") && Contains("mm8") && Contains("version 2") &&
+                            Contains("convert the original checkpoint again"));
+  parts.codecs.pop_back();
+  parts.rows.pop_back();
+  parts.cols.pop_back();
+  parts.plans.pop_back();
+  const auto tensors = packed_tensors(parts.file());
+  REQUIRE_OK(tensors.status());
+  REQUIRE(tensors.value().size() == parts.plans.size());
 }
 
 TEST_CASE("packed_tensors refuses arrays that are missing, of another type or length") {

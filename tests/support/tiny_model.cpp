@@ -1,5 +1,5 @@
-// Follows compressor/pipeline/pack.cpp (layout) and compressor/checkpoint/synth_values.cpp (sizes of
-// numbers), whose code tests of the runtime may not use.
+// Follows compressor/checkpoint/synth_values.cpp (sizes of values), whose code tests of the runtime
+// may not use.
 #include "tests/support/tiny_model.h"
 
 #include <cmath>
@@ -9,8 +9,7 @@
 #include "formats/arch/identify.h"
 #include "formats/arch/versions.h"
 #include "formats/base/checksum.h"
-#include "formats/container/gguf_writer.h"
-#include "formats/container/packed_keys.h"
+#include "formats/container/packed_writer.h"
 #include "formats/tokenizer/pre_tokenizer.h"
 #include "formats/tokenizer/vocabulary_metadata.h"
 
@@ -226,61 +225,29 @@ Codec codec_of(const TensorBinding& binding, const TinyModelOptions& options) {
   return may_quantize || options.codec == Codec::F32 ? options.codec : Codec::F16;
 }
 
-std::vector<uint64_t> gguf_dims(const TensorBinding& binding, const CodecTraits& codec,
-                                uint64_t n_bytes) {
-  if (!codec.row_wise) {
-    return {n_bytes};
-  }
-  std::vector<uint64_t> dims(binding.shape.rbegin(), binding.shape.rend());
-  if (binding.layout == Layout::Transposed) {
-    std::swap(dims[0], dims[1]);
-  }
-  dims[0] = codec.ggml == GgmlType::I8 ? codec.row_bytes(dims[0]) : dims[0];
-  return dims;
-}
-
-GgufMetadata make_metadata(const Identified& model, const std::vector<TensorInfo>& infos,
-                           const TinyModelOptions& options) {
-  GgufMetadata metadata;
-  metadata.set(keys::kArchitecture, GgufValue::string(keys::kArchitectureName));
-  metadata.set(keys::kName, GgufValue::string("tiny"));
-  metadata.set(keys::kFileType, GgufValue::u32(codec_traits(options.codec).file_type));
-  metadata.set(keys::kQuantizationVersion, GgufValue::u32(2));
-  metadata.set(keys::kAlignmentKey, GgufValue::u32(keys::kAlignment));
+PackedFilePlan file_plan(const Identified& model, const std::vector<TensorInfo>& infos,
+                         const TinyModelOptions& options) {
+  PackedFilePlan file;
+  file.model_name = "tiny";
+  file.tool_version = "test";
+  file.recipe = "[]";
+  file.seed = options.seed;
+  file.source_format = "safetensors";
+  file.source_file = "tiny.safetensors";
   ModelConfig config = model.config;
   config.head_p_min = options.p_min;
   config.head_k_min = options.k_min;
   config.head_k_max = options.k_max;
   config.first_cluster_always = options.first_cluster_always;
-  config_to_metadata(config, metadata);
-  metadata.set(keys::kFormat, GgufValue::u32(keys::kFormatVersion));
-  metadata.set(keys::kToolVersion, GgufValue::string("test"));
-  metadata.set(keys::kRecipe, GgufValue::string("[]"));
-  metadata.set(keys::kSeed, GgufValue::u64(options.seed));
-  metadata.set(keys::kSourceFormat, GgufValue::string("safetensors"));
-  metadata.set(keys::kSourceFile, GgufValue::string("tiny.safetensors"));
-  metadata.set(keys::kSourceXxh64, GgufValue::u64(0));
-
-  std::vector<std::string> codecs, dtypes, shapes;
-  std::vector<uint64_t> rows, cols, order;
-  for (const TensorBinding& binding : model.tensors) {
-    codecs.emplace_back(codec_traits(codec_of(binding, options)).name);
-    rows.push_back(binding.packed_rows());
-    cols.push_back(binding.packed_cols());
-    dtypes.emplace_back(traits(DType::F32).name);
-    shapes.push_back(shape_to_string(infos[binding.source].shape));
-    order.push_back(binding.source);
-  }
-  metadata.set(keys::kTensorCodec, GgufValue::strings(std::move(codecs)));
-  metadata.set(keys::kTensorRows, GgufValue::u64s(std::move(rows)));
-  metadata.set(keys::kTensorCols, GgufValue::u64s(std::move(cols)));
-  metadata.set(keys::kSourceDtype, GgufValue::strings(std::move(dtypes)));
-  metadata.set(keys::kSourceShape, GgufValue::strings(std::move(shapes)));
-  metadata.set(keys::kSourceOrder, GgufValue::u64s(std::move(order)));
+  config_to_metadata(config, file.config);
   if (options.vocabulary != TinyVocabulary::None) {
-    vocabulary_to_metadata(tiny_vocabulary(options.vocabulary), metadata);
+    vocabulary_to_metadata(tiny_vocabulary(options.vocabulary), file.vocabulary);
   }
-  return metadata;
+  for (const TensorBinding& binding : model.tensors) {
+    file.tensors.push_back({binding.name, codec_of(binding, options), binding.packed_shape(),
+                            infos[binding.source], binding.source});
+  }
+  return file;
 }
 
 Vocabulary world_vocabulary() {
@@ -340,15 +307,9 @@ std::string write_tiny_model(const ScratchFolder& folder, const TinyModelOptions
                              std::string_view name) {
   const std::vector<TensorInfo> infos = checkpoint_tensors(options);
   const Identified model = require(identify(infos, ShapesAre::AsInCheckpoint));
-  std::vector<GgufTensorPlan> plans;
-  for (const TensorBinding& binding : model.tensors) {
-    const CodecTraits& codec = codec_traits(codec_of(binding, options));
-    const uint64_t n_bytes = codec.encoded_bytes(binding.packed_rows(), binding.packed_cols());
-    plans.push_back({binding.name, codec.ggml, gguf_dims(binding, codec, n_bytes), n_bytes});
-  }
   const std::string path = folder.file(name);
-  const auto writer = require(GgufWriter::create(
-      path, OutputFile::Existing::Refuse, make_metadata(model, infos, options), std::move(plans)));
+  const auto writer = require(
+      begin_packed_file(path, OutputFile::Existing::Refuse, file_plan(model, infos, options)));
   for (const TensorBinding& binding : model.tensors) {
     const CodecTraits& codec = codec_traits(codec_of(binding, options));
     const MatrixShape shape = {
