@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# No source file is longer than 500 lines, and no line of what clang-format does not lay out than 100
+# No source file is longer than 450 lines, and no line of what clang-format does not lay out than 100
 # columns; generated tables are *.inc files and do not count.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-limit=500
+limit=450
 status=0
 while IFS= read -r file; do
   lines=$(wc -l < "$file")
