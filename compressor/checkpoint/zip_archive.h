@@ -1,8 +1,8 @@
 // Reads zip files that nobody vouches for: the whole directory is checked at open, records are
 // read in place, and a record's CRC32 is verified before any of its bytes are handed out. Stored
 // and deflated records, zip64; no encryption, no archives in several parts. The numbers follow
-// PKWARE's APPNOTE.TXT; a library is not used for them because none says where a record's data
-// lies, which positioned reads and the check for overlaps need.
+// PKWARE's APPNOTE.TXT. A reader of our own, over zlib, for its checks: records may not overlap, and
+// every size is compared with the file before it is used.
 #pragma once
 
 #include <atomic>

@@ -3,7 +3,8 @@
 // its environment who it is. What is summed, and what follows a failure, is up to the caller.
 //   RANK, WORLD_SIZE           this process and how many there are; else OMPI_COMM_WORLD_RANK and
 //                              _SIZE, PMI_RANK and PMI_SIZE, or SLURM_PROCID and SLURM_NTASKS
-//   MASTER_ADDR, MASTER_PORT   where rank 0 listens (port 29500 unless told)
+//   MASTER_ADDR, MASTER_PORT   where rank 0 listens (port 29500 unless told); torchrun sets them,
+//                              mpirun and srun do not
 //   GLOO_SOCKET_IFNAME         the network interface, if the host's name leads to the wrong one
 //   RWKV_PRESS_RANK_TIMEOUT    seconds for connecting and for each operation, 300 unless told
 #pragma once
