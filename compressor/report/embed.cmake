@@ -6,7 +6,7 @@ set(packages ${NPM}/node_modules)
 file(READ ${web}/page.html page)
 file(READ ${web}/style.css style)
 file(READ ${packages}/chart.js/dist/chart.umd.min.js library)
-# It names a file that is not there.
+# It names a file that does not exist here.
 string(REGEX REPLACE "\n//# sourceMappingURL=[^\n]*" "" library "${library}")
 
 set(scripts "")

@@ -1,13 +1,13 @@
-# What a build takes from npm: rwkv_npm_ci.
+# Packages from npm for the build: rwkv_npm_ci.
 find_program(RWKV_NPM npm)
 if(NOT RWKV_NPM)
-  message(FATAL_ERROR "npm is missing: rwkv-press carries a page with charts, which are taken from "
-          "it. scripts/setup.sh installs nodejs and npm; -DRWKV_BUILD_COMPRESSOR=OFF builds without.")
+  message(FATAL_ERROR "npm is missing: rwkv-press contains a page with charts, whose library comes "
+          "from it. scripts/setup.sh installs nodejs and npm; -DRWKV_BUILD_COMPRESSOR=OFF builds without.")
 endif()
 
-# rwkv_npm_ci(SOURCE STAMP): what package-lock.json in the folder SOURCE pins is in
-# CMAKE_CURRENT_BINARY_DIR/npm/node_modules when the file STAMP (a variable) is there. Nothing is
-# written beside the sources, checksums are compared, and no script of a package is run.
+# rwkv_npm_ci(SOURCE STAMP): installs the packages that package-lock.json in the folder SOURCE pins
+# into CMAKE_CURRENT_BINARY_DIR/npm/node_modules; the file STAMP (a variable) exists afterwards.
+# Nothing is written next to the sources, checksums are compared, and no package script is run.
 function(rwkv_npm_ci source stamp)
   set(folder ${CMAKE_CURRENT_BINARY_DIR}/npm)
   set(inputs ${source}/package.json ${source}/package-lock.json)

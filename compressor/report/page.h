@@ -1,11 +1,11 @@
-// The page without results, compiled in: made of web/ and the charting library by embed.cmake.
+// The compiled-in page without results, made by embed.cmake from web/ and the charting library.
 #pragma once
 
 #include <string_view>
 
 namespace rwkv::press {
 
-/// HTML; the results' JSON goes in the place of the first kResultsMark.
+/// HTML; the JSON of the results replaces the first kResultsMark.
 std::string_view report_page();
 
 inline constexpr std::string_view kResultsMark = "@RESULTS@";

@@ -22,11 +22,12 @@ bool has_string(const Json& object, const char* key) {
 
 Status check(const Json& results) {
   if (!results.is_object() || !has_string(results, "format") || results["format"] != kFormat) {
-    return bad_input("the results are not those of a sweep: \"format\" has to be \"{}\"", kFormat);
+    return bad_input("the results are not those of a sweep: expected \"format\" to be \"{}\"",
+                     kFormat);
   }
   const auto version = results.find("version");
   if (version == results.end() || !version->is_number_integer() || *version != kVersion) {
-    return bad_input("the results are of version {}, and this program shows version {}",
+    return bad_input("the results have version {}, but this program shows version {}",
                      version == results.end() ? "none" : version->dump(), kVersion);
   }
   const auto points = results.find("points");
@@ -42,7 +43,7 @@ Status check(const Json& results) {
   return {};
 }
 
-// JSON that may stand inside a script element: none of < > &, which occur in strings alone.
+// JSON that is safe inside a script element: without < > &, which occur only in strings.
 std::string to_embedded_json(const Json& results) {
   const std::string json = results.dump(-1, ' ', true, Json::error_handler_t::replace);
   std::string out;
@@ -65,7 +66,7 @@ Result<std::string> render_report(const Json& results) {
   std::string page(report_page());
   const size_t at = page.find(kResultsMark);
   if (at == std::string::npos) {
-    return failed("the page that was compiled in has no {}; build it again", kResultsMark);
+    return failed("the compiled-in page has no {}; build it again", kResultsMark);
   }
   return page.replace(at, kResultsMark.size(), to_embedded_json(results));
 }

@@ -1,5 +1,5 @@
-// LibTorch's linear algebra depends on which BLAS the machine has: Debian's default is 17 times
-// slower than OpenBLAS. The tool says so instead of being slow in silence.
+// The speed of LibTorch's linear algebra depends on the BLAS of the machine: Debian's default is 17
+// times slower than OpenBLAS. The tool warns instead of being silently slow.
 #pragma once
 
 namespace rwkv::press {

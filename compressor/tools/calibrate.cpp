@@ -1,4 +1,4 @@
-// rwkv-press calibrate: what text tells about a checkpoint, kept in a file for later conversions.
+// rwkv-press calibrate: collects activation statistics from text, for later conversions.
 #include "compressor/calibrate/statistics.h"
 #include "compressor/recipe/recipe.h"
 #include "compressor/tools/commands.h"
@@ -12,11 +12,12 @@ void declare_calibrate(cxxopts::Options& options, std::vector<std::string>& posi
       "o,output", "Statistics file to write (.safetensors)", cxxopts::value<std::string>())(
       "calibration", "Text file to learn from; may be repeated",
       cxxopts::value<std::vector<std::string>>())(
-      "samples", "Sequences", cxxopts::value<std::string>()->default_value("64"))(
-      "length", "Tokens of each", cxxopts::value<std::string>()->default_value("256"))(
-      "seed", "Which stretches of the text", cxxopts::value<std::string>()->default_value("0"))(
-      "vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>())(
-      "force", "Replace an existing output")("quiet", "No progress");
+      "samples", "Number of sequences", cxxopts::value<std::string>()->default_value("64"))(
+      "length", "Tokens per sequence", cxxopts::value<std::string>()->default_value("256"))(
+      "seed", "Decides which stretches of the text are sampled",
+      cxxopts::value<std::string>()->default_value("0"))("vocab", "Vocabulary file, or 'bytes'",
+                                                         cxxopts::value<std::string>())(
+      "force", "Replace an existing output")("quiet", "Show no progress");
   positionals = {"input"};
 }
 

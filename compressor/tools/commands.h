@@ -1,5 +1,4 @@
-// What the commands of rwkv-press have in common: opening the input, finding the recipe and the
-// vocabulary.
+// Shared by the commands of rwkv-press: opening the input, finding the recipe and the vocabulary.
 #pragma once
 
 #include <cxxopts.hpp>
@@ -19,15 +18,16 @@ Result<Recipe> recipe_from(const cxxopts::ParseResult& arguments);
 
 /// Declares --calibration and --stats.
 void declare_calibration_options(cxxopts::Options& options);
-/// What they name, with the recipe's samples and length; nothing if the recipe learns from nothing.
+/// The text or statistics that they name, with the recipe's samples and length; none if the recipe
+/// does not learn from text.
 Result<std::optional<Calibration>> calibration_from(const cxxopts::ParseResult& arguments,
                                                     const Recipe& recipe,
                                                     const std::optional<Vocabulary>& vocabulary,
                                                     const ModelConfig& config,
                                                     const std::string& checkpoint);
 
-/// An input with its model, and the plan that `recipe` makes of it. Refuses to quantise again what
-/// was quantised before.
+/// An input with its model, and the plan that `recipe` makes for it. Refuses to quantise a file
+/// again unless `allow_requantize`.
 struct PlannedInput {
   Checkpoint checkpoint;
   Identified model;
@@ -36,8 +36,8 @@ struct PlannedInput {
 Result<PlannedInput> plan_input(const std::string& path, const Recipe& recipe,
                                 bool allow_requantize);
 
-/// The vocabulary to embed: what --vocab says ("bytes" or a file), else what the input carries,
-/// else a vocabulary file beside the input that fits. `note` receives where it comes from.
+/// The vocabulary to embed: the one of --vocab ("bytes" or a file), else that of the input, else a
+/// fitting vocabulary file in the input's folder. `note` receives its origin.
 Result<std::optional<Vocabulary>> choose_vocabulary(const std::string& vocab_option,
                                                     const std::string& input,
                                                     const Checkpoint& checkpoint, uint64_t n_vocab,

@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Before hours of work, not after.
+// Checked before hours of work, not after.
 Status refuse_existing(const std::string& output, OutputFile::Existing existing) {
   return OutputFile::create(output, existing).status();
 }
@@ -55,7 +55,7 @@ Result<PackPlan> convert_with_progress(const PlannedInput& input, const Recipe& 
   return convert_checkpoint(recipe, *input.checkpoint.source, input.model, options, pack);
 }
 
-// What stages that train are given.
+// The input of stages that train.
 Result<Work::Training> training_from(const cxxopts::ParseResult& arguments, const Recipe& recipe,
                                      const std::optional<Vocabulary>& vocabulary,
                                      const std::string& output) {
@@ -63,7 +63,7 @@ Result<Work::Training> training_from(const cxxopts::ParseResult& arguments, cons
   if (!trains(recipe)) {
     for (const char* option : {"train-data", "work", "resume"}) {
       if (arguments.count(option) > 0) {
-        return usage_error("recipe {} trains nothing; leave --{} out", recipe.name, option);
+        return usage_error("recipe {} has no training; remove --{}", recipe.name, option);
       }
     }
     return training;
@@ -84,12 +84,12 @@ void declare_convert(cxxopts::Options& options, std::vector<std::string>& positi
   options.add_options()("input", "Checkpoint", cxxopts::value<std::string>())(
       "o,output", "Packed file to write", cxxopts::value<std::string>())(
       "vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>())(
-      "name", "Name of the model in the file", cxxopts::value<std::string>())(
+      "name", "Name of the model, stored in the file", cxxopts::value<std::string>())(
       "train-data", "Text or token file for the recipe's training; may be repeated",
       cxxopts::value<std::vector<std::string>>())(
       "work", "Folder for a training's checkpoints and log (default OUTPUT.work)",
-      cxxopts::value<std::string>())("resume", "Go on with a training that was stopped")(
-      "force", "Replace an existing output")("quiet", "No progress");
+      cxxopts::value<std::string>())("resume", "Continue an interrupted training")(
+      "force", "Replace an existing output")("quiet", "Show no progress");
   declare_calibration_options(options);
   declare_recipe_options(options);
   positionals = {"input"};
@@ -120,7 +120,7 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   const std::string vocab =
       arguments.count("vocab") > 0 ? arguments["vocab"].as<std::string>() : "";
   if (arguments.count("vocab") > 0 && vocab.empty()) {
-    return usage_error("--vocab is empty; a file or 'bytes' is wanted");
+    return usage_error("--vocab: expected a file or 'bytes', found an empty value");
   }
   RWKV_ASSIGN(options.vocabulary,
               choose_vocabulary(vocab, path, input.checkpoint, config.n_vocab, note));
@@ -131,7 +131,7 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   }
   RWKV_TRY(refuse_existing(output, options.existing));
   PipelineOptions pipeline;
-  // A plan learns from text even where the recipe that it chose does not.
+  // A plan learns from text even if the recipe that it chose does not.
   if (!planned || needs_calibration(recipe)) {
     RWKV_ASSIGN(pipeline.calibration,
                 calibration_from(arguments, recipe, options.vocabulary, config, path));

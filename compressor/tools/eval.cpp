@@ -1,4 +1,4 @@
-// rwkv-press eval: how good models are, on the runtime that devices run.
+// rwkv-press eval: measures the quality of models on the runtime that devices use.
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -48,12 +48,12 @@ Result<MeasureOptions> options_from(const cxxopts::ParseResult& arguments) {
     options.max_tokens = static_cast<uint64_t>(n);
   }
   if (arguments.count("reference") > 0 && arguments.count("text") == 0) {
-    return usage_error("--reference is compared with over texts; name one with --text");
+    return usage_error("--reference needs a text to compare on; name one with --text");
   }
   return options;
 }
 
-// All of them before the first is evaluated.
+// Checks all models before the first one is evaluated.
 Status check_models(const std::vector<std::string>& paths, bool has_vocab) {
   bool any_checkpoint = false;
   for (const std::string& path : paths) {
@@ -61,7 +61,7 @@ Status check_models(const std::vector<std::string>& paths, bool has_vocab) {
     any_checkpoint = any_checkpoint || !checkpoint.is_packed;
   }
   if (has_vocab && !any_checkpoint) {
-    return usage_error("--vocab is for checkpoints; packed files have theirs inside");
+    return usage_error("--vocab is for checkpoints; packed files contain their vocabulary");
   }
   return {};
 }
@@ -70,7 +70,7 @@ std::string file_name(const std::string& path) {
   return std::filesystem::path(path).filename().string();
 }
 
-// A bar for each file that is worked on.
+// A progress bar for each file.
 Result<Measurement> measure_with_progress(const PackedInput& model, const EvaluationSets& sets,
                                           MeasureOptions options, bool quiet) {
   constexpr double kSteps = 1000;
@@ -95,21 +95,21 @@ Result<Measurement> measure_with_progress(const PackedInput& model, const Evalua
 void declare_eval(cxxopts::Options& options, std::vector<std::string>& positionals) {
   using Files = std::vector<std::string>;
   options.add_options()("models", "Packed files or checkpoints", cxxopts::value<Files>())(
-      "text", "Text to score: perplexity, bits per byte; may be repeated", cxxopts::value<Files>())(
-      "cloze", "Texts whose last word is to be found (.jsonl); may be repeated",
-      cxxopts::value<Files>())("choices",
-                               "Requests of multiple choice (.jsonl.gz); may be repeated",
-                               cxxopts::value<Files>())(
-      "reference", "Model to compare with over the texts: KL, top-1, top-5",
-      cxxopts::value<std::string>())("max-tokens", "Score only the first N tokens of each text",
-                                     cxxopts::value<std::string>())(
-      "max-docs", "Only N documents of each file of questions, drawn at random; 0: all",
+      "text", "Text to score (perplexity, bits per byte); may be repeated",
+      cxxopts::value<Files>())(
+      "cloze", "Texts whose last word the model must predict (.jsonl); may be repeated",
+      cxxopts::value<Files>())(
+      "choices", "Multiple-choice questions (.jsonl, .jsonl.gz); may be repeated",
+      cxxopts::value<Files>())("reference", "Model to compare with on the texts: KL, top-1, top-5",
+                               cxxopts::value<std::string>())(
+      "max-tokens", "Score only the first N tokens of each text", cxxopts::value<std::string>())(
+      "max-docs", "Use only N documents of each file of questions, drawn at random; 0: all",
       cxxopts::value<std::string>()->default_value("0"))(
       "seed", "Decides which documents are drawn",
       cxxopts::value<std::string>()->default_value("0"))(
-      "vocab", "Vocabulary file of checkpoints, or 'bytes'", cxxopts::value<std::string>())(
-      "t,threads", "Threads (default: the processors available)", cxxopts::value<std::string>())(
-      "json", "Print JSON")("quiet", "No progress");
+      "vocab", "Vocabulary file for checkpoints, or 'bytes'", cxxopts::value<std::string>())(
+      "t,threads", "Threads (default: all available processors)", cxxopts::value<std::string>())(
+      "json", "Print JSON")("quiet", "Show no progress");
   positionals = {"models"};
 }
 

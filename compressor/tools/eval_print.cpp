@@ -8,7 +8,7 @@
 namespace rwkv::press {
 namespace {
 
-constexpr double kMostDigits = 1e6;  // numbers beyond are shown with an exponent
+constexpr double kMostDigits = 1e6;  // larger numbers are printed with an exponent
 
 void print_skipped(const Skipped& skipped, const std::string& path, const char* what) {
   for (const std::string& complaint : skipped.complaints) {
@@ -19,13 +19,13 @@ void print_skipped(const Skipped& skipped, const std::string& path, const char* 
   }
 }
 
-// A table whose cells are known before its first line is printed.
+// A table that collects all cells before it prints the first line.
 class Table {
  public:
   explicit Table(std::vector<std::string> header) { add(std::move(header)); }
   void add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
 
-  // The first column to the left, numbers to the right.
+  // Aligns the first column left and numbers right.
   void print() const {
     std::vector<size_t> widths(rows_.front().size(), 0);
     for (const auto& row : rows_) {

@@ -1,4 +1,4 @@
-// What rwkv-press eval says to people.
+// The text output of rwkv-press eval.
 #pragma once
 
 #include <vector>
@@ -7,10 +7,10 @@
 
 namespace rwkv::press {
 
-/// Lines and documents that were skipped, on stderr: the first few by name, then how many.
+/// Prints lines and documents that were skipped on stderr: the first few by name, then the number.
 void print_skipped(const EvaluationSets& sets);
 
-/// A table for every text and file of questions, a row for every model, on stdout. All
+/// Prints a table for every text and file of questions on stdout, with a row for every model. All
 /// measurements are of the same sets; there is at least one.
 void print_measurements(const std::vector<Measurement>& measurements);
 

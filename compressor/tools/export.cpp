@@ -10,7 +10,7 @@
 namespace rwkv::press {
 namespace {
 
-// Blocks of 32 have no place in either format: their decoded numbers are written.
+// Neither format can hold blocks of 32, so their decoded values are written.
 std::vector<TensorInfo> plain_infos(const TensorSource& source) {
   std::vector<TensorInfo> infos = source.tensors();
   for (TensorInfo& info : infos) {
@@ -39,9 +39,9 @@ Status run_export(const cxxopts::ParseResult& arguments) {
       std::any_of(model.tensors.begin(), model.tensors.end(),
                   [](const TensorBinding& tensor) { return tensor.part == Part::Diagonal; })) {
     return usage_error(
-        "{}: has linear pairs with a diagonal, which checkpoints have no names for (x059's "
-        "diagonal "
-        "goes with another form); convert without low_rank.diagonal to export",
+        "{}: has linear pairs with a diagonal, for which checkpoints have no names (the diagonal "
+        "of "
+        "x059 belongs to another form); convert without low_rank.diagonal to export",
         path);
   }
   const auto existing =

@@ -12,7 +12,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kMaxRecipeBytes = uint64_t{1} << 20;
-// Names under which vocabularies are published, tried in this order beside the input.
+// Names under which vocabularies are published, tried in this order in the input's folder.
 constexpr std::array<const char*, 3> kVocabularyNames = {"rwkv_vocab_v20230424.txt",
                                                          "20B_tokenizer.json", "tokenizer.json"};
 
@@ -29,8 +29,8 @@ Result<Vocabulary> vocabulary_named(const std::string& option, uint64_t n_vocab)
   RWKV_ASSIGN(const size_t size, size_of(vocabulary));
   if (size > n_vocab) {
     return bad_input(
-        "vocabulary '{}' has ids up to {}, the model's embedding ends at {}; it belongs to another "
-        "model",
+        "vocabulary '{}' has ids up to {}, but the model's embedding ends at {}; it belongs to "
+        "another model",
         option, size - 1, n_vocab - 1);
   }
   return vocabulary;
@@ -46,13 +46,13 @@ void declare_recipe_options(cxxopts::Options& options) {
   options.add_options()("recipe", "Recipe file (YAML)", cxxopts::value<std::string>())(
       "preset", "Built-in recipe: " + names + " (default fp16)", cxxopts::value<std::string>())(
       "set", "Change one setting: stage.key=value; may be repeated",
-      cxxopts::value<std::vector<std::string>>())(
-      "allow-requantize", "Accept a packed file whose numbers were rounded before");
+      cxxopts::value<std::vector<std::string>>())("allow-requantize",
+                                                  "Accept a packed file with lossy codecs");
 }
 
 Result<Recipe> recipe_from(const cxxopts::ParseResult& arguments) {
   if (arguments.count("recipe") > 0 && arguments.count("preset") > 0) {
-    return usage_error("--recipe and --preset exclude each other");
+    return usage_error("expected either --recipe or --preset, found both");
   }
   std::vector<std::string> overrides;
   if (arguments.count("set") > 0) {
@@ -75,8 +75,8 @@ Result<PlannedInput> plan_input(const std::string& path, const Recipe& recipe,
   RWKV_ASSIGN(input.checkpoint, open_checkpoint(path));
   if (input.checkpoint.is_quantized && !allow_requantize) {
     return usage_error(
-        "{}: is packed with rounded numbers already; convert the original checkpoint, or accept "
-        "the second loss with --allow-requantize",
+        "{}: is already packed with lossy codecs; convert the original checkpoint, or accept the "
+        "second loss with --allow-requantize",
         path);
   }
   RWKV_ASSIGN(input.model, identify_checkpoint(*input.checkpoint.source));
@@ -89,7 +89,8 @@ Result<PlannedInput> plan_input(const std::string& path, const Recipe& recipe,
 void declare_calibration_options(cxxopts::Options& options) {
   options.add_options()("calibration", "Text file to learn from; may be repeated",
                         cxxopts::value<std::vector<std::string>>())(
-      "stats", "Statistics file of rwkv-press calibrate instead", cxxopts::value<std::string>());
+      "stats", "Statistics file of rwkv-press calibrate, instead of text",
+      cxxopts::value<std::string>());
 }
 
 Result<std::optional<Calibration>> calibration_from(const cxxopts::ParseResult& arguments,
@@ -99,7 +100,7 @@ Result<std::optional<Calibration>> calibration_from(const cxxopts::ParseResult& 
                                                     const std::string& checkpoint) {
   if (!needs_calibration(recipe)) {
     if (arguments.count("calibration") + arguments.count("stats") > 0) {
-      return usage_error("recipe {} learns from nothing; leave --calibration and --stats out",
+      return usage_error("recipe {} does not learn from text; remove --calibration and --stats",
                          recipe.name);
     }
     return std::optional<Calibration>();
@@ -130,14 +131,14 @@ Result<std::optional<Vocabulary>> choose_vocabulary(const std::string& vocab_opt
     return checkpoint.vocabulary;
   }
   for (const char* name : kVocabularyNames) {
-    const fs::path beside = fs::path(input).parent_path() / name;
+    const fs::path candidate = fs::path(input).parent_path() / name;
     std::error_code ignored;
-    if (!fs::is_regular_file(beside, ignored)) {
+    if (!fs::is_regular_file(candidate, ignored)) {
       continue;
     }
-    auto vocabulary = vocabulary_named(beside.string(), n_vocab);
+    auto vocabulary = vocabulary_named(candidate.string(), n_vocab);
     if (vocabulary.ok()) {
-      note = beside.string() + ", found beside the input";
+      note = candidate.string() + ", found next to the input";
       return Choice(vocabulary.take());
     }
     note = fmt::format("none ({})", vocabulary.status().message());

@@ -1,4 +1,4 @@
-// rwkv-press inspect: what is in a file of any format that we read.
+// rwkv-press inspect: shows the contents of a file in any format that we read.
 #include "compressor/tools/commands.h"
 #include "formats/cli/command.h"
 #include "formats/cli/inspection.h"
@@ -7,7 +7,7 @@
 namespace rwkv::press {
 namespace {
 
-// Reads every tensor, which checks what its format can check: checksums of packed files, CRCs of
+// Reads every tensor, which performs all checks of its format: checksums of packed files, CRCs of
 // zip records, ranges of all.
 Status verify(const TensorSource& source) {
   std::vector<std::byte> bytes;
@@ -33,7 +33,7 @@ Result<nlohmann::ordered_json> make_report(const std::string& path, const Checkp
 
 void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("input", "Checkpoint or packed file", cxxopts::value<std::string>())(
-      "json", "Print JSON")("verify", "Read everything and check it against its checksums");
+      "json", "Print JSON")("verify", "Read everything and compare it with its checksums");
   positionals = {"input"};
 }
 

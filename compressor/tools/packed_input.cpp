@@ -12,13 +12,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A name that no file has, in the folder for temporary files. What is never committed is removed by
-// OutputFile, after errors and signals too.
+// An unused name in the folder for temporary files. OutputFile removes a file that is not
+// committed, after errors and signals too.
 Result<std::unique_ptr<OutputFile>> create_temporary() {
   std::error_code error;
   const fs::path folder = fs::temp_directory_path(error);
   if (error) {
-    return failed("there is no folder for temporary files; set TMPDIR");
+    return failed("the folder for temporary files does not exist; set TMPDIR");
   }
   static unsigned count = 0;
   return OutputFile::create((folder / fmt::format("rwkv-press-{}.gguf", ++count)).string(),

@@ -1,4 +1,4 @@
-// A model to evaluate: a packed file as it is, a checkpoint packed for the time being.
+// A model to evaluate: a packed file as it is, or a checkpoint in a temporary packed file.
 #pragma once
 
 #include <memory>
@@ -11,10 +11,10 @@ namespace rwkv::press {
 
 class PackedInput {
  public:
-  /// A packed file is left where it is. A checkpoint is packed in f32, which loses nothing, into a
-  /// file of the system's folder for temporary files (TMPDIR), removed with the object or when the
-  /// program is interrupted; `vocab` and what is found without are as for convert
-  /// (choose_vocabulary), a checkpoint without any is a usage error.
+  /// A packed file is used in place. A checkpoint is packed in f32, which loses nothing, into a
+  /// file in the system's folder for temporary files (TMPDIR); the file is removed with the object
+  /// or when the program is interrupted. The vocabulary is chosen as in convert
+  /// (choose_vocabulary); a checkpoint without one is a usage error.
   static Result<PackedInput> open(const std::string& path, const std::string& vocab, bool quiet);
 
   const std::string& name() const { return name_; }

@@ -1,4 +1,4 @@
-// rwkv-press sweep: many recipes, converted and measured; sweep-point is what its children run.
+// rwkv-press sweep: converts and measures many recipes. Its child processes run sweep-point.
 #include <ATen/Parallel.h>
 #include <unistd.h>
 
@@ -43,7 +43,7 @@ Status read_shard(const std::string& shard, SweepRun& run) {
   };
   if (slash == std::string::npos || !parse(std::string_view(shard).substr(0, slash), index) ||
       !parse(std::string_view(shard).substr(slash + 1), n) || index < 1 || index > n) {
-    return usage_error("--shard is '{}', i/n with i from 1 to n is wanted", shard);
+    return usage_error("--shard: expected i/n with i from 1 to n, found '{}'", shard);
   }
   run.shard = index - 1;
   run.n_shards = n;
@@ -54,8 +54,9 @@ Result<std::unique_ptr<Identified>> open_input(const SweepInputs& inputs, Checkp
   RWKV_ASSIGN(checkpoint, open_checkpoint(inputs.checkpoint));
   if (checkpoint.is_quantized && !inputs.allow_requantize) {
     return usage_error(
-        "{}: is packed with rounded numbers already; sweep over the original checkpoint, or accept "
-        "the second loss with --allow-requantize",
+        "{}: is already packed with lossy codecs; sweep over the original checkpoint, or accept "
+        "the "
+        "second loss with --allow-requantize",
         inputs.checkpoint);
   }
   RWKV_ASSIGN(Identified model, identify_checkpoint(*checkpoint.source));
@@ -72,7 +73,7 @@ Result<WorkerModel> worker_model(const SweepInputs& inputs, const Checkpoint& ch
   return worker;
 }
 
-// Refused before any work: files that are missing, and files that nothing would use.
+// Refuses missing files, and files that nothing would use, before any work.
 Status check_inputs(const SweepRun& run, const WorkerModel& model) {
   bool learns = false;
   bool trains = false;
@@ -89,24 +90,26 @@ Status check_inputs(const SweepRun& run, const WorkerModel& model) {
   }
   if (!learns && has_text) {
     return usage_error(
-        "the sweep's recipes learn from nothing; leave --calibration and --stats out");
+        "the sweep's recipes do not learn from text; remove --calibration and --stats");
   }
   if (!inputs.calibration.empty() && !inputs.statistics.empty()) {
-    return usage_error("--calibration and --stats exclude each other: statistics hold their text");
+    return usage_error(
+        "expected either --calibration or --stats, found both; statistics contain their text");
   }
   if (!trains && !inputs.train_data.empty()) {
-    return usage_error("the sweep's recipes train nothing; leave --train-data out");
+    return usage_error("the sweep's recipes have no training; remove --train-data");
   }
   if (run.settings.evaluation.empty()) {
     return {};
   }
   if (!model.vocabulary) {
-    return usage_error("texts cannot be split into tokens without a vocabulary: --vocab");
+    return usage_error(
+        "texts cannot be split into tokens without a vocabulary; name one with --vocab");
   }
   return load_evaluation_sets(run.settings.evaluation.files).status();
 }
 
-// One line that is overwritten where a person looks on, a line a point where a log does.
+// On a terminal, one line that is overwritten; otherwise, one line per point.
 class Display {
  public:
   explicit Display(bool quiet) : quiet_(quiet), is_terminal_(::isatty(STDERR_FILENO) != 0) {}
@@ -175,7 +178,7 @@ Result<SweepRun> run_from(const cxxopts::ParseResult& arguments) {
                 texts(arguments, "train-data"),
                 arguments.count("allow-requantize") > 0};
   if (arguments.count("vocab") > 0 && run.inputs.vocab.empty()) {
-    return usage_error("--vocab is empty; a file or 'bytes' is wanted");
+    return usage_error("--vocab: expected a file or 'bytes', found an empty value");
   }
   RWKV_ASSIGN(const int64_t jobs, cli::integer(arguments, "jobs", 1, kMaxJobs));
   run.jobs = static_cast<size_t>(jobs);
@@ -191,25 +194,27 @@ Result<SweepRun> run_from(const cxxopts::ParseResult& arguments) {
 
 void declare_sweep(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("input", "Checkpoint", cxxopts::value<std::string>())(
-      "config", "What to vary and to measure (YAML)", cxxopts::value<std::string>())(
-      "o,output", "Folder for points and results; one that was begun is gone on with",
-      cxxopts::value<std::string>())("jobs", "Points at a time; each gets its share of the threads",
-                                     cxxopts::value<std::string>()->default_value("1"))(
-      "shard", "Only part i of n of the points: i/n, from 1", cxxopts::value<std::string>())(
-      "vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>())(
-      "text", "Text to measure on, in place of the configuration's; may be repeated",
+      "config", "What to vary and what to measure (YAML)", cxxopts::value<std::string>())(
+      "o,output", "Folder for points and results; an unfinished sweep in it is continued",
+      cxxopts::value<std::string>())(
+      "jobs", "Points to convert at a time; each gets its share of the threads",
+      cxxopts::value<std::string>()->default_value("1"))(
+      "shard", "Work only on part i of n of the points: i/n, from 1",
+      cxxopts::value<std::string>())("vocab", "Vocabulary file, or 'bytes'",
+                                     cxxopts::value<std::string>())(
+      "text", "Text to measure on, instead of the configuration's; may be repeated",
       cxxopts::value<std::vector<std::string>>())(
-      "cloze", "The same for texts whose last word is to be found (.jsonl)",
+      "cloze", "The same for texts whose last word the model must predict (.jsonl)",
       cxxopts::value<std::vector<std::string>>())(
-      "choices", "The same for questions with choices (.jsonl, .jsonl.gz)",
+      "choices", "The same for multiple-choice questions (.jsonl, .jsonl.gz)",
       cxxopts::value<std::vector<std::string>>())(
       "train-data", "Text or token file for recipes that train; may be repeated",
-      cxxopts::value<std::vector<std::string>>())(
-      "allow-requantize", "Accept a packed file whose numbers were rounded before")(
+      cxxopts::value<std::vector<std::string>>())("allow-requantize",
+                                                  "Accept a packed file with lossy codecs")(
       "keep-models", "Keep the packed file of every point")(
       "retry-claimed", "Take over points that processes on other machines have claimed")(
-      "report-only", "Put the results of this folder together again, without any work",
-      cxxopts::value<std::string>())("quiet", "No progress");
+      "report-only", "Only collect the results of this folder again",
+      cxxopts::value<std::string>())("quiet", "Show no progress");
   declare_calibration_options(options);
   positionals = {"input"};
 }
@@ -243,14 +248,15 @@ Status run_sweep(const cxxopts::ParseResult& arguments) {
   RWKV_TRY(outcome.status());
   fmt::print("{}", results_table(outcome.value().results));
   if (!quiet && outcome.value().missing > 0) {
-    fmt::print(stderr,
-               "{} points are claimed by other processes; when none of them lives any more, "
-               "--retry-claimed takes them\n",
-               outcome.value().missing);
+    fmt::print(
+        stderr,
+        "{} points are claimed by other processes; if none of those is alive, --retry-claimed "
+        "takes them over\n",
+        outcome.value().missing);
   }
   return outcome.value().failed == 0
              ? Status()
-             : failed("{} points failed; log.txt in their folders under {}/points says more",
+             : failed("{} points failed; see log.txt in their folders under {}/points",
                       outcome.value().failed, run.folder.path());
 }
 

@@ -44,19 +44,20 @@ Result<SynthOptions> options_from(const cxxopts::ParseResult& arguments) {
 
 void declare_synth(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("arch", "Version: v4, v5.0, v5.1, v5.2, v6, v7, x058 or x059",
-                        cxxopts::value<std::string>())("n-layer", "Number of blocks",
-                                                       cxxopts::value<std::string>())(
-      "n-embd", "Width", cxxopts::value<std::string>())("n-vocab", "Vocabulary",
-                                                        cxxopts::value<std::string>())(
-      "dim-ffn", "Neurons per channel_mix (default: as published models of the version)",
+                        cxxopts::value<std::string>())(
+      "n-layer", "Number of blocks", cxxopts::value<std::string>())("n-embd", "Number of channels",
+                                                                    cxxopts::value<std::string>())(
+      "n-vocab", "Size of the vocabulary", cxxopts::value<std::string>())(
+      "dim-ffn", "Neurons per channel_mix (default: as in published models of the version)",
       cxxopts::value<std::string>())("head-size", "Channels per head (default 64)",
                                      cxxopts::value<std::string>())(
       "rank", "x058, x059: inner size of factor pairs (default n-embd / 8)",
-      cxxopts::value<std::string>())("dtype", "bf16, f16 or f32",
+      cxxopts::value<std::string>())("dtype", "Type of the tensors: bf16, f16 or f32",
                                      cxxopts::value<std::string>()->default_value("bf16"))(
-      "seed", "Same seed, same bytes (default 0)", cxxopts::value<std::string>())(
-      "o,output", "File to write: .pth, .safetensors or .st", cxxopts::value<std::string>())(
-      "force", "Replace an existing output")("quiet", "No progress");
+      "seed", "Random seed; the same seed gives the same bytes (default 0)",
+      cxxopts::value<std::string>())("o,output", "File to write: .pth, .safetensors or .st",
+                                     cxxopts::value<std::string>())(
+      "force", "Replace an existing output")("quiet", "Show no progress");
   positionals = {};
 }
 

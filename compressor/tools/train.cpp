@@ -1,4 +1,4 @@
-// rwkv-press train: a checkpoint, or a new model, through a training into a checkpoint.
+// rwkv-press train: trains a checkpoint or a new model.
 #include <filesystem>
 
 #include "compressor/checkpoint/edited_source.h"
@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 20;
 
-// What is trained: an opened checkpoint, or a model that was made.
+// The model to train: an opened checkpoint, or a new one.
 struct Subject {
   std::optional<Checkpoint> checkpoint;
   std::unique_ptr<MemorySource> made;
@@ -44,7 +44,7 @@ Result<TrainConfig> config_from(const cxxopts::ParseResult& arguments) {
 Result<Checkpoint> open_trainable(const std::string& path) {
   RWKV_ASSIGN(Checkpoint checkpoint, open_checkpoint(path));
   if (checkpoint.is_quantized) {
-    return usage_error("{}: is packed with rounded numbers; train the original checkpoint", path);
+    return usage_error("{}: is packed with lossy codecs; train the original checkpoint", path);
   }
   return checkpoint;
 }
@@ -54,14 +54,14 @@ Result<Subject> subject_from(const cxxopts::ParseResult& arguments, const TrainC
   if (arguments.count("input") > 0) {
     if (config.model) {
       return usage_error(
-          "the configuration has a 'model' to make, and INPUT is a checkpoint to start from; "
-          "leave one out");
+          "expected either INPUT or a 'model' in the configuration, found both; remove one of "
+          "them");
     }
     RWKV_ASSIGN(subject.checkpoint, open_trainable(arguments["input"].as<std::string>()));
   } else {
     if (!config.model) {
       return usage_error(
-          "nothing to train: name a checkpoint, or give the configuration a 'model' to make");
+          "there is nothing to train; name a checkpoint, or add a 'model' to the configuration");
     }
     RWKV_ASSIGN(subject.made, initial_model(*config.model, config.initial));
   }
@@ -73,7 +73,7 @@ Result<DType> dtype_from(const cxxopts::ParseResult& arguments) {
   const std::string name = arguments["dtype"].as<std::string>();
   const DTypeTraits* dtype = find_dtype(name);
   if (!dtype || (dtype->dtype != DType::BF16 && dtype->dtype != DType::F32)) {
-    return usage_error("--dtype is '{}'; bf16 or f32 is wanted", name);
+    return usage_error("--dtype: expected bf16 or f32, found '{}'", name);
   }
   return dtype->dtype;
 }
@@ -100,22 +100,23 @@ Status write_result(const Subject& subject, const Trained& trained, const std::s
 }  // namespace
 
 void declare_train(cxxopts::Options& options, std::vector<std::string>& positionals) {
-  options.add_options()("input", "Checkpoint to start from; none: the configuration's model",
+  options.add_options()("input", "Checkpoint to start from; without it, the configuration's model",
                         cxxopts::value<std::string>())("config", "Configuration (YAML)",
                                                        cxxopts::value<std::string>())(
       "o,output", "Checkpoint to write: .pth, .safetensors or .st", cxxopts::value<std::string>())(
-      "data", "Text or token file to learn from; may be repeated",
+      "data", "Text or token file to train on; may be repeated",
       cxxopts::value<std::vector<std::string>>())("valid", "The same, for the validation loss",
                                                   cxxopts::value<std::vector<std::string>>())(
       "vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>())(
-      "teacher", "Checkpoint whose answers are learnt (train.distill)",
+      "teacher", "Checkpoint whose predictions the model learns (train.distill)",
       cxxopts::value<std::string>())("resume",
-                                     "Go on from the newest checkpoint in the work folder")(
-      "work", "Folder for checkpoints, token files and the loss (default OUTPUT.work)",
+                                     "Continue from the newest snapshot in the work folder")(
+      "work", "Folder for snapshots, token files and the loss (default OUTPUT.work)",
       cxxopts::value<std::string>())("set", "Change one setting: train.key=value; may be repeated",
                                      cxxopts::value<std::vector<std::string>>())(
-      "dtype", "Of the result: bf16 or f32", cxxopts::value<std::string>()->default_value("bf16"))(
-      "force", "Replace an existing output")("quiet", "No progress");
+      "dtype", "Type of the result: bf16 or f32",
+      cxxopts::value<std::string>()->default_value("bf16"))("force", "Replace an existing output")(
+      "quiet", "Show no progress");
   positionals = {"input"};
 }
 
@@ -132,8 +133,8 @@ Status run_train(const cxxopts::ParseResult& arguments) {
   if (arguments.count("teacher") > 0) {
     if (config.train.loss.head.distill == 0 && config.train.loss.block_match == 0) {
       return usage_error(
-          "--teacher has no say: train.distill and train.block_match are 0 (--set "
-          "train.distill=1)");
+          "--teacher has no effect because train.distill and train.block_match are 0; try "
+          "--set train.distill=1");
     }
     RWKV_ASSIGN(teacher, open_trainable(arguments["teacher"].as<std::string>()));
     RWKV_ASSIGN(teacher_model, identify_checkpoint(*teacher->source));

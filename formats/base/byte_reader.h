@@ -1,5 +1,5 @@
-// A cursor over bytes from outside: every read is checked against what is left, and messages say
-// at which offset of which file what was wanted.
+// A cursor over bytes from outside. Every read is checked against the bytes left, and a message
+// names the file, the offset and what was expected there.
 #pragma once
 
 #include <cstddef>
@@ -51,9 +51,10 @@ class ByteReader {
   }
 
  private:
-  Status cut(std::string_view what, uint64_t wanted) const {
-    return bad_input("{}: {} bytes wanted for {} at offset {}, {} left; the file is damaged or cut",
-                     origin_, wanted, what, offset_, left());
+  Status cut(std::string_view what, uint64_t expected) const {
+    return bad_input(
+        "{}: expected {} bytes for {} at offset {}, found {}; the file is damaged or truncated",
+        origin_, expected, what, offset_, left());
   }
 
   std::span<const std::byte> bytes_;

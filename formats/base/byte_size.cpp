@@ -32,7 +32,7 @@ Result<uint64_t> parse_bytes(const std::string& text) {
       return static_cast<uint64_t>(std::llround(value * known.bytes));
     }
   }
-  return usage_error("'{}' is not a number of bytes; 64MB, 1.5GB or 67108864 are", text);
+  return usage_error("expected a size such as 64MB, 1.5GB or 67108864, found '{}'", text);
 }
 
 }  // namespace rwkv

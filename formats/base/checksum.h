@@ -1,5 +1,5 @@
-// XXH64 of byte ranges: one per tensor in a packed file, and of whole sources. The algorithm is
-// the xxHash library's, compiled in from its header.
+// XXH64 of byte ranges (one per tensor in a packed file) and of whole sources. The algorithm comes
+// from the xxHash library's header.
 #pragma once
 
 #include <cstddef>

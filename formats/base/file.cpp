@@ -32,8 +32,8 @@ Result<OpenedFile> open_regular(const std::string& path) {
   if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
     const bool is_folder = S_ISDIR(info.st_mode);
     ::close(fd);
-    return bad_input("{}: is {}, a file is wanted", path,
-                     is_folder ? "a directory" : "not a regular file");
+    return bad_input("{}: expected a file, found {}", path,
+                     is_folder ? "a directory" : "something that is not a regular file");
   }
   return OpenedFile{fd, static_cast<uint64_t>(info.st_size)};
 }
@@ -83,8 +83,8 @@ InputFile::~InputFile() {
 
 Status InputFile::read_at(uint64_t offset, std::span<std::byte> out) const {
   if (offset > size_ || out.size() > size_ - offset) {
-    return bad_input("{}: {} bytes wanted at offset {}, the file ends at {}; it was cut", path_,
-                     out.size(), offset, size_);
+    return bad_input("{}: expected {} bytes at offset {}, but the file ends at {}; it is truncated",
+                     path_, out.size(), offset, size_);
   }
   size_t done = 0;
   while (done < out.size()) {
@@ -97,7 +97,7 @@ Status InputFile::read_at(uint64_t offset, std::span<std::byte> out) const {
       return failed("{}: read failed at offset {}: {}", path_, offset + done, error_text(errno));
     }
     if (n == 0) {
-      return failed("{}: became shorter while it was read", path_);
+      return failed("{}: the file became shorter while it was read", path_);
     }
     done += static_cast<size_t>(n);
   }
@@ -105,7 +105,7 @@ Status InputFile::read_at(uint64_t offset, std::span<std::byte> out) const {
 }
 
 void InputFile::forget(uint64_t offset, uint64_t n_bytes) const {
-  // Both are advice: where they fail, the cache stays as it is.
+  // Both are only advice: if they fail, the page cache stays as it is.
   static_cast<void>(::fdatasync(fd_));
   static_cast<void>(::posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(n_bytes),
                                     POSIX_FADV_DONTNEED));
@@ -139,14 +139,15 @@ Result<std::unique_ptr<OutputFile>> OutputFile::create(const std::string& path, 
   struct stat info = {};
   if (::stat(path.c_str(), &info) == 0) {
     if (!S_ISREG(info.st_mode)) {
-      return usage_error("{}: is {}, an output file is wanted", path,
-                         S_ISDIR(info.st_mode) ? "a directory" : "not a regular file");
+      return usage_error(
+          "{}: expected the name of an output file, found {}", path,
+          S_ISDIR(info.st_mode) ? "a directory" : "something that is not a regular file");
     }
     if (existing == Existing::Refuse) {
-      return usage_error("{}: exists already; use --force to replace it", path);
+      return usage_error("{}: already exists; use --force to replace it", path);
     }
   }
-  // A process of this number that was killed, here or on another machine, may have left one.
+  // A killed process with the same process id, here or on another machine, may have left a file.
   constexpr int kTries = 100;
   std::string temporary;
   int fd = -1;
@@ -234,7 +235,7 @@ Status OutputFile::pad_to(uint64_t position) {
 Status OutputFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
   RWKV_TRY(flush());
   if (offset > position_ || bytes.size() > position_ - offset) {
-    return failed("{}: internal error: rewrite of {} bytes at {} behind the end {}", path_,
+    return failed("{}: internal error: rewrite of {} bytes at {} goes past the end {}", path_,
                   bytes.size(), offset, position_);
   }
   if (const int error = write_all(fd_, offset, bytes)) {
@@ -273,8 +274,7 @@ void remove_unfinished_outputs() {
 Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes) {
   RWKV_ASSIGN(const std::shared_ptr<InputFile> file, InputFile::open(path));
   if (file->size() > max_bytes) {
-    return bad_input("{}: has {} bytes, at most {} are accepted here", path, file->size(),
-                     max_bytes);
+    return bad_input("{}: expected at most {} bytes, found {}", path, max_bytes, file->size());
   }
   std::string text(static_cast<size_t>(file->size()), '\0');
   RWKV_TRY(file->read_at(0, std::span(reinterpret_cast<std::byte*>(text.data()), text.size())));

@@ -24,10 +24,11 @@ class InputFile {
   const std::string& path() const { return path_; }
   uint64_t size() const { return size_; }
 
-  /// Fills `out` from `offset`. A range that ends behind the file is BadInput, not a short read.
+  /// Fills `out` from `offset`. A range that ends after the end of the file is BadInput, not
+  /// a short read.
   Status read_at(uint64_t offset, std::span<std::byte> out) const;
-  /// Makes the system's cache forget a range, as far as nobody has it mapped. What was written to
-  /// it but not yet to storage is written first.
+  /// Drops a range from the page cache, except for pages that are mapped. Bytes not yet written to
+  /// storage are written first.
   void forget(uint64_t offset, uint64_t n_bytes) const;
 
  private:
@@ -57,9 +58,9 @@ class MappedFile {
   size_t size_;
 };
 
-/// A file written beside its final name and renamed into place by commit(). Destroyed without
-/// commit() it leaves nothing behind, and remove_unfinished_outputs() does the same from a signal
-/// handler.
+/// A file written under a temporary name next to its final one and renamed into place by commit().
+/// If it is destroyed without commit() it leaves nothing behind, and remove_unfinished_outputs()
+/// does the same from a signal handler.
 class OutputFile {
  public:
   enum class Existing { Refuse, Replace };
@@ -76,7 +77,7 @@ class OutputFile {
 
   /// Appends. No space left is a Failed status that names the path and the bytes written.
   Status write(std::span<const std::byte> bytes);
-  /// Appends zero bytes up to `position`, a no-op if there already.
+  /// Appends zero bytes up to `position`; does nothing if the file is that long already.
   Status pad_to(uint64_t position);
   /// Overwrites bytes that were already written; the position stays.
   Status write_at(uint64_t offset, std::span<const std::byte> bytes);

@@ -7,8 +7,8 @@
 
 namespace rwkv {
 
-/// The candidate with the smallest edit distance to `name`, if it is near enough to be a slip of
-/// the fingers; otherwise empty.
+/// The candidate with the smallest edit distance to `name`, if it is close enough that `name` may
+/// be a typing error; otherwise empty.
 std::string_view nearest(std::string_view name, std::span<const std::string_view> candidates);
 
 /// "; did you mean 'x'?", or the list of candidates if none is near.

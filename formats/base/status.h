@@ -1,6 +1,6 @@
 // Errors as values. Everything in `formats` and `runtime` reports through Status or Result<T>;
-// nothing there throws, prints, exits or aborts. A message is one line that names the file, the
-// object in it, what was wanted, what was found and, where there is something to do, what to do.
+// nothing there throws, prints, exits or aborts. A message is one line that names the file and the
+// object in it, and says what was expected, what was found and, if possible, what to do.
 #pragma once
 
 #include <fmt/format.h>
@@ -17,9 +17,9 @@ namespace rwkv {
 enum class Code : int {
   Ok = 0,
   Failed = 1,       ///< the work itself failed: I/O, no space, out of memory, interrupted
-  Usage = 2,        ///< the caller asked for something that makes no sense
+  Usage = 2,        ///< the request is invalid
   BadInput = 3,     ///< an input file or text is damaged, hostile or of the wrong kind
-  QualityGate = 4,  ///< the result misses a quality limit that was asked for
+  QualityGate = 4,  ///< the result misses a required quality limit
 };
 
 /// Success, or a code with a one-line message.

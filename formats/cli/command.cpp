@@ -17,7 +17,7 @@
 namespace rwkv::cli {
 namespace {
 
-// On a signal nothing half-written may stay; only async-signal-safe calls are made.
+// After a signal no unfinished output may remain. Only async-signal-safe calls are allowed here.
 void end_on_signal(int signal) {
   remove_unfinished_outputs();
   std::signal(signal, SIG_DFL);
@@ -28,7 +28,7 @@ void install_signal_handlers() {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
     std::signal(signal, end_on_signal);
   }
-  // Writing past a file size limit should be an error like a full disk, not a kill.
+  // Writing past a file size limit should be an error, like a full disk, and not end the process.
   std::signal(SIGXFSZ, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);
 }
@@ -67,8 +67,8 @@ Status unknown_command(const Program& program, std::string_view name) {
   return usage_error("unknown command '{}'{}", name, suggestion(name, names));
 }
 
-// The name of a long option that the parser does not know, or empty. Values may begin with dashes
-// too, so the parser's message decides.
+// The name of the long option that the parser does not know, or empty. Values may begin with dashes
+// too, so the message of the parser decides.
 std::string unknown_option(const std::vector<std::string>& arguments, std::string_view message,
                            std::span<const std::string_view> known) {
   for (const std::string& argument : arguments) {
@@ -116,7 +116,7 @@ Status run_command(const Program& program, const Command& command, int argc, cha
       return {};
     }
     if (!arguments.unmatched().empty()) {
-      return usage_error("'{}' is one argument too many; see '{} {} --help'",
+      return usage_error("unexpected argument '{}'; see '{} {} --help'",
                          arguments.unmatched().front(), program.name, command.name);
     }
     return command.run(arguments);
@@ -129,7 +129,7 @@ Status dispatch(const Program& program, int argc, char** argv) {
   const std::string_view first = argc > 1 ? argv[1] : "";
   if (first.empty()) {
     print_overview(program);
-    return usage_error("a command is wanted");
+    return usage_error("expected a command, found none");
   }
   if (first == "--help" || first == "-h" || first == "help") {
     print_overview(program);
@@ -145,7 +145,7 @@ Status dispatch(const Program& program, int argc, char** argv) {
   return unknown_command(program, first);
 }
 
-// Names of files and texts may have any bytes.
+// Names of files, and texts, may contain any bytes.
 std::string on_one_line(std::string message) {
   for (char& c : message) {
     const auto byte = static_cast<unsigned char>(c);
@@ -196,8 +196,8 @@ Result<T> number(const cxxopts::ParseResult& arguments, const std::string& name,
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || !(value >= low) ||
       !(value <= high)) {
-    return usage_error("{}{} is '{}', a number from {} to {} is wanted",
-                       name.size() == 1 ? "-" : "--", name, text, low, high);
+    return usage_error("{}{}: expected a number from {} to {}, found '{}'",
+                       name.size() == 1 ? "-" : "--", name, low, high, text);
   }
   return value;
 }

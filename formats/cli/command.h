@@ -1,4 +1,4 @@
-// What both executables share: commands with their options, help and version, exit codes, and a
+// Shared by both executables: commands with their options, help and version, exit codes, and a
 // clean end on Ctrl-C. Results go to stdout, everything else to stderr.
 #pragma once
 
@@ -13,7 +13,7 @@ namespace rwkv::cli {
 struct Command {
   const char* name;
   const char* positional;  ///< for the usage line: "INPUT -o OUT.gguf"
-  const char* summary;     ///< one line for the list of commands; nullptr: not for people
+  const char* summary;     ///< one line for the list of commands; nullptr: not listed
   /// Declares the options; names given to `positionals` are filled in order.
   void (*declare)(cxxopts::Options& options, std::vector<std::string>& positionals);
   Status (*run)(const cxxopts::ParseResult& arguments);

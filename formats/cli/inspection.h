@@ -21,7 +21,7 @@ Result<nlohmann::ordered_json> report_packed(const GgufFile& file);
 /// Any other checkpoint.
 nlohmann::ordered_json report_source(const TensorSource& source, const ModelConfig& config);
 
-/// The same for people.
+/// The report as text.
 std::string report_to_text(const nlohmann::ordered_json& report);
 
 /// JSON with invalid UTF-8 replaced, since names and metadata come from outside.

@@ -1,4 +1,4 @@
-// Progress on stderr: a bar where a person looks on, a line now and then where a log does.
+// Progress on stderr: a bar on a terminal, a line every few seconds otherwise.
 #pragma once
 
 #include <chrono>
@@ -9,7 +9,7 @@ namespace rwkv::cli {
 
 class Progress {
  public:
-  /// `total` in whatever unit update() counts; `quiet` prints nothing.
+  /// `total` has the unit of update(); `quiet` prints nothing.
   Progress(std::string label, uint64_t total, bool quiet);
   ~Progress();
   Progress(const Progress&) = delete;

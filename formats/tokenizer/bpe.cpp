@@ -1,5 +1,5 @@
-// Byte-level BPE as GPT-2 and GPT-NeoX use it: added tokens first, then NFC if asked for, then
-// pieces (pre_tokenizer.h), then merges (merge_table.h).
+// Byte-level BPE as GPT-2 and GPT-NeoX use it: added tokens first, then NFC if the vocabulary
+// says so, then pieces (pre_tokenizer.h), then merges (merge_table.h).
 #include <array>
 #include <unordered_map>
 #include <utility>
@@ -65,12 +65,12 @@ Status BpeTokenizer::encode(std::string_view text, std::vector<int32_t>& ids) co
 
 Status BpeTokenizer::encode_all(std::string_view text, std::vector<int32_t>& ids) const {
   if (text.size() > kMaxText) {
-    return usage_error("text: wanted at most {} bytes at a time, found {}", kMaxText, text.size());
+    return usage_error("text: expected at most {} bytes at a time, found {}", kMaxText,
+                       text.size());
   }
   if (const size_t valid = utf8_valid_prefix(text); valid != text.size()) {
-    return bad_input(
-        "text: wanted UTF-8, found byte {:#04x} at offset {} that does not belong there",
-        static_cast<unsigned>(static_cast<unsigned char>(text[valid])), valid);
+    return bad_input("text: expected UTF-8, found byte {:#04x} at offset {}",
+                     static_cast<unsigned>(static_cast<unsigned char>(text[valid])), valid);
   }
   Work work(parts_.merges);
   size_t begin = 0;
@@ -111,7 +111,7 @@ Status BpeTokenizer::encode_segment(std::string_view segment, Work& work,
   return {};
 }
 
-/// Checks the vocabulary on the way into BpeParts.
+/// Checks the vocabulary and turns it into BpeParts.
 class BpeBuilder {
  public:
   BpeBuilder(const Vocabulary& vocabulary, size_t n_vocab)
@@ -145,7 +145,7 @@ Status BpeBuilder::collect_added() {
   std::vector<ByteTrie::Entry> entries;
   for (const int32_t id : vocabulary_.added) {
     if (id < 0 || static_cast<size_t>(id) >= is_added_.size()) {
-      return bad_input("added token: wanted an id below {}, found {}", is_added_.size(), id);
+      return bad_input("added token: expected an id below {}, found {}", is_added_.size(), id);
     }
     const std::string& text = vocabulary_.tokens[static_cast<size_t>(id)];
     if (is_added_[static_cast<size_t>(id)]) {
@@ -210,7 +210,7 @@ Result<int32_t> BpeBuilder::id_of(std::string_view spelling, size_t rank) const 
 Status BpeBuilder::collect_merges() {
   const size_t limit = static_cast<size_t>(ByteTrie::kMaxId) + 1;
   if (vocabulary_.merges.size() > limit) {
-    return bad_input("wanted at most {} merges, found {}", limit, vocabulary_.merges.size());
+    return bad_input("expected at most {} merges, found {}", limit, vocabulary_.merges.size());
   }
   std::vector<MergeTable::Rule> rules;
   rules.reserve(vocabulary_.merges.size());
@@ -220,7 +220,7 @@ Status BpeBuilder::collect_merges() {
     const size_t space = merge.find(' ');
     if (space == merge.npos || space == 0 || space + 1 == merge.size() ||
         merge.find(' ', space + 1) != merge.npos) {
-      return bad_input("merge {}: wanted two tokens with a space between, found \"{}\"", rank,
+      return bad_input("merge {}: expected two tokens separated by a space, found \"{}\"", rank,
                        escape_token(merge));
     }
     const std::string_view left = merge.substr(0, space);

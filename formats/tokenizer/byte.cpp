@@ -42,7 +42,7 @@ class ByteTokenizer : public Tokenizer {
 
 Result<std::unique_ptr<Tokenizer>> make_byte_tokenizer(const Vocabulary& vocabulary) {
   if (!vocabulary.tokens.empty() || !vocabulary.merges.empty() || !vocabulary.added.empty()) {
-    return bad_input("byte vocabulary: wanted no tokens and no merges, found {} and {}",
+    return bad_input("byte vocabulary: expected no tokens and no merges, found {} and {}",
                      vocabulary.tokens.size(), vocabulary.merges.size());
   }
   return std::unique_ptr<Tokenizer>(std::make_unique<ByteTokenizer>());

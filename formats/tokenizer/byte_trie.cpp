@@ -13,7 +13,7 @@ namespace rwkv {
 namespace {
 
 constexpr size_t kBlock = 256;
-// Free places in older blocks are given up. 16 is darts-clone's choice: larger windows save little
+// Free places in older blocks are abandoned. 16 is darts-clone's choice: larger windows save little
 // memory and cost time.
 constexpr size_t kOpenBlocks = 16;
 
@@ -40,11 +40,11 @@ Result<std::vector<SortedEntry>> sort_entries(const std::vector<ByteTrie::Entry>
   size_t total = 0;
   for (const ByteTrie::Entry& entry : entries) {
     if (entry.id < 0 || entry.id > ByteTrie::kMaxId) {
-      return bad_input("token id {}: wanted 0 to {}", entry.id, ByteTrie::kMaxId);
+      return bad_input("token id {}: expected 0 to {}", entry.id, ByteTrie::kMaxId);
     }
     if (entry.bytes.empty() || entry.bytes.size() > ByteTrie::kMaxBytes) {
-      return bad_input("token id {}: wanted 1 to {} bytes, found {}", entry.id, ByteTrie::kMaxBytes,
-                       entry.bytes.size());
+      return bad_input("token id {}: expected 1 to {} bytes, found {}", entry.id,
+                       ByteTrie::kMaxBytes, entry.bytes.size());
     }
     total += entry.bytes.size();
     if (total > ByteTrie::kMaxTotalBytes) {
@@ -73,7 +73,7 @@ class ByteTrieBuilder {
     add_block();
     free_[0] = free_[1] = free_[2] = free_[3] = 0;  // block 0 is where leaves lead
     add_block();
-    // The root owns its block: each of its 256 places is looked at once per token of a text.
+    // The root owns its block: a search visits one of its 256 places for every token of a text.
     used_base_[ByteTrie::kRootBase] = true;
     add_children({0, entries_.size(), 0, 0});
     while (!pending_.empty()) {
@@ -85,7 +85,7 @@ class ByteTrieBuilder {
   }
 
  private:
-  /// The entries [begin, end) that share their first `depth` bytes, and the unit they hang on.
+  /// The entries [begin, end) that share their first `depth` bytes, and their unit.
   struct Node {
     size_t begin;
     size_t end;

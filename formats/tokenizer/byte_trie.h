@@ -18,8 +18,9 @@ namespace rwkv {
 
 class ByteTrie {
  public:
-  /// Ids lie in [0, kMaxId]; longer strings than kMaxBytes are refused so that a hostile vocabulary
-  /// cannot make each step of a long text walk far (the longest World token has 128 bytes).
+  /// Ids lie in [0, kMaxId]. Strings longer than kMaxBytes are refused, so that a hostile
+  /// vocabulary cannot make every step over a long text slow (the longest World token has 128
+  /// bytes).
   static constexpr int32_t kMaxId = (1 << 24) - 1;
   static constexpr size_t kMaxBytes = 1024;
   static constexpr size_t kMaxTotalBytes = size_t{1} << 25;

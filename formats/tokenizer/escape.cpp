@@ -73,7 +73,7 @@ Result<std::string> unescape_token(std::string_view text) {
         kind == 'x' ? hex_number(text.substr(at + 2), 2) : std::nullopt;
     if (!byte) {
       return bad_input(
-          "escaped token \"{}\": at offset {} wanted \\n \\t \\r \\\\ \\' \\\" or \\xNN, found "
+          "escaped token \"{}\": at offset {} expected \\n \\t \\r \\\\ \\' \\\" or \\xNN, found "
           "another escape",
           escape_token(text), at);
     }

@@ -1,4 +1,4 @@
-// Byte-pair merges: the table of what may be merged, and the merging of one piece of text.
+// Byte-pair merges: the table of rules, and the merging of one piece of text.
 #pragma once
 
 #include <cstddef>
@@ -36,13 +36,13 @@ class MergeTable {
   std::vector<uint32_t> begin_;  ///< begin_[id]: first rule whose left is id; n_vocab + 1 entries
 };
 
-/// Merges the symbols of one piece: always the pair of lowest rank, the leftmost among equals.
-/// Holds its working memory from piece to piece. A piece of n symbols takes O(n log n).
+/// Merges the symbols of one piece: always the pair of lowest rank, and the leftmost among equals.
+/// Keeps its working memory from piece to piece. A piece of n symbols takes O(n log n).
 class PieceMerger {
  public:
   explicit PieceMerger(const MergeTable& table) : table_(table) {}
 
-  /// Appends what `symbols` (fewer than 2^32) merge to.
+  /// Appends the ids that `symbols` (fewer than 2^32) merge to.
   void merge(std::span<const int32_t> symbols, std::vector<int32_t>& ids);
 
  private:

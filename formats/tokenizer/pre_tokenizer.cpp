@@ -39,7 +39,7 @@ struct ClassifiedPoint {
 
 ClassifiedPoint classify(std::string_view text, size_t at) {
   const CodePoint point = decode_utf8(text.substr(at));
-  // Length 1 for invalid bytes, which the caller excludes: no input makes a loop stand still.
+  // Length 1 for invalid bytes, which the caller excludes: no input can cause an endless loop.
   return {char_class(point.value), point.length == 0 ? 1 : point.length};
 }
 

@@ -46,8 +46,8 @@ std::optional<uint32_t> hex_number(std::string_view text, size_t n_digits) {
 
 enum class LiteralKind { Str, Bytes };
 
-/// Appends what the numeric escape at the start of `rest` (a backslash) stands for and sets
-/// `length` to the characters it takes.
+/// Appends the value of the numeric escape at the start of `rest` (a backslash) and sets `length`
+/// to the number of its characters.
 static Status append_numeric_escape(std::string_view rest, LiteralKind kind, std::string& out,
                                     size_t& length) {
   const char letter = rest[1];
@@ -110,7 +110,7 @@ Result<std::string> parse_python_literal(std::string_view text) {
     text.remove_prefix(1);
   }
   if (text.empty() || (text.front() != '\'' && text.front() != '"')) {
-    return bad_input("wanted a Python literal '...' or b'...'");
+    return bad_input("expected a Python literal '...' or b'...'");
   }
   const char quote = text.front();
   if (text.size() < 2 || text.back() != quote) {

@@ -1,4 +1,4 @@
-// Python string and bytes literals, as far as repr() writes them: the second field of each line of
+// Python string and bytes literals in the form that repr() writes: the second field of each line of
 // a World vocabulary file.
 #pragma once
 
@@ -11,12 +11,12 @@
 
 namespace rwkv {
 
-/// The bytes of the literal that `text` is, as a whole: '...', "...", b'...' or b"...". Str
-/// literals give their UTF-8 (there \xNN, \uNNNN, \UNNNNNNNN are code points), bytes literals their
-/// bytes (there \xNN is a byte, and anything outside ASCII is refused, as Python does).
+/// The bytes of `text`, which must be exactly one literal: '...', "...", b'...' or b"...". A str
+/// literal gives its UTF-8 (\xNN, \uNNNN, \UNNNNNNNN are code points), a bytes literal its bytes
+/// (\xNN is a byte, and anything outside ASCII is refused, as in Python).
 Result<std::string> parse_python_literal(std::string_view text);
 
-/// What backslash and `c` stand for, if `c` is one of n t r \ ' ".
+/// The character that backslash and `c` stand for, if `c` is one of n t r \ ' ".
 std::optional<char> simple_escape(char c);
 
 /// The number that the first `n_digits` (at most 8) characters of `text` spell in base 16.

@@ -1,5 +1,5 @@
-// The bytes of every id in one piece of memory: a vocabulary of 65,536 tokens takes its bytes and
-// four more per id, a fifth of what as many std::string objects take.
+// The bytes of every id in one piece of memory. A vocabulary of 65,536 tokens takes its bytes and
+// four more per id, a fifth of the memory of 65,536 std::string objects.
 #pragma once
 
 #include <cstddef>

@@ -24,14 +24,14 @@ Result<TokenizerKind> tokenizer_kind_from_name(std::string_view name) {
       return kind;
     }
   }
-  return bad_input("tokenizer: wanted rwkv, byte or gpt2, found \"{}\"", name);
+  return bad_input("tokenizer: expected rwkv, byte or gpt2, found \"{}\"", name);
 }
 
 Result<std::string> decode(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
   std::string text;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= tokenizer.n_vocab()) {
-      return bad_input("token {} of the sequence: wanted an id below {}, found {}", i,
+      return bad_input("token {} of the sequence: expected an id below {}, found {}", i,
                        tokenizer.n_vocab(), ids[i]);
     }
     text += tokenizer.token_bytes(ids[i]);
@@ -49,7 +49,7 @@ Result<size_t> checked_vocabulary_size(const Vocabulary& vocabulary) {
     return bad_input("{} vocabulary: it has no tokens", tokenizer_kind_name(vocabulary.kind));
   }
   if (n_vocab > limit) {
-    return bad_input("{} vocabulary: wanted at most {} ids, found {}",
+    return bad_input("{} vocabulary: expected at most {} ids, found {}",
                      tokenizer_kind_name(vocabulary.kind), limit, n_vocab);
   }
   size_t total = 0;

@@ -13,7 +13,7 @@
 
 namespace rwkv {
 
-/// The tokenizers there are. `tokenizer_kind_name` is the name in metadata and on command lines.
+/// All kinds of tokenizers. `tokenizer_kind_name` is the name in metadata and on command lines.
 enum class TokenizerKind {
   World,  ///< "rwkv": greedy longest match over bytes (BlinkDL's trie tokenizer)
   Byte,   ///< "byte": id = byte value
@@ -42,16 +42,16 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   virtual TokenizerKind kind() const = 0;
-  /// One more than the largest id that encode can give.
+  /// One more than the largest id that encode can return.
   virtual size_t n_vocab() const = 0;
-  /// Appends the ids of `text` to `ids`. World and Byte take any bytes; Bpe refuses text that is
-  /// not UTF-8 (with the offset of the first bad byte), as does World for a byte that no token
-  /// starts with.
+  /// Appends the ids of `text` to `ids`. World and Byte take any bytes. Bpe refuses text that is
+  /// not UTF-8 and names the offset of the first bad byte; World does so for a byte that starts no
+  /// token.
   virtual Status encode(std::string_view text, std::vector<int32_t>& ids) const = 0;
   /// The bytes of one id; empty for ids without text (end of text, undefined, out of range).
   /// Valid as long as the tokenizer.
   virtual std::string_view token_bytes(int32_t id) const = 0;
-  /// What the tables take, allocated capacity included. The same for equal vocabularies.
+  /// Bytes of the tables, allocated capacity included. The same for equal vocabularies.
   virtual size_t memory_bytes() const = 0;
 };
 

@@ -1,6 +1,6 @@
-// tokenizer.json, as far as byte-level BPE needs it (20B_tokenizer.json). What would change the ids
-// and is not supported is refused, never ignored. Nothing of the file is trusted: each value's type
-// is looked at before it is read.
+// tokenizer.json, as far as byte-level BPE needs it (20B_tokenizer.json). Unsupported settings that
+// would change the ids are refused, never ignored. The file is not trusted: the type of each value
+// is checked before the value is read.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
@@ -15,11 +15,11 @@ namespace {
 
 using Json = nlohmann::json;
 
-// What we read lies four levels deep. Deeper values are dropped while parsing, so that nesting
-// costs a hostile file its own bytes only.
+// Everything we need lies at most four levels deep. Deeper values are dropped while parsing, so
+// that nesting takes no more memory than the file.
 constexpr int kMaxDepth = 8;
 
-/// The member `key`, or a JSON null if `object` is no object or lacks it.
+/// The member `key`, or a JSON null if `object` is not an object or lacks it.
 const Json& member(const Json& object, const char* key) {
   static const Json kMissing;
   if (!object.is_object()) {
@@ -34,7 +34,7 @@ std::string_view text_of(const Json& value) {
   return text ? std::string_view(*text) : std::string_view();
 }
 
-/// "type" of a part of the file; "none" for null, "?" for what has no type.
+/// "type" of a part of the file; "none" for null, "?" if it has no type.
 std::string type_of(const Json& part) {
   if (part.is_null()) {
     return "none";
@@ -63,7 +63,7 @@ Status check_off(const Json& object, const char* where,
 Status check_parts(const Json& root) {
   const Json& model = member(root, "model");
   if (type_of(model) != "BPE") {
-    return bad_input("model: wanted type BPE, found {}; only byte-level BPE is supported",
+    return bad_input("model: expected type BPE, found {}; only byte-level BPE is supported",
                      type_of(model));
   }
   RWKV_TRY(check_off(model, "model",
@@ -71,11 +71,11 @@ Status check_parts(const Json& root) {
                       "ignore_merges"}));
   const std::string normalizer = type_of(member(root, "normalizer"));
   if (normalizer != "none" && normalizer != "NFC") {
-    return bad_input("normalizer: wanted NFC or none, found {}", normalizer);
+    return bad_input("normalizer: expected NFC or none, found {}", normalizer);
   }
   const Json& pre_tokenizer = member(root, "pre_tokenizer");
   if (type_of(pre_tokenizer) != "ByteLevel") {
-    return bad_input("pre_tokenizer: wanted ByteLevel, found {}", type_of(pre_tokenizer));
+    return bad_input("pre_tokenizer: expected ByteLevel, found {}", type_of(pre_tokenizer));
   }
   RWKV_TRY(check_off(pre_tokenizer, "pre_tokenizer", {"add_prefix_space"}));
   const Json& use_regex = member(pre_tokenizer, "use_regex");
@@ -85,13 +85,13 @@ Status check_parts(const Json& root) {
   for (const char* const part : {"post_processor", "decoder"}) {
     const std::string type = type_of(member(root, part));
     if (type != "none" && type != "ByteLevel") {
-      return bad_input("{}: wanted ByteLevel or none, found {}", part, type);
+      return bad_input("{}: expected ByteLevel or none, found {}", part, type);
     }
   }
   return {};
 }
 
-/// The whole number that `value` is, or -1.
+/// `value` as an integer, or -1 if it is none.
 int64_t id_of(const Json& value) {
   const auto* const id = value.get_ptr<const Json::number_integer_t*>();
   return id ? std::max<int64_t>(*id, -1) : -1;
@@ -99,13 +99,13 @@ int64_t id_of(const Json& value) {
 
 Status read_tokens(const Json& vocab, size_t n_tokens, Vocabulary& out) {
   if (!vocab.is_object() || vocab.empty()) {
-    return bad_input("model.vocab: wanted an object of tokens and ids, found {}",
+    return bad_input("model.vocab: expected an object of tokens and ids, found {}",
                      vocab.type_name());
   }
   for (auto entry = vocab.begin(); entry != vocab.end(); ++entry) {
     const int64_t id = id_of(entry.value());
     if (id < 0 || entry.key().empty()) {
-      return bad_input("model.vocab \"{}\": wanted a token and an id of 0 or more, found {}",
+      return bad_input("model.vocab \"{}\": expected a token and an id of 0 or more, found {}",
                        escape_token(entry.key()), entry.value().type_name());
     }
     const Status status = place_token(out.tokens, id, entry.key(), n_tokens);
@@ -118,14 +118,14 @@ Status read_tokens(const Json& vocab, size_t n_tokens, Vocabulary& out) {
 
 Status read_merges(const Json& merges, Vocabulary& out) {
   if (!merges.is_array()) {
-    return bad_input("model.merges: wanted an array, found {}", merges.type_name());
+    return bad_input("model.merges: expected an array, found {}", merges.type_name());
   }
   for (const Json& merge : merges) {
-    // Newer files have ["left", "right"] in place of "left right".
+    // Newer files have ["left", "right"] instead of "left right".
     const bool is_pair =
         merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string();
     if (!is_pair && !merge.is_string()) {
-      return bad_input("model.merges {}: wanted \"left right\", found {}", out.merges.size(),
+      return bad_input("model.merges {}: expected \"left right\", found {}", out.merges.size(),
                        merge.type_name());
     }
     std::string& line = out.merges.emplace_back(text_of(is_pair ? merge[0] : merge));
@@ -137,9 +137,9 @@ Status read_merges(const Json& merges, Vocabulary& out) {
   return {};
 }
 
-/// A token with "normalized" is searched in the text after NFC, here all are searched before. That
-/// is the same unless NFC makes or breaks the token, which it does not do to ASCII that ends in
-/// none of the characters that combining marks compose with.
+/// Tokens with "normalized" should be searched in the text after NFC; we search all of them before
+/// it. The result is the same unless NFC creates or destroys the token, which it does not do to
+/// ASCII whose last character does not compose with combining marks.
 bool is_safe_before_nfc(std::string_view content) {
   const auto is_ascii = [](char c) { return static_cast<unsigned char>(c) < 0x80; };
   const char last = content.back();
@@ -153,7 +153,7 @@ Status read_added(const Json& token, size_t n_tokens, std::unordered_set<int64_t
   const std::string content(text_of(member(token, "content")));
   const int64_t id = id_of(member(token, "id"));
   if (content.empty() || id < 0) {
-    return bad_input("added_tokens {}: wanted an object with \"id\" and \"content\"",
+    return bad_input("added_tokens {}: expected an object with \"id\" and \"content\"",
                      out.added.size());
   }
   const std::string where = fmt::format("added_tokens \"{}\"", escape_token(content));
@@ -166,7 +166,7 @@ Status read_added(const Json& token, size_t n_tokens, std::unordered_set<int64_t
   if (!seen.insert(id).second) {
     return bad_input("{}: id {} is listed twice", where, id);
   }
-  // An added token may stand in model.vocab as well; the literal text is what counts then.
+  // An added token may also be in model.vocab; then its literal text counts.
   if (i < out.tokens.size()) {
     out.tokens[i].clear();
   }
@@ -189,7 +189,7 @@ Result<Vocabulary> parse_tokenizer_json(std::string_view content) {
     return bad_input("starts like a tokenizer.json but is not valid JSON");
   }
   if (!member(root, "model").is_object()) {
-    return bad_input("JSON without an object \"model\"; wanted a tokenizer.json");
+    return bad_input("JSON without an object \"model\"; expected a tokenizer.json");
   }
   RWKV_TRY(check_parts(root));
   Vocabulary vocabulary;
@@ -198,7 +198,7 @@ Result<Vocabulary> parse_tokenizer_json(std::string_view content) {
   const Json& model = member(root, "model");
   const Json& added = member(root, "added_tokens");
   if (!added.is_null() && !added.is_array()) {
-    return bad_input("added_tokens: wanted an array, found {}", added.type_name());
+    return bad_input("added_tokens: expected an array, found {}", added.type_name());
   }
   const size_t n_tokens = member(model, "vocab").size() + added.size();
   RWKV_TRY(read_tokens(member(model, "vocab"), n_tokens, vocabulary));

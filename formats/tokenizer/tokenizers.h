@@ -12,8 +12,8 @@ Result<std::unique_ptr<Tokenizer>> make_world_tokenizer(const Vocabulary& vocabu
 Result<std::unique_ptr<Tokenizer>> make_byte_tokenizer(const Vocabulary& vocabulary);
 Result<std::unique_ptr<Tokenizer>> make_bpe_tokenizer(const Vocabulary& vocabulary);
 
-/// The number of ids up to the last one that has a token; BadInput if there is none, or if there
-/// are more ids or bytes than ByteTrie can hold.
+/// The number of ids up to the last one with a token. BadInput if no id has one, or if there are
+/// more ids or bytes than ByteTrie can hold.
 Result<size_t> checked_vocabulary_size(const Vocabulary& vocabulary);
 
 }  // namespace rwkv

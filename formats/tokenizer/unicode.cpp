@@ -195,7 +195,7 @@ std::string to_nfc(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   std::vector<Mark> marks;
-  // Line by line, to need memory for a line only: nothing composes with a newline or across it.
+  // Line by line, so that memory for one line is enough: nothing composes with or across a newline.
   while (!text.empty()) {
     const size_t newline = text.find('\n');
     const std::string_view line = text.substr(0, newline == text.npos ? newline : newline + 1);

@@ -16,7 +16,7 @@ namespace {
 
 // World has 1 MiB, 20B 2.4 MiB; the largest tokenizer.json in use have about 35 MiB.
 constexpr uint64_t kMaxFileBytes = uint64_t{64} << 20;
-// Ids may have gaps, but a line of 20 bytes must not ask for half a gigabyte of empty strings.
+// Ids may have gaps, but a line of 20 bytes must not allocate half a gigabyte of empty strings.
 constexpr size_t kMaxUnusedIds = size_t{1} << 18;
 
 bool is_digit(char c) {
@@ -40,12 +40,12 @@ Status parse_line(std::string_view line, size_t n_lines, Vocabulary& vocabulary)
   const size_t first = line.find(' ');
   const size_t last = line.rfind(' ');
   if (first == line.npos || last == first) {
-    return bad_input("wanted: id 'literal' n_bytes; found \"{}\"",
+    return bad_input("expected: id 'literal' n_bytes; found \"{}\"",
                      escape_token(line.substr(0, 64)));
   }
   const std::optional<int64_t> id = parse_number(line.substr(0, first), ByteTrie::kMaxId);
   if (!id) {
-    return bad_input("wanted an id below {}, found \"{}\"", ByteTrie::kMaxId + 1,
+    return bad_input("expected an id below {}, found \"{}\"", ByteTrie::kMaxId + 1,
                      escape_token(line.substr(0, first).substr(0, 64)));
   }
   Result<std::string> bytes = parse_python_literal(line.substr(first + 1, last - first - 1));
@@ -56,11 +56,11 @@ Status parse_line(std::string_view line, size_t n_lines, Vocabulary& vocabulary)
   const std::optional<int64_t> n_bytes =
       parse_number(length_field, static_cast<int64_t>(kMaxFileBytes));
   if (!n_bytes || static_cast<size_t>(*n_bytes) != bytes.value().size()) {
-    return bad_input("the literal has {} bytes, the third field says \"{}\"", bytes.value().size(),
-                     escape_token(length_field.substr(0, 64)));
+    return bad_input("the literal has {} bytes, but the third field says \"{}\"",
+                     bytes.value().size(), escape_token(length_field.substr(0, 64)));
   }
   if (bytes.value().empty() || bytes.value().size() > ByteTrie::kMaxBytes) {
-    return bad_input("wanted a token of 1 to {} bytes, found {}", ByteTrie::kMaxBytes,
+    return bad_input("expected a token of 1 to {} bytes, found {}", ByteTrie::kMaxBytes,
                      bytes.value().size());
   }
   return place_token(vocabulary.tokens, *id, bytes.take(), n_lines);
@@ -85,19 +85,19 @@ bool looks_like_world(std::string_view content) {
 Status place_token(std::vector<std::string>& tokens, int64_t id, std::string token,
                    size_t n_tokens) {
   if (id < 0 || id > ByteTrie::kMaxId) {
-    return bad_input("wanted ids from 0 to {}, found {}", ByteTrie::kMaxId, id);
+    return bad_input("expected ids from 0 to {}, found {}", ByteTrie::kMaxId, id);
   }
   const auto i = static_cast<size_t>(id);
   if (i >= n_tokens + kMaxUnusedIds) {
-    return bad_input("id {} leaves more than {} ids unused; a vocabulary of {} tokens does not", id,
-                     kMaxUnusedIds, n_tokens);
+    return bad_input("id {} leaves more than {} ids unused, too many for a vocabulary of {} tokens",
+                     id, kMaxUnusedIds, n_tokens);
   }
   if (i >= tokens.size()) {
     tokens.resize(i + 1);
   }
   if (!tokens[i].empty()) {
-    return bad_input("id {} was given to \"{}\" before, found again for \"{}\"", id,
-                     escape_token(tokens[i]), escape_token(token));
+    return bad_input("id {} belongs to \"{}\", found again for \"{}\"", id, escape_token(tokens[i]),
+                     escape_token(token));
   }
   tokens[i] = std::move(token);
   return {};
@@ -127,8 +127,8 @@ Result<Vocabulary> parse_world_vocabulary(std::string_view content) {
 
 Result<Vocabulary> parse_vocabulary(std::string_view content, const std::string& origin) {
   if (content.size() > kMaxFileBytes) {
-    return bad_input("{}: wanted a vocabulary of at most {} bytes, found {}", origin, kMaxFileBytes,
-                     content.size());
+    return bad_input("{}: expected a vocabulary of at most {} bytes, found {}", origin,
+                     kMaxFileBytes, content.size());
   }
   const size_t start = content.find_first_not_of(" \t\r\n");
   Result<Vocabulary> vocabulary = Status();
@@ -138,8 +138,8 @@ Result<Vocabulary> parse_vocabulary(std::string_view content, const std::string&
     vocabulary = parse_world_vocabulary(content);
   } else {
     return bad_input(
-        "{}: wanted a vocabulary with lines like 123 'token' 5, or a tokenizer.json; this starts "
-        "with \"{}\"",
+        "{}: expected a vocabulary with lines like 123 'token' 5, or a tokenizer.json; found "
+        " \"{}\"",
         origin, escape_token(content.substr(0, 32)));
   }
   return vocabulary.ok() ? std::move(vocabulary) : vocabulary.status().in(origin);

@@ -44,8 +44,8 @@ Result<Vocabulary> read_bpe(const GgufMetadata& metadata) {
   if (const GgufValue* types = metadata.find(kTokenType)) {
     const auto* values = std::get_if<std::vector<int64_t>>(&types->value);
     if (!values || values->size() != tokens->size()) {
-      return bad_input("metadata key '{}' is {}, {} integers are wanted", kTokenType,
-                       value_to_string(*types), tokens->size());
+      return bad_input("metadata key '{}': expected {} integers, found {}", kTokenType,
+                       tokens->size(), value_to_string(*types));
     }
     for (size_t id = 0; id < values->size(); ++id) {
       if ((*values)[id] != kNormal) {
@@ -106,7 +106,7 @@ Result<Vocabulary> vocabulary_from_metadata(const GgufMetadata& metadata) {
   if (kind == tokenizer_kind_name(TokenizerKind::Bpe)) {
     return read_bpe(metadata);
   }
-  return bad_input("metadata key '{}' is '{}'; rwkv, byte and gpt2 are supported", kModel, kind);
+  return bad_input("metadata key '{}': expected rwkv, byte or gpt2, found '{}'", kModel, kind);
 }
 
 }  // namespace rwkv

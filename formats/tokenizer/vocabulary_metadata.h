@@ -1,4 +1,5 @@
-// A vocabulary inside a packed file: GGUF's tokenizer.ggml.* keys, so that other tools find it too.
+// A vocabulary inside a packed file, under GGUF's tokenizer.ggml.* keys, where other tools look for
+// it.
 #pragma once
 
 #include "formats/container/gguf_metadata.h"

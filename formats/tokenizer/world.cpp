@@ -31,8 +31,8 @@ class WorldTokenizer : public Tokenizer {
 
 Status WorldTokenizer::encode(std::string_view text, std::vector<int32_t>& ids) const {
   const size_t n_before = ids.size();
-  // Ids are appended in lots: neither a capacity check per token nor four bytes reserved per byte
-  // of text.
+  // Ids are appended in batches, which saves a capacity check per token without reserving four
+  // bytes per byte of text.
   std::array<int32_t, 512> lot;
   size_t n_lot = 0;
   size_t at = 0;
@@ -58,7 +58,7 @@ Status WorldTokenizer::encode(std::string_view text, std::vector<int32_t>& ids) 
 
 Result<std::unique_ptr<Tokenizer>> make_world_tokenizer(const Vocabulary& vocabulary) {
   if (!vocabulary.merges.empty() || !vocabulary.added.empty()) {
-    return bad_input("rwkv vocabulary: wanted no merges and no added tokens, found {} and {}",
+    return bad_input("rwkv vocabulary: expected no merges and no added tokens, found {} and {}",
                      vocabulary.merges.size(), vocabulary.added.size());
   }
   RWKV_ASSIGN(const size_t n_vocab, checked_vocabulary_size(vocabulary));

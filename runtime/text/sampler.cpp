@@ -11,7 +11,7 @@ namespace rwkv::edge {
 namespace {
 
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
-// Penalties work on logits of about +-30; anything larger is a typing error.
+// Logits are about +-30, so a larger penalty is a typing error.
 constexpr float kMaxPenalty = 100.0f;
 
 bool is_greedy(const SamplerOptions& options) {
@@ -24,14 +24,14 @@ bool has_penalties(const SamplerOptions& options) {
 
 Status check_penalty(const char* name, float value) {
   if (!(std::fabs(value) <= kMaxPenalty)) {
-    return usage_error("{}: a number from -{:g} to {:g} is needed, found {:g}", name, kMaxPenalty,
+    return usage_error("{}: expected a number from -{:g} to {:g}, found {:g}", name, kMaxPenalty,
                        kMaxPenalty, value);
   }
   return {};
 }
 
-/// In proportion to the probability of a token with `logit` when the largest one is `best`: 1 for
-/// that one. float is exact enough (sums are double) and three times as fast.
+/// The probability of a token with `logit`, relative to that of the token with the largest one,
+/// `best`. float is exact enough (sums are double) and three times as fast.
 float weight(float logit, float best) {
   return std::exp(logit - best);
 }
@@ -55,20 +55,20 @@ size_t clean_and_find_best(std::span<float> logits) {
 
 Status check(const SamplerOptions& options) {
   if (!(options.temperature >= 0.0f) || std::isinf(options.temperature)) {
-    return usage_error("temperature: a number of 0 or more is needed, found {:g}",
+    return usage_error("temperature: expected a number of 0 or more, found {:g}",
                        options.temperature);
   }
   if (options.top_k < 0) {
-    return usage_error("top_k: 0 (off) or more is needed, found {}", options.top_k);
+    return usage_error("top_k: expected 0 (off) or more, found {}", options.top_k);
   }
   if (!(options.top_p > 0.0f && options.top_p <= 1.0f)) {
-    return usage_error("top_p: a number above 0 and at most 1 (off) is needed, found {:g}",
+    return usage_error("top_p: expected a number above 0 and at most 1 (off), found {:g}",
                        options.top_p);
   }
   RWKV_TRY(check_penalty("presence_penalty", options.presence_penalty));
   RWKV_TRY(check_penalty("frequency_penalty", options.frequency_penalty));
   if (!(options.penalty_decay >= 0.0f && options.penalty_decay <= 1.0f)) {
-    return usage_error("penalty_decay: a number from 0 to 1 is needed, found {:g}",
+    return usage_error("penalty_decay: expected a number from 0 to 1, found {:g}",
                        options.penalty_decay);
   }
   return {};
@@ -160,8 +160,8 @@ Sampler::Cut Sampler::find_cut(std::span<const float> logits, float best) {
       total += weight(logit, best);
     }
     needed = options_.top_p * total;
-    // All weights below (1 - top_p) * total / n together are less than what top-p drops, so none
-    // of them is kept: few candidates remain. The margin of 0.001 covers rounding.
+    // All weights below (1 - top_p) * total / n together are less than the weight that top-p drops,
+    // so top-p keeps none of them, and few candidates remain. The margin of 0.001 covers rounding.
     lowest = best + std::log((total - needed) / static_cast<double>(logits.size())) - 0.001;
   }
   size_t end = 0;
@@ -182,7 +182,7 @@ Sampler::Cut Sampler::find_cut(std::span<const float> logits, float best) {
     const int32_t last = *std::max_element(first, at(end), ranks_before);
     return {logit_of(last), last};
   }
-  // The cut has a rank in [begin, end); what ranks before `begin` is kept and weighs `kept`.
+  // The cut has a rank in [begin, end); tokens that rank before `begin` are kept and weigh `kept`.
   size_t begin = 0;
   double kept = 0.0;
   while (end - begin > 1) {

@@ -1,10 +1,10 @@
 // How the next token is chosen from logits. The rules and their order are those of ChatRWKV's
 // sampler, so that settings published for RWKV models mean the same here:
 //   1. penalties: logit -= presence + count * frequency, for every token with a count above 0
-//   2. probabilities = softmax(logits); temperature plays no part yet
-//   3. top-p keeps the shortest run of most probable tokens that adds up to top_p or more, top-k
-//      keeps the k most probable ones; with both, what both keep
-//   4. temperature: the probabilities that were kept, to the power 1 / temperature, normalised
+//   2. probabilities = softmax(logits), without temperature
+//   3. top-p keeps the fewest most probable tokens that add up to top_p or more, top-k keeps the k
+//      most probable ones; with both, a token must pass both
+//   4. temperature: the remaining probabilities to the power 1 / temperature, normalised
 //   5. one draw, walking the kept tokens by ascending id
 // Tokens of equal probability rank by id, lowest first. (ChatRWKV keeps everything that ties with
 // the last token of top-p; here a run is never longer than needed.)
@@ -29,21 +29,21 @@ struct SamplerOptions {
   uint64_t seed = 0;
 };
 
-/// Usage if an option is out of its range; the message names it, its range and what was found.
+/// Usage if an option is out of range; the message gives its name, its range and the value found.
 Status check(const SamplerOptions& options);
 
 /// Picks tokens; one per sequence. The same options and the same logits give the same tokens
-/// everywhere (up to a draw that falls within the rounding of exp()): the generator is our own.
-/// The constructor alone allocates: for each token of the vocabulary 8 bytes if there are penalties
-/// and 4 if there is top-k or top-p. Not safe to share between threads.
+/// everywhere (except for a draw that falls within the rounding of exp()): the generator is our
+/// own. Only the constructor allocates: for each token of the vocabulary 8 bytes if there are
+/// penalties and 4 if there is top-k or top-p. Not safe to share between threads.
 class Sampler {
  public:
   /// `options` must pass check().
   Sampler(size_t n_vocab, const SamplerOptions& options);
 
   /// A token from `logits`, which holds n_vocab floats and is overwritten. NaN counts as minus
-  /// infinity, plus infinity as the largest float; if nothing is left to choose, token 0. Does not
-  /// count the token: call accept() with what became part of the text.
+  /// infinity, plus infinity as the largest float; if no token remains, the result is token 0. Does
+  /// not count the token: call accept() with the token that became part of the text.
   int32_t sample(std::span<float> logits);
 
   /// Decays all counts, then counts `token`. An id outside the vocabulary is not counted.

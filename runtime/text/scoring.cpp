@@ -7,7 +7,7 @@
 namespace rwkv::edge {
 namespace {
 
-// Logits of so many tokens are held at a time.
+// Number of tokens whose logits are in memory at a time.
 constexpr size_t kBatch = 32;
 
 }  // namespace

@@ -11,8 +11,8 @@ namespace rwkv::edge {
 
 struct Score {
   uint64_t n_tokens = 0;  ///< predicted tokens: all but the first
-  uint64_t n_bytes = 0;   ///< their bytes
-  uint64_t n_top1 = 0;    ///< where the likeliest token was the right one
+  uint64_t n_bytes = 0;   ///< bytes of these tokens
+  uint64_t n_top1 = 0;    ///< positions where the most likely token was the right one
   double nats = 0.0;      ///< sum of -ln p(token)
   double squared_nats = 0.0;
 
@@ -28,10 +28,9 @@ struct Score {
 double negative_log_likelihood(std::span<const float> logits, int32_t token);
 
 /// Feeds `tokens` from the empty state, the state carried through, and calls `visit(first, next,
-/// logits)` for a few tokens at a time: `next` are tokens[first + 1 ...], which the rows of
-/// `logits` [next.size()][n_vocab] predict. Ends with the first error, its own or of `visit`.
-/// BadInput for fewer than two tokens, since the first has no context, and for ids outside the
-/// vocabulary.
+/// logits)` for a few tokens at a time. `next` is tokens[first + 1 ...], which the rows of `logits`
+/// [next.size()][n_vocab] predict. Ends with the first error, its own or that of `visit`. BadInput
+/// for fewer than two tokens, since the first has no context, and for ids outside the vocabulary.
 using VisitPredictions = std::function<Status(size_t first, std::span<const int32_t> next,
                                               std::span<const float> logits)>;
 Status predict_tokens(Evaluator& evaluator, std::span<const int32_t> tokens,
@@ -39,7 +38,7 @@ Status predict_tokens(Evaluator& evaluator, std::span<const int32_t> tokens,
 
 /// Feeds `tokens` from the empty state, the state carried through, and scores every token but the
 /// first, which has no context. `n_bytes(token)` is the length of a token's text.
-/// `progress` is called with the tokens done.
+/// `progress` is called with the number of tokens done.
 Result<Score> score_tokens(Evaluator& evaluator, std::span<const int32_t> tokens,
                            const std::function<uint64_t(int32_t)>& n_bytes,
                            const std::function<void(uint64_t)>& progress);

@@ -8,7 +8,7 @@
 namespace rwkv::edge {
 namespace {
 
-// Far above any machine that this runs on, far below where thread creation fails.
+// Far more than any machine that this runs on has, far fewer than make thread creation fail.
 constexpr unsigned kMaxThreads = 256;
 // Scratch memory is about 20 n_embd floats per token: 4096 tokens of a wide model are 1.3 GB.
 constexpr size_t kMaxChunk = 4096;
@@ -17,24 +17,24 @@ constexpr std::string_view kGptEndOfText = "<|endoftext|>";
 
 Status check(const SessionOptions& options) {
   if (options.n_threads > kMaxThreads) {
-    return usage_error("n_threads: 0 (all that there are) to {} is needed, found {}", kMaxThreads,
+    return usage_error("n_threads: expected 0 (all available) to {}, found {}", kMaxThreads,
                        options.n_threads);
   }
   if (options.max_chunk == 0 || options.max_chunk > kMaxChunk) {
-    return usage_error("max_chunk: 1 to {} tokens is needed, found {}", kMaxChunk,
+    return usage_error("max_chunk: expected 1 to {} tokens, found {}", kMaxChunk,
                        options.max_chunk);
   }
   RWKV_TRY(check(options.sampler));
   return check_stop_strings(options.stop_strings);
 }
 
-/// What `make` returns, or a status for what the standard library throws when it lacks something.
+/// The result of `make`, or a status if the standard library throws for lack of resources.
 template <typename Make>
 Result<std::unique_ptr<Session>> made_by(const Make& make) {
   try {
     return Result<std::unique_ptr<Session>>(make());
   } catch (const std::bad_alloc&) {
-    return failed("no memory for a session");
+    return failed("not enough memory for a session");
   } catch (const std::system_error& error) {
     return failed("cannot start the threads of a session: {}", error.what());
   }
@@ -83,7 +83,7 @@ Session::Session(std::shared_ptr<const Model> model, const SessionOptions& optio
 Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> model,
                                                  const SessionOptions& options) {
   if (!model) {
-    return usage_error("a session needs a model, found none");
+    return usage_error("expected a model for the session, found none");
   }
   RWKV_TRY(check(options));
   return made_by([&] { return std::unique_ptr<Session>(new Session(std::move(model), options)); });
@@ -93,7 +93,7 @@ Result<std::unique_ptr<Session>> Session::clone() const {
   return made_by([&] {
     std::unique_ptr<Session> copy(new Session(model_, options_));
     copy->state_ = state_;
-    // Assigned, not constructed: the memory that the new sampler has reserved stays.
+    // Assigned, not constructed, to keep the memory that the new sampler has reserved.
     copy->sampler_ = sampler_;
     copy->logits_ = logits_;
     copy->has_logits_ = has_logits_;
@@ -124,7 +124,7 @@ Status Session::feed_text(std::string_view text) {
 Result<StopReason> Session::generate(size_t max_tokens, const OnPiece& on_piece) {
   RWKV_TRY(can_generate());
   if (!on_piece) {
-    return usage_error("generate needs a function to hand the text to, found none");
+    return usage_error("expected a function that receives the text, found none");
   }
   forget_text();
   for (size_t n = 0; n < max_tokens; ++n) {
@@ -134,7 +134,7 @@ Result<StopReason> Session::generate(size_t max_tokens, const OnPiece& on_piece)
       return finish(on_piece, StopReason::EndOfText);
     }
     sampler_.accept(token);
-    // Stop strings see bytes, so the text stays whole characters whatever they cut.
+    // Stop strings work on bytes, before the text is cut into whole characters.
     const bool goes_on = on_piece({token, utf8_.push(stops_.push(bytes_of(token)))});
     RWKV_TRY(feed_tokens({&token, 1}));
     if (!goes_on) {
@@ -148,8 +148,9 @@ Result<StopReason> Session::generate(size_t max_tokens, const OnPiece& on_piece)
 }
 
 Status Session::can_generate() const {
-  return has_logits_ ? Status()
-                     : usage_error("nothing to go on from: feed a prompt of at least one token");
+  return has_logits_
+             ? Status()
+             : usage_error("there is nothing to continue; feed a prompt of at least one token");
 }
 
 StopReason Session::finish(const OnPiece& on_piece, StopReason reason) {

@@ -1,6 +1,6 @@
-// One text in progress: an evaluator with its threads, the recurrent state, the sampler, and what
-// turns tokens into text that can be shown. Feed a prompt, then generate; both any number of times,
-// in any order. The C API (runtime/include/rwkv_edge.h) is a thin layer over this.
+// One text in progress: an evaluator with its threads, the recurrent state, the sampler, and the
+// conversion of tokens to text that can be shown. Feed a prompt, then generate; both any number of
+// times, in any order. The C API (runtime/include/rwkv_edge.h) is a thin layer over this.
 #pragma once
 
 #include <cstddef>
@@ -20,20 +20,20 @@
 namespace rwkv::edge {
 
 struct SessionOptions {
-  unsigned n_threads = 1;  ///< the calling one included; 0 is as many as the process may run
+  unsigned n_threads = 1;  ///< including the calling one; 0: as many as the process may run
   size_t max_chunk = 32;   ///< tokens of a prompt per pass; scratch memory grows with it
   SamplerOptions sampler = {};
   std::vector<std::string> stop_strings = {};  ///< bytes; not shown when they end a text
 };
 
-/// What generate() hands out: a token, and the characters that it completes.
+/// The output of generate(): a token, and the characters that it completes.
 struct Piece {
-  int32_t token;          ///< kNoToken for what was held back and comes at the end
-  std::string_view text;  ///< whole UTF-8 characters or nothing; gone after the callback
+  int32_t token;          ///< kNoToken for text that was held back until the end
+  std::string_view text;  ///< whole UTF-8 characters or nothing; valid during the callback
 };
 inline constexpr int32_t kNoToken = -1;
 
-/// Why generate() came to its end.
+/// Why generate() ended.
 enum class StopReason { MaxTokens, EndOfText, StopString, Cancelled };
 
 /// The token that ends a text: id 0 of World vocabularies, <|endoftext|> of BPE ones; kNoToken if
@@ -46,13 +46,13 @@ class Session {
   /// Called once per token; false cancels. Must not call the session that calls it.
   using OnPiece = std::function<bool(const Piece&)>;
 
-  /// Usage if an option is out of range, Failed without memory or threads.
+  /// Usage if an option is out of range, Failed if memory or threads are lacking.
   static Result<std::unique_ptr<Session>> create(std::shared_ptr<const Model> model,
                                                  const SessionOptions& options);
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  /// An independent session, with threads of its own, that goes on from here.
+  /// An independent session with its own threads that continues from the present state.
   Result<std::unique_ptr<Session>> clone() const;
 
   const Model& model() const { return *model_; }
@@ -63,18 +63,19 @@ class Session {
   Status feed_text(std::string_view text);
 
   /// Chooses tokens one after the other. Every token that is handed out is also fed, even the one
-  /// at which the callback cancels, so another call goes on seamlessly; the end-of-text token is
-  /// neither. Usage unless can_generate(). Allocates nothing per token.
+  /// at which the callback cancels, so another call continues seamlessly. The end-of-text token is
+  /// neither handed out nor fed. Usage unless can_generate(). Allocates nothing per token.
   /// Without a vocabulary all text is empty and no token ends the text.
   Result<StopReason> generate(size_t max_tokens, const OnPiece& on_piece);
 
-  /// Usage before anything was fed.
+  /// Usage if nothing was fed yet.
   Status can_generate() const;
 
   /// Tokens evaluated since the session was made, prompts included.
   size_t n_evaluated() const { return n_evaluated_; }
 
-  /// Of the next token, [n_vocab]; empty before anything was fed. Valid until the next change.
+  /// Logits of the next token, [n_vocab]; empty if nothing was fed yet. Valid until the next
+  /// change.
   std::span<const float> logits() const;
 
   /// Replaces the sampler by a new one: nothing counted, the generator at the seed.
@@ -84,16 +85,16 @@ class Session {
   /// Forgets everything that was fed and generated.
   void reset();
 
-  // A saved state is what the model remembers, without logits and sampler. Loading one is like
-  // reset(), so at least one token must be fed before generate(). A state that is damaged or of
-  // another model is BadInput and changes nothing.
+  // A saved state is the memory of the model, without logits and sampler. Loading one is like
+  // reset(), so at least one token must be fed before generate(). A state that is damaged or
+  // belongs to another model is BadInput and changes nothing.
   size_t state_bytes() const { return state_.saved_bytes(); }
   Status save_state(std::span<std::byte> out) const { return state_.save(out); }
   Status load_state(std::span<const std::byte> bytes);
 
  private:
   Session(std::shared_ptr<const Model> model, const SessionOptions& options);
-  /// Hands out what is still held back.
+  /// Hands out the text that is still held back.
   StopReason finish(const OnPiece& on_piece, StopReason reason);
   std::string_view bytes_of(int32_t token) const;
   void forget_text();

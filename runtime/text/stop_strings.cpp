@@ -1,5 +1,5 @@
-// Each stop string follows the text byte by byte with its own table; the longest beginning that
-// the text ends with is what has to be held back.
+// Each stop string follows the text byte by byte with its own table. The longest beginning of a
+// stop string that the text ends with must be held back.
 #include "runtime/text/stop_strings.h"
 
 #include <algorithm>
@@ -30,7 +30,7 @@ std::vector<size_t> shorter_beginnings(const std::string& text) {
 Status check_stop_strings(std::span<const std::string> stops) {
   for (size_t i = 0; i < stops.size(); ++i) {
     if (stops[i].empty()) {
-      return usage_error("stop string {} of {}: at least one byte is needed, found an empty string",
+      return usage_error("stop string {} of {}: expected at least one byte, found an empty string",
                          i + 1, stops.size());
     }
   }

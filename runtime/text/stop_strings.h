@@ -1,4 +1,4 @@
-// Ends a text at the first of several stop strings, while the text still arrives in pieces.
+// Ends a text at the first of several stop strings while the text arrives in pieces.
 #pragma once
 
 #include <cstddef>
@@ -11,23 +11,23 @@
 
 namespace rwkv::edge {
 
-/// Usage if one of `stops` is empty: it would end every text at once.
+/// Usage if one of `stops` is empty: it would end every text immediately.
 Status check_stop_strings(std::span<const std::string> stops);
 
-/// Lets text through up to the stop string that is complete first; of several that are complete
-/// at the same byte, the longest. Neither the stop string nor what follows comes out. Text that
+/// Lets text through up to the stop string that is complete first; if several are complete at the
+/// same byte, up to the longest. Neither the stop string nor the text after it comes out. Text that
 /// may still become a stop string is held back, so the result does not depend on how the text was
-/// cut. Compares bytes. Allocates only for a push longer than a few hundred bytes and than any
-/// before it.
+/// cut into pieces. Compares bytes. Allocates only for a push that is longer than a few hundred
+/// bytes and than any before it.
 class StopStrings {
  public:
   /// `stops` must pass check_stop_strings(); empty strings never match.
   explicit StopStrings(std::vector<std::string> stops);
 
-  /// What may be shown now. The view holds until the next call. Nothing after a stop.
+  /// The text that may be shown now; nothing after a stop. Valid until the next call.
   std::string_view push(std::string_view text);
 
-  /// At the end of the text: what was held back, if there was no stop.
+  /// At the end of the text: the text that was held back, if there was no stop.
   std::string_view flush();
 
   bool stopped() const { return stopped_; }
@@ -36,7 +36,7 @@ class StopStrings {
   void reset();
 
  private:
-  /// One stop string and how much of it the text so far ends with (Knuth, Morris, Pratt).
+  /// One stop string, and how much of its beginning the text now ends with (Knuth, Morris, Pratt).
   struct Pattern {
     std::string text;
     std::vector<size_t>
@@ -47,8 +47,8 @@ class StopStrings {
   };
 
   std::vector<Pattern> patterns_;
-  std::string buffer_;  ///< text shown by the last call, then text held back
-  size_t n_shown_ = 0;  ///< bytes of the first kind
+  std::string buffer_;  ///< text shown by the last call, followed by text held back
+  size_t n_shown_ = 0;  ///< bytes of the former
   bool stopped_ = false;
 };
 

@@ -1,5 +1,5 @@
-// Bytes of tokens to text that can be shown: a token may end in the middle of a character, so what
-// is incomplete waits here. Only whole UTF-8 characters come out, whatever goes in.
+// Turns the bytes of tokens into text that can be shown. A token may end in the middle of a
+// character, so incomplete characters wait here. Only whole UTF-8 characters come out.
 #pragma once
 
 #include <cstddef>
@@ -9,19 +9,19 @@
 
 namespace rwkv::edge {
 
-/// The result does not depend on how the bytes were cut into pushes. What cannot become a
-/// character is replaced by U+FFFD, one for each maximal beginning of a character that was cut
-/// short and one for each other byte (Unicode 15, section 3.9, as browsers do).
-/// Allocates only for a push longer than a few hundred bytes and than any before it.
+/// The result does not depend on how the bytes were cut into pushes. Bytes that cannot become a
+/// character are replaced by U+FFFD: one for each maximal beginning of a character that was cut
+/// short and one for each other byte (Unicode 15, section 3.9, as in browsers). Allocates only for
+/// a push that is longer than a few hundred bytes and than any before it.
 class Utf8Stream {
  public:
   Utf8Stream();
 
-  /// The characters that `bytes` completes. The view holds until the next call.
+  /// The characters that `bytes` completes. Valid until the next call.
   std::string_view push(std::string_view bytes);
 
-  /// At the end of the text: U+FFFD if a character was cut short, else nothing. The stream may be
-  /// used for another text then.
+  /// At the end of the text: U+FFFD if a character was cut short, else nothing. Afterwards the
+  /// stream may be used for another text.
   std::string_view flush();
 
  private:

@@ -1,4 +1,4 @@
-// The commands of rwkv-edge, one file each, and what they share.
+// The commands of rwkv-edge, one file each, and the functions they share.
 #pragma once
 
 #include <cxxopts.hpp>
@@ -14,20 +14,21 @@ namespace rwkv::edge {
 void declare_model_options(cxxopts::Options& options, std::vector<std::string>& positionals);
 /// Declares --memory, --memory-limit and the caches.
 void declare_memory_options(cxxopts::Options& options);
-/// What they say, for an evaluator of so many threads; the program's own bytes are measured.
+/// The values of these options, for an evaluator with `n_threads` threads. The program's own bytes
+/// are measured.
 Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigned n_threads);
-/// The account on stderr, and as JSON; `n_tokens` were evaluated.
+/// The account, on stderr or as JSON; `n_tokens` is the number of tokens evaluated.
 void print_account(const Model& model, size_t n_tokens);
 nlohmann::ordered_json account_to_json(const Model& model, size_t n_tokens);
-/// Opens the model that the arguments name, in the memory that they allow.
+/// Opens the model that the arguments name, within the memory that they allow.
 Result<std::shared_ptr<const Model>> model_from(const cxxopts::ParseResult& arguments);
-/// -t, or the processors available.
+/// The value of -t, or the number of available processors.
 Result<unsigned> threads_from(const cxxopts::ParseResult& arguments);
-/// The whole of a text file, at most 4 GB.
+/// A whole text file of at most 4 GB.
 Result<std::string> text_from(const cxxopts::ParseResult& arguments, const std::string& option);
-/// Ids of `text`; BadInput if the model has no vocabulary.
+/// The token ids of `text`; Usage if the model has no vocabulary.
 Result<std::vector<int32_t>> tokenize(const Model& model, const std::string& text);
-/// Space-separated numbers.
+/// Numbers separated by white space or commas.
 Result<std::vector<int32_t>> parse_ids(const std::string& text);
 
 #define RWKV_EDGE_COMMANDS(X) \

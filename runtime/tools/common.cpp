@@ -15,7 +15,7 @@ constexpr int64_t kMaxThreads = 256;
 
 void declare_model_options(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("model", "Packed model", cxxopts::value<std::string>())(
-      "t,threads", "Threads (default: the processors available)", cxxopts::value<std::string>());
+      "t,threads", "Threads (default: all available processors)", cxxopts::value<std::string>());
   positionals = {"model"};
 }
 
@@ -64,7 +64,8 @@ Result<std::vector<int32_t>> parse_ids(const std::string& text) {
     int32_t id = 0;
     const auto [next, error] = std::from_chars(at, end, id);
     if (error != std::errc() || id < 0) {
-      return usage_error("'{}' is not a list of token ids", escape_token(text.substr(0, 60)));
+      return usage_error("expected a list of token ids, found '{}'",
+                         escape_token(text.substr(0, 60)));
     }
     ids.push_back(id);
     at = next;

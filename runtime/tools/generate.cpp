@@ -38,7 +38,7 @@ Result<SamplerOptions> sampler_from(const cxxopts::ParseResult& arguments) {
 Status feed_prompt(Session& session, const std::string& prompt, bool is_ids) {
   if (!is_ids) {
     if (prompt.empty()) {
-      return usage_error("the prompt is empty; some text is wanted to continue");
+      return usage_error("expected a prompt with some text, found an empty one");
     }
     return session.feed_text(prompt);
   }
@@ -61,29 +61,31 @@ void declare_generate(cxxopts::Options& options, std::vector<std::string>& posit
   declare_model_options(options, positionals);
   declare_memory_options(options);
   options.add_options()("p,prompt", "Text to continue", cxxopts::value<std::string>())(
-      "f,file", "File with the prompt instead", cxxopts::value<std::string>())(
-      "n", "Tokens to generate", cxxopts::value<std::string>()->default_value("128"))(
-      "temp", "Temperature; 0 takes the likeliest token",
+      "f,file", "Read the prompt from a file", cxxopts::value<std::string>())(
+      "n", "Number of tokens to generate", cxxopts::value<std::string>()->default_value("128"))(
+      "temp", "Temperature; 0 always takes the most likely token",
       cxxopts::value<std::string>()->default_value("1"))(
-      "top-p", "Sample from the likeliest tokens with this share of probability",
+      "top-p", "Keep the most likely tokens that add up to this probability; 1 keeps all",
       cxxopts::value<std::string>()->default_value("0.85"))(
-      "top-k", "Sample from so many tokens; 0: all",
+      "top-k", "Keep only the K most likely tokens; 0 keeps all",
       cxxopts::value<std::string>()->default_value("0"))(
-      "presence", "Penalty for tokens that occurred",
+      "presence", "Penalty for tokens that have occurred",
       cxxopts::value<std::string>()->default_value("0"))(
-      "frequency", "Penalty per occurrence", cxxopts::value<std::string>()->default_value("0"))(
-      "penalty-decay", "Share of an occurrence left after each token",
+      "frequency", "Penalty for each occurrence",
+      cxxopts::value<std::string>()->default_value("0"))(
+      "penalty-decay", "Factor by which counts of occurrences shrink at each token",
       cxxopts::value<std::string>()->default_value("0.996"))(
-      "seed", "Same seed, same text", cxxopts::value<std::string>()->default_value("0"))(
-      "stop", "Stop before this text; may be repeated", cxxopts::value<std::vector<std::string>>())(
+      "seed", "Random seed; the same seed gives the same text",
+      cxxopts::value<std::string>()->default_value("0"))(
+      "stop", "End before this text; may be repeated", cxxopts::value<std::vector<std::string>>())(
       "ids", "Prompt and output are token ids")(
-      "stats", "Where the bytes were: resident, cached, read from storage (on stderr)");
+      "stats", "Print memory use (on stderr): resident, cached, read from storage");
 }
 
 Status run_generate(const cxxopts::ParseResult& arguments) {
   const bool is_ids = arguments.count("ids") > 0;
   if (arguments.count("prompt") + arguments.count("file") != 1) {
-    return usage_error("one of --prompt and --file is wanted; see --help");
+    return usage_error("expected either --prompt or --file; see --help");
   }
   RWKV_ASSIGN(const std::string prompt,
               arguments.count("file") > 0

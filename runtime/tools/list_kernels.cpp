@@ -1,4 +1,4 @@
-// rwkv-edge --list-kernels: the kernel sets.
+// rwkv-edge --list-kernels: the kernel sets in this program.
 #include <fmt/format.h>
 
 #include "runtime/kernels/kernels.h"
@@ -16,7 +16,7 @@ Status run_list_kernels(const cxxopts::ParseResult& /*arguments*/) {
     fmt::print("{:<16} {}\n", set->name,
                set == in_use      ? "in use"
                : set->runs_here() ? "runs here"
-                                  : "not on this processor");
+                                  : "not supported by this processor");
   }
   return {};
 }

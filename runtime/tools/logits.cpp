@@ -1,4 +1,4 @@
-// rwkv-edge logits: the raw numbers, for comparing engines.
+// rwkv-edge logits: raw logits, to compare engines.
 #include <cstring>
 
 #include "formats/cli/command.h"
@@ -9,9 +9,11 @@ namespace rwkv::edge {
 void declare_logits(cxxopts::Options& options, std::vector<std::string>& positionals) {
   declare_model_options(options, positionals);
   declare_memory_options(options);
-  options.add_options()("tokens", "Token ids, little-endian int32", cxxopts::value<std::string>())(
+  options.add_options()("tokens", "File of token ids, little-endian int32",
+                        cxxopts::value<std::string>())(
       "o,output", "Logits after every token, [tokens][n_vocab] little-endian float32",
-      cxxopts::value<std::string>())("sequence", "Many tokens per pass instead of one by one")(
+      cxxopts::value<std::string>())("sequence",
+                                     "Evaluate many tokens per pass instead of one by one")(
       "force", "Replace an existing output");
 }
 
@@ -20,7 +22,7 @@ namespace {
 Result<std::vector<int32_t>> read_tokens(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string bytes, text_from(arguments, "tokens"));
   if (bytes.empty() || bytes.size() % sizeof(int32_t) != 0) {
-    return bad_input("{}: has {} bytes, a whole number of int32 is wanted",
+    return bad_input("{}: expected int32 token ids, so a multiple of 4 bytes, found {} bytes",
                      arguments["tokens"].as<std::string>(), bytes.size());
   }
   std::vector<int32_t> tokens(bytes.size() / sizeof(int32_t));

@@ -11,9 +11,9 @@ namespace rwkv::edge {
 void declare_perplexity(cxxopts::Options& options, std::vector<std::string>& positionals) {
   declare_model_options(options, positionals);
   declare_memory_options(options);
-  options.add_options()("text", "Text to score", cxxopts::value<std::string>())(
+  options.add_options()("text", "Text file to score", cxxopts::value<std::string>())(
       "max-tokens", "Score only the first N tokens of the text", cxxopts::value<std::string>())(
-      "json", "Print JSON")("quiet", "No progress");
+      "json", "Print JSON")("quiet", "Show no progress");
 }
 
 Status run_perplexity(const cxxopts::ParseResult& arguments) {

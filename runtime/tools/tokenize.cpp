@@ -22,13 +22,14 @@ Status run_tokenize(const cxxopts::ParseResult& arguments) {
 
 void declare_detokenize(cxxopts::Options& options, std::vector<std::string>& positionals) {
   declare_model_options(options, positionals);
-  options.add_options()("ids", "File of ids, separated by spaces", cxxopts::value<std::string>());
+  options.add_options()("ids", "File of token ids, separated by spaces",
+                        cxxopts::value<std::string>());
 }
 
 Status run_detokenize(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const auto model, model_from(arguments));
   RWKV_ASSIGN(const std::string text, text_from(arguments, "ids"));
-  // On a command line a wrong id is a slip of the user; in a file it is a bad file.
+  // On a command line a wrong id is a usage error; in a file it is bad input.
   const auto ids = parse_ids(text);
   if (!ids.ok()) {
     return bad_input("{}: {}", arguments["ids"].as<std::string>(), ids.status().message());

@@ -161,7 +161,7 @@ TEST_CASE("Kernels are listed, and forced by name", "[cli]") {
   CHECK(with_kernels("generic").exit_code == 0);
 }
 
-TEST_CASE("rwkv-edge refuses what makes no sense", "[cli]") {
+TEST_CASE("rwkv-edge refuses invalid requests", "[cli]") {
   const ScratchFolder scratch;
   const std::string model = tiny(scratch, TokenizerKind::Byte);
   const std::string ids = tiny(scratch, TokenizerKind::World);

@@ -183,8 +183,8 @@ TEST_CASE("Memory options that make no sense are refused", "[memory]") {
   };
   refused({"--memory", "sparce"}, "sparse");
   refused({"--memory-limit", "lots"}, "64MB");
-  refused({"--memory-limit", "-5MB"}, "not a number of bytes");
-  refused({"--memory-limit", "1e30GB"}, "not a number of bytes");
+  refused({"--memory-limit", "-5MB"}, "expected a size such as 64MB");
+  refused({"--memory-limit", "1e30GB"}, "expected a size such as 64MB");
   refused({"--neuron-cache", "2"}, "neuron-cache");
   refused({"--memory-limit", "100kB"}, "smallest");
   const RunResult bench = run("rwkv-edge", {"bench", model, "--json", "-n", "4", "--prompt", "8",

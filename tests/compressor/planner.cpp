@@ -337,7 +337,7 @@ TEST_CASE("What a budget cannot be is refused", "[planner]") {
        "unknown key 'budget.memry'; did you mean "
        "'memory'?"},
       {"budgett: {resident: 200MB}", "did you mean 'budget'?"},
-      {"budget: {resident: lots}", "not a number of bytes"},
+      {"budget: {resident: lots}", "expected a size such as 64MB"},
       {"budget: {memory: sparse}", "budget.resident is missing"},
       {"budget: 200MB", "wants a map"},
       {"budget: {resident: 1MB, memory: spars}", "did you mean 'sparse'?"},

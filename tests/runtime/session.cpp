@@ -142,7 +142,7 @@ TEST_CASE("Session ends at the end-of-text token, which is not fed", "[session]"
   }
 }
 
-TEST_CASE("Session hands out whole characters whatever the tokens are", "[session]") {
+TEST_CASE("Session hands out whole characters for any tokens", "[session]") {
   const auto model = open_tiny({.vocabulary = test::TinyVocabulary::Bytes, .n_vocab = 256});
   const auto session = make_session(model, {.sampler = {.temperature = 2.0f, .seed = 11}});
   REQUIRE_OK(session->feed_tokens(prompt_of(3)));
@@ -261,7 +261,7 @@ TEST_CASE("Session allocates nothing while it generates", "[session]") {
   }
 }
 
-TEST_CASE("Session refuses what makes no sense", "[session]") {
+TEST_CASE("Session refuses invalid requests", "[session]") {
   const auto model = open_tiny();
   const auto code = [&](const SessionOptions& options) {
     return Session::create(model, options).status().code();

@@ -1,4 +1,4 @@
-// Each technique alone and all together: what it costs in quality, and what it saves.
+// Each technique alone and all together: its cost in quality and its saving in bytes.
 
 // Values at the ends of bars: options.plugins.barValues.texts, one per bar.
 const barValues = {
@@ -39,7 +39,7 @@ function missingText(point) {
   return status === 'done' ? 'not measured' : status;
 }
 
-// Loss of quality is positive whichever direction is better; without a baseline it is the figure.
+// A loss of quality is positive for both directions; without a baseline the bar shows the figure.
 function qualityBars(rows, measure) {
   const reference = valueOf(state.results.baseline, measure);
   const sign = reference !== null && measure.better === 'higher' ? -1 : 1;
@@ -80,7 +80,7 @@ function sizeBars(rows, measure) {
 function ablationOptions(title, bars) {
   return {
     indexAxis: 'y',
-    layout: { padding: { right: 84 } }, // for the values behind the bars
+    layout: { padding: { right: 84 } }, // for the values after the bars
     onClick: (event, elements) => elements[0] && selectBar(bars[elements[0].index].datum.point),
     onHover: (event, elements) => {
       event.native.target.style.cursor = elements.length > 0 ? 'pointer' : 'default';
@@ -142,7 +142,7 @@ function setUpAblation() {
   onChange(() => {
     if (qualityCard) {
       updateBars(qualityCard, capitalised(state.quality.label),
-        baseline ? 'lost against the baseline' : directionOf(state.quality),
+        baseline ? 'lost relative to the baseline' : directionOf(state.quality),
         titleOf(state.quality), qualityBars(rows, state.quality), 'loss');
     }
     if (sizeCard) {

@@ -1,4 +1,4 @@
-// What the charts share: colours of the theme, axes, and the parts that the library does not draw.
+// Shared by the charts: colours of the theme, axes, and the parts that the library does not draw.
 
 function chartDefaults() {
   Chart.defaults.animation = false;
@@ -69,13 +69,13 @@ function drawErrors(ctx, scales, element, errors) {
   }
 }
 
-// The ends of a figure's error bar, if it has one of some length.
+// The ends of a figure's error bar, if it is longer than zero.
 function errorOf(figure, measure) {
   return figure.low !== null && figure.high !== null && figure.high > figure.low
     ? [figure.low / measure.scale, figure.high / measure.scale] : null;
 }
 
-// A dotted horizontal line with a word: options.plugins.referenceLine = { value, text, align }.
+// A dotted horizontal line with a label: options.plugins.referenceLine = { value, text, align }.
 const referenceLine = {
   id: 'referenceLine',
   beforeDatasetsDraw(chart, _, options) {

@@ -1,6 +1,6 @@
-// What can be chosen for the charts, and the legend, whose entries show and hide their points.
+// The choices for the charts, and the legend, whose entries show and hide their points.
 
-// Axes with something to tell apart.
+// Axes with more than one value.
 const colourAxes = (results) => results.axes.filter(({ values }) => values.length > 1);
 
 function setUpControls() {
@@ -54,7 +54,7 @@ function legendButton(group) {
     group.label);
   button.addEventListener('click', () => {
     toggleGroup(group.value);
-    // The legend is made anew: the focus stays where it was.
+    // The legend is rebuilt: keep the focus where it was.
     byId('legend').querySelectorAll('button')[legendIndex(group.value)]?.focus();
   });
   return button;

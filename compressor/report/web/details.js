@@ -22,7 +22,7 @@ function reasonText(point) {
   return make('p', { class: 'reason' }, words + (point.error ? `: ${point.error}` : '.'));
 }
 
-// Where the page may not write to the clipboard, the text is selected for the reader to copy.
+// If the page may not write to the clipboard, it selects the text for the reader to copy.
 async function copyRecipe() {
   const button = byId('copy');
   try {

@@ -1,6 +1,6 @@
-// Points grouped by the axis that colours them. Shapes differ too, for those who cannot tell the
-// colours apart. Names go by the Okabe-Ito palette, numbers by a scale like plasma; both keep their
-// differences under every kind of colour blindness.
+// Points grouped by the axis that colours them. Shapes differ too, for readers who cannot tell the
+// colours apart. Names use the Okabe-Ito palette, numbers a scale like plasma; both remain
+// distinguishable under every kind of colour blindness.
 
 const NAMED_COLOURS = {
   light: ['#0072b2', '#d55e00', '#009e73', '#b0568c', '#c98a00', '#3a94cf', '#6b5fb5', '#5c6370'],
@@ -29,7 +29,7 @@ function scaleColour(stops, share) {
 
 const isNumeric = (text) => text.trim() !== '' && Number.isFinite(Number(text));
 
-// Numbers in their order; other values stay in that of the results.
+// Numbers in ascending order; other values in the order of the results.
 function orderedValues(axis) {
   const isScale = axis.values.filter(Boolean).every(isNumeric);
   const values = isScale

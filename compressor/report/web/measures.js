@@ -1,4 +1,4 @@
-// What can be measured of a point: the one list that charts, table, tooltip and details go by.
+// The measures of a point: the one list that charts, table, tooltip and details use.
 //   key      of a point's figures
 //   kind     how its numbers are written: bytes, speed, seconds, share (of one) or plain
 //   better   'lower' or 'higher'

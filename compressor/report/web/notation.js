@@ -4,7 +4,7 @@
 const MINUS = '\u2212';
 const PLUS_MINUS = '\u00b1';
 const TIMES = '\u00d7';
-const SPACE = '\u00a0'; // that does not break
+const SPACE = '\u00a0'; // non-breaking
 const DASH = '\u2013';
 
 const UNITS = {
@@ -19,8 +19,8 @@ const UNITS = {
 const decimalsFor = (number, digits) =>
   Math.max(0, Math.min(6, digits - 1 - Math.floor(Math.log10(number))));
 
-// Standard errors decide: their smallest keeps two digits. Without them the smallest value keeps
-// three, or four where a small difference is what matters.
+// Standard errors decide: the smallest keeps two digits. Without them the smallest value keeps
+// three, or four where small differences matter.
 function decimalsOf(measure, figures, scale) {
   const sizes = (numbers) => numbers.map((x) => Math.abs(x ?? 0) / scale).filter((x) => x > 0);
   const errors = sizes(figures.map((figure) => figure.error));
@@ -34,7 +34,7 @@ function decimalsOf(measure, figures, scale) {
   return decimalsFor(Math.min(...values), measure.kind === 'plain' ? 4 : 3);
 }
 
-// unit: as it is shown behind a number; write(value): without the unit.
+// unit: as shown after a number; write(value): the number without the unit.
 function notationOf(measure, points) {
   const figures = points.map((point) => point.figures.get(measure.key)).filter(Boolean);
   const largest = Math.max(0, ...figures.map((figure) => Math.abs(figure.value)));
@@ -55,7 +55,7 @@ function writeNumber(value, decimals) {
 
 const withUnit = (text, measure) => (measure.unit ? text + SPACE + measure.unit : text);
 
-// What stands behind a value for its uncertainty: " +- error", or the ends of a spread.
+// The uncertainty after a value: " +- error", or the ends of a spread.
 function writeError(figure, measure) {
   if (figure.error != null) {
     return `${PLUS_MINUS}${SPACE}${measure.write(figure.error)}`;
@@ -71,7 +71,7 @@ function writeFigure(figure, measure) {
   return withUnit(measure.write(figure.value) + (error ? ` ${error}` : ''), measure);
 }
 
-// Against the baseline: sizes and speeds as a ratio, quality as a difference (of shares: in
+// Relative to the baseline: sizes and speeds as a ratio, quality as a difference (of shares: in
 // percentage points).
 function writeAgainst(value, reference, measure) {
   if (measure.quality) {

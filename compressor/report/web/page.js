@@ -1,4 +1,4 @@
-// Puts the page together: what stands above the charts and below the table, then all parts.
+// Assembles the page: the parts above the charts and below the table, then all others.
 
 function countText(points) {
   const count = (status) => points.filter((point) => point.status === status).length;

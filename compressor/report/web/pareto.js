@@ -1,6 +1,6 @@
 // The Pareto frontier: the points that no other one beats in both measures.
 
-// `points` that have both measures, ordered by x. Of equal points all stay.
+// The `points` that have both measures, ordered by x. All of several equal points stay.
 function paretoFrontier(points, xMeasure, yMeasure) {
   const x = (point) => valueOf(point, xMeasure);
   const y = (point) => valueOf(point, yMeasure);

@@ -3,7 +3,7 @@
 const COSTS = ['resident_bytes', 'file_bytes', 'tokens_per_second'];
 const paretoCharts = [];
 
-// A point as the library wants it, in the units that the axes show.
+// A point as the library expects it, in the units that the axes show.
 function toDatum(point, xMeasure, yMeasure) {
   const x = point.figures.get(xMeasure.key);
   const y = point.figures.get(yMeasure.key);
@@ -33,7 +33,7 @@ function groupDataset(group, toData) {
   };
 }
 
-// Between two of its points nothing better is known than the worse of them, so it goes in steps.
+// Between two of its points, nothing better than the worse of them is known; hence the steps.
 function frontierDataset(points, xMeasure, yMeasure) {
   return {
     type: 'line',
@@ -48,7 +48,7 @@ function frontierDataset(points, xMeasure, yMeasure) {
   };
 }
 
-// A logarithmic scale has no place for 0 and below.
+// A logarithmic scale cannot show 0 or less.
 const hasPlace = (value) => value !== null && (value > 0 || !state.logarithmic);
 
 function paretoData(groups, xMeasure, yMeasure) {
@@ -103,7 +103,7 @@ function paretoOptions(xMeasure, yMeasure) {
       referenceLine: {
         text: 'baseline',
         value: hasPlace(baseline) ? baseline / yMeasure.scale : null,
-        // Where few points are: what is small or fast is not as good as the baseline.
+        // In the corner with few points: small or fast points are not as good as the baseline.
         align: xMeasure.better === 'lower' ? 'left' : 'right',
       },
     },
@@ -122,13 +122,13 @@ function makeParetoCard(xMeasure) {
   paretoCharts.push({ chart, xMeasure });
 }
 
-// Says what a logarithmic scale hides, since the frontier goes without it.
+// Says which points a logarithmic scale hides, since the frontier then lacks them.
 function showLeftOut(yMeasure) {
   const values = state.results.points.map((point) => valueOf(point, yMeasure));
   const n = values.filter((value) => value !== null && !hasPlace(value)).length;
   const subject = n === 1 ? '1 point is' : `${n} points are`;
   byId('left-out').textContent =
-    n === 0 ? '' : `${subject} left out: a logarithmic scale has no place for 0.`;
+    n === 0 ? '' : `${subject} left out: a logarithmic scale cannot show 0.`;
 }
 
 function updateParetoCharts() {

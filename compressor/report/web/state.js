@@ -1,4 +1,4 @@
-// What the reader has chosen. Everything that shows it listens.
+// The choices of the reader. Every part of the page that shows them listens.
 
 const state = {
   results: null,
@@ -19,5 +19,5 @@ function change(changes) {
   }
 }
 
-// A second click on the selected point lets go of it.
+// A second click on the selected point clears the selection.
 const toggleSelected = (point) => change({ selected: state.selected === point ? null : point });

@@ -4,8 +4,8 @@ const sorting = { column: 0, isAscending: true };
 let columns = [];
 let rows = [];
 
-// { title, unit, isNumber, isFigure, write(point), key(point) }: write gives what a cell holds, key
-// a number or a text to sort by, or null for nothing.
+// { title, unit, isNumber, isFigure, write(point), key(point) }: write returns the content of a
+// cell, key a number or a text to sort by, or null if there is none.
 function makeColumns(results) {
   const axes = results.axes.map(({ name, values }) => ({
     title: name,
@@ -29,7 +29,7 @@ function makeColumns(results) {
 
 const sortKey = (text) => (text === '' ? null : isNumeric(text) ? Number(text) : text);
 
-// The details that open may not cover the row (scroll-padding in style.css).
+// The details that open must not cover the row (scroll-padding in style.css).
 function selectRow(point) {
   toggleSelected(point);
   rows.find((entry) => entry.point === point).row.scrollIntoView({ block: 'nearest' });
@@ -55,7 +55,7 @@ function figureCell(figure, measure) {
   return [measure.write(figure.value), make('span', { class: 'error-of' }, error && ` ${error}`)];
 }
 
-// A point without figures says why, across their columns.
+// A point without figures gives the reason instead, across their columns.
 function reasonCell(point, nColumns) {
   const words = { failed: 'failed', missing: 'not run yet' };
   return make('td', { class: 'reason', colspan: Math.max(1, nColumns) },

@@ -1,4 +1,4 @@
-// Light and dark: what the system prefers, until the reader says otherwise.
+// Light and dark: the preference of the system, until the reader chooses.
 
 const preferred = window.matchMedia('(prefers-color-scheme: dark)');
 let chosenTheme = null;
@@ -22,6 +22,6 @@ function setUpTheme() {
   applyTheme();
 }
 
-// A colour of style.css, for what is drawn on a canvas.
+// A colour of style.css, for drawing on a canvas.
 const themeColour = (name) =>
   getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();

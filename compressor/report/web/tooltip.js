@@ -20,7 +20,7 @@ const shortId = (point) => {
 };
 const nameOf = (point) => `Point ${shortId(point)}`;
 
-// Beside the point, and always inside the window.
+// Next to the point, and always inside the window.
 function placeTooltip(element, left, top) {
   const margin = 8;
   const gap = 14;
@@ -32,7 +32,7 @@ function placeTooltip(element, left, top) {
   element.style.top = `${Math.max(margin, Math.min(top - height / 2, lowest))}px`;
 }
 
-// Called by the charting library with what is under the pointer.
+// Called by the charting library with the points under the pointer.
 function showTooltip({ chart, tooltip }) {
   const element = byId('tooltip');
   const point = tooltip.dataPoints?.[0]?.raw?.point;

@@ -1,4 +1,4 @@
-// Values of the results. They come from outside, so whatever is of another type counts as missing.
+// Values of the results. They come from outside: a value of an unexpected type counts as missing.
 
 const asText = (value) => {
   const isPlain = ['string', 'number', 'boolean'].includes(typeof value);
@@ -9,5 +9,5 @@ const asList = (value) => (Array.isArray(value) ? value : []);
 const asObject = (value) =>
   value !== null && typeof value === 'object' && !Array.isArray(value) ? value : {};
 
-// A key that the object itself has: names like "constructor" are nothing special.
+// Only keys of the object itself: names like "constructor" are not special.
 const own = (object, key) => (Object.hasOwn(object, key) ? object[key] : undefined);
