@@ -29,7 +29,7 @@ BlockSums observe_block(Walk& walk, const Block& block, int64_t index) {
   at::Tensor active;
   at::Tensor energy;
   int64_t n_tokens = 0;
-  walk.pass(block, [&](const std::string& name, const at::Tensor& inputs) {
+  walk.advance(block, [&](const std::string& name, const at::Tensor& inputs) {
     if (name != kNeurons) {
       moments[name].add(inputs);
       return;

@@ -25,20 +25,20 @@ Result<Walk> Walk::begin(const TensorSource& source, const ModelConfig& config,
   return walk;
 }
 
-void Walk::look(const Block& block, const Observe& observe) {
+void Walk::observe(const Block& block, const Observe& observer) {
   for (size_t i = 0; i < batches_.size(); ++i) {
-    look(block, i, observe);
+    observe(block, i, observer);
   }
 }
 
-void Walk::look(const Block& block, size_t batch, const Observe& observe) {
+void Walk::observe(const Block& block, size_t batch, const Observe& observer) {
   at::Tensor v_first = v_first_[batch];
-  block.forward(batches_[batch], v_first, observe);
+  block.forward(batches_[batch], v_first, observer);
 }
 
-void Walk::pass(const Block& block, const Observe& observe) {
+void Walk::advance(const Block& block, const Observe& observer) {
   for (size_t i = 0; i < batches_.size(); ++i) {
-    batches_[i] = block.forward(batches_[i], v_first_[i], observe);
+    batches_[i] = block.forward(batches_[i], v_first_[i], observer);
   }
 }
 

@@ -1,5 +1,5 @@
 // Calibration tokens on their way through the model, one block in memory at a time. Between blocks
-// the activations of all samples are held; a stage may look at what a block does with them and
+// the activations of all samples are held; a stage may observe what a block does with them and
 // change the block before they move on.
 #pragma once
 
@@ -15,17 +15,17 @@ namespace rwkv::press {
 
 class Walk {
  public:
-  /// `tokens` int64 [samples, length]; starts behind the embedding.
+  /// `tokens` int64 [samples, length]; starts after the embedding.
   static Result<Walk> begin(const TensorSource& source, const ModelConfig& config,
                             const at::Tensor& tokens);
 
   /// Shows the block's inputs of each product, batch after batch; activations stay where they are.
-  void look(const Block& block, const Observe& observe);
+  void observe(const Block& block, const Observe& observer);
   /// The same for one batch: two models' activations can be compared batch by batch.
-  void look(const Block& block, size_t batch, const Observe& observe);
+  void observe(const Block& block, size_t batch, const Observe& observer);
   size_t n_batches() const { return batches_.size(); }
-  /// Moves all activations through the block.
-  void pass(const Block& block, const Observe& observe);
+  /// Moves all activations through the block; `observer` may be empty.
+  void advance(const Block& block, const Observe& observer);
   /// The activations, [samples * length, n_embd].
   at::Tensor hidden() const;
 

@@ -16,33 +16,21 @@ Result<PackPlan> plan_stages(const Recipe& recipe, const Identified& model) {
 
 Result<Work> begin_work(const TensorSource& source, const Identified& model, uint64_t seed,
                         const PipelineOptions& options) {
-  RWKV_ASSIGN(auto edited, EditedSource::create(source, options.scratch_folder));
-  return Work{.original = source,
-              .original_model = model,
-              .source = std::move(edited),
-              .plan = plan_for(model),
-              .calibration = options.calibration,
-              .seed = seed,
-              .training = options.training,
-              .shared_folder = options.shared_folder,
-              .progress = options.progress,
-              .report = options.report,
-              .hidden = {}};
+  return Work::begin({.original = source,
+                      .original_model = model,
+                      .calibration = options.calibration,
+                      .seed = seed,
+                      .training = options.training,
+                      .shared_folder = options.shared_folder,
+                      .progress = options.progress,
+                      .report = options.report},
+                     source, plan_for(model), options.scratch_folder);
 }
 
 Result<Work> branch(const Work& work, const std::string& scratch_folder) {
-  RWKV_ASSIGN(auto edited, EditedSource::create(*work.source, scratch_folder));
-  return Work{.original = work.original,
-              .original_model = work.original_model,
-              .source = std::move(edited),
-              .plan = work.plan,
-              .calibration = work.calibration,
-              .seed = work.seed,
-              .training = work.training,
-              .shared_folder = work.shared_folder,
-              .progress = work.progress,
-              .report = work.report,
-              .hidden = work.hidden};
+  RWKV_ASSIGN(Work own, Work::begin(work, *work.source, work.plan, scratch_folder));
+  own.hidden = work.hidden;
+  return own;
 }
 
 Status run_stage(const Stage& stage, Work& work) {

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
-#include "compressor/calibrate/walk.h"
 #include "compressor/model/ends.h"
 #include "compressor/model/named_tensors.h"
+#include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {
 namespace {
@@ -80,26 +80,34 @@ Result<std::unique_ptr<LossMeter>> LossMeter::create(const TensorSource& source,
 
 Status LossMeter::observe(const at::Tensor& calibration) {
   moments_.resize(matrices_.size());
-  RWKV_ASSIGN(Walk walk, Walk::begin(*source_, config_, calibration));
-  for (size_t b = 0; b < blocks_.size(); ++b) {
-    std::map<std::string, MomentSum> sums;
-    for (const PlannedMatrix& matrix : matrices_) {
-      if (matrix.block == static_cast<int64_t>(b) && matrix.may_pair) {
-        sums[matrix.product];
-      }
-    }
-    walk.pass(*blocks_[b], [&](const std::string& product, const at::Tensor& inputs) {
-      if (const auto found = sums.find(product); found != sums.end()) {
-        found->second.add(inputs);
-      }
-    });
+  const auto may_pair = [](const PlannedMatrix& matrix, int64_t block) {
+    return matrix.block == block && matrix.may_pair;
+  };
+  Calibration text;
+  text.tokens = calibration;
+  const BlockWalk walk{.source = *source_,
+                       .config = config_,
+                       .calibration = &text,
+                       .products =
+                           [&](int64_t block) {
+                             std::vector<std::string> products;
+                             for (const PlannedMatrix& matrix : matrices_) {
+                               if (may_pair(matrix, block)) {
+                                 products.push_back(matrix.product);
+                               }
+                             }
+                             return products;
+                           },
+                       .loaded = blocks_};
+  const auto visit = [&](BlockVisit& here) -> Status {
     for (size_t i = 0; i < matrices_.size(); ++i) {
-      if (matrices_[i].block == static_cast<int64_t>(b) && matrices_[i].may_pair) {
-        moments_[i] = with_floor(sums[matrices_[i].product].mean());
+      if (may_pair(matrices_[i], here.index)) {
+        moments_[i] = with_floor(here.moments[matrices_[i].product]);
       }
     }
-  }
-  return {};
+    return {};
+  };
+  return walk.run(visit).status();
 }
 
 void LossMeter::set_method(const PairMethod& method) {

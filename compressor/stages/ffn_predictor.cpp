@@ -9,9 +9,9 @@
 #include <limits>
 #include <vector>
 
-#include "compressor/calibrate/walk.h"
 #include "compressor/options/option_values.h"
 #include "compressor/predictors/predictor.h"
+#include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {
 namespace {
@@ -177,28 +177,33 @@ Status FfnPredictorStage::put(Work& work, int64_t block, const FfnPredictor& pre
 
 Status FfnPredictorStage::run(Work& work) const {
   const ModelConfig config = work.plan.config;
-  RWKV_ASSIGN(Walk walk, Walk::begin(*work.source, config, work.calibration->tokens));
+  const double share = 1.0 / static_cast<double>(config.n_layer);
   double loaded = 0;
   double active = 0;
   double recall = 0;
-  for (uint64_t i = 0; i < config.n_layer; ++i) {
-    const auto index = static_cast<int64_t>(i);
-    RWKV_ASSIGN(const auto block, Block::load(*work.source, config, index));
-    std::vector<at::Tensor> inputs;
-    walk.pass(*block, [&](const std::string& product, const at::Tensor& x) {
-      if (product == "ffn.key") {
-        inputs.push_back(x.clone());
-      }
-    });
-    RWKV_ASSIGN(const FfnPredictor predictor, fit(*block, inputs, work.seed + i));
-    RWKV_TRY(put(work, index, predictor, mean_missed(*block, inputs, predictor)));
-    const double share = 1.0 / static_cast<double>(config.n_layer);
+  std::vector<at::Tensor> inputs;
+  const BlockWalk walk{.source = *work.source,
+                       .config = config,
+                       .calibration = &*work.calibration,
+                       .activations = Activations::Unchanged,
+                       .observe =
+                           [&](const std::string& product, const at::Tensor& x) {
+                             if (product == "ffn.key") {
+                               inputs.push_back(x.clone());
+                             }
+                           },
+                       .progress = [&](double done) { work.progress(name(), done); }};
+  const auto visit = [&](BlockVisit& here) -> Status {
+    const auto index = static_cast<uint64_t>(here.index);
+    RWKV_ASSIGN(const FfnPredictor predictor, fit(here.block, inputs, work.seed + index));
+    RWKV_TRY(put(work, here.index, predictor, mean_missed(here.block, inputs, predictor)));
     loaded += predictor.thresholds.loaded * share;
     active += predictor.thresholds.active * share;
     recall += predictor.thresholds.recall * share;
-    work.progress("ffn_predictor", static_cast<double>(i + 1) * share);
-  }
-  work.hidden = walk.hidden();
+    inputs.clear();
+    return {};
+  };
+  RWKV_ASSIGN(work.hidden, walk.run(visit));
   work.report(fmt::format(
       "ffn_predictor: {:.1f} % of the neurons are named, {:.1f} % are active, energy recall {:.4f}",
       100 * loaded, 100 * active, recall));

@@ -11,11 +11,10 @@
 #include <cmath>
 #include <map>
 
-#include "compressor/calibrate/statistics.h"
-#include "compressor/calibrate/walk.h"
 #include "compressor/low_rank/factorise.h"
 #include "compressor/low_rank/ranks.h"
 #include "compressor/options/option_values.h"
+#include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {
 namespace {
@@ -72,9 +71,9 @@ class LowRankStage final : public Stage {
   Result<int64_t> planned_rank(const PlannedTensor& tensor) const;
   void replace(PackPlan& plan, const Target& target, int64_t rank) const;
   Status choose_ranks(Work& work, std::vector<Target>& targets) const;
-  Status each_block(Work& work, const std::vector<Target>& targets, bool is_sequential,
-                    const std::function<Status(const Target&, Linear&, const at::Tensor&)>& use,
-                    const char* what) const;
+  Status each_target(Work& work, const std::vector<Target>& targets, bool is_sequential,
+                     const std::function<Status(const Target&, Linear&, const at::Tensor&)>& use,
+                     const char* what) const;
   Factors factors_of(const at::Tensor& w, const at::Tensor& h, const Target& target,
                      const Work& work) const;
 
@@ -198,7 +197,7 @@ Result<std::vector<Target>> LowRankStage::targets(const PackPlan& plan) const {
         continue;
       }
       if (diagonal_ && binding.shape[0] != binding.shape[1]) {
-        return usage_error("low_rank.diagonal wants square projections, '{}' is {}", binding.name,
+        return usage_error("low_rank.diagonal needs square projections, '{}' is {}", binding.name,
                            shape_to_string(binding.shape));
       }
       found.push_back({binding.block, matrices_[i], stem, static_cast<int64_t>(binding.shape[0]),
@@ -251,61 +250,48 @@ Status LowRankStage::plan(PackPlan& plan) const {
 
 // Calls `use` for every target with its product and the moments of its inputs (undefined for svd),
 // block after block. What `use` makes of the product is what later blocks see if `is_sequential`.
-Status LowRankStage::each_block(
+Status LowRankStage::each_target(
     Work& work, const std::vector<Target>& targets, bool is_sequential,
     const std::function<Status(const Target&, Linear&, const at::Tensor&)>& use,
     const char* what) const {
   const ModelConfig config = work.plan.config;
-  const bool from_file = is_whitened() && !is_sequential && work.calibration->statistics;
-  const bool walks = is_whitened() && !from_file;
-  std::optional<Walk> walk;
-  if (walks) {
-    RWKV_ASSIGN(walk, Walk::begin(*work.source, config, work.calibration->tokens));
-  }
-  for (uint64_t i = 0; i < config.n_layer; ++i) {
-    const auto index = static_cast<int64_t>(i);
-    RWKV_ASSIGN(const auto block, Block::load(*work.source, config, index));
-    std::map<std::string, MomentSum> moments;
+  const bool has_file = is_whitened() && work.calibration->statistics;
+  BlockWalk walk{.source = *work.source,
+                 .config = config,
+                 .calibration = work.calibration ? &*work.calibration : nullptr,
+                 .activations = !is_whitened()  ? Activations::None
+                                : is_sequential ? Activations::AfterChanges
+                                : has_file      ? Activations::FromFile
+                                                : Activations::Unchanged,
+                 .products =
+                     [&](int64_t block) {
+                       std::vector<std::string> products;
+                       for (const Target& target : targets) {
+                         if (target.block == block) {
+                           products.push_back(target.product);
+                         }
+                       }
+                       return products;
+                     },
+                 .progress = [&](double share) { work.progress(what, share); }};
+  const auto visit = [&](BlockVisit& here) -> Status {
     for (const Target& target : targets) {
-      if (target.block == index) {
-        moments[target.product];
+      if (target.block == here.index) {
+        const at::Tensor h = here.moments[target.product];
+        RWKV_TRY(use(target, here.block.linears[target.product], h.defined() ? with_floor(h) : h));
       }
     }
-    const Observe observe = [&](const std::string& product, const at::Tensor& inputs) {
-      if (const auto found = moments.find(product); found != moments.end()) {
-        found->second.add(inputs);
-      }
-    };
-    if (walks && is_sequential) {
-      walk->look(*block, observe);
-    } else if (walks) {
-      walk->pass(*block, observe);
-    }
-    for (const Target& target : targets) {
-      if (target.block != index) {
-        continue;
-      }
-      at::Tensor h;
-      if (from_file) {
-        RWKV_ASSIGN(h, work.calibration->statistics->moments(index, target.product));
-      } else if (walks) {
-        h = moments[target.product].mean();
-      }
-      RWKV_TRY(use(target, block->linears[target.product], h.defined() ? with_floor(h) : h));
-    }
-    if (walks && is_sequential) {
-      walk->pass(*block, {});
-    }
-    work.progress(what, static_cast<double>(i + 1) / static_cast<double>(config.n_layer));
-  }
-  work.hidden = walks && is_sequential ? walk->hidden() : at::Tensor();
+    return {};
+  };
+  RWKV_ASSIGN(const at::Tensor hidden, walk.run(visit));
+  work.hidden = walk.activations == Activations::AfterChanges ? hidden : at::Tensor();
   return {};
 }
 
 // For energy and budget: the ranks that the dense model's outputs ask for.
 Status LowRankStage::choose_ranks(Work& work, std::vector<Target>& targets) const {
   std::vector<RankCandidate> candidates;
-  const Status status = each_block(
+  const Status status = each_target(
       work, targets, /*is_sequential=*/false,
       [&](const Target& target, Linear& linear, const at::Tensor& h) -> Status {
         candidates.push_back({output_energies(linear.dense, h), target.rows, target.cols});
@@ -329,7 +315,7 @@ Status LowRankStage::choose_ranks(Work& work, std::vector<Target>& targets) cons
 
 Factors LowRankStage::factors_of(const at::Tensor& w, const at::Tensor& h, const Target& target,
                                  const Work& work) const {
-  // Behind compressed blocks inputs differ for every setting.
+  // After compressed blocks inputs differ for every setting.
   const bool is_common = !sequential_ || target.block == 0;
   const SpectrumStore store(is_common ? work.shared_folder : "");
   return diagonal_ ? factorise_with_diagonal(w, h, target.rank, static_cast<int64_t>(rounds_),
@@ -346,7 +332,7 @@ Status LowRankStage::run(Work& work) const {
     RWKV_TRY(choose_ranks(work, all));
   }
   double error = 0;
-  const Status status = each_block(
+  const Status status = each_target(
       work, all, sequential_,
       [&](const Target& target, Linear& linear, const at::Tensor& h) -> Status {
         const Factors factors = factors_of(linear.dense, h, target, work);

@@ -10,9 +10,9 @@
 #include <array>
 #include <map>
 
-#include "compressor/calibrate/walk.h"
 #include "compressor/low_rank/factorise.h"
 #include "compressor/options/option_values.h"
+#include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {
 namespace {
@@ -52,7 +52,7 @@ class RefitStage final : public Stage {
   }
   Status plan(PackPlan& plan) const override;
   bool needs_calibration() const override { return true; }
-  bool mends() const override { return true; }
+  bool recovers() const override { return true; }
   Status run(Work& work) const override;
 
  private:
@@ -63,7 +63,7 @@ class RefitStage final : public Stage {
 
 Status RefitStage::plan(PackPlan& plan) const {
   if (plan.config.low_rank != LowRankForm::Linear) {
-    return usage_error("refit wants linear factor pairs, which low_rank makes; this model has {}",
+    return usage_error("refit needs linear factor pairs, which low_rank makes; this model has {}",
                        low_rank_form_name(plan.config.low_rank));
   }
   return {};
@@ -93,7 +93,7 @@ Status RefitStage::fit(Work& work, const std::string& stem, const Sums& sums, Li
   before += old_share;
   after += std::min(old_share, new_share);
   if (!(new_share < old_share)) {
-    return {};  // what is there is as good
+    return {};  // the old pair is as good
   }
   pair = {{}, factors.a, factors.b, factors.diagonal, false};
   RWKV_TRY(work.replace(stem + "1.weight", factors.a));
@@ -101,51 +101,58 @@ Status RefitStage::fit(Work& work, const std::string& stem, const Sums& sums, Li
   return pair.diagonal.defined() ? work.replace(stem + "_diag", factors.diagonal) : Status();
 }
 
+// What the pairs in one half of a block ("att.", "ffn.") see and should give, over all tokens.
+std::map<std::string, Sums> compare(Walk& theirs, const Block& teacher, Walk& ours,
+                                    const Block& student, const char* half) {
+  std::map<std::string, Sums> sums;
+  for (const auto& [product, linear] : student.linears) {
+    if (product.starts_with(half) && linear.is_pair() && !teacher.linears.at(product).is_pair()) {
+      sums[product];
+    }
+  }
+  for (size_t batch = 0; batch < ours.n_batches() && !sums.empty(); ++batch) {
+    std::map<std::string, at::Tensor> outputs;
+    theirs.observe(teacher, batch, [&](const std::string& product, const at::Tensor& x) {
+      if (sums.contains(product)) {
+        outputs[product] = teacher.linears.at(product).apply(x);
+      }
+    });
+    ours.observe(student, batch, [&](const std::string& product, const at::Tensor& x) {
+      if (const auto found = sums.find(product); found != sums.end()) {
+        found->second.add(x, outputs.at(product), student.linears.at(product).apply(x));
+      }
+    });
+  }
+  return sums;
+}
+
 Status RefitStage::run(Work& work) const {
   const ModelConfig config = work.plan.config;
   RWKV_ASSIGN(Walk theirs,
               Walk::begin(work.original, work.original_model.config, work.calibration->tokens));
-  RWKV_ASSIGN(Walk ours, Walk::begin(*work.source, config, work.calibration->tokens));
   double before = 0;
   double after = 0;
   int64_t n_pairs = 0;
-  for (uint64_t i = 0; i < config.n_layer; ++i) {
-    const auto index = static_cast<int64_t>(i);
-    RWKV_ASSIGN(const auto teacher, Block::load(work.original, work.original_model.config, index));
-    RWKV_ASSIGN(const auto student, Block::load(*work.source, config, index));
+  const BlockWalk walk{.source = *work.source,
+                       .config = config,
+                       .calibration = &*work.calibration,
+                       .activations = Activations::AfterChanges,
+                       .progress = [&](double share) { work.progress(name(), share); }};
+  const auto visit = [&](BlockVisit& here) -> Status {
+    RWKV_ASSIGN(const auto teacher,
+                Block::load(work.original, work.original_model.config, here.index));
     // time_mix first: channel_mix's inputs depend on it.
     for (const char* half : {"att.", "ffn."}) {
-      std::map<std::string, Sums> sums;
-      for (const auto& [product, linear] : student->linears) {
-        if (product.starts_with(half) && linear.is_pair() &&
-            !teacher->linears.at(product).is_pair()) {
-          sums[product];
-        }
-      }
-      for (size_t batch = 0; batch < ours.n_batches() && !sums.empty(); ++batch) {
-        std::map<std::string, at::Tensor> outputs;
-        theirs.look(*teacher, batch, [&](const std::string& product, const at::Tensor& x) {
-          if (sums.contains(product)) {
-            outputs[product] = teacher->linears.at(product).apply(x);
-          }
-        });
-        ours.look(*student, batch, [&](const std::string& product, const at::Tensor& x) {
-          if (const auto found = sums.find(product); found != sums.end()) {
-            found->second.add(x, outputs.at(product), student->linears.at(product).apply(x));
-          }
-        });
-      }
-      for (const auto& [product, sum] : sums) {
-        RWKV_TRY(fit(work, fmt::format("blocks.{}.{}", i, product), sum,
-                     student->linears.at(product), before, after));
+      for (const auto& [product, sums] : compare(theirs, *teacher, *here.walk, here.block, half)) {
+        RWKV_TRY(fit(work, fmt::format("blocks.{}.{}", here.index, product), sums,
+                     here.block.linears.at(product), before, after));
         ++n_pairs;
       }
     }
-    theirs.pass(*teacher, {});
-    ours.pass(*student, {});
-    work.progress("refit", static_cast<double>(i + 1) / static_cast<double>(config.n_layer));
-  }
-  work.hidden = ours.hidden();
+    theirs.advance(*teacher, {});
+    return {};
+  };
+  RWKV_ASSIGN(work.hidden, walk.run(visit));
   const double n = static_cast<double>(std::max<int64_t>(1, n_pairs));
   work.report(
       fmt::format("refit: {} pairs, {:.2f} % of the original's output energy lost on "

@@ -28,12 +28,12 @@ class Stage {
   /// Changes the plan as the stage will change the model. Cheap: no tensor is read. Refuses a model
   /// that the stage cannot work on. Where the data decide a size, the largest it can have.
   virtual Status plan(PackPlan& plan) const = 0;
-  /// True if run() wants text to learn from.
+  /// True if run() learns from text.
   virtual bool needs_calibration() const { return false; }
-  /// True if run() wants what Work::Training has.
+  /// True if run() needs what Work::Training has.
   virtual bool trains() const { return false; }
-  /// True if it makes up for what stages before it cost, and is of no use without them.
-  virtual bool mends() const { return trains(); }
+  /// True if the stage only recovers quality lost by earlier stages.
+  virtual bool recovers() const { return trains(); }
   /// Does it: changes work.source and, as plan() does, work.plan.
   virtual Status run(Work& work) const { return plan(work.plan); }
 };

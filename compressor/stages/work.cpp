@@ -1,20 +1,23 @@
 #include "compressor/stages/work.h"
 
-#include "compressor/calibrate/walk.h"
+#include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {
 
+Result<Work> Work::begin(WorkContext context, const TensorSource& base, PackPlan plan,
+                         const std::string& scratch_folder) {
+  RWKV_ASSIGN(auto edited, EditedSource::create(base, scratch_folder));
+  return Work{std::move(context), std::move(edited), std::move(plan), {}};
+}
+
 Result<at::Tensor> Work::last_hidden() {
-  if (hidden.defined()) {
-    return hidden;
+  if (!hidden.defined()) {
+    const BlockWalk walk{.source = *source,
+                         .config = plan.config,
+                         .calibration = &*calibration,
+                         .progress = [&](double share) { progress("activations", share); }};
+    RWKV_ASSIGN(hidden, walk.run([](BlockVisit&) { return Status(); }));
   }
-  RWKV_ASSIGN(Walk walk, Walk::begin(*source, plan.config, calibration->tokens));
-  for (uint64_t i = 0; i < plan.config.n_layer; ++i) {
-    RWKV_ASSIGN(const auto block, Block::load(*source, plan.config, static_cast<int64_t>(i)));
-    walk.pass(*block, {});
-    progress("activations", static_cast<double>(i + 1) / static_cast<double>(plan.config.n_layer));
-  }
-  hidden = walk.hidden();
   return hidden;
 }
 

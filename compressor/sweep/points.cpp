@@ -194,11 +194,11 @@ class Planner {
     std::string names;
     for (const std::unique_ptr<Stage>& stage : base.stages) {
       const std::string name = stage->name();
-      std::set<std::string> kept = stage->mends() ? before : std::set<std::string>();
+      std::set<std::string> kept = stage->recovers() ? before : std::set<std::string>();
       kept.insert(name);
       before.insert(name);
       names += (names.empty() ? "" : " + ") + name;
-      RWKV_TRY(add_bar(stage->mends() && before.size() > 1 ? names : name + " alone", kept));
+      RWKV_TRY(add_bar(stage->recovers() && before.size() > 1 ? names : name + " alone", kept));
     }
     return add_bar("all together", before);
   }

@@ -1,0 +1,70 @@
+#include "compressor/stages/block_walk.h"
+
+#include <optional>
+
+#include "compressor/calibrate/statistics.h"
+
+namespace rwkv::press {
+
+// What the products of one block see, before the visit.
+Status BlockWalk::gather(BlockVisit& visit) const {
+  const std::vector<std::string> names =
+      products ? products(visit.index) : std::vector<std::string>();
+  if (activations == Activations::FromFile) {
+    for (const std::string& name : names) {
+      RWKV_ASSIGN(visit.moments[name], calibration->statistics->moments(visit.index, name));
+    }
+    return {};
+  }
+  if (visit.walk == nullptr) {
+    return {};
+  }
+  std::map<std::string, MomentSum> sums;
+  for (const std::string& name : names) {
+    sums[name];
+  }
+  const bool is_observed = observe || !sums.empty();
+  const Observe collect = [&](const std::string& product, const at::Tensor& inputs) {
+    if (const auto found = sums.find(product); found != sums.end()) {
+      found->second.add(inputs);
+    }
+    if (observe) {
+      observe(product, inputs);
+    }
+  };
+  if (activations == Activations::Unchanged) {
+    visit.walk->advance(visit.block, is_observed ? collect : Observe());
+  } else if (is_observed) {
+    visit.walk->observe(visit.block, collect);
+  }
+  for (const auto& [name, sum] : sums) {
+    visit.moments[name] = sum.mean();
+  }
+  return {};
+}
+
+Result<at::Tensor> BlockWalk::run(const std::function<Status(BlockVisit&)>& visit) const {
+  const bool walks =
+      activations == Activations::Unchanged || activations == Activations::AfterChanges;
+  std::optional<Walk> walk;
+  if (walks) {
+    RWKV_ASSIGN(walk, Walk::begin(source, config, calibration->tokens));
+  }
+  for (uint64_t i = 0; i < config.n_layer; ++i) {
+    const auto index = static_cast<int64_t>(i);
+    std::unique_ptr<Block> own;
+    if (loaded.empty()) {
+      RWKV_ASSIGN(own, Block::load(source, config, index));
+    }
+    BlockVisit here{index, own ? *own : *loaded[i], {}, walk ? &*walk : nullptr};
+    RWKV_TRY(gather(here));
+    RWKV_TRY(visit(here));
+    if (activations == Activations::AfterChanges) {
+      walk->advance(here.block, {});
+    }
+    progress(static_cast<double>(i + 1) / static_cast<double>(config.n_layer));
+  }
+  return walk ? walk->hidden() : at::Tensor();
+}
+
+}  // namespace rwkv::press

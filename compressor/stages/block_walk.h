@@ -1,0 +1,62 @@
+// The walk over the blocks of a model that whatever learns from text takes: one block in memory at
+// a time, what its products see collected before it is changed, activations moved on through it.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "compressor/calibrate/calibration.h"
+#include "compressor/calibrate/walk.h"
+#include "compressor/model/block.h"
+#include "formats/arch/model_config.h"
+#include "formats/container/tensor_source.h"
+
+namespace rwkv::press {
+
+/// Which activations there are at a block.
+enum class Activations : uint8_t {
+  None,         ///< none: blocks are only loaded
+  FromFile,     ///< none, but the moments that a statistics file has
+  Unchanged,    ///< those of the model as it was before the walk
+  AfterChanges  ///< those that the blocks before give as the visits left them
+};
+
+/// A block on its turn.
+struct BlockVisit {
+  int64_t index;
+  Block& block;  ///< to be changed, if the visit changes it
+  /// E[x x^T] over the inputs of each product that was asked for; empty with Activations::None.
+  std::map<std::string, at::Tensor> moments;
+  /// Activations in front of the block with AfterChanges, behind it with Unchanged; else nullptr.
+  Walk* walk;
+};
+
+struct BlockWalk {
+  const TensorSource& source;
+  const ModelConfig& config;
+  const Calibration* calibration = nullptr;  ///< needed unless Activations::None
+  Activations activations = Activations::Unchanged;
+  /// The products of a block whose moments a visit wants ("att.key"); empty: of none.
+  std::function<std::vector<std::string>(int64_t block)> products = {};
+  /// Sees the inputs of every product before the visit; may be empty.
+  Observe observe = {};
+  /// All blocks, if they are in memory; else each is loaded on its turn.
+  std::span<const std::unique_ptr<Block>> loaded = {};
+  /// Called with the share of the blocks that are done.
+  std::function<void(double share)> progress = [](double) {};
+
+  /// Visits the blocks in order. Returns the activations behind the last one,
+  /// [samples * length, n_embd]; undefined where there are none.
+  Result<at::Tensor> run(const std::function<Status(BlockVisit&)>& visit) const;
+
+ private:
+  Status gather(BlockVisit& visit) const;
+};
+
+}  // namespace rwkv::press
