@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Runs every command in the documentation, and checks that every relative link leads somewhere.
+# Runs every command in the documentation, and checks the output that is shown.
 # Usage: run_docs.sh BUILD_FOLDER [DOCUMENT...]     all *.md files of the repository without names
 #   ```sh         each command is run, in a scratch folder of its own for each document, where
 #                 build/release is BUILD_FOLDER and the files of the repository are links
 #   ```sh no-run  set-up and whole test suites, which would call this script: listed
-#   other blocks  not touched
+#   ```output     the last command before it must have printed each of these lines
+#   other blocks  ignored
 # A command that fails, is unknown or takes longer than 2 minutes fails the test with file:line.
 set -euo pipefail
 
@@ -25,7 +26,7 @@ trap 'rm -rf "$work"' EXIT
 
 limit=120
 n_run=0
-n_links=0
+n_lines=0
 n_failed=0
 
 # complain FILE LINE TEXT: one failure.
@@ -63,20 +64,17 @@ list_command() {
   if [[ $3 =~ $allowed ]]; then
     printf 'not run here: %s:%d: %s\n' "$@"
   else
-    complain "$1" "$2" "is in a block that is not run, though it could be: $3"
+    complain "$1" "$2" "is in a block that is not run, but it could be run: $3"
   fi
 }
 
-# check_links FILE LINE TEXT: targets of [text](target) that are files.
-check_links() {
-  local rest=$3 target
-  while [[ $rest =~ \]\(([^\)\ ]+)\)(.*)$ ]]; do
-    target=${BASH_REMATCH[1]%%#*}
-    rest=${BASH_REMATCH[2]}
-    [[ -n $target && $target != *://* ]] || continue
-    n_links=$((n_links + 1))
-    [[ -e $root/$(dirname "$1")/$target ]] || complain "$1" "$2" "links to $target, which is not there"
-  done
+# check_output FILE LINE TEXT: a line that the last command printed.
+check_output() {
+  n_lines=$((n_lines + 1))
+  if ! grep -qxF -- "$3" "$work/log"; then
+    complain "$1" "$2" "the command did not print: $3"
+    tail -n 20 "$work/log"
+  fi
 }
 
 # read_document FILE: walks through its lines. A command goes on after a backslash.
@@ -88,14 +86,15 @@ read_document() {
       case $block:$line in
         'none:```sh') block=run ;;
         'none:```sh no-run') block=list ;;
+        'none:```output') block=output ;;
         'none:```sh'*) complain "$1" "$number" "unknown kind of block: $line" ;;
         none:*) block=other ;;
         *) block=none ;;
       esac
       continue
     fi
-    if [[ $block == none ]]; then
-      check_links "$1" "$number" "$line"
+    if [[ $block == output ]]; then
+      check_output "$1" "$number" "$line"
     fi
     if [[ $block != run && $block != list ]]; then
       continue
@@ -118,6 +117,6 @@ for document in "${documents[@]}"; do
   make_scratch
   read_document "$document"
 done
-printf '%d documents: %d commands run, %d links followed, %d failures\n' "${#documents[@]}" \
-  "$n_run" "$n_links" "$n_failed"
+printf '%d documents: %d commands run, %d lines of output compared, %d failures\n' \
+  "${#documents[@]}" "$n_run" "$n_lines" "$n_failed"
 ((n_run > 0 && n_failed == 0))
