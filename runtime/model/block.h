@@ -7,23 +7,24 @@
 #include <string>
 
 #include "runtime/memory/weights.h"
-#include "runtime/model/run.h"
+#include "runtime/model/pass.h"
 
 namespace rwkv::edge {
 
 /// x is the normed input, out what is added to the residual, both [n_tokens][n_embd]. The state of
-/// the layer is in run.state and moves on by n_tokens.
+/// the layer is in pass.state and moves on by n_tokens.
 class TimeMix {
  public:
   virtual ~TimeMix() = default;
-  virtual void forward(Run& run, const float* x, float* out) const = 0;
+  /// Fails if storage does, from which its matrices may be read.
+  virtual Status forward(Pass& pass, const float* x, float* out) const = 0;
 };
 
 class ChannelMix {
  public:
   virtual ~ChannelMix() = default;
   /// Fails if storage does, from which neurons may be read.
-  virtual Status forward(Run& run, const float* x, float* out) const = 0;
+  virtual Status forward(Pass& pass, const float* x, float* out) const = 0;
 };
 
 // Loaders; `prefix` is "blocks.N.". They only look tensors up: shapes were checked by identify().

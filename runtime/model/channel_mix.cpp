@@ -10,7 +10,7 @@ namespace {
 class ChannelMixImpl final : public ChannelMix {
  public:
   Status load(const Weights& weights, const std::string& prefix);
-  Status forward(Run& run, const float* x, float* out) const override;
+  Status forward(Pass& pass, const float* x, float* out) const override;
 
  private:
   bool is_new_mixed_ = true;  ///< which of the two tokens the coefficients weigh
@@ -55,29 +55,29 @@ Status ChannelMixImpl::load(const Weights& weights, const std::string& prefix) {
   return {};
 }
 
-Status ChannelMixImpl::forward(Run& run, const float* x, float* out) const {
+Status ChannelMixImpl::forward(Pass& pass, const float* x, float* out) const {
   const size_t n_embd = neurons_.n_embd();
-  const Elementwise& elementwise = *run.table.elementwise;
+  const Elementwise& elementwise = *pass.table.elementwise;
   const auto mix = is_new_mixed_ ? elementwise.mix_new : elementwise.mix_previous;
-  float* mixed_k = run.take(n_embd);
-  float* mixed_r = has_receptance_ ? run.take(n_embd) : nullptr;
-  const TokenShift shift{x, run.state.ffn_shift, n_embd};
-  run.each_token([&](size_t t) {
+  float* mixed_k = pass.take(n_embd);
+  float* mixed_r = has_receptance_ ? pass.take(n_embd) : nullptr;
+  const TokenShift shift{x, pass.state.ffn_shift, n_embd};
+  pass.each_token([&](size_t t) {
     const size_t at = t * n_embd;
     mix(shift.at(t), shift.before(t), mix_k_.data(), mixed_k + at, n_embd);
     if (has_receptance_) {
       mix(shift.at(t), shift.before(t), mix_r_.data(), mixed_r + at, n_embd);
     }
   });
-  shift.advance(run.n_tokens);
-  float* gate = has_receptance_ ? run.take(n_embd) : nullptr;
+  shift.advance(pass.n_tokens);
+  float* gate = has_receptance_ ? pass.take(n_embd) : nullptr;
   const Projection::Application beside{&receptance_, mixed_r, gate};
-  RWKV_TRY(neurons_.forward(run, mixed_k, out, {&beside, has_receptance_ ? size_t{1} : 0}));
+  RWKV_TRY(neurons_.forward(pass, mixed_k, out, {&beside, has_receptance_ ? size_t{1} : 0}));
   if (has_receptance_) {
-    run.each_token(
+    pass.each_token(
         [&](size_t t) { elementwise.sigmoid_gate(out + t * n_embd, gate + t * n_embd, n_embd); });
   }
-  run.release();
+  pass.release();
   return {};
 }
 

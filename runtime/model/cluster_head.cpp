@@ -122,15 +122,15 @@ void ClusterHead::list_clusters() {
 
 // Orders clusters by probability; the first so many of the order are selected. cluster_logs()
 // becomes log p.
-size_t ClusterHead::select(Run& run, const float* z) const {
+size_t ClusterHead::select(Pass& pass, const float* z) const {
   const size_t n = n_clusters();
-  const std::span<float> logs = run.cluster_logs();
-  const std::span<uint32_t> order = run.cluster_order();
-  matmul(run, weight_, z, logs.data());
+  const std::span<float> logs = pass.cluster_logs();
+  const std::span<uint32_t> order = pass.cluster_order();
+  matmul(pass, weight_, z, logs.data());
   for (size_t c = 0; c < n; ++c) {
     logs[c] += bias_[c];
   }
-  LogSumExp all(*run.table.elementwise);
+  LogSumExp all(*pass.table.elementwise);
   all.add(logs.first(n));
   const double total = all.value();
   for (size_t c = 0; c < n; ++c) {
@@ -157,15 +157,15 @@ size_t ClusterHead::select(Run& run, const float* z) const {
 
 // Exact logits of the selected clusters, read in the order in which they lie, as many rows together
 // as fit. Returns the log of the sum of their exp.
-Result<double> ClusterHead::known_logits(Run& run, const float* z, size_t n_selected,
+Result<double> ClusterHead::known_logits(Pass& pass, const float* z, size_t n_selected,
                                          float* logits) const {
-  const std::span<uint32_t> order = run.cluster_order();
-  const std::span<uint32_t> ids = run.ids().first(kMaxGather);
-  float* const found = run.take(kMaxGather);
-  LogSumExp known(*run.table.elementwise);
+  const std::span<uint32_t> order = pass.cluster_order();
+  const std::span<uint32_t> ids = pass.ids().first(kMaxGather);
+  float* const found = pass.take(kMaxGather);
+  LogSumExp known(*pass.table.elementwise);
   size_t n = 0;
   const auto flush = [&]() -> Status {
-    RWKV_TRY(matmul_rows(run, *rows_, ids.first(n), run.numbers().first(n), RowsLie::InRuns, z,
+    RWKV_TRY(matmul_rows(pass, *rows_, ids.first(n), pass.numbers().first(n), RowsLie::InRuns, z,
                          found, kMaxGather));
     known.add(std::span(found, n));
     for (size_t i = 0; i < n; ++i) {
@@ -189,17 +189,17 @@ Result<double> ClusterHead::known_logits(Run& run, const float* z, size_t n_sele
   if (n > 0) {
     RWKV_TRY(flush());
   }
-  run.release();
+  pass.release();
   return known.value();
 }
 
 // Tokens of other clusters: l_j = ln Q + ln p_j - ln P_A - ln n_j, with Q the sum of exp of the
 // known logits and P_A the probability of the selected clusters (the specification's 4.5, with one
 // maximum for all clusters). Token after token: row after row they would lie here and there.
-void ClusterHead::spread_rest(Run& run, size_t n_selected, double known, float* logits) const {
-  const std::span<float> logs = run.cluster_logs();
-  const std::span<const uint32_t> order = run.cluster_order();
-  LogSumExp selected(*run.table.elementwise);
+void ClusterHead::spread_rest(Pass& pass, size_t n_selected, double known, float* logits) const {
+  const std::span<float> logs = pass.cluster_logs();
+  const std::span<const uint32_t> order = pass.cluster_order();
+  LogSumExp selected(*pass.table.elementwise);
   for (const uint32_t c : order.first(n_selected)) {
     selected.add(std::exchange(logs[c], kHasOwn));
   }
@@ -209,30 +209,30 @@ void ClusterHead::spread_rest(Run& run, size_t n_selected, double known, float* 
     const auto logit = static_cast<float>(shift + static_cast<double>(logs[c]) - std::log(n_rows));
     logs[c] = std::min(logit, std::numeric_limits<float>::max());
   }
-  run.pool.run(clusters_.size(), kTokensAtATime, [&](size_t begin, size_t end, unsigned) {
-    run.table.elementwise->look_up(logs.data(), clusters_.data() + begin, kHasOwn, logits + begin,
-                                   end - begin);
+  pass.pool.run(clusters_.size(), kTokensAtATime, [&](size_t begin, size_t end, unsigned) {
+    pass.table.elementwise->look_up(logs.data(), clusters_.data() + begin, kHasOwn, logits + begin,
+                                    end - begin);
   });
 }
 
-Status ClusterHead::one_token(Run& run, const float* z, float* logits) const {
-  const size_t n_selected = select(run, z);
-  RWKV_ASSIGN(const double known, known_logits(run, z, n_selected, logits));
+Status ClusterHead::one_token(Pass& pass, const float* z, float* logits) const {
+  const size_t n_selected = select(pass, z);
+  RWKV_ASSIGN(const double known, known_logits(pass, z, n_selected, logits));
   if (n_selected < n_clusters()) {
-    spread_rest(run, n_selected, known, logits);
+    spread_rest(pass, n_selected, known, logits);
   }
   return {};
 }
 
-Status ClusterHead::forward(Run& run, const float* z, float* logits) const {
+Status ClusterHead::forward(Pass& pass, const float* z, float* logits) const {
   // Each token selects its own clusters.
-  const size_t n_tokens = run.n_tokens;
-  run.n_tokens = 1;
+  const size_t n_tokens = pass.n_tokens;
+  pass.n_tokens = 1;
   Status status;
   for (size_t t = 0; t < n_tokens && status.ok(); ++t) {
-    status = one_token(run, z + t * weight_.cols, logits + t * tokens_.size());
+    status = one_token(pass, z + t * weight_.cols, logits + t * tokens_.size());
   }
-  run.n_tokens = n_tokens;
+  pass.n_tokens = n_tokens;
   return status;
 }
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "runtime/memory/weights.h"
-#include "runtime/model/run.h"
+#include "runtime/model/pass.h"
 
 namespace rwkv::edge {
 
@@ -19,7 +19,7 @@ class ClusterHead {
 
   /// Logits of every token of the vocabulary; z [n_tokens][n_embd], logits [n_tokens][n_vocab].
   /// Fails if storage does.
-  Status forward(Run& run, const float* z, float* logits) const;
+  Status forward(Pass& pass, const float* z, float* logits) const;
 
   /// Bytes that its own tables take.
   static uint64_t bytes(const ModelConfig& config);
@@ -27,10 +27,10 @@ class ClusterHead {
  private:
   size_t n_clusters() const { return first_.size() - 1; }
   void list_clusters();
-  size_t select(Run& run, const float* z) const;
-  Status one_token(Run& run, const float* z, float* logits) const;
-  Result<double> known_logits(Run& run, const float* z, size_t n_selected, float* logits) const;
-  void spread_rest(Run& run, size_t n_selected, double known, float* logits) const;
+  size_t select(Pass& pass, const float* z) const;
+  Status one_token(Pass& pass, const float* z, float* logits) const;
+  Result<double> known_logits(Pass& pass, const float* z, size_t n_selected, float* logits) const;
+  void spread_rest(Pass& pass, size_t n_selected, double known, float* logits) const;
 
   MatrixView weight_;
   std::span<const float> bias_;

@@ -15,14 +15,14 @@ Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions&
     : model_(std::move(model)),
       max_chunk_(std::clamp<size_t>(options.max_chunk, 1, model_->weights().plan().max_chunk)),
       // That there are kernels was made sure of when the model was opened.
-      run_(model_->config(), *kernels().value(),
-           {std::max(1u, options.n_threads), max_chunk_, model_->max_rank()}) {}
+      pass_(model_->config(), *kernels().value(),
+            {std::max(1u, options.n_threads), max_chunk_, model_->max_rank()}) {}
 
 uint64_t Evaluator::scratch_bytes(const ModelConfig& config, size_t max_rank,
                                   const EvaluatorOptions& options) {
   // A session holds the logits, a copy to sample from, and the sampler's candidates.
   constexpr uint64_t kLogitBuffers = 3;
-  return Run::bytes(config, {std::max(1u, options.n_threads), options.max_chunk, max_rank}) +
+  return Pass::bytes(config, {std::max(1u, options.n_threads), options.max_chunk, max_rank}) +
          kLogitBuffers * config.n_vocab * sizeof(float);
 }
 
@@ -58,15 +58,15 @@ Status Evaluator::embed(std::span<const int32_t> tokens) {
   RowStore& table = *model_->embedding_;
   const CodecTraits& codec = codec_traits(table.codec());
   const size_t n = table.cols();
-  run_.touched_bytes += tokens.size() * table.row_bytes();
+  pass_.touched_bytes += tokens.size() * table.row_bytes();
   for (size_t t = 0; t < tokens.size(); ++t) {
     const auto id = static_cast<uint32_t>(tokens[t]);
     const std::byte* row = nullptr;
-    RWKV_TRY(table.gather(run_.pool, {&id, 1}, &row).status());
-    codec.decode_rows({row, table.row_bytes()}, 1, n, 0, 1, {run_.x() + t * n, n});
+    RWKV_TRY(table.gather(pass_.pool, {&id, 1}, &row).status());
+    codec.decode_rows({row, table.row_bytes()}, 1, n, 0, 1, {pass_.x() + t * n, n});
   }
   if (!model_->config().ln0_folded) {
-    norm(model_->ln0_, run_.x(), run_.x());
+    norm(model_->ln0_, pass_.x(), pass_.x());
   }
   return {};
 }
@@ -74,35 +74,35 @@ Status Evaluator::embed(std::span<const int32_t> tokens) {
 // y = norm(x) for each token of the chunk; y may be x.
 void Evaluator::norm(const Model::Norm& norm, const float* x, float* y) {
   const size_t n = model_->config().n_embd;
-  run_.each_token([&](size_t t) {
-    run_.table.elementwise->normalise(x + t * n, norm.weight.data(), norm.bias.data(), y + t * n, n,
-                                      kLayerNormEps);
+  pass_.each_token([&](size_t t) {
+    pass_.table.elementwise->normalise(x + t * n, norm.weight.data(), norm.bias.data(), y + t * n,
+                                       n, kLayerNormEps);
   });
 }
 
 // What a half of a block gave goes to the residual stream.
 void Evaluator::add_out() {
   const size_t n = model_->config().n_embd;
-  run_.each_token(
-      [&](size_t t) { run_.table.elementwise->add(run_.x() + t * n, run_.out() + t * n, n); });
+  pass_.each_token(
+      [&](size_t t) { pass_.table.elementwise->add(pass_.x() + t * n, pass_.out() + t * n, n); });
 }
 
 Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wanted,
                         float* logits) {
   const size_t n = model_->config().n_embd;
   const size_t n_tokens = tokens.size();
-  run_.n_tokens = n_tokens;
-  run_.release();
+  pass_.n_tokens = n_tokens;
+  pass_.release();
   RWKV_TRY(embed(tokens));
   for (size_t i = 0; i < model_->blocks_.size(); ++i) {
     const Model::Block& block = model_->blocks_[i];
-    RWKV_TRY(model_->weights().enter_block(i, run_.pool));
-    run_.state = state.layer(i);
-    norm(block.ln1, run_.x(), run_.normed());
-    block.time_mix->forward(run_, run_.normed(), run_.out());
+    RWKV_TRY(model_->weights().enter_block(i, pass_.pool));
+    pass_.state = state.layer(i);
+    norm(block.ln1, pass_.x(), pass_.normed());
+    RWKV_TRY(block.time_mix->forward(pass_, pass_.normed(), pass_.out()));
     add_out();
-    norm(block.ln2, run_.x(), run_.normed());
-    RWKV_TRY(block.channel_mix->forward(run_, run_.normed(), run_.out()));
+    norm(block.ln2, pass_.x(), pass_.normed());
+    RWKV_TRY(block.channel_mix->forward(pass_, pass_.normed(), pass_.out()));
     add_out();
   }
   if (wanted == Logits::None) {
@@ -110,28 +110,28 @@ Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wa
   }
   // Only the tokens whose logits are wanted go through the head.
   const size_t first = wanted == Logits::Last ? n_tokens - 1 : 0;
-  run_.n_tokens = n_tokens - first;
-  norm(model_->ln_out_, run_.x() + first * n, run_.normed());
+  pass_.n_tokens = n_tokens - first;
+  norm(model_->ln_out_, pass_.x() + first * n, pass_.normed());
   return head(logits);
 }
 
-// The head of normed() for run_.n_tokens.
+// The head of normed() for pass_.n_tokens.
 Status Evaluator::head(float* logits) {
   if (model_->cluster_head_) {
-    return model_->cluster_head_->forward(run_, run_.normed(), logits);
+    return model_->cluster_head_->forward(pass_, pass_.normed(), logits);
   }
   const MatrixView& head = model_->head_;
   if (head.data) {
-    run_.touched_bytes += codec_traits(head.codec).encoded_bytes(head.rows, head.cols);
-    matmul(run_, head, run_.normed(), logits);
+    pass_.touched_bytes += codec_traits(head.codec).encoded_bytes(head.rows, head.cols);
+    matmul(pass_, head, pass_.normed(), logits);
     return {};
   }
   // Layerwise: rows pass through a few at a time.
   for (uint32_t row = 0; row < head.rows;) {
     const std::span<uint32_t> ids =
-        run_.ids().first(std::min<uint64_t>(head.rows - row, kMaxGather));
+        pass_.ids().first(std::min<uint64_t>(head.rows - row, kMaxGather));
     std::iota(ids.begin(), ids.end(), row);
-    RWKV_TRY(matmul_rows(run_, *model_->head_rows_, ids, ids, RowsLie::InRuns, run_.normed(),
+    RWKV_TRY(matmul_rows(pass_, *model_->head_rows_, ids, ids, RowsLie::InRuns, pass_.normed(),
                          logits, head.rows));
     row += static_cast<uint32_t>(ids.size());
   }

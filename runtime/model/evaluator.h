@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "runtime/model/model.h"
-#include "runtime/model/run.h"
+#include "runtime/model/pass.h"
 
 namespace rwkv::edge {
 
@@ -29,7 +29,7 @@ class Evaluator {
   static uint64_t scratch_bytes(const ModelConfig& config, size_t max_rank,
                                 const EvaluatorOptions& options);
   /// Bytes of rows on demand (embedding, neurons, head) that were touched so far.
-  uint64_t touched_bytes() const { return run_.touched_bytes; }
+  uint64_t touched_bytes() const { return pass_.touched_bytes; }
 
   /// Feeds `tokens` (any number) and moves `state` on. `logits` receives [n_vocab] floats for the
   /// last token or [tokens][n_vocab] for all, as `wanted` says; its size must match.
@@ -47,7 +47,7 @@ class Evaluator {
 
   std::shared_ptr<const Model> model_;
   size_t max_chunk_;
-  Run run_;
+  Pass pass_;
 };
 
 }  // namespace rwkv::edge

@@ -17,9 +17,9 @@ Result<Projection> Projection::load(const Weights& weights, const std::string& s
   if (weights.contains(stem + "_diag")) {
     RWKV_ASSIGN(projection.diagonal_, weights.vector(stem + "_diag"));
     // The enhanced form always has a diagonal; a pair without one is plain in any model.
-    projection.between_ = weights.config().low_rank == LowRankForm::ReluSquared
-                              ? Between::ReluSquared
-                              : Between::Nothing;
+    projection.activation_ = weights.config().low_rank == LowRankForm::ReluSquared
+                                 ? Activation::ReluSquared
+                                 : Activation::Nothing;
   }
   return projection;
 }
@@ -31,79 +31,80 @@ Projection Projection::of(const MatrixView& dense) {
 }
 
 Result<Projection> Projection::load_lora(const Weights& weights, const std::string& a,
-                                         const std::string& b, Between between) {
+                                         const std::string& b, Activation activation) {
   Projection projection;
   projection.is_pair_ = true;
-  projection.between_ = between;
+  projection.activation_ = activation;
   RWKV_ASSIGN(projection.factor_a_, weights.matrix(a));
   RWKV_ASSIGN(projection.factor_b_, weights.matrix(b));
   return projection;
 }
 
-void Projection::apply(Run& run, const float* x, float* y) const {
+void Projection::apply(Pass& pass, const float* x, float* y) const {
   const Application application{this, x, y};
-  apply_all(run, {&application, 1});
+  apply_all(pass, {&application, 1});
 }
 
-void Projection::apply_all(Run& run, std::span<const Application> applications) {
+void Projection::apply_all(Pass& pass, std::span<const Application> applications) {
   std::array<Product, kMaxProducts> products;
   size_t n_second = 0;
   for (size_t i = 0; i < applications.size(); ++i) {
     const auto& [p, x, y] = applications[i];
-    products[i] = p->is_pair_ ? Product{p->factor_a_, x, run.middle(i)} : Product{p->dense_, x, y};
+    products[i] =
+        p->is_pair_ ? Product{p->factor_a_, x, pass.rank_space(i)} : Product{p->dense_, x, y};
   }
-  matmul_all(run, {products.data(), applications.size()});
+  matmul_all(pass, {products.data(), applications.size()});
   for (size_t i = 0; i < applications.size(); ++i) {
     const auto& [p, x, y] = applications[i];
     if (p->is_pair_) {
-      p->activate(run, run.middle(i));
-      products[n_second++] = {p->factor_b_, run.middle(i), y};
+      p->activate(pass, pass.rank_space(i));
+      products[n_second++] = {p->factor_b_, pass.rank_space(i), y};
     }
   }
   if (n_second == 0) {
     return;
   }
-  matmul_all(run, {products.data(), n_second});
+  matmul_all(pass, {products.data(), n_second});
   for (const auto& [p, x, y] : applications) {
-    p->add_diagonal(run, x, y);
+    p->add_diagonal(pass, x, y);
   }
 }
 
-void Projection::activate(Run& run, float* inner) const {
-  if (between_ == Between::Nothing) {
+void Projection::activate(Pass& pass, float* inner) const {
+  if (activation_ == Activation::Nothing) {
     return;
   }
-  const Elementwise& elementwise = *run.table.elementwise;
+  const Elementwise& elementwise = *pass.table.elementwise;
   const size_t n = rank();
-  run.each_token([&](size_t t) {
-    switch (between_) {
-      case Between::Nothing:
+  pass.each_token([&](size_t t) {
+    switch (activation_) {
+      case Activation::Nothing:
         break;
-      case Between::Relu:
+      case Activation::Relu:
         for (float& value : std::span(inner + t * n, n)) {
           value = std::max(value, 0.0f);
         }
         break;
-      case Between::ReluSquared:
+      case Activation::ReluSquared:
         elementwise.relu_squared(inner + t * n, n);
         break;
-      case Between::Tanh:
+      case Activation::Tanh:
         elementwise.tanh(inner + t * n, n);
         break;
-      case Between::Sigmoid:
+      case Activation::Sigmoid:
         elementwise.sigmoid(inner + t * n, n);
         break;
     }
   });
 }
 
-void Projection::add_diagonal(Run& run, const float* x, float* y) const {
+void Projection::add_diagonal(Pass& pass, const float* x, float* y) const {
   if (diagonal_.empty()) {
     return;
   }
   const size_t n = diagonal_.size();
-  run.each_token([&](size_t t) {
-    run.table.elementwise->multiply_add(y + t * rows(), diagonal_.data(), x + t * cols(), n);
+  pass.each_token([&](size_t t) {
+    pass.table.elementwise->multiply_add(y + t * rows(), diagonal_.data(), x + t * cols(), n);
   });
 }
 

@@ -5,12 +5,12 @@
 #include <string>
 
 #include "runtime/memory/weights.h"
-#include "runtime/model/run.h"
+#include "runtime/model/pass.h"
 
 namespace rwkv::edge {
 
 /// What happens to the inner vector of a pair.
-enum class Between : uint8_t { Nothing, Relu, ReluSquared, Tanh, Sigmoid };
+enum class Activation : uint8_t { Nothing, Relu, ReluSquared, Tanh, Sigmoid };
 
 class Projection {
  public:
@@ -21,7 +21,7 @@ class Projection {
   static Projection of(const MatrixView& dense);
   /// The pair of two matrices with these names, packed turned: y = B f(A x).
   static Result<Projection> load_lora(const Weights& weights, const std::string& a,
-                                      const std::string& b, Between between);
+                                      const std::string& b, Activation activation);
 
   size_t rows() const { return is_pair_ ? factor_b_.rows : dense_.rows; }
   size_t cols() const { return is_pair_ ? factor_a_.cols : dense_.cols; }
@@ -31,7 +31,7 @@ class Projection {
   /// y = P x for every token of the chunk; x [n_tokens][cols()], y [n_tokens][rows()].
   /// Pairs: y = B (A x) or, in the relu_squared form, y = B relu(A x)^2 + diagonal * x
   /// (RWKV-Lite's simple and enhanced SVD).
-  void apply(Run& run, const float* x, float* y) const;
+  void apply(Pass& pass, const float* x, float* y) const;
 
   /// Several that do not need one another's results, at most kMaxProducts.
   struct Application {
@@ -39,18 +39,18 @@ class Projection {
     const float* x;
     float* y;
   };
-  static void apply_all(Run& run, std::span<const Application> applications);
+  static void apply_all(Pass& pass, std::span<const Application> applications);
 
  private:
-  void activate(Run& run, float* inner) const;
-  void add_diagonal(Run& run, const float* x, float* y) const;
+  void activate(Pass& pass, float* inner) const;
+  void add_diagonal(Pass& pass, const float* x, float* y) const;
 
   MatrixView dense_;
   MatrixView factor_a_;
   MatrixView factor_b_;
   std::span<const float> diagonal_;
   bool is_pair_ = false;
-  Between between_ = Between::Nothing;
+  Activation activation_ = Activation::Nothing;
 };
 
 }  // namespace rwkv::edge

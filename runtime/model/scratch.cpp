@@ -5,7 +5,7 @@
 
 #include "formats/base/little_endian.h"
 #include "runtime/kernels/kernels.h"
-#include "runtime/model/run.h"
+#include "runtime/model/pass.h"
 #include "runtime/storage/row_store.h"
 
 namespace rwkv::edge {
@@ -67,7 +67,7 @@ void Scratch::lay(Cutter& cut, const ModelConfig& config, const ScratchSizes& si
   cut(marks, n * config.dim_ffn);
   cut(bias, n);
   cut(planes, n * byte_planes_size(widest_input));
-  cut(middle, kMaxProducts * n * sizes.max_rank);
+  cut(rank_space, kMaxProducts * n * sizes.max_rank);
   cut(whole, kMaxProducts * n * widest_input);
   cut(steps, kMaxProducts * n);
   cut(sums, kMaxProducts * n);

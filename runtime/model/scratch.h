@@ -38,7 +38,7 @@ class Scratch {
   std::span<double> bias;    ///< one
   std::span<int8_t> planes;  ///< inputs of rows of bits, of the first product alone
   // Per token and product of those that run together.
-  std::span<float> middle;       ///< [max_rank]
+  std::span<float> rank_space;   ///< [max_rank]
   std::span<int16_t> whole;      ///< inputs as whole numbers, [widest_input]
   std::span<float> steps, sums;  ///< one
   // Others.

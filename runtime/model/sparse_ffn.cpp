@@ -44,11 +44,11 @@ std::span<const uint32_t> keep_positive(std::span<uint32_t> ids, const float* ne
 
 // Ascending neurons that are marked, 1 and not 0, for any token. Eight at a time and without a
 // branch: which ones are wanted is not to be guessed.
-std::span<uint32_t> list_marked(Run& run, size_t n_neurons) {
-  const uint8_t* const marks = run.marks();
+std::span<uint32_t> list_marked(Pass& pass, size_t n_neurons) {
+  const uint8_t* const marks = pass.marks();
   const size_t whole = n_neurons / 8 * 8;
-  const size_t n_tokens = run.n_tokens;
-  uint32_t* const ids = run.ids().data();
+  const size_t n_tokens = pass.n_tokens;
+  uint32_t* const ids = pass.ids().data();
   uint32_t* next = ids;
   for (size_t j = 0; j < whole; j += 8) {
     uint64_t any = eight_marks(marks + j);
@@ -114,16 +114,16 @@ Status SparseFfn::load_predictor(const Weights& weights, const std::string& pref
   }
   if (has_mlp_) {
     RWKV_ASSIGN(mlp_, Projection::load_lora(weights, prefix + "fc1.weight", prefix + "fc2.weight",
-                                            Between::Relu));
+                                            Activation::Relu));
   }
   return {};
 }
 
 // Marks the neurons that either half of the predictor names. `scores` is scratch.
-void SparseFfn::name_neurons(Run& run, const float* x, float* scores,
+void SparseFfn::name_neurons(Pass& pass, const float* x, float* scores,
                              std::span<const Projection::Application> beside) const {
-  const size_t n = run.n_tokens * key_.rows;
-  float* mlp_scores = has_sign_ && has_mlp_ ? run.take(key_.rows) : scores;
+  const size_t n = pass.n_tokens * key_.rows;
+  float* mlp_scores = has_sign_ && has_mlp_ ? pass.take(key_.rows) : scores;
   std::array<Projection::Application, kMaxProducts> all;
   size_t n_all = 0;
   // The bits first: their inputs have a form of their own, which only the first product may have.
@@ -135,10 +135,10 @@ void SparseFfn::name_neurons(Run& run, const float* x, float* scores,
   }
   n_all = static_cast<size_t>(std::copy(beside.begin(), beside.end(), all.begin() + n_all) -
                               all.begin());
-  Projection::apply_all(run, {all.data(), n_all});
-  uint8_t* marks = run.marks();
+  Projection::apply_all(pass, {all.data(), n_all});
+  uint8_t* marks = pass.marks();
   std::fill(marks, marks + n, uint8_t{0});
-  const auto mark_above = run.table.elementwise->mark_above;
+  const auto mark_above = pass.table.elementwise->mark_above;
   if (has_sign_) {
     mark_above(scores, sign_threshold_, marks, n);
   }
@@ -148,37 +148,37 @@ void SparseFfn::name_neurons(Run& run, const float* x, float* scores,
 }
 
 // relu(K x)^2 of all neurons.
-void SparseFfn::activate_all(Run& run, const float* x, float* neurons,
+void SparseFfn::activate_all(Pass& pass, const float* x, float* neurons,
                              std::span<const Projection::Application> beside) const {
   const size_t n_neurons = key_.rows;
-  run.touched_bytes += codec_traits(key_.codec).encoded_bytes(key_.rows, key_.cols);
+  pass.touched_bytes += codec_traits(key_.codec).encoded_bytes(key_.rows, key_.cols);
   const Projection key = Projection::of(key_);
-  run.expect(Run::Expected::all_of(value_rows_));
+  pass.prefetch(Pass::Prefetch::all_of(value_rows_));
   // In the order in which they lie in a packed file: one stream.
   std::array<Projection::Application, kMaxProducts> all;
   const auto end = std::copy(beside.begin(), beside.end(), all.begin());
   *end = {&key, x, neurons};
-  Projection::apply_all(run, {all.begin(), end + 1});
-  run.each_token(
-      [&](size_t t) { run.table.elementwise->relu_squared(neurons + t * n_neurons, n_neurons); });
+  Projection::apply_all(pass, {all.begin(), end + 1});
+  pass.each_token(
+      [&](size_t t) { pass.table.elementwise->relu_squared(neurons + t * n_neurons, n_neurons); });
 }
 
 // The same of those that the predictor names for any token, which are returned; the others are 0.
 Result<std::span<uint32_t>> SparseFfn::activate_named(
-    Run& run, const float* x, float* neurons,
+    Pass& pass, const float* x, float* neurons,
     std::span<const Projection::Application> beside) const {
   const size_t n_neurons = key_.rows;
-  const size_t n = run.n_tokens * n_neurons;
-  run.expect(Run::Expected::all_of(key_rows_));
-  name_neurons(run, x, neurons, beside);
-  const uint8_t* marks = run.marks();
-  const auto ids = list_marked(run, n_neurons);
+  const size_t n = pass.n_tokens * n_neurons;
+  pass.prefetch(Pass::Prefetch::all_of(key_rows_));
+  name_neurons(pass, x, neurons, beside);
+  const uint8_t* marks = pass.marks();
+  const auto ids = list_marked(pass, n_neurons);
   std::fill(neurons, neurons + n, 0.0f);
-  run.expect(Run::Expected::all_of(value_rows_));
-  RWKV_TRY(matmul_rows(run, *key_rows_, ids, ids, RowsLie::HereAndThere, x, neurons, n_neurons));
-  run.table.elementwise->relu_squared(neurons, n);
+  pass.prefetch(Pass::Prefetch::all_of(value_rows_));
+  RWKV_TRY(matmul_rows(pass, *key_rows_, ids, ids, RowsLie::HereAndThere, x, neurons, n_neurons));
+  pass.table.elementwise->relu_squared(neurons, n);
   // A neuron may have been named by another token of the pass.
-  for (size_t i = 0; i < n && run.n_tokens > 1; ++i) {
+  for (size_t i = 0; i < n && pass.n_tokens > 1; ++i) {
     neurons[i] = marks[i] != 0 ? neurons[i] : 0.0f;
   }
   return ids;
@@ -186,39 +186,39 @@ Result<std::span<uint32_t>> SparseFfn::activate_named(
 
 // Neurons of all tokens; returns those that are above zero for any, ascending.
 Result<std::span<const uint32_t>> SparseFfn::activate(
-    Run& run, const float* x, float* neurons,
+    Pass& pass, const float* x, float* neurons,
     std::span<const Projection::Application> beside) const {
   if (has_predictor()) {
-    RWKV_ASSIGN(const std::span<uint32_t> named, activate_named(run, x, neurons, beside));
-    if (run.n_tokens == 1) {
+    RWKV_ASSIGN(const std::span<uint32_t> named, activate_named(pass, x, neurons, beside));
+    if (pass.n_tokens == 1) {
       return keep_positive(named, neurons);
     }
   } else {
-    activate_all(run, x, neurons, beside);
+    activate_all(pass, x, neurons, beside);
   }
-  const size_t n = run.n_tokens * key_.rows;
-  std::fill(run.marks(), run.marks() + n, uint8_t{0});
-  run.table.elementwise->mark_above(neurons, 0.0f, run.marks(), n);
-  return std::span<const uint32_t>(list_marked(run, key_.rows));
+  const size_t n = pass.n_tokens * key_.rows;
+  std::fill(pass.marks(), pass.marks() + n, uint8_t{0});
+  pass.table.elementwise->mark_above(neurons, 0.0f, pass.marks(), n);
+  return std::span<const uint32_t>(list_marked(pass, key_.rows));
 }
 
-void SparseFfn::add_bias(const Run& run, float* out) const {
-  for (size_t t = 0; t < run.n_tokens && !bias_.empty(); ++t) {
-    run.table.elementwise->add(out + t * bias_.size(), bias_.data(), bias_.size());
+void SparseFfn::add_bias(const Pass& pass, float* out) const {
+  for (size_t t = 0; t < pass.n_tokens && !bias_.empty(); ++t) {
+    pass.table.elementwise->add(out + t * bias_.size(), bias_.data(), bias_.size());
   }
 }
 
-Status SparseFfn::forward(Run& run, const float* x, float* out,
+Status SparseFfn::forward(Pass& pass, const float* x, float* out,
                           std::span<const Projection::Application> beside) const {
-  float* neurons = run.take(key_.rows);
-  RWKV_ASSIGN(const std::span<const uint32_t> ids, activate(run, x, neurons, beside));
+  float* neurons = pass.take(key_.rows);
+  RWKV_ASSIGN(const std::span<const uint32_t> ids, activate(pass, x, neurons, beside));
   if (value_rows_) {
-    RWKV_TRY(accumulate_rows(run, *value_rows_, ids, neurons, out));
+    RWKV_TRY(accumulate_rows(pass, *value_rows_, ids, neurons, out));
   } else {
-    run.touched_bytes += codec_traits(value_.codec).encoded_bytes(value_.rows, value_.cols);
-    accumulate(run, value_, neurons, out);
+    pass.touched_bytes += codec_traits(value_.codec).encoded_bytes(value_.rows, value_.cols);
+    accumulate(pass, value_, neurons, out);
   }
-  add_bias(run, out);
+  add_bias(pass, out);
   return {};
 }
 

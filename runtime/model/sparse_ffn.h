@@ -15,23 +15,23 @@ class SparseFfn {
   Status load(const Weights& weights, const std::string& prefix);
 
   size_t n_embd() const { return key_.cols; }
-  /// x [n_tokens][n_embd] is the mixed input, out [n_tokens][n_embd]. Takes from the run's arena.
+  /// x [n_tokens][n_embd] is the mixed input, out [n_tokens][n_embd]. Takes from the pass's arena.
   /// `beside` are projections to be applied meanwhile, at most three: threads wait for one another
   /// less often. Fails if storage does.
-  Status forward(Run& run, const float* x, float* out,
+  Status forward(Pass& pass, const float* x, float* out,
                  std::span<const Projection::Application> beside) const;
 
  private:
   Status load_predictor(const Weights& weights, const std::string& prefix);
   bool has_predictor() const { return has_sign_ || has_mlp_; }
-  void name_neurons(Run& run, const float* x, float* scores,
+  void name_neurons(Pass& pass, const float* x, float* scores,
                     std::span<const Projection::Application> beside) const;
-  void add_bias(const Run& run, float* out) const;
-  void activate_all(Run& run, const float* x, float* neurons,
+  void add_bias(const Pass& pass, float* out) const;
+  void activate_all(Pass& pass, const float* x, float* neurons,
                     std::span<const Projection::Application> beside) const;
-  Result<std::span<uint32_t>> activate_named(Run& run, const float* x, float* neurons,
+  Result<std::span<uint32_t>> activate_named(Pass& pass, const float* x, float* neurons,
                                              std::span<const Projection::Application> beside) const;
-  Result<std::span<const uint32_t>> activate(Run& run, const float* x, float* neurons,
+  Result<std::span<const uint32_t>> activate(Pass& pass, const float* x, float* neurons,
                                              std::span<const Projection::Application> beside) const;
 
   MatrixView key_;  ///< its shape at least; data unless rows are read on demand

@@ -11,7 +11,7 @@
 
 #include "formats/arch/model_config.h"
 #include "formats/base/status.h"
-#include "runtime/model/run.h"
+#include "runtime/model/pass.h"
 #include "runtime/storage/large_pages.h"
 
 namespace rwkv::edge {

@@ -18,10 +18,10 @@ constexpr size_t kChannelsAtATime = 256;
 class TimeMixV4 final : public TimeMix {
  public:
   Status load(const Weights& weights, const std::string& prefix);
-  void forward(Run& run, const float* x, float* out) const override;
+  Status forward(Pass& pass, const float* x, float* out) const override;
 
  private:
-  void wkv(Run& run, const float* k, float* v_to_wkv) const;
+  void wkv(Pass& pass, const float* k, float* v_to_wkv) const;
 
   std::span<const float> mix_k_, mix_v_, mix_r_;
   std::span<const float> bonus_;
@@ -47,28 +47,28 @@ Status TimeMixV4::load(const Weights& weights, const std::string& prefix) {
 }
 
 // Replaces v by wkv, in place.
-void TimeMixV4::wkv(Run& run, const float* k, float* v_to_wkv) const {
+void TimeMixV4::wkv(Pass& pass, const float* k, float* v_to_wkv) const {
   const size_t n = decay_.size();
-  float* num = run.state.wkv;
+  float* num = pass.state.wkv;
   const WkvV4Args args = {
-      k, v_to_wkv, decay_.data(), bonus_.data(), num, num + n, num + 2 * n, run.n_tokens, n};
-  run.pool.run(n, kChannelsAtATime, [&](size_t begin, size_t end, unsigned) {
-    run.table.elementwise->wkv_v4(args, begin, end);
+      k, v_to_wkv, decay_.data(), bonus_.data(), num, num + n, num + 2 * n, pass.n_tokens, n};
+  pass.pool.run(n, kChannelsAtATime, [&](size_t begin, size_t end, unsigned) {
+    pass.table.elementwise->wkv_v4(args, begin, end);
   });
 }
 
-void TimeMixV4::forward(Run& run, const float* x, float* out) const {
+Status TimeMixV4::forward(Pass& pass, const float* x, float* out) const {
   const size_t n_embd = mix_k_.size();
   const size_t dim_att = decay_.size();
-  float* mixed_r = run.take(n_embd);
-  float* mixed_k = run.take(n_embd);
-  float* mixed_v = run.take(n_embd);
-  float* r = run.take(dim_att);
-  float* k = run.take(dim_att);
-  float* v = run.take(dim_att);
-  const Elementwise& elementwise = *run.table.elementwise;
-  const TokenShift shift{x, run.state.att_shift, n_embd};
-  run.each_token([&](size_t t) {
+  float* mixed_r = pass.take(n_embd);
+  float* mixed_k = pass.take(n_embd);
+  float* mixed_v = pass.take(n_embd);
+  float* r = pass.take(dim_att);
+  float* k = pass.take(dim_att);
+  float* v = pass.take(dim_att);
+  const Elementwise& elementwise = *pass.table.elementwise;
+  const TokenShift shift{x, pass.state.att_shift, n_embd};
+  pass.each_token([&](size_t t) {
     const auto mix = [&](std::span<const float> coefficients, float* to) {
       elementwise.mix_new(shift.at(t), shift.before(t), coefficients.data(), to + t * n_embd,
                           n_embd);
@@ -77,15 +77,16 @@ void TimeMixV4::forward(Run& run, const float* x, float* out) const {
     mix(mix_k_, mixed_k);
     mix(mix_v_, mixed_v);
   });
-  shift.advance(run.n_tokens);
+  shift.advance(pass.n_tokens);
   const std::array<Projection::Application, 3> projections = {
       {{&key_, mixed_k, k}, {&value_, mixed_v, v}, {&receptance_, mixed_r, r}}};
-  Projection::apply_all(run, projections);
-  wkv(run, k, v);
-  run.each_token(
+  Projection::apply_all(pass, projections);
+  wkv(pass, k, v);
+  pass.each_token(
       [&](size_t t) { elementwise.sigmoid_gate(v + t * dim_att, r + t * dim_att, dim_att); });
-  output_.apply(run, v, out);
-  run.release();
+  output_.apply(pass, v, out);
+  pass.release();
+  return {};
 }
 
 }  // namespace

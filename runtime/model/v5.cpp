@@ -15,7 +15,7 @@ namespace {
 class TimeMixV5 final : public TimeMix {
  public:
   Status load(const Weights& weights, const std::string& prefix);
-  void forward(Run& run, const float* x, float* out) const override;
+  Status forward(Pass& pass, const float* x, float* out) const override;
 
  private:
   ModelConfig config_;
@@ -69,20 +69,20 @@ Status TimeMixV5::load(const Weights& weights, const std::string& prefix) {
   return {};
 }
 
-void TimeMixV5::forward(Run& run, const float* x, float* out) const {
+Status TimeMixV5::forward(Pass& pass, const float* x, float* out) const {
   const size_t n_embd = config_.n_embd;
   const size_t dim_att = config_.dim_att;
   const size_t n = config_.head_size;
-  const size_t T = run.n_tokens;
+  const size_t T = pass.n_tokens;
   std::array<float*, 4> mixed{};
   for (float*& m : mixed) {
-    m = run.take(n_embd);
+    m = pass.take(n_embd);
   }
-  float* r = run.take(dim_att);
-  float* k = run.take(dim_att);
-  float* v = run.take(dim_att);
-  float* g = run.take(dim_att);
-  float* y = run.take(dim_att);
+  float* r = pass.take(dim_att);
+  float* k = pass.take(dim_att);
+  float* v = pass.take(dim_att);
+  float* g = pass.take(dim_att);
+  float* y = pass.take(dim_att);
 
   // In the order in which they lie in a packed file: one stream.
   const std::array<Projection::Application, 4> projections = {{{&key_, mixed[0], k},
@@ -91,21 +91,21 @@ void TimeMixV5::forward(Run& run, const float* x, float* out) const {
                                                                {&gate_, mixed[3], g}}};
   const std::array<std::span<const float>, 4> coefficients = {mix_k_, mix_v_, mix_r_, mix_g_};
   const size_t n_projections = has_gate_ ? 4 : 3;
-  const Elementwise& elementwise = *run.table.elementwise;
-  const TokenShift shift{x, run.state.att_shift, n_embd};
-  run.each_token([&](size_t t) {
+  const Elementwise& elementwise = *pass.table.elementwise;
+  const TokenShift shift{x, pass.state.att_shift, n_embd};
+  pass.each_token([&](size_t t) {
     for (size_t i = 0; i < n_projections; ++i) {
       elementwise.mix_new(shift.at(t), shift.before(t), coefficients[i].data(),
                           mixed[i] + t * n_embd, n_embd);
     }
   });
   shift.advance(T);
-  Projection::apply_all(run, {projections.data(), n_projections});
-  run.each_head(config_.n_head, [&](size_t begin, size_t end) {
+  Projection::apply_all(pass, {projections.data(), n_projections});
+  pass.each_head(config_.n_head, [&](size_t begin, size_t end) {
     for (size_t h = begin; h < end; ++h) {
       const size_t at = h * n;
-      run.table.wkv_v5({r + at, k + at, v + at, decay_.data() + at, bonus_.data() + at,
-                        run.state.wkv + at * n, y + at, n, T, dim_att, 0});
+      pass.table.wkv_v5({r + at, k + at, v + at, decay_.data() + at, bonus_.data() + at,
+                         pass.state.wkv + at * n, y + at, n, T, dim_att, 0});
     }
     const size_t channel = begin * n;
     const size_t size = (end - begin) * n;
@@ -118,8 +118,9 @@ void TimeMixV5::forward(Run& run, const float* x, float* out) const {
       }
     }
   });
-  output_.apply(run, y, out);
-  run.release();
+  output_.apply(pass, y, out);
+  pass.release();
+  return {};
 }
 
 }  // namespace

@@ -18,10 +18,10 @@ enum Mix { kW, kK, kV, kR, kG };
 class TimeMixV6 final : public TimeMix {
  public:
   Status load(const Weights& weights, const std::string& prefix);
-  void forward(Run& run, const float* x, float* out) const override;
+  Status forward(Pass& pass, const float* x, float* out) const override;
 
  private:
-  void mix_all(Run& run, const TokenShift& shift, std::array<float*, 5>& mixed) const;
+  void mix_all(Pass& pass, const TokenShift& shift, std::array<float*, 5>& mixed) const;
 
   ModelConfig config_;
   std::span<const float> maa_x_;
@@ -46,7 +46,7 @@ Status TimeMixV6::load(const Weights& weights, const std::string& prefix) {
   RWKV_ASSIGN(maa_w2_, weights.matrix(att + "time_maa_w2"));
   RWKV_ASSIGN(decay_, weights.vector(att + "time_decay"));
   RWKV_ASSIGN(decay_pair_, Projection::load_lora(weights, att + "time_decay_w1",
-                                                 att + "time_decay_w2", Between::Tanh));
+                                                 att + "time_decay_w2", Activation::Tanh));
   RWKV_ASSIGN(bonus_, weights.vector(att + "time_faaaa"));
   RWKV_ASSIGN(ln_x_weight_, weights.vector(att + "ln_x.weight"));
   RWKV_ASSIGN(ln_x_bias_, weights.vector(att + "ln_x.bias"));
@@ -59,63 +59,63 @@ Status TimeMixV6::load(const Weights& weights, const std::string& prefix) {
 }
 
 // x_q = x + (prev - x) * (maa_q + m_q), m = tanh((x + (prev - x) maa_x) w1) w2 in five parts.
-void TimeMixV6::mix_all(Run& run, const TokenShift& shift, std::array<float*, 5>& mixed) const {
-  const Elementwise& elementwise = *run.table.elementwise;
+void TimeMixV6::mix_all(Pass& pass, const TokenShift& shift, std::array<float*, 5>& mixed) const {
+  const Elementwise& elementwise = *pass.table.elementwise;
   const size_t n = config_.n_embd;
   const size_t rank = config_.mix_lora;
-  float* inner = run.take(5 * rank);
-  run.each_token([&](size_t t) {
+  float* inner = pass.take(5 * rank);
+  pass.each_token([&](size_t t) {
     elementwise.mix_previous(shift.at(t), shift.before(t), maa_x_.data(), mixed[0] + t * n, n);
   });
-  matmul(run, maa_w1_, mixed[0], inner);
+  matmul(pass, maa_w1_, mixed[0], inner);
   std::array<float*, 5> parts{};
   std::array<Product, 5> products;
   for (size_t q = 0; q < mixed.size(); ++q) {
-    parts[q] = run.take(rank);
+    parts[q] = pass.take(rank);
     products[q] = {maa_w2_.row_range(q * n, n), parts[q], mixed[q]};
   }
-  run.each_token([&](size_t t) {
+  pass.each_token([&](size_t t) {
     float* all = inner + t * 5 * rank;
     elementwise.tanh(all, 5 * rank);
     for (size_t q = 0; q < parts.size(); ++q) {
       std::copy(all + q * rank, all + (q + 1) * rank, parts[q] + t * rank);
     }
   });
-  matmul_all(run, products);
-  run.each_token([&](size_t t) {
+  matmul_all(pass, products);
+  pass.each_token([&](size_t t) {
     for (size_t q = 0; q < mixed.size(); ++q) {
       elementwise.mix_adapted(shift.at(t), shift.before(t), maa_[q].data(), mixed[q] + t * n, n);
     }
   });
 }
 
-void TimeMixV6::forward(Run& run, const float* x, float* out) const {
+Status TimeMixV6::forward(Pass& pass, const float* x, float* out) const {
   const size_t n_embd = config_.n_embd;
   const size_t dim_att = config_.dim_att;
   const size_t n = config_.head_size;
-  const size_t T = run.n_tokens;
+  const size_t T = pass.n_tokens;
   std::array<float*, 5> mixed{};
   for (float*& m : mixed) {
-    m = run.take(n_embd);
+    m = pass.take(n_embd);
   }
-  float* r = run.take(dim_att);
-  float* k = run.take(dim_att);
-  float* v = run.take(dim_att);
-  float* g = run.take(dim_att);
-  float* w = run.take(dim_att);
-  float* y = run.take(dim_att);
-  const TokenShift shift{x, run.state.att_shift, n_embd};
-  mix_all(run, shift, mixed);
+  float* r = pass.take(dim_att);
+  float* k = pass.take(dim_att);
+  float* v = pass.take(dim_att);
+  float* g = pass.take(dim_att);
+  float* w = pass.take(dim_att);
+  float* y = pass.take(dim_att);
+  const TokenShift shift{x, pass.state.att_shift, n_embd};
+  mix_all(pass, shift, mixed);
   shift.advance(T);
   const std::array<Projection::Application, 5> projections = {{{&key_, mixed[kK], k},
                                                                {&value_, mixed[kV], v},
                                                                {&receptance_, mixed[kR], r},
                                                                {&gate_, mixed[kG], g},
                                                                {&decay_pair_, mixed[kW], w}}};
-  Projection::apply_all(run, projections);
+  Projection::apply_all(pass, projections);
   // w = exp(-exp(time_decay + tanh(x_w w1) w2)), per token and channel.
-  const Elementwise& elementwise = *run.table.elementwise;
-  run.each_head(config_.n_head, [&](size_t begin, size_t end) {
+  const Elementwise& elementwise = *pass.table.elementwise;
+  pass.each_head(config_.n_head, [&](size_t begin, size_t end) {
     const size_t channel = begin * n;
     const size_t size = (end - begin) * n;
     for (size_t t = 0; t < T; ++t) {
@@ -123,8 +123,8 @@ void TimeMixV6::forward(Run& run, const float* x, float* out) const {
     }
     for (size_t h = begin; h < end; ++h) {
       const size_t at = h * n;
-      run.table.wkv_v5({r + at, k + at, v + at, w + at, bonus_.data() + at, run.state.wkv + at * n,
-                        y + at, n, T, dim_att, dim_att});
+      pass.table.wkv_v5({r + at, k + at, v + at, w + at, bonus_.data() + at,
+                         pass.state.wkv + at * n, y + at, n, T, dim_att, dim_att});
     }
     for (size_t t = 0; t < T; ++t) {
       const size_t at = t * dim_att + channel;
@@ -133,8 +133,9 @@ void TimeMixV6::forward(Run& run, const float* x, float* out) const {
       elementwise.silu_gate(y + at, g + at, size);
     }
   });
-  output_.apply(run, y, out);
-  run.release();
+  output_.apply(pass, y, out);
+  pass.release();
+  return {};
 }
 
 }  // namespace

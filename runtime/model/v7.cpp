@@ -22,11 +22,11 @@ struct Outputs {
 class TimeMixV7 final : public TimeMix {
  public:
   Status load(const Weights& weights, const std::string& prefix, bool is_first);
-  void forward(Run& run, const float* x, float* out) const override;
+  Status forward(Pass& pass, const float* x, float* out) const override;
 
  private:
-  void project(Run& run, const Mixed& mixed, const Outputs& out) const;
-  void shape(Run& run, const Outputs& out, float* kk, size_t channel, size_t n) const;
+  void project(Pass& pass, const Mixed& mixed, const Outputs& out) const;
+  void shape(Pass& pass, const Outputs& out, float* kk, size_t channel, size_t n) const;
 
   ModelConfig config_;
   bool is_first_ = false;
@@ -62,15 +62,15 @@ Status TimeMixV7::load(const Weights& weights, const std::string& prefix, bool i
   for (const VectorName& vector : vectors) {
     RWKV_ASSIGN(vector.to, weights.vector(att + vector.name));
   }
-  const auto load_pair = [&](const char* letter, Between between) {
-    return Projection::load_lora(weights, att + letter + "1", att + letter + "2", between);
+  const auto load_pair = [&](const char* letter, Activation activation) {
+    return Projection::load_lora(weights, att + letter + "1", att + letter + "2", activation);
   };
-  RWKV_ASSIGN(decay_, load_pair("w", Between::Tanh));
-  RWKV_ASSIGN(iclr_, load_pair("a", Between::Nothing));
-  RWKV_ASSIGN(gate_, load_pair("g", Between::Sigmoid));
+  RWKV_ASSIGN(decay_, load_pair("w", Activation::Tanh));
+  RWKV_ASSIGN(iclr_, load_pair("a", Activation::Nothing));
+  RWKV_ASSIGN(gate_, load_pair("g", Activation::Sigmoid));
   if (!is_first_) {
     RWKV_ASSIGN(v0_, weights.vector(att + "v0"));
-    RWKV_ASSIGN(value_residual_, load_pair("v", Between::Nothing));
+    RWKV_ASSIGN(value_residual_, load_pair("v", Activation::Nothing));
   }
   RWKV_ASSIGN(key_, Projection::load(weights, att + "key"));
   RWKV_ASSIGN(value_, Projection::load(weights, att + "value"));
@@ -80,7 +80,7 @@ Status TimeMixV7::load(const Weights& weights, const std::string& prefix, bool i
 }
 
 // All products of the mixed inputs, in two steps for the pairs.
-void TimeMixV7::project(Run& run, const Mixed& mixed, const Outputs& out) const {
+void TimeMixV7::project(Pass& pass, const Mixed& mixed, const Outputs& out) const {
   const std::array<Projection::Application, 7> projections = {
       {{&key_, mixed.k, out.k},
        {&value_, mixed.v, out.v},
@@ -90,19 +90,19 @@ void TimeMixV7::project(Run& run, const Mixed& mixed, const Outputs& out) const 
        {&gate_, mixed.g, out.g},
        {&value_residual_, mixed.v, out.v_residual}}};
   // The first block's value is what the others take a part of.
-  Projection::apply_all(run, std::span(projections).first(is_first_ ? 6 : 7));
+  Projection::apply_all(pass, std::span(projections).first(is_first_ ? 6 : 7));
 }
 
 // What the products gave to what the recurrence takes: decays, learning rates, values, keys; of `n`
 // channels from `channel` on.
-void TimeMixV7::shape(Run& run, const Outputs& out, float* kk, size_t channel, size_t n) const {
-  const Elementwise& elementwise = *run.table.elementwise;
-  for (size_t t = 0; t < run.n_tokens; ++t) {
+void TimeMixV7::shape(Pass& pass, const Outputs& out, float* kk, size_t channel, size_t n) const {
+  const Elementwise& elementwise = *pass.table.elementwise;
+  for (size_t t = 0; t < pass.n_tokens; ++t) {
     const size_t at = t * config_.dim_att + channel;
     if (is_first_) {
-      std::copy(out.v + at, out.v + at + n, run.v_first() + at);
+      std::copy(out.v + at, out.v + at + n, pass.v_first() + at);
     } else {
-      elementwise.value_v7(out.v + at, run.v_first() + at, out.v_residual + at,
+      elementwise.value_v7(out.v + at, pass.v_first() + at, out.v_residual + at,
                            v0_.data() + channel, n);
     }
     elementwise.decay_v7(out.w + at, w0_.data() + channel, n);
@@ -112,27 +112,27 @@ void TimeMixV7::shape(Run& run, const Outputs& out, float* kk, size_t channel, s
   }
 }
 
-void TimeMixV7::forward(Run& run, const float* x, float* out) const {
+Status TimeMixV7::forward(Pass& pass, const float* x, float* out) const {
   const size_t n_embd = config_.n_embd;
   const size_t dim_att = config_.dim_att;
   const size_t n = config_.head_size;
-  const size_t T = run.n_tokens;
-  float* r = run.take(dim_att);
-  float* w = run.take(dim_att);
-  float* k = run.take(dim_att);
-  float* v = run.take(dim_att);
-  float* a = run.take(dim_att);
-  float* g = run.take(dim_att);
-  float* kk = run.take(dim_att);
-  float* y = run.take(dim_att);
-  const Elementwise& elementwise = *run.table.elementwise;
-  const TokenShift shift{x, run.state.att_shift, n_embd};
+  const size_t T = pass.n_tokens;
+  float* r = pass.take(dim_att);
+  float* w = pass.take(dim_att);
+  float* k = pass.take(dim_att);
+  float* v = pass.take(dim_att);
+  float* a = pass.take(dim_att);
+  float* g = pass.take(dim_att);
+  float* kk = pass.take(dim_att);
+  float* y = pass.take(dim_att);
+  const Elementwise& elementwise = *pass.table.elementwise;
+  const TokenShift shift{x, pass.state.att_shift, n_embd};
   const std::array<std::span<const float>, 6> coefficients = {x_r_, x_w_, x_k_, x_v_, x_a_, x_g_};
   std::array<float*, 6> mixed{};
   for (float*& m : mixed) {
-    m = run.take(n_embd);
+    m = pass.take(n_embd);
   }
-  run.each_token([&](size_t t) {
+  pass.each_token([&](size_t t) {
     for (size_t i = 0; i < mixed.size(); ++i) {
       elementwise.mix_previous(shift.at(t), shift.before(t), coefficients[i].data(),
                                mixed[i] + t * n_embd, n_embd);
@@ -140,18 +140,18 @@ void TimeMixV7::forward(Run& run, const float* x, float* out) const {
   });
   shift.advance(T);
   const Outputs outputs = {r, w, k, v, a, g, y};
-  project(run, {mixed[0], mixed[1], mixed[2], mixed[3], mixed[4], mixed[5]}, outputs);
-  run.each_head(config_.n_head, [&](size_t begin, size_t end) {
+  project(pass, {mixed[0], mixed[1], mixed[2], mixed[3], mixed[4], mixed[5]}, outputs);
+  pass.each_head(config_.n_head, [&](size_t begin, size_t end) {
     const size_t channel = begin * n;
     const size_t size = (end - begin) * n;
     // y is out.v_residual until then.
-    shape(run, outputs, kk, channel, size);
+    shape(pass, outputs, kk, channel, size);
     for (size_t h = begin; h < end; ++h) {
       const size_t at = h * n;
-      run.table.wkv_v7({{r + at, k + at, v + at, w + at, nullptr, run.state.wkv + at * n, y + at, n,
-                         T, dim_att, dim_att},
-                        kk + at,
-                        a + at});
+      pass.table.wkv_v7({{r + at, k + at, v + at, w + at, nullptr, pass.state.wkv + at * n, y + at,
+                          n, T, dim_att, dim_att},
+                         kk + at,
+                         a + at});
     }
     for (size_t t = 0; t < T; ++t) {
       const size_t at = t * dim_att + channel;
@@ -161,8 +161,9 @@ void TimeMixV7::forward(Run& run, const float* x, float* out) const {
       elementwise.multiply(y + at, g + at, size);
     }
   });
-  output_.apply(run, y, out);
-  run.release();
+  output_.apply(pass, y, out);
+  pass.release();
+  return {};
 }
 
 }  // namespace

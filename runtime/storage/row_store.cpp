@@ -138,10 +138,10 @@ size_t RowStore::gather_in_window(std::span<const uint32_t> ids, const std::byte
   return n;
 }
 
-void RowStore::expect(uint64_t first, uint64_t last) {
+void RowStore::prefetch(uint64_t first, uint64_t last) {
   const uint64_t begin = first * row_bytes_;
   const uint64_t end = std::min((last + 1) * row_bytes_, begin + RowWindow::kSpan);
-  in_window_.window->expect(in_window_.offset + begin, in_window_.offset + end);
+  in_window_.window->prefetch(in_window_.offset + begin, in_window_.offset + end);
 }
 
 void RowStore::release() {

@@ -72,12 +72,11 @@ class RowStore {
   /// store of the model. Fails if storage does. Does not allocate.
   Result<size_t> gather(ThreadPool& pool, std::span<const uint32_t> ids, const std::byte** rows);
 
-  /// Whether bringing rows closer before they are gathered is of use.
-  bool may_expect() const { return in_window_.window != nullptr; }
-  /// Brings rows [first, last] closer, or as many as a stretch of the window covers. From any
-  /// thread, but only while none gathers from any store of the model. Rows that were gathered stay
-  /// valid.
-  void expect(uint64_t first, uint64_t last);
+  /// Whether prefetching rows is of use.
+  bool prefetches() const { return in_window_.window != nullptr; }
+  /// Prefetches rows [first, last], or as many as a stretch of the window covers. From any thread,
+  /// but only while none gathers from any store of the model. Rows that were gathered stay valid.
+  void prefetch(uint64_t first, uint64_t last);
   /// How many of `ids` (ascending, at least one) one stretch of the window covers.
   size_t in_one_stretch(std::span<const uint32_t> ids) const;
   /// Rows that were gathered are not used any more.

@@ -73,7 +73,7 @@ const std::byte* RowWindow::move_to(uint64_t begin, uint64_t end) {
   return mapping_->bytes().data() + begin;
 }
 
-void RowWindow::expect(uint64_t begin, uint64_t end) {
+void RowWindow::prefetch(uint64_t begin, uint64_t end) {
   const Stretch stretch = around(begin, end);
   if (in_use_.size() + stretch.size() > room_) {
     return;

@@ -30,7 +30,7 @@ class RowWindow {
   void release() { in_use_ = {}; }
   /// Brings [begin, end) as the next move_to() would, beside what is in use, if there is room for
   /// both. From any thread, but only while no other calls this window.
-  void expect(uint64_t begin, uint64_t end);
+  void prefetch(uint64_t begin, uint64_t end);
 
  private:
   struct Stretch {

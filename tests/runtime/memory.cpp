@@ -137,8 +137,8 @@ TEST_CASE("Clusters that were not selected have the probability of the cluster h
   const auto bias = weights.vector("head.cluster.bias").value();
   const auto first = weights.vector("head.cluster.first").value();
   const auto dense = weights.matrix("head.weight").value();
-  Run run(model->config(), *kernel_list().front(), {1, 1, 0});
-  run.n_tokens = 1;
+  Pass pass(model->config(), *kernel_list().front(), {1, 1, 0});
+  pass.n_tokens = 1;
   std::mt19937 random(7);
   size_t n_unselected = 0;
   for (int round = 0; round < 50; ++round) {
@@ -147,7 +147,7 @@ TEST_CASE("Clusters that were not selected have the probability of the cluster h
       value = 3.0f * std::normal_distribution<float>()(random);
     }
     std::vector<float> logits(options.n_vocab);
-    REQUIRE_OK(head.forward(run, z.data(), logits.data()));
+    REQUIRE_OK(head.forward(pass, z.data(), logits.data()));
     const auto dot = [&](const MatrixView& w, size_t row) {
       double sum = 0.0;
       for (size_t i = 0; i < z.size(); ++i) {
@@ -201,7 +201,7 @@ TEST_CASE("Buffers lie in one piece, each on lines of its own", "[memory]") {
     std::vector<std::span<const std::byte>> parts;
     const auto note = [&](auto span) { parts.push_back(std::as_bytes(span)); };
     note(scratch.x), note(scratch.normed), note(scratch.out), note(scratch.arena);
-    note(scratch.marks), note(scratch.bias), note(scratch.planes), note(scratch.middle);
+    note(scratch.marks), note(scratch.bias), note(scratch.planes), note(scratch.rank_space);
     note(scratch.whole), note(scratch.steps), note(scratch.sums), note(scratch.rows);
     note(scratch.ids), note(scratch.numbers), note(scratch.row_places);
     size_t total = 0;
@@ -299,10 +299,10 @@ TEST_CASE("Of a file that is used through a window little is resident", "[memory
   for (int i = 0; i < 300; ++i) {
     const auto [begin, n] = next;
     const std::byte* at = window.move_to(begin, begin + n);
-    // What is expected comes next, or something else does.
+    // What was prefetched comes next, or something else does.
     next = stretch(i % 3 == 0 ? RowWindow::kSpan : RowWindow::kSpan / 4);
     if (i % 4 == 0) {
-      window.expect(next.offset, next.offset + next.n_bytes);
+      window.prefetch(next.offset, next.offset + next.n_bytes);
       next = i % 8 == 0 ? next : stretch(RowWindow::kSpan);
     }
     for (uint64_t j = 0; j < n; j += 4096) {
@@ -322,8 +322,7 @@ TEST_CASE("Of a file that is used through a window little is resident", "[memory
   CHECK(room < kBytes / 2);
 }
 
-TEST_CASE("What is expected of a window comes beside what is in use, if there is room",
-          "[memory]") {
+TEST_CASE("A window prefetches beside what is in use, if there is room", "[memory]") {
   constexpr uint64_t kBytes = uint64_t{70} << 20;
   constexpr uint64_t kStretch = uint64_t{4} << 20;
   const test::ScratchFolder folder;
@@ -331,7 +330,7 @@ TEST_CASE("What is expected of a window comes beside what is in use, if there is
   REQUIRE_OK(file.status());
   const auto grows = [&](RowWindow& window, uint64_t begin) {
     const uint64_t before = resident_of_files();
-    window.expect(begin, begin + kStretch);
+    window.prefetch(begin, begin + kStretch);
     return resident_of_files() > before;
   };
   if (!process_memory()) {

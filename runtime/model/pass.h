@@ -25,10 +25,10 @@ struct LayerState {
 /// Products that may run together.
 inline constexpr size_t kMaxProducts = 7;
 
-class Run {
+class Pass {
  public:
-  Run(const ModelConfig& config, const KernelSet& table, const ScratchSizes& sizes);
-  /// Bytes that such a run takes.
+  Pass(const ModelConfig& config, const KernelSet& table, const ScratchSizes& sizes);
+  /// Bytes that such a pass takes.
   static uint64_t bytes(const ModelConfig& config, const ScratchSizes& sizes);
 
   ThreadPool pool;
@@ -47,7 +47,7 @@ class Run {
   float* take(size_t per_token);
   void release() { used_ = 0; }
   /// Inner vectors of factor pairs, [n_tokens][rank], of product `i` of those that run together.
-  float* middle(size_t i) { return scratch_.middle.data() + i * n_tokens * max_rank_; }
+  float* rank_space(size_t i) { return scratch_.rank_space.data() + i * n_tokens * max_rank_; }
   /// The inputs of product `i` of those that run together, as `codec` wants them.
   Inputs inputs(size_t i, Codec codec, const float* x, size_t cols);
   /// What rows add to all numbers of a token, [n_tokens].
@@ -88,31 +88,30 @@ class Run {
   std::span<float> cluster_logs() { return scratch_.cluster_logs; }
   std::span<uint32_t> cluster_order() { return scratch_.cluster_order; }
 
-  /// Rows that will be wanted after the next products: they are brought closer while these are
-  /// computed, where that is of use.
-  struct Expected {
+  /// Rows to prefetch while the next products are computed, where the store prefetches at all.
+  struct Prefetch {
     RowStore* rows = nullptr;
     uint64_t first = 0;
     uint64_t last = 0;
     /// All of them; null is none.
-    static Expected all_of(RowStore* rows) {
-      return rows ? Expected{rows, 0, rows->rows() - 1} : Expected{};
+    static Prefetch all_of(RowStore* rows) {
+      return rows ? Prefetch{rows, 0, rows->rows() - 1} : Prefetch{};
     }
   };
-  void expect(const Expected& expected) { expected_ = expected; }
-  Expected take_expected() { return std::exchange(expected_, {}); }
-  /// pool.run() for products, and what is expected beside them.
+  void prefetch(const Prefetch& prefetch) { prefetch_ = prefetch; }
+  Prefetch take_prefetch() { return std::exchange(prefetch_, {}); }
+  /// pool.run() for products, and the prefetch meanwhile.
   template <typename F>
   void run_products(size_t n, size_t chunk, const F& f) {
-    const Expected expected = take_expected();
-    if (!expected.rows || !expected.rows->may_expect()) {
+    const Prefetch prefetch = take_prefetch();
+    if (!prefetch.rows || !prefetch.rows->prefetches()) {
       pool.run(n, chunk, f);
       return;
     }
     // In place of a first chunk: it must not be what the threads wait for in the end.
     pool.run(n + chunk, chunk, [&](size_t begin, size_t end, unsigned thread) {
       if (begin == 0) {
-        expected.rows->expect(expected.first, expected.last);
+        prefetch.rows->prefetch(prefetch.first, prefetch.last);
         begin = std::min(end, chunk);
       }
       if (begin < end) {
@@ -127,7 +126,7 @@ class Run {
   Scratch scratch_;
   size_t max_rank_;
   size_t used_ = 0;  ///< floats of the arena
-  Expected expected_;
+  Prefetch prefetch_;
 };
 
 /// y = W x for every token of the chunk; x [n_tokens][cols], y [n_tokens][rows].
@@ -137,20 +136,20 @@ struct Product {
   float* y;
 };
 /// Up to kMaxProducts that do not need one another's results: threads wait for one another once.
-void matmul_all(Run& run, std::span<const Product> products);
-void matmul(Run& run, const MatrixView& w, const float* x, float* y);
+void matmul_all(Pass& pass, std::span<const Product> products);
+void matmul(Pass& pass, const MatrixView& w, const float* x, float* y);
 /// y = W^T a for a matrix packed transposed in a codec whose rows share something; a
 /// [n_tokens][rows], y [n_tokens][cols]. Rows whose factor is zero are not read.
-void accumulate(Run& run, const MatrixView& w, const float* a, float* y);
+void accumulate(Pass& pass, const MatrixView& w, const float* a, float* y);
 
 /// y[t][names[i]] = (row ids[i] of w) . x[t] for every token; y has `ldy` floats per token. Rows
 /// are brought in as needed; `ids` ascend, and `lie` says whether most follow the one before. Fails
 /// if storage does.
-Status matmul_rows(Run& run, RowStore& w, std::span<const uint32_t> ids,
+Status matmul_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids,
                    std::span<const uint32_t> names, RowsLie lie, const float* x, float* y,
                    size_t ldy);
 /// y[t] = sum_i a[t][ids[i]] (row ids[i] of w); a has w.rows() floats per token, y has w.cols().
-Status accumulate_rows(Run& run, RowStore& w, std::span<const uint32_t> ids, const float* a,
+Status accumulate_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids, const float* a,
                        float* y);
 
 }  // namespace rwkv::edge

@@ -1,4 +1,4 @@
-#include "runtime/model/run.h"
+#include "runtime/model/pass.h"
 
 #include <algorithm>
 #include <array>
@@ -25,21 +25,21 @@ size_t whole_steps(size_t n, size_t step) {
 
 }  // namespace
 
-Run::Run(const ModelConfig& config, const KernelSet& kernels, const ScratchSizes& sizes)
+Pass::Pass(const ModelConfig& config, const KernelSet& kernels, const ScratchSizes& sizes)
     : pool(sizes.n_threads), table(kernels), scratch_(config, sizes), max_rank_(sizes.max_rank) {}
 
-uint64_t Run::bytes(const ModelConfig& config, const ScratchSizes& sizes) {
+uint64_t Pass::bytes(const ModelConfig& config, const ScratchSizes& sizes) {
   return Scratch::bytes(config, sizes) +
          (sizes.max_tokens > 1 ? sizes.n_threads * kKernelStack : 0);
 }
 
-float* Run::take(size_t per_token) {
+float* Pass::take(size_t per_token) {
   float* found = scratch_.arena.data() + used_;
   used_ += per_token * n_tokens;
   return found;
 }
 
-Inputs Run::inputs(size_t i, Codec codec, const float* x, size_t cols) {
+Inputs Pass::inputs(size_t i, Codec codec, const float* x, size_t cols) {
   Inputs inputs{x, n_tokens, cols};
   if (!whole_inputs(codec)) {
     return inputs;
@@ -71,21 +71,21 @@ namespace {
 
 // One thread takes all in one stream; but the rows of a chunk are gone through for some tokens
 // after others, so with many they must stay in a cache.
-bool takes_all_at_once(const Run& run) {
-  return run.pool.size() == 1 && run.n_tokens == 1;
+bool takes_all_at_once(const Pass& pass) {
+  return pass.pool.size() == 1 && pass.n_tokens == 1;
 }
 
 // Of `n_bytes` that several threads read.
-size_t bytes_at_a_time(const Run& run, size_t n_bytes, size_t most) {
-  return std::clamp(n_bytes / (kChunksPerThread * run.pool.size()), kLeastChunk, most);
+size_t bytes_at_a_time(const Pass& pass, size_t n_bytes, size_t most) {
+  return std::clamp(n_bytes / (kChunksPerThread * pass.pool.size()), kLeastChunk, most);
 }
 
 // Of `n_rows` of `n_bytes` together.
-size_t rows_at_a_time(const Run& run, size_t n_rows, size_t n_bytes, size_t most) {
-  if (takes_all_at_once(run)) {
+size_t rows_at_a_time(const Pass& pass, size_t n_rows, size_t n_bytes, size_t most) {
+  if (takes_all_at_once(pass)) {
     return n_rows;
   }
-  const size_t chunk = bytes_at_a_time(run, n_bytes, most);
+  const size_t chunk = bytes_at_a_time(pass, n_bytes, most);
   return std::max(kRowStep, n_rows * chunk / std::max<size_t>(1, n_bytes) / kRowStep * kRowStep);
 }
 
@@ -94,30 +94,30 @@ size_t bytes_of(const MatrixView& w) {
 }
 
 // Rows of each of the pieces that a matrix is taken in, each of about `chunk` bytes.
-size_t rows_of_piece(const Run& run, const MatrixView& w, size_t chunk) {
+size_t rows_of_piece(const Pass& pass, const MatrixView& w, size_t chunk) {
   const size_t n_pieces =
-      takes_all_at_once(run) ? 1 : std::max<size_t>(1, (bytes_of(w) + chunk / 2) / chunk);
+      takes_all_at_once(pass) ? 1 : std::max<size_t>(1, (bytes_of(w) + chunk / 2) / chunk);
   return whole_steps((w.rows + n_pieces - 1) / n_pieces, kRowStep);
 }
 
 // What the gather after one of `n` rows will want: the rest of them, or what the caller expects.
-Run::Expected expected_after(RowStore& w, std::span<const uint32_t> ids, size_t n,
-                             const Run::Expected& otherwise) {
-  if (n == ids.size() || !w.may_expect()) {
+Pass::Prefetch prefetch_after(RowStore& w, std::span<const uint32_t> ids, size_t n,
+                              const Pass::Prefetch& otherwise) {
+  if (n == ids.size() || !w.prefetches()) {
     return otherwise;
   }
   return {&w, ids[n], ids[n + w.in_one_stretch(ids.subspan(n)) - 1]};
 }
 
-size_t columns_at_a_time(const Run& run, size_t cols) {
-  const size_t n_pieces = kPiecesPerThread * run.pool.size();
-  const size_t step = run.n_tokens > 1 ? kColumnsOfMany : kColumnStep;
-  return takes_all_at_once(run) ? cols : whole_steps((cols + n_pieces - 1) / n_pieces, step);
+size_t columns_at_a_time(const Pass& pass, size_t cols) {
+  const size_t n_pieces = kPiecesPerThread * pass.pool.size();
+  const size_t step = pass.n_tokens > 1 ? kColumnsOfMany : kColumnStep;
+  return takes_all_at_once(pass) ? cols : whole_steps((cols + n_pieces - 1) / n_pieces, step);
 }
 
 }  // namespace
 
-void matmul_all(Run& run, std::span<const Product> products) {
+void matmul_all(Pass& pass, std::span<const Product> products) {
   std::array<Inputs, kMaxProducts> inputs;
   std::array<MatmulFn, kMaxProducts> fns{};
   std::array<size_t, kMaxProducts> n_rows{};     // of a piece of each matrix
@@ -126,55 +126,55 @@ void matmul_all(Run& run, std::span<const Product> products) {
   for (const Product& product : products) {
     n_bytes += bytes_of(product.w);
   }
-  const size_t chunk = bytes_at_a_time(run, n_bytes, kMostChunk);
+  const size_t chunk = bytes_at_a_time(pass, n_bytes, kMostChunk);
   for (size_t i = 0; i < products.size(); ++i) {
     const MatrixView& w = products[i].w;
-    inputs[i] = run.inputs(i, w.codec, products[i].x, w.cols);
-    fns[i] = run.table.matmul(w.codec);
-    n_rows[i] = rows_of_piece(run, w, chunk);
+    inputs[i] = pass.inputs(i, w.codec, products[i].x, w.cols);
+    fns[i] = pass.table.matmul(w.codec);
+    n_rows[i] = rows_of_piece(pass, w, chunk);
     first[i + 1] = first[i] + (w.rows + n_rows[i] - 1) / n_rows[i];
   }
-  run.run_products(first[products.size()], 1, [&](size_t begin, size_t end, unsigned thread) {
+  pass.run_products(first[products.size()], 1, [&](size_t begin, size_t end, unsigned thread) {
     for (size_t i = 0; i < products.size(); ++i) {
       const size_t from = std::max(begin, first[i]);
       const size_t to = std::min(end, first[i + 1]);
       if (from < to) {
         const MatrixView& w = products[i].w;
         fns[i](w, inputs[i], products[i].y, w.rows, (from - first[i]) * n_rows[i],
-               std::min(w.rows, (to - first[i]) * n_rows[i]), run.row_scratch(thread));
+               std::min(w.rows, (to - first[i]) * n_rows[i]), pass.row_scratch(thread));
       }
     }
   });
 }
 
-void matmul(Run& run, const MatrixView& w, const float* x, float* y) {
+void matmul(Pass& pass, const MatrixView& w, const float* x, float* y) {
   const Product product{w, x, y};
-  matmul_all(run, {&product, 1});
+  matmul_all(pass, {&product, 1});
 }
 
-void accumulate(Run& run, const MatrixView& w, const float* a, float* y) {
-  const AccumulateFn fn = run.table.accumulate(w.codec);
-  run.pool.run(w.cols, columns_at_a_time(run, w.cols),
-               [&](size_t begin, size_t end, unsigned thread) {
-                 fn(w, a, run.n_tokens, y, begin, end, run.row_scratch(thread));
-               });
+void accumulate(Pass& pass, const MatrixView& w, const float* a, float* y) {
+  const AccumulateFn fn = pass.table.accumulate(w.codec);
+  pass.pool.run(w.cols, columns_at_a_time(pass, w.cols),
+                [&](size_t begin, size_t end, unsigned thread) {
+                  fn(w, a, pass.n_tokens, y, begin, end, pass.row_scratch(thread));
+                });
 }
 
-Status matmul_rows(Run& run, RowStore& w, std::span<const uint32_t> ids,
+Status matmul_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids,
                    std::span<const uint32_t> names, RowsLie lie, const float* x, float* y,
                    size_t ldy) {
-  const MatmulRowsFn fn = run.table.matmul_rows(w.codec());
-  const Inputs inputs = run.inputs(0, w.codec(), x, w.cols());
-  const Run::Expected after = run.take_expected();
-  run.touched_bytes += ids.size() * w.row_bytes();
+  const MatmulRowsFn fn = pass.table.matmul_rows(w.codec());
+  const Inputs inputs = pass.inputs(0, w.codec(), x, w.cols());
+  const Pass::Prefetch after = pass.take_prefetch();
+  pass.touched_bytes += ids.size() * w.row_bytes();
   while (!ids.empty()) {
-    RWKV_ASSIGN(const size_t n, w.gather(run.pool, ids, run.row_places()));
-    run.expect(expected_after(w, ids, n, after));
-    const RowsView view{run.row_places(), names.data(), n, w.codec(), w.cols(), lie};
-    const size_t chunk = rows_at_a_time(run, n, n * w.row_bytes(),
+    RWKV_ASSIGN(const size_t n, w.gather(pass.pool, ids, pass.row_places()));
+    pass.prefetch(prefetch_after(w, ids, n, after));
+    const RowsView view{pass.row_places(), names.data(), n, w.codec(), w.cols(), lie};
+    const size_t chunk = rows_at_a_time(pass, n, n * w.row_bytes(),
                                         lie == RowsLie::InRuns ? kMostChunk : kMostScattered);
-    run.run_products(n, chunk, [&](size_t begin, size_t end, unsigned thread) {
-      fn(view, inputs, y, ldy, begin, end, run.row_scratch(thread));
+    pass.run_products(n, chunk, [&](size_t begin, size_t end, unsigned thread) {
+      fn(view, inputs, y, ldy, begin, end, pass.row_scratch(thread));
     });
     ids = ids.subspan(n);
     names = names.subspan(n);
@@ -183,27 +183,29 @@ Status matmul_rows(Run& run, RowStore& w, std::span<const uint32_t> ids,
   return {};
 }
 
-Status accumulate_rows(Run& run, RowStore& w, std::span<const uint32_t> ids, const float* a,
+Status accumulate_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids, const float* a,
                        float* y) {
-  const AccumulateRowsFn fn = run.table.accumulate_rows(w.codec());
+  const AccumulateRowsFn fn = pass.table.accumulate_rows(w.codec());
   const size_t n_cols = w.cols();
-  const Run::Expected after = run.take_expected();
-  run.touched_bytes += ids.size() * w.row_bytes();
-  std::fill(y, y + run.n_tokens * n_cols, 0.0f);
-  std::fill(run.bias(), run.bias() + run.n_tokens, 0.0);
+  const Pass::Prefetch after = pass.take_prefetch();
+  pass.touched_bytes += ids.size() * w.row_bytes();
+  std::fill(y, y + pass.n_tokens * n_cols, 0.0f);
+  std::fill(pass.bias(), pass.bias() + pass.n_tokens, 0.0);
   while (!ids.empty()) {
-    RWKV_ASSIGN(const size_t n, w.gather(run.pool, ids, run.row_places()));
-    run.expect(expected_after(w, ids, n, after));
-    const RowsView view{run.row_places(), ids.data(), n, w.codec(), n_cols};
-    run.run_products(
-        n_cols, columns_at_a_time(run, n_cols), [&](size_t begin, size_t end, unsigned thread) {
-          fn(view, a, w.rows(), run.n_tokens, y, run.bias(), begin, end, run.row_scratch(thread));
-        });
+    RWKV_ASSIGN(const size_t n, w.gather(pass.pool, ids, pass.row_places()));
+    pass.prefetch(prefetch_after(w, ids, n, after));
+    const RowsView view{pass.row_places(), ids.data(), n, w.codec(), n_cols};
+    pass.run_products(n_cols, columns_at_a_time(pass, n_cols),
+                      [&](size_t begin, size_t end, unsigned thread) {
+                        fn(view, a, w.rows(), pass.n_tokens, y, pass.bias(), begin, end,
+                           pass.row_scratch(thread));
+                      });
     ids = ids.subspan(n);
   }
   w.release();
-  run.each_token([&](size_t t) {
-    run.table.elementwise->add_constant(y + t * n_cols, static_cast<float>(run.bias()[t]), n_cols);
+  pass.each_token([&](size_t t) {
+    pass.table.elementwise->add_constant(y + t * n_cols, static_cast<float>(pass.bias()[t]),
+                                         n_cols);
   });
   return {};
 }
