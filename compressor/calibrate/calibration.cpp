@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <numeric>
-#include <random>
 
 #include "compressor/calibrate/statistics.h"
+#include "compressor/numerics/random.h"
 #include "formats/base/file.h"
 
 namespace rwkv::press {
@@ -21,14 +21,13 @@ Status check(const CalibrationOptions& options) {
   return {};
 }
 
-// Which of n stretches: a seeded choice without repetition, in the order of the text. Drawn by hand
-// since the library's shuffle differs between implementations.
+// Which of n stretches: a seeded choice without repetition, in the order of the text.
 std::vector<uint64_t> choose(uint64_t n_stretches, uint64_t wanted, uint64_t seed) {
   std::vector<uint64_t> all(n_stretches);
   std::iota(all.begin(), all.end(), uint64_t{0});
-  std::mt19937_64 random(seed);
+  Random random(seed);
   for (uint64_t i = 0; i < wanted; ++i) {
-    std::swap(all[i], all[i + random() % (n_stretches - i)]);
+    std::swap(all[i], all[i + random.remainder(n_stretches - i)]);
   }
   all.resize(wanted);
   std::sort(all.begin(), all.end());

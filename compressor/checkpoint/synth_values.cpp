@@ -3,15 +3,13 @@
 #include <cmath>
 #include <string_view>
 
+#include "compressor/numerics/random.h"
+
 namespace rwkv::press {
 namespace {
 
-// SplitMix64's finaliser over a counter: any number of a stream without the ones before.
 uint64_t hash(uint64_t seed, uint64_t i) {
-  uint64_t z = seed + i * 0x9e3779b97f4a7c15u;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
+  return mix64(seed + i * kGolden);
 }
 
 uint64_t seed_of(std::string_view name, uint64_t seed) {

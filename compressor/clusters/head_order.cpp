@@ -6,20 +6,14 @@
 #include <cmath>
 #include <numeric>
 
-#include "compressor/numerics/kmeans.h"
+#include "compressor/clusters/spherical.h"
 
 namespace rwkv::press {
 namespace {
 
 // Weights of k-means are (frequency + 1) to this power, so that some frequent tokens do not draw
-// all clusters to themselves. kmeans.cpp has what was measured.
+// all clusters to themselves. spherical.cpp has what was measured.
 constexpr double kWeightPower = 0.25;
-
-std::vector<double> to_doubles(const at::Tensor& tensor) {
-  const at::Tensor in_double = tensor.to(at::kDouble).contiguous();
-  const double* data = in_double.data_ptr<double>();
-  return {data, data + in_double.numel()};
-}
 
 std::vector<int64_t> by_frequency(const std::vector<double>& frequencies) {
   std::vector<int64_t> tokens(frequencies.size());
@@ -33,35 +27,35 @@ std::vector<int64_t> by_frequency(const std::vector<double>& frequencies) {
 Status check(const at::Tensor& rows, const at::Tensor& frequencies, const ClusterOptions& options) {
   if (rows.dim() != 2 || frequencies.dim() != 1 || frequencies.size(0) != rows.size(0)) {
     return usage_error(
-        "clustering: found rows of shape [{}] and frequencies of shape [{}], wanted [V, D] and "
-        "[V]; pass one frequency for every token",
+        "clustering: expected rows of shape [V, D] and frequencies of shape [V], found [{}] and "
+        "[{}]; pass one frequency for every token",
         fmt::join(rows.sizes(), ", "), fmt::join(frequencies.sizes(), ", "));
   }
   const int64_t n_vocab = rows.size(0);
   if (options.n_clusters < 2) {
-    return usage_error("clustering: found {} clusters, wanted 2 or more; raise n_clusters",
+    return usage_error("clustering: expected 2 clusters or more, found {}; raise n_clusters",
                        options.n_clusters);
   }
   if (options.n_clusters > n_vocab) {
     return usage_error(
-        "clustering: found {} clusters for {} tokens, wanted no more clusters than tokens; lower "
+        "clustering: expected at most as many clusters as tokens, found {} for {}; lower "
         "n_clusters",
         options.n_clusters, n_vocab);
   }
   if (options.n_frequent < 0 ||
       (options.n_frequent > 0 && options.n_frequent >= n_vocab - options.n_clusters)) {
     return usage_error(
-        "clustering: found n_frequent {}, wanted 0 to {} with {} tokens and {} clusters; lower "
-        "n_frequent or n_clusters",
-        options.n_frequent, std::max<int64_t>(0, n_vocab - options.n_clusters - 1), n_vocab,
-        options.n_clusters);
+        "clustering: expected n_frequent from 0 to {} with {} tokens and {} clusters, found {}; "
+        "lower n_frequent or n_clusters",
+        std::max<int64_t>(0, n_vocab - options.n_clusters - 1), n_vocab, options.n_clusters,
+        options.n_frequent);
   }
   const at::Tensor least = frequencies.to(at::kDouble).min();
   const at::Tensor total = frequencies.to(at::kDouble).sum();
   if (!(least.item<double>() >= 0) || !std::isfinite(total.item<double>())) {
     return usage_error(
-        "clustering: found frequencies that are negative or not finite, wanted how often each "
-        "token occurs; count them again");
+        "clustering: expected how often each token occurs, found frequencies that are negative or "
+        "not finite; count them again");
   }
   return {};
 }
@@ -132,7 +126,7 @@ Result<HeadOrder> cluster_vocabulary(const at::Tensor& rows, const at::Tensor& f
     const at::Tensor weights =
         frequencies.index_select(0, index).to(at::kDouble).add(1).pow(kWeightPower);
     const at::Tensor other_rows = frequent ? rows.index_select(0, index) : rows;
-    RWKV_ASSIGN(const at::Tensor found, kmeans(other_rows, weights, kmeans_options));
+    RWKV_ASSIGN(const at::Tensor found, spherical_kmeans(other_rows, weights, kmeans_options));
     labels.index_copy_(0, index, found);
   }
   return order_by_cluster(labels, frequencies, options.n_frequent);

@@ -37,8 +37,8 @@ HeadOrder order_by_cluster(const at::Tensor& labels, const at::Tensor& frequenci
 
 struct ClusterOptions {
   int64_t n_clusters = 200;  ///< all of them, with the frequent one
-  /// Tokens of the frequent cluster; 0: there is none. On the model of kmeans.cpp, 64 of 4096 were
-  /// no gain in rows read (16.5 % with and without), though the cluster head fits better.
+  /// Tokens of the frequent cluster; 0: there is none. On the model of spherical.cpp, 64 of 4096
+  /// were no gain in rows read (16.5 % with and without), though the cluster head fits better.
   int64_t n_frequent = 0;
   double max_share = 0;  ///< as in KMeansOptions, of the tokens that are not frequent
   int64_t iterations = 25;

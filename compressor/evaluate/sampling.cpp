@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <numeric>
-#include <random>
+
+#include "compressor/numerics/random.h"
 
 namespace rwkv::press {
 
@@ -12,12 +13,12 @@ std::vector<uint64_t> draw(uint64_t n, const Sampling& sampling) {
   if (sampling.max_docs == 0 || sampling.max_docs >= n) {
     return indices;
   }
-  // A random number each, the smallest are drawn; the engine's numbers are specified bit by bit.
-  std::mt19937_64 random(sampling.seed);
+  // A random number each, the smallest are drawn.
+  Random random(sampling.seed);
   std::vector<std::pair<uint64_t, uint64_t>> tickets;
   tickets.reserve(n);
   for (const uint64_t index : indices) {
-    tickets.emplace_back(random(), index);
+    tickets.emplace_back(random.next(), index);
   }
   const auto last = tickets.begin() + static_cast<std::ptrdiff_t>(sampling.max_docs);
   std::nth_element(tickets.begin(), last, tickets.end());

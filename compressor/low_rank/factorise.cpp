@@ -1,10 +1,11 @@
 #include "compressor/low_rank/factorise.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <limits>
+
+#include "compressor/numerics/tensor_random.h"
 
 namespace rwkv::press {
 namespace {
@@ -45,8 +46,7 @@ Leading leading_exact(const at::Tensor& g, int64_t rank, const SpectrumStore& st
 
 Leading leading_by_iteration(const at::Tensor& g, int64_t rank, uint64_t seed) {
   const int64_t n = g.size(0);
-  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  at::Tensor q = at::randn({n, std::min(n, rank + kExtra)}, generator, at::kFloat);
+  at::Tensor q = at::randn({n, std::min(n, rank + kExtra)}, tensor_random(seed), at::kFloat);
   for (int round = 0; round < kRounds; ++round) {
     q = std::get<0>(at::linalg_qr(at::mm(g, q)));
   }

@@ -21,45 +21,44 @@ Status check_rows(const at::Tensor& rows, const at::Tensor& weights) {
   if (rows.dim() != 2 || rows.size(1) < 1 || weights.dim() != 1 ||
       weights.size(0) != rows.size(0)) {
     return usage_error(
-        "clustering: found rows of shape [{}] and weights of shape [{}], wanted [V, D] and [V]; "
+        "clustering: expected rows of shape [V, D] and weights of shape [V], found [{}] and [{}]; "
         "pass one weight for every row",
         fmt::join(rows.sizes(), ", "), fmt::join(weights.sizes(), ", "));
   }
   if (rows.size(0) > 0 && !(rows.abs().max().item<double>() <= kLargest)) {
     return usage_error(
-        "clustering: found rows with numbers that are not finite or beyond {}, wanted the rows of "
-        "a trained matrix; check the checkpoint",
+        "clustering: expected the rows of a trained matrix, found values that are not finite or "
+        "beyond {}; check the checkpoint",
         kLargest);
   }
   if (rows.size(0) > 0 && !(weights.min().item<double>() > 0 &&
                             std::isfinite(weights.to(at::kDouble).sum().item<double>()))) {
     return usage_error(
-        "clustering: found weights that are not above 0 and finite; smooth the frequencies, for "
-        "example by adding 1");
+        "clustering: expected weights above 0 and finite, found others; smooth the frequencies, "
+        "for example by adding 1");
   }
   return {};
 }
 
 Status check_options(int64_t n_rows, const KMeansOptions& options) {
   if (options.n_clusters < 2) {
-    return usage_error("clustering: found {} clusters, wanted 2 or more; raise n_clusters",
+    return usage_error("clustering: expected 2 clusters or more, found {}; raise n_clusters",
                        options.n_clusters);
   }
   if (options.n_clusters > n_rows) {
     return usage_error(
-        "clustering: found {} clusters for {} tokens, wanted no more clusters than tokens; lower "
-        "n_clusters",
+        "clustering: expected at most as many clusters as rows, found {} for {}; lower n_clusters",
         options.n_clusters, n_rows);
   }
   if (!std::isfinite(options.max_share) || options.max_share < 0 ||
       (options.max_share > 0 && options.max_share < 1)) {
     return usage_error(
-        "clustering: found max_share {}, wanted 0 (no limit) or at least 1 (clusters of the same "
-        "size); raise it",
+        "clustering: expected max_share 0 (no limit) or at least 1 (clusters of the same size), "
+        "found {}; raise it",
         options.max_share);
   }
   if (options.iterations < 1) {
-    return usage_error("clustering: found {} iterations, wanted at least 1", options.iterations);
+    return usage_error("clustering: expected 1 iteration or more, found {}", options.iterations);
   }
   return {};
 }
@@ -113,7 +112,7 @@ at::Tensor seed_centroids(const at::Tensor& rows, const std::vector<double>& wei
   const at::Tensor index = at::empty({n}, at::kLong);
   std::copy(sample.begin(), sample.end(), index.data_ptr<int64_t>());
   const at::Tensor points = rows.index_select(0, index);
-  // If a sample was drawn, the weights have had their say.
+  // If a sample was drawn, the weights are already in it.
   const bool all = sample.size() == weights.size();
   std::vector<double> share(sample.size(), 1);
   if (all) {
@@ -137,8 +136,32 @@ at::Tensor seed_centroids(const at::Tensor& rows, const std::vector<double>& wei
   return centroids;
 }
 
-// The weighted means of the clusters' rows, added up in double in the order of the rows.
-void move_centroids(const at::Tensor& rows, const std::vector<double>& weights,
+int64_t capacity_of(int64_t n_rows, const KMeansOptions& options) {
+  const auto n = static_cast<double>(n_rows);
+  const double limit = std::min(n, options.max_share * n / static_cast<double>(options.n_clusters));
+  const int64_t even = (n_rows + options.n_clusters - 1) / options.n_clusters;
+  return std::max(even, static_cast<int64_t>(limit));
+}
+
+double cost_of(const Assignment& assignment, const std::vector<double>& weights) {
+  return std::inner_product(weights.begin(), weights.end(), assignment.distance.begin(), 0.0);
+}
+
+}  // namespace
+
+Status check_kmeans(const at::Tensor& rows, const at::Tensor& weights,
+                    const KMeansOptions& options) {
+  RWKV_TRY(check_rows(rows, weights));
+  return check_options(rows.size(0), options);
+}
+
+std::vector<double> to_doubles(const at::Tensor& tensor) {
+  const at::Tensor in_double = tensor.to(at::kDouble).contiguous();
+  const double* data = in_double.data_ptr<double>();
+  return {data, data + in_double.numel()};
+}
+
+void weighted_means(const at::Tensor& rows, const std::vector<double>& weights,
                     const std::vector<int64_t>& labels, const at::Tensor& centroids) {
   const int64_t cols = rows.size(1);
   std::vector<std::vector<int64_t>> members(static_cast<size_t>(centroids.size(0)));
@@ -164,63 +187,12 @@ void move_centroids(const at::Tensor& rows, const std::vector<double>& weights,
   });
 }
 
-// The rows less their weighted mean (a shift of all head rows changes no probability), scaled to
-// length 1. A row that is the mean stays 0.
-//
-// Measured on a GRU of 128 channels trained on 1.4 million words of stories, plays, novels and
-// encyclopedia (vocabulary 4096, validation loss 3.60 nats): 64 clusters, weights (count + 1)^w,
-// cluster head fitted to 30,000 and tested on 12,000 samples of other text. Share of head rows read
-// when p_min is set so that the selected clusters hold 95 % of the true probability; means of 3
-// seeds, which differ by 0.2 to 1 points (more with w = 1 and for embedding rows):
-//
-//                                  no limit on sizes   max_share 1.5
-//   directions of head rows, w = 0        17.2 %           17.2 %
-//                            w = 1/4      16.9 %           16.5 %   (max_share 1: 17.0 %)
-//                            w = 1/2      17.9 %           17.2 %
-//                            w = 1        35.6 %           27.0 %
-//   head rows as they are,   w = 0        17.3 %           16.8 %
-//                            w = 1/4      18.3 %           17.3 %
-//                            w = 1        32.4 %           26.3 %
-//   directions of embedding, w = 1/4      41.0 %           40.4 %
-//   embedding as it is,      w = 1/4      46.3 %           43.3 %
-//
-// So rows of the head, by far; directions with mild weights, by little more than chance. A limit of
-// 1.5 costs nothing and bounds the largest cluster: 96 rows against 175. At p_min 0.95, the runtime
-// reads 17.5 % of rows for 95.4 % of the probability (embedding: 37.0 % for 94.2 %).
-at::Tensor directions(const at::Tensor& rows, const std::vector<double>& weights) {
-  const at::Tensor mean = at::empty({1, rows.size(1)});
-  move_centroids(rows, weights, std::vector<int64_t>(weights.size(), 0), mean);
-  at::Tensor result = at::empty_like(rows);
-  in_tiles(rows.size(0), kTileRows, [&](int64_t begin, int64_t end) {
-    const at::Tensor tile = rows.narrow(0, begin, end - begin) - mean;
-    const at::Tensor length = tile.square().sum(1, true).sqrt_().clamp_min_(1e-30);
-    result.narrow(0, begin, end - begin).copy_(tile.div_(length));
-  });
-  return result;
-}
-
-int64_t capacity_of(int64_t n_rows, const KMeansOptions& options) {
-  const auto n = static_cast<double>(n_rows);
-  const double limit = std::min(n, options.max_share * n / static_cast<double>(options.n_clusters));
-  const int64_t even = (n_rows + options.n_clusters - 1) / options.n_clusters;
-  return std::max(even, static_cast<int64_t>(limit));
-}
-
-double cost_of(const Assignment& assignment, const std::vector<double>& weights) {
-  return std::inner_product(weights.begin(), weights.end(), assignment.distance.begin(), 0.0);
-}
-
-}  // namespace
-
-Result<at::Tensor> kmeans(const at::Tensor& rows_given, const at::Tensor& weights_given,
-                          const KMeansOptions& options) {
+Result<KMeans> kmeans(const at::Tensor& rows_given, const at::Tensor& weights_given,
+                      const KMeansOptions& options) {
   const at::NoGradGuard no_grad;
-  RWKV_TRY(check_rows(rows_given, weights_given));
-  RWKV_TRY(check_options(rows_given.size(0), options));
-  const at::Tensor in_double = weights_given.to(at::kDouble).contiguous();
-  const double* first = in_double.data_ptr<double>();
-  const std::vector<double> weights(first, first + rows_given.size(0));
-  const at::Tensor rows = directions(rows_given.to(at::kFloat).contiguous(), weights);
+  RWKV_TRY(check_kmeans(rows_given, weights_given, options));
+  const std::vector<double> weights = to_doubles(weights_given);
+  const at::Tensor rows = rows_given.to(at::kFloat).contiguous();
 
   Random random(options.seed);
   const at::Tensor centroids = seed_centroids(rows, weights, options.n_clusters, random);
@@ -242,10 +214,11 @@ Result<at::Tensor> kmeans(const at::Tensor& rows_given, const at::Tensor& weight
     if (settled) {
       break;
     }
-    move_centroids(rows, weights, labels, centroids);
+    weighted_means(rows, weights, labels, centroids);
   }
-  const at::Tensor result = at::empty({rows.size(0)}, at::kLong);
-  std::copy(best.label.begin(), best.label.end(), result.data_ptr<int64_t>());
+  KMeans result{at::empty({rows.size(0)}, at::kLong), centroids};
+  std::copy(best.label.begin(), best.label.end(), result.labels.data_ptr<int64_t>());
+  weighted_means(rows, weights, best.label, result.centroids);
   return result;
 }
 

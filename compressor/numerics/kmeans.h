@@ -3,6 +3,9 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
+#include <vector>
+
 #include "formats/base/status.h"
 
 namespace rwkv::press {
@@ -16,13 +19,28 @@ struct KMeansOptions {
   uint64_t seed = 0;
 };
 
-/// The cluster of every row: [V] int64, each of 0 .. n_clusters - 1 used at least once. `rows` is
-/// [V, D] and `weights` [V], finite and above 0 (how much a row counts). Spherical: rows are
-/// compared by their directions from the weighted mean of all; kmeans.cpp says why. Holds a copy of
-/// the rows in f32. The same input,
-/// options and seed give the same labels with any number of threads. Refuses (Code::Usage) fewer
-/// than 2 clusters, more clusters than rows, impossible limits, shapes and weights.
-Result<at::Tensor> kmeans(const at::Tensor& rows, const at::Tensor& weights,
-                          const KMeansOptions& options);
+struct KMeans {
+  at::Tensor labels;     ///< [V] int64: the cluster of every row, none of n_clusters unused
+  at::Tensor centroids;  ///< [n_clusters, D] f32: the weighted means of their rows
+};
+
+/// `rows` is [V, D] (a list of scalars: D = 1) and `weights` [V], finite and above 0: how much a
+/// row counts. Squared distances, k-means++ from a seeded sample. Holds a copy of the rows in f32
+/// unless they are that. The same input, options and seed give the same result with any number of
+/// threads. Refuses what check_kmeans() does.
+Result<KMeans> kmeans(const at::Tensor& rows, const at::Tensor& weights,
+                      const KMeansOptions& options);
+
+/// Usage for fewer than 2 clusters, more clusters than rows, impossible limits, shapes and weights.
+Status check_kmeans(const at::Tensor& rows, const at::Tensor& weights,
+                    const KMeansOptions& options);
+
+/// The weighted means of the rows (f32, contiguous) of each label, into `centroids`: added up in
+/// double in the order of the rows. No label of centroids may be without rows.
+void weighted_means(const at::Tensor& rows, const std::vector<double>& weights,
+                    const std::vector<int64_t>& labels, const at::Tensor& centroids);
+
+/// Its values, in order.
+std::vector<double> to_doubles(const at::Tensor& tensor);
 
 }  // namespace rwkv::press

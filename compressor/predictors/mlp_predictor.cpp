@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "compressor/numerics/adam.h"
+#include "compressor/numerics/random.h"
 #include "compressor/numerics/threads.h"
 #include "compressor/predictors/checks.h"
 #include "compressor/predictors/thresholds.h"
@@ -16,35 +18,18 @@
 namespace rwkv::press {
 namespace {
 
-// splitmix64: the same numbers on every platform, which the standard's distributions do not
-// promise.
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed) {}
-  uint64_t next() {
-    uint64_t z = (state_ += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+// Fisher and Yates.
+void shuffle(std::vector<int64_t>& values, SplitMixRandom& random) {
+  for (size_t i = values.size(); i > 1; --i) {
+    std::swap(values[i - 1], values[random.remainder(i)]);
   }
-  /// Uniform in [-bound, bound).
-  float uniform(double bound) {
-    return static_cast<float>((static_cast<double>(next() >> 11) * 0x1p-52 - 1) * bound);
-  }
-  void shuffle(std::vector<int64_t>& values) {
-    for (size_t i = values.size(); i > 1; --i) {
-      std::swap(values[i - 1], values[next() % i]);
-    }
-  }
+}
 
- private:
-  uint64_t state_;
-};
-
-at::Tensor xavier(int64_t rows, int64_t columns, Random& random) {
+at::Tensor xavier(int64_t rows, int64_t columns, SplitMixRandom& random) {
   at::Tensor result = at::empty({rows, columns}, at::kFloat);
   const double bound = std::sqrt(6.0 / static_cast<double>(rows + columns));
-  std::generate_n(result.data_ptr<float>(), result.numel(), [&] { return random.uniform(bound); });
+  std::generate_n(result.data_ptr<float>(), result.numel(),
+                  [&] { return static_cast<float>((2 * random.uniform() - 1) * bound); });
   return result;
 }
 
@@ -93,37 +78,13 @@ void weigh_errors(at::Tensor& sigmoids, const at::Tensor& weights, double balanc
   }
 }
 
-class Adam {
- public:
-  explicit Adam(at::Tensor weights)
-      : weights_(std::move(weights)),
-        mean_(at::zeros_like(weights_)),
-        square_(at::zeros_like(weights_)) {}
-
-  void step(const at::Tensor& gradient, double rate) {
-    constexpr double kMean = 0.9;
-    constexpr double kSquare = 0.999;
-    constexpr double kTiny = 1e-8;
-    mean_power_ *= kMean;
-    square_power_ *= kSquare;
-    mean_.mul_(kMean).add_(gradient, 1 - kMean);
-    square_.mul_(kSquare).addcmul_(gradient, gradient, 1 - kSquare);
-    const at::Tensor deviation = square_.sqrt().div_(std::sqrt(1 - square_power_)).add_(kTiny);
-    weights_.addcdiv_(mean_, deviation, -rate / (1 - mean_power_));
-  }
-
- private:
-  at::Tensor weights_, mean_, square_;
-  double mean_power_ = 1, square_power_ = 1;
-};
-
 // One step's gradients by hand: d loss / d fc2 = E^T h, d loss / d fc1 = ((E fc2) * [h > 0])^T x.
 class Trainer {
  public:
-  Trainer(int64_t neurons, int64_t channels, const MlpOptions& options, Random& random)
+  Trainer(int64_t neurons, int64_t channels, const MlpOptions& options, SplitMixRandom& random)
       : net_{xavier(options.hidden, channels, random), xavier(neurons, options.hidden, random)},
-        fc1_(net_.fc1),
-        fc2_(net_.fc2) {}
+        fc1_(net_.fc1, kAdam),
+        fc2_(net_.fc2, kAdam) {}
 
   void step(const at::Tensor& x, const at::Tensor& weights, double balance, double rate) {
     constexpr double kWidth = 64;  // channels at which both matrices learn at the same rate
@@ -132,15 +93,19 @@ class Trainer {
     weigh_errors(error, weights, balance, 1.0 / static_cast<double>(x.size(0)));
     const at::Tensor gradient2 = at::mm(error.t(), hidden);
     const at::Tensor back = at::mm(error, net_.fc2).mul_(at::gt(hidden, 0));
-    fc1_.step(at::mm(back.t(), x), rate * std::sqrt(kWidth / static_cast<double>(x.size(1))));
-    fc2_.step(gradient2, rate);
+    ++steps_;
+    const double rate1 = rate * std::sqrt(kWidth / static_cast<double>(x.size(1)));
+    fc1_.step(at::mm(back.t(), x), {.number = steps_, .rate = rate1});
+    fc2_.step(gradient2, {.number = steps_, .rate = rate});
   }
 
   const MlpPredictor& net() const { return net_; }
 
  private:
+  static constexpr AdamOptions kAdam{.mean = AdamOptions::Mean::TensorWise};
   MlpPredictor net_;
   Adam fc1_, fc2_;
+  uint64_t steps_ = 0;
 };
 
 // Energy kept on held-out tokens if the `load` highest logits of all are named.
@@ -222,7 +187,7 @@ MlpPredictor train_checked_mlp(const at::Tensor& x, const at::Tensor& key,
   const at::Tensor inputs = data.train.div(scales);
   const at::Tensor held_out = data.held_out.div(scales);
 
-  Random random(options.seed);
+  SplitMixRandom random(options.seed);
   Trainer trainer(key.size(0), key.size(1), options, random);
   std::vector<int64_t> order(static_cast<size_t>(inputs.size(0)));
   std::iota(order.begin(), order.end(), 0);
@@ -230,7 +195,7 @@ MlpPredictor train_checked_mlp(const at::Tensor& x, const at::Tensor& key,
   MlpPredictor best;
   double best_kept = -1;
   for (int64_t epoch = 0; epoch < options.epochs; ++epoch) {
-    random.shuffle(order);
+    shuffle(order, random);
     const at::Tensor index = at::from_blob(order.data(), {inputs.size(0)}, at::kLong);
     for (int64_t step = 0; step < steps; ++step) {
       const double done =

@@ -1,6 +1,5 @@
-// AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2), all of a tensor in one pass over
-// memory. LibTorch's own makes about ten passes and keeps its state where a checkpoint cannot see
-// it.
+// The optimiser of a training: numerics' AdamW for every parameter, with the learning rates that
+// matrices, vectors and the vocabulary's matrices have.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -9,6 +8,7 @@
 #include <vector>
 
 #include "compressor/model/network.h"
+#include "compressor/numerics/adam.h"
 
 namespace rwkv::press {
 
@@ -35,14 +35,14 @@ class AdamW {
   double gradient_norm() const;
 
   const std::vector<Parameter>& parameters() const { return parameters_; }
-  /// Running means of gradients and of their squares, in the parameters' order and shape.
-  std::vector<at::Tensor>& means() { return means_; }
-  std::vector<at::Tensor>& squares() { return squares_; }
+  /// Running means of the gradients of a parameter and of their squares, in its shape.
+  at::Tensor& mean(size_t parameter) { return adams_[parameter].mean(); }
+  at::Tensor& square(size_t parameter) { return adams_[parameter].square(); }
 
  private:
   std::vector<Parameter> parameters_;
   AdamWOptions options_;
-  std::vector<at::Tensor> means_, squares_;
+  std::vector<Adam> adams_;
 };
 
 }  // namespace rwkv::press

@@ -1,13 +1,13 @@
 #include "compressor/train/initial_values.h"
 
 #include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <cmath>
 #include <map>
 
+#include "compressor/numerics/tensor_random.h"
 #include "formats/arch/versions.h"
 
 namespace rwkv::press {
@@ -288,7 +288,7 @@ Result<std::unique_ptr<MemorySource>> initial_model(const NewModelOptions& model
   const at::NoGradGuard no_grad;
   RWKV_ASSIGN(const ModelConfig config, new_model_config(model));
   auto source = std::make_unique<MemorySource>("the new model");
-  at::Generator random = at::detail::createCPUGenerator(options.seed);
+  at::Generator random = tensor_random(options.seed);
   std::map<std::string, at::Tensor> made;
   if (options.mimetic && (config.version == Version::V4 || config.version == Version::V7 ||
                           model.arch.starts_with("x"))) {

@@ -106,8 +106,8 @@ Status save_snapshot(const std::string& folder, const Snapshot& state, AdamW& op
   for (size_t i = 0; i < optimizer.parameters().size(); ++i) {
     const Parameter& parameter = optimizer.parameters()[i];
     pieces.push_back(piece("values." + parameter.name, parameter.values));
-    pieces.push_back(piece("mean." + parameter.name, optimizer.means()[i]));
-    pieces.push_back(piece("square." + parameter.name, optimizer.squares()[i]));
+    pieces.push_back(piece("mean." + parameter.name, optimizer.mean(i)));
+    pieces.push_back(piece("square." + parameter.name, optimizer.square(i)));
   }
   std::vector<TensorInfo> infos;
   for (const Piece& each : pieces) {
@@ -154,8 +154,8 @@ Result<Snapshot> load_snapshot(const std::string& path, const std::string& setti
     const Parameter& parameter = optimizer.parameters()[i];
     at::Tensor values = parameter.values.detach();
     RWKV_TRY(read_into(*source, "values." + parameter.name, values));
-    RWKV_TRY(read_into(*source, "mean." + parameter.name, optimizer.means()[i]));
-    RWKV_TRY(read_into(*source, "square." + parameter.name, optimizer.squares()[i]));
+    RWKV_TRY(read_into(*source, "mean." + parameter.name, optimizer.mean(i)));
+    RWKV_TRY(read_into(*source, "square." + parameter.name, optimizer.square(i)));
   }
   return state;
 }

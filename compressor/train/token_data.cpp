@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "compressor/numerics/random.h"
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
 
@@ -85,12 +86,9 @@ Status tokenize_file(const std::string& path, const Tokenizer& tokenizer, bool i
   return out->commit();
 }
 
-// A well-mixed number for every (seed, index): splitmix64 (Steele, Lea, Flood 2014).
+// A well-mixed number for every (seed, index).
 uint64_t mixed(uint64_t seed, uint64_t index) {
-  uint64_t x = seed * 0x9e3779b97f4a7c15u + index * 0xd1342543de82ef95u + 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
+  return mix64(seed * kGolden + index * 0xd1342543de82ef95u + kGolden);
 }
 
 }  // namespace

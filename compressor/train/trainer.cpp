@@ -194,8 +194,8 @@ Status Training::share_state() {
   std::vector<at::Tensor> all = {step};
   for (size_t i = 0; i < optimizer_->parameters().size(); ++i) {
     all.push_back(optimizer_->parameters()[i].values.detach());
-    all.push_back(optimizer_->means()[i]);
-    all.push_back(optimizer_->squares()[i]);
+    all.push_back(optimizer_->mean(i));
+    all.push_back(optimizer_->square(i));
   }
   RWKV_TRY(group_.broadcast(all));
   done_ = static_cast<uint64_t>(step.item<double>());

@@ -7,9 +7,8 @@
 
 #include "compressor/clusters/cluster_head.h"
 #include "compressor/clusters/head_order.h"
-#include "compressor/numerics/kmeans.h"
+#include "compressor/clusters/spherical.h"
 #include "compressor/numerics/random.h"
-#include "compressor/numerics/threads.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
 
@@ -77,7 +76,7 @@ struct Language {
 TEST_CASE("k-means recovers planted clusters", "[clusters]") {
   const double max_share = GENERATE(0.0, 1.0, 1.5);
   const at::Tensor rows = planted(600, 16, 12, 0.3);
-  const at::Tensor labels = must(press::kmeans(rows, zipf(600), {12, max_share, 25, 3}));
+  const at::Tensor labels = must(press::spherical_kmeans(rows, zipf(600), {12, max_share, 25, 3}));
   CHECK(at::equal(labels, labels.narrow(0, 0, 12).repeat({50})));
   CHECK(sizes(labels) == Ids(12, 50));
 }
@@ -87,7 +86,7 @@ TEST_CASE("Balanced clusters keep to their share and leave no row out", "[cluste
   const at::Tensor rows = noise(5, 1003, 8);
   rows.narrow(0, 100, 500).copy_(rows.select(0, 0).expand({500, 8}));
   const double max_share = GENERATE(1.0, 1.3, 2.0);
-  const Ids size = sizes(must(press::kmeans(rows, zipf(1003), {17, max_share, 10, 3})));
+  const Ids size = sizes(must(press::spherical_kmeans(rows, zipf(1003), {17, max_share, 10, 3})));
   REQUIRE(size.size() == 17);
   CHECK(std::accumulate(size.begin(), size.end(), int64_t{0}) == 1003);
   CHECK(size.front() > 0);
@@ -96,13 +95,14 @@ TEST_CASE("Balanced clusters keep to their share and leave no row out", "[cluste
 
 TEST_CASE("No cluster is empty, and seeds matter", "[clusters]") {
   const double max_share = GENERATE(0.0, 1.0);
-  const Ids size = sizes(must(press::kmeans(at::ones({40, 4}), at::ones(40), {7, max_share, 5})));
+  const Ids size =
+      sizes(must(press::spherical_kmeans(at::ones({40, 4}), at::ones(40), {7, max_share, 5})));
   REQUIRE(size.size() == 7);
   CHECK(size.front() > 0);
-  const auto singles = press::kmeans(noise(1, 9, 4), at::ones(9), {9, max_share, 5});
+  const auto singles = press::spherical_kmeans(noise(1, 9, 4), at::ones(9), {9, max_share, 5});
   CHECK(sizes(must(singles)) == Ids(9, 1));
-  CHECK_FALSE(at::equal(must(press::kmeans(noise(5, 400, 8), zipf(400), {20, 0, 3, 1})),
-                        must(press::kmeans(noise(5, 400, 8), zipf(400), {20, 0, 3, 2}))));
+  CHECK_FALSE(at::equal(must(press::spherical_kmeans(noise(5, 400, 8), zipf(400), {20, 0, 3, 1})),
+                        must(press::spherical_kmeans(noise(5, 400, 8), zipf(400), {20, 0, 3, 2}))));
 }
 
 TEST_CASE("Clusters and cluster head do not depend on the number of threads", "[clusters]") {
@@ -125,17 +125,6 @@ TEST_CASE("Clusters and cluster head do not depend on the number of threads", "[
     CHECK(orders[i].first == orders[0].first);
     CHECK(at::equal(results[i], results[0]));
   }
-}
-
-TEST_CASE("Work in tiles covers everything once", "[clusters]") {
-  const int64_t n = GENERATE(0, 1, 7, 8, 9, 100);
-  std::vector<int> seen(static_cast<size_t>(n), 0);
-  press::in_tiles(n, 8, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      seen[static_cast<size_t>(i)] += end - begin <= 8 ? 1 : 100;
-    }
-  });
-  CHECK(seen == std::vector<int>(static_cast<size_t>(n), 1));
 }
 
 TEST_CASE("Rows are ordered by cluster and frequency", "[clusters]") {
@@ -252,21 +241,21 @@ TEST_CASE("Selection follows the rule of the runtime", "[clusters]") {
 TEST_CASE("Impossible clusterings are refused", "[clusters]") {
   const at::Tensor rows = noise(1, 20, 4);
   const at::Tensor one = at::ones(20);
-  refused(press::kmeans(rows, one, {1}), "found 1 clusters");
-  refused(press::kmeans(rows, one, {21}), "found 21 clusters for 20 tokens");
-  refused(press::kmeans(rows, one, {5, 0.5}), "max_share 0.5");
-  refused(press::kmeans(rows, one, {5, std::nan("")}), "max_share nan");
-  refused(press::kmeans(rows, one, {5, 0, 0}), "0 iterations");
-  refused(press::kmeans(rows, at::ones(19), {5}), "weights of shape [19]");
-  refused(press::kmeans(one, one, {5}), "rows of shape [20]");
-  refused(press::kmeans(rows, at::zeros(20), {5}), "not above 0");
-  refused(press::kmeans(rows / 0.0, one, {5}), "not finite");
-  refused(press::cluster_vocabulary(rows, one, {1}), "found 1 clusters");
-  refused(press::cluster_vocabulary(rows, one, {21}), "found 21 clusters for 20 tokens");
-  refused(press::cluster_vocabulary(rows, one, {5, 15}), "found n_frequent 15");
-  refused(press::cluster_vocabulary(rows, one, {5, -1}), "found n_frequent -1");
+  refused(press::spherical_kmeans(rows, one, {1}), "2 clusters or more, found 1");
+  refused(press::spherical_kmeans(rows, one, {21}), "found 21 for 20");
+  refused(press::spherical_kmeans(rows, one, {5, 0.5}), "found 0.5");
+  refused(press::spherical_kmeans(rows, one, {5, std::nan("")}), "found nan");
+  refused(press::spherical_kmeans(rows, one, {5, 0, 0}), "1 iteration or more, found 0");
+  refused(press::spherical_kmeans(rows, at::ones(19), {5}), "found [20, 4] and [19]");
+  refused(press::spherical_kmeans(one, one, {5}), "found [20] and [20]");
+  refused(press::spherical_kmeans(rows, at::zeros(20), {5}), "above 0 and finite");
+  refused(press::spherical_kmeans(rows / 0.0, one, {5}), "not finite");
+  refused(press::cluster_vocabulary(rows, one, {1}), "2 clusters or more, found 1");
+  refused(press::cluster_vocabulary(rows, one, {21}), "found 21 for 20");
+  refused(press::cluster_vocabulary(rows, one, {5, 15}), "found 15");
+  refused(press::cluster_vocabulary(rows, one, {5, -1}), "found -1");
   refused(press::cluster_vocabulary(rows, -one, {5}), "negative");
-  refused(press::cluster_vocabulary(rows, at::ones(3), {5}), "frequencies of shape [3]");
+  refused(press::cluster_vocabulary(rows, at::ones(3), {5}), "found [20, 4] and [3]");
   must(press::cluster_vocabulary(rows, one, {5, 14}));
 }
 
