@@ -71,7 +71,7 @@ void emit_quantize(YAML::Emitter& out, const Choice& choice,
   const Codec usual = most_frequent(codecs);
   out << YAML::BeginMap << YAML::Key << "quantize" << YAML::Value << YAML::BeginMap;
   out << YAML::Key << "codec" << YAML::Value << codec_traits(usual).name;
-  out << YAML::Key << "lora_codec" << YAML::Value << codec_traits(choice.small).name;
+  out << YAML::Key << "lora_codec" << YAML::Value << codec_traits(choice.lora).name;
   out << YAML::Key << "min_numbers" << YAML::Value << 0;
   out << YAML::Key << "overrides" << YAML::Value << YAML::BeginSeq;
   for (size_t i = 0; i < matrices.size(); ++i) {
@@ -126,6 +126,13 @@ Result<std::vector<PlannedMatrix>> planned_matrices(const Identified& model) {
     matrices.push_back(std::move(matrix));
   }
   return matrices;
+}
+
+Choice dense_choice(size_t n, Codec codec, Codec lora) {
+  Choice choice;
+  choice.matrices.assign(n, {0, codec});
+  choice.lora = lora;
+  return choice;
 }
 
 int64_t rank_of(double factor, uint64_t rows, uint64_t cols) {

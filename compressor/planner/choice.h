@@ -28,7 +28,7 @@ Result<std::vector<PlannedMatrix>> planned_matrices(const Identified& model);
 /// How one matrix is had.
 struct MatrixSetting {
   double factor = 0;  ///< of the pair's rank; 0: dense
-  Codec codec = Codec::F16;
+  Codec codec{};      ///< of the matrix, or of both factors
 
   bool operator==(const MatrixSetting&) const = default;
 };
@@ -46,10 +46,13 @@ int64_t rank_of(double factor, uint64_t rows, uint64_t cols);
 struct Choice {
   PairMethod method;
   std::vector<MatrixSetting> matrices;  ///< as planned_matrices
-  Codec small = Codec::F16;             ///< of the small matrices that v6 and v7 have
+  Codec lora{};                         ///< of the `*_lora` matrices that v6 and v7 have
   double recall = 0;                    ///< of the FFN predictors; 0: none
   double p_min = 0;                     ///< of the clustered head; 0: one matrix
 };
+
+/// All of `n` matrices dense in one codec, and the lora matrices in `lora`.
+Choice dense_choice(size_t n, Codec codec, Codec lora);
 
 /// What a recipe has beside the choice.
 struct RecipeFrame {

@@ -41,7 +41,8 @@ PairMethod best_method(const PlanSubject& subject, LossMeter& meter) {
   for (const PlannedMatrix& matrix : subject.matrices) {
     diagonal = diagonal && (!matrix.may_pair || matrix.rows == matrix.cols);
   }
-  const auto settings = uniform_settings(subject.matrices, {kTrialFactor, false, Codec::F16});
+  const auto settings =
+      uniform_settings(subject.matrices, {kTrialFactor, false, subject.ladder.finest()});
   PairMethod best;
   double least = 0;
   for (const PairMethod& method :
@@ -61,15 +62,20 @@ PairMethod best_method(const PlanSubject& subject, LossMeter& meter) {
 }
 
 void measure_matrices(const PlanSubject& subject, LossMeter& meter, Curves& curves) {
-  meter.loss(std::vector<MatrixSetting>(subject.matrices.size()));
+  const Codec finest = subject.ladder.finest();
+  meter.loss(lossless_choice(subject).matrices);
   for (size_t i = 0; i < subject.matrices.size(); ++i) {
-    std::vector<MatrixPoint> points = {{{0, Codec::F16}, 0}};
-    const double int8 = at_least(meter.loss_with(i, {0, Codec::I8Row}).kl);
-    points.push_back({{0, Codec::I8Row}, int8});
+    std::vector<MatrixPoint> points = {{{0, finest}, 0}};
+    for (const Codec rung : subject.ladder.below()) {
+      points.push_back({{0, rung}, at_least(meter.loss_with(i, {0, rung}).kl)});
+    }
+    const std::vector<MatrixPoint> dense = points;
     for (const double factor : factors_for(subject.matrices[i])) {
-      const double loss = at_least(meter.loss_with(i, {factor, Codec::F16}).kl);
-      points.push_back({{factor, Codec::F16}, loss});
-      points.push_back({{factor, Codec::I8Row}, loss + int8});
+      // What rounding costs adds up nearly enough with what the pair costs.
+      const double loss = at_least(meter.loss_with(i, {factor, finest}).kl);
+      for (const MatrixPoint& point : dense) {
+        points.push_back({{factor, point.setting.codec}, loss + point.loss});
+      }
     }
     curves.matrices.push_back(std::move(points));
     subject.progress("curves of matrices",
@@ -78,8 +84,9 @@ void measure_matrices(const PlanSubject& subject, LossMeter& meter, Curves& curv
 }
 
 void measure_uniform(const PlanSubject& subject, LossMeter& meter, Curves& curves) {
+  const Codec finest = subject.ladder.finest();
   const auto add = [&](UniformPoint point) {
-    if (point.factor > 0 || point.codec != Codec::F16) {
+    if (point.factor > 0 || point.codec != finest) {
       const TextLoss loss = meter.loss(uniform_settings(subject.matrices, point));
       point.loss = at_least(loss.kl);
       point.nats = loss.nats - curves.dense;
@@ -87,22 +94,26 @@ void measure_uniform(const PlanSubject& subject, LossMeter& meter, Curves& curve
     curves.uniform.push_back(point);
     return point;
   };
-  add({0, false, Codec::F16});
-  const UniformPoint int8 = add({0, false, Codec::I8Row});
+  std::vector<UniformPoint> dense;
+  for (const Codec rung : subject.ladder.rungs()) {
+    dense.push_back(add({0, false, rung}));
+  }
   for (const double factor : kFactors) {
     for (const bool with_output : {false, true}) {
-      UniformPoint point = add({factor, with_output, Codec::F16});
-      point.codec = Codec::I8Row;
-      point.loss += int8.loss;
-      point.nats += int8.nats;
-      curves.uniform.push_back(point);
+      const UniformPoint pairs = add({factor, with_output, finest});
+      for (const UniformPoint& rounded : std::span(dense).subspan(1)) {
+        curves.uniform.push_back({factor, with_output, rounded.codec, pairs.loss + rounded.loss,
+                                  pairs.nats + rounded.nats});
+      }
     }
     subject.progress("uniform recipes",
                      (1 + static_cast<double>(&factor - kFactors.data())) / kFactors.size());
   }
 }
 
-Status measure_small(const PlanSubject& subject, const LossMeter& meter, Curves& curves) {
+// The loss of all lora matrices in one codec; nothing where there are none.
+Status measure_lora(const PlanSubject& subject, const LossMeter& meter, Codec codec,
+                    Curves& curves) {
   RWKV_ASSIGN(const auto edited, EditedSource::create(subject.source, subject.scratch_folder));
   bool any = false;
   for (const TensorBinding& binding : subject.model.tensors) {
@@ -112,23 +123,19 @@ Status measure_small(const PlanSubject& subject, const LossMeter& meter, Curves&
     any = true;
     RWKV_ASSIGN(const at::Tensor dense, load_f32(subject.source, binding.source));
     const std::vector<int64_t> shape(binding.shape.begin(), binding.shape.end());
-    const at::Tensor numbers = rounded(dense.reshape(shape), Codec::I8Row, binding.layout);
+    const at::Tensor numbers = rounded(dense.reshape(shape), codec, binding.layout);
     const std::vector<uint64_t>& source_shape = subject.source.tensors()[binding.source].shape;
     RWKV_TRY(edited->put(binding.name, source_shape,
                          {numbers.data_ptr<float>(), static_cast<size_t>(numbers.numel())}));
   }
+  LoraPoint point{codec};
   if (any) {
     RWKV_ASSIGN(const TextLoss loss, meter.loss_of(*edited));
-    curves.small = at_least(loss.kl);
-    curves.small_nats = loss.nats - curves.dense;
+    point.loss = at_least(loss.kl);
+    point.nats = loss.nats - curves.dense;
   }
+  curves.lora.push_back(point);
   return {};
-}
-
-Choice dense_choice(const PlanSubject& subject, Codec codec) {
-  Choice choice;
-  choice.matrices.assign(subject.matrices.size(), {0, codec});
-  return choice;
 }
 
 edge::MemoryOptions everything_loaded(unsigned n_threads) {
@@ -182,7 +189,7 @@ Status measure_rows(const PlanSubject& subject, bool sparse, Curves& curves) {
   const edge::MemoryOptions options = everything_loaded(subject.n_threads);
   const std::string path = subject.scratch_folder + kScratchName;
   RWKV_ASSIGN(const PackedChoice dense, pack_dense(subject));
-  RWKV_ASSIGN(const PackedMeasure base, measure_packed(dense.path, subject.held_back, options));
+  RWKV_ASSIGN(const PackedMeasure base, measure_packed(dense.path, subject.held_out, options));
   const double head_bytes = bytes_of(dense.plan, {Role::Head});
   const double dense_share =
       share_touched(dense.plan, base.touched_per_token, {Role::FfnKey, Role::FfnValue}, head_bytes);
@@ -191,13 +198,13 @@ Status measure_rows(const PlanSubject& subject, bool sparse, Curves& curves) {
   if (!sparse) {
     return {};
   }
-  Choice choice = dense_choice(subject, Codec::F16);
+  Choice choice = lossless_choice(subject);
   size_t done = 0;
   for (const double recall : kRecalls) {
     choice.recall = recall;
     RWKV_ASSIGN(const PackedChoice packed, pack_choice(subject, choice, path));
     RWKV_ASSIGN(const PackedMeasure measure,
-                measure_packed(path, subject.held_back, options, dense.path));
+                measure_packed(path, subject.held_out, options, dense.path));
     const double share = share_touched(packed.plan, measure.touched_per_token,
                                        {Role::FfnKey, Role::FfnValue}, head_bytes);
     curves.ffn.push_back({.value = recall,
@@ -212,7 +219,7 @@ Status measure_rows(const PlanSubject& subject, bool sparse, Curves& curves) {
   const double ffn_bytes = dense_share * bytes_of(dense.plan, {Role::FfnKey, Role::FfnValue});
   const auto use = [&](double p_min, const PackedChoice& packed) -> Status {
     RWKV_ASSIGN(const PackedMeasure measure,
-                measure_packed(packed.path, subject.held_back, options, dense.path));
+                measure_packed(packed.path, subject.held_out, options, dense.path));
     const double share =
         share_touched(packed.plan, measure.touched_per_token, {Role::Head}, ffn_bytes);
     curves.head.push_back({.value = p_min,
@@ -229,11 +236,13 @@ Status measure_rows(const PlanSubject& subject, bool sparse, Curves& curves) {
 Status measure_speed(const PlanSubject& subject, Curves& curves) {
   const std::string path = subject.scratch_folder + kScratchName;
   std::array<PackedMeasure, 2> measures;
-  constexpr std::array<Codec, 2> kCodecs = {Codec::F16, Codec::I8Row};
+  const Ladder& ladder = subject.ladder;
+  const std::array<Codec, 2> codecs = {ladder.finest(), ladder.coarsest()};
   for (size_t i = 0; i < measures.size(); ++i) {
-    RWKV_TRY(pack_choice(subject, dense_choice(subject, kCodecs[i]), path).status());
+    const Choice dense = dense_choice(subject.matrices.size(), codecs[i], ladder.finest());
+    RWKV_TRY(pack_choice(subject, dense, path).status());
     RWKV_ASSIGN(measures[i],
-                measure_packed(path, subject.held_back, everything_loaded(subject.n_threads)));
+                measure_packed(path, subject.held_out, everything_loaded(subject.n_threads)));
   }
   const double seconds = 1 / measures[0].tokens_per_second - 1 / measures[1].tokens_per_second;
   const double bytes = measures[0].touched_per_token - measures[1].touched_per_token;
@@ -272,15 +281,28 @@ std::vector<MatrixSetting> uniform_settings(const std::vector<PlannedMatrix>& ma
   return settings;
 }
 
+const LoraPoint& Curves::lora_in(Codec codec) const {
+  size_t i = 0;
+  while (lora[i].codec != codec) {
+    ++i;
+  }
+  return lora[i];
+}
+
 Curves unmeasured_curves(const PlanSubject& subject) {
   Curves curves;
   for (const PlannedMatrix& matrix : subject.matrices) {
-    std::vector<MatrixPoint> points = {{{0, Codec::F16}, 0}, {{0, Codec::I8Row}, 0}};
-    for (const double factor : factors_for(matrix)) {
-      points.push_back({{factor, Codec::F16}, 0});
-      points.push_back({{factor, Codec::I8Row}, 0});
+    std::vector<double> factors = factors_for(matrix);
+    factors.insert(factors.begin(), 0);
+    auto& points = curves.matrices.emplace_back();
+    for (const double factor : factors) {
+      for (const Codec rung : subject.ladder.rungs()) {
+        points.push_back({{factor, rung}, 0});
+      }
     }
-    curves.matrices.push_back(std::move(points));
+  }
+  for (const Codec rung : subject.ladder.rungs()) {
+    curves.lora.push_back({rung});
   }
   curves.ffn = {RowsPoint{}, {.value = kRecalls[0]}};
   curves.head = {RowsPoint{}, {.value = kMasses[0]}};
@@ -290,11 +312,14 @@ Curves unmeasured_curves(const PlanSubject& subject) {
 Result<Curves> measure_curves(const PlanSubject& subject, LossMeter& meter, bool sparse,
                               bool speed) {
   Curves curves;
-  curves.dense = meter.loss(std::vector<MatrixSetting>(subject.matrices.size())).nats;
+  curves.dense = meter.loss(lossless_choice(subject).matrices).nats;
   curves.method = best_method(subject, meter);
   measure_matrices(subject, meter, curves);
   measure_uniform(subject, meter, curves);
-  RWKV_TRY(measure_small(subject, meter, curves));
+  curves.lora = {{subject.ladder.finest()}};
+  for (const Codec rung : subject.ladder.below()) {
+    RWKV_TRY(measure_lora(subject, meter, rung, curves));
+  }
   if (sparse || speed) {
     RWKV_TRY(measure_rows(subject, sparse, curves));
   }

@@ -1,6 +1,6 @@
 // Measured curves of loss against bytes, one per component: what each setting of each matrix costs
 // by itself, what predictors of a recall cost, what a clustered head of a p_min costs. A loss is
-// KL(dense || model) over held-back text, nats per token (TextLoss); `nats` is how far the
+// KL(dense || model) over held-out text, nats per token (TextLoss); `nats` is how far the
 // cross-entropy moves, which may be below zero.
 #pragma once
 
@@ -34,7 +34,14 @@ struct RowsPoint {
 struct UniformPoint {
   double factor = 0;         ///< 0: all dense
   bool with_output = false;  ///< att.output is a pair too
-  Codec codec = Codec::F16;
+  Codec codec{};
+  double loss = 0;
+  double nats = 0;
+};
+
+/// The lora matrices, all in one codec.
+struct LoraPoint {
+  Codec codec{};
   double loss = 0;
   double nats = 0;
 };
@@ -53,11 +60,13 @@ struct Curves {
   PairMethod method;
   double dense = 0;  ///< cross-entropy of the dense model, nats per token
   std::vector<std::vector<MatrixPoint>> matrices;
-  double small = 0;  ///< loss of the small matrices in int8
-  double small_nats = 0;
+  std::vector<LoraPoint> lora;  ///< one for each rung, the finest first
   std::vector<RowsPoint> ffn, head;
   std::vector<UniformPoint> uniform;
   SpeedModel speed;
+
+  /// The point of a codec of the ladder.
+  const LoraPoint& lora_in(Codec codec) const;
 };
 
 /// The settings of a uniform recipe.

@@ -49,8 +49,9 @@ Curves curves_from_json(const Json& json) {
   Curves curves;
   curves.method = {json.at("whitened"), json.at("diagonal")};
   curves.dense = json.at("dense");
-  curves.small = json.at("small");
-  curves.small_nats = json.at("small_nats");
+  for (const Json& point : json.at("lora")) {
+    curves.lora.push_back({codec_of(point), point.at("loss"), point.at("nats")});
+  }
   for (const Json& list : json.at("matrices")) {
     auto& points = curves.matrices.emplace_back();
     for (const Json& point : list) {
@@ -88,12 +89,16 @@ Status write_curves(const std::string& path, const std::string& key, const Curve
                        {"loss", point.loss},
                        {"nats", point.nats}});
   }
+  Json lora = Json::array();
+  for (const LoraPoint& point : curves.lora) {
+    lora.push_back(
+        {{"codec", codec_traits(point.codec).name}, {"loss", point.loss}, {"nats", point.nats}});
+  }
   const Json json = {{"key", key},
                      {"whitened", curves.method.whitened},
                      {"diagonal", curves.method.diagonal},
                      {"dense", curves.dense},
-                     {"small", curves.small},
-                     {"small_nats", curves.small_nats},
+                     {"lora", lora},
                      {"matrices", matrices},
                      {"ffn", rows_to_json(curves.ffn)},
                      {"head", rows_to_json(curves.head)},

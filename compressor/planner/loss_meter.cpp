@@ -41,13 +41,13 @@ Result<std::unique_ptr<LossMeter>> LossMeter::create(const TensorSource& source,
                                                      const ModelConfig& config,
                                                      std::vector<PlannedMatrix> matrices,
                                                      const at::Tensor& calibration,
-                                                     const at::Tensor& held_back) {
+                                                     const at::Tensor& held_out) {
   const at::NoGradGuard no_grad;
   std::unique_ptr<LossMeter> meter(new LossMeter);
   meter->config_ = config;
   meter->source_ = &source;
   meter->matrices_ = std::move(matrices);
-  meter->tokens_ = held_back;
+  meter->tokens_ = held_out;
   for (uint64_t i = 0; i < config.n_layer; ++i) {
     RWKV_ASSIGN(auto block, Block::load(source, config, static_cast<int64_t>(i)));
     meter->blocks_.push_back(std::move(block));
@@ -62,7 +62,7 @@ Result<std::unique_ptr<LossMeter>> LossMeter::create(const TensorSource& source,
     }
     meter->dense_.push_back(dense);
   }
-  RWKV_ASSIGN(meter->x0_, embed(source, config, held_back));
+  RWKV_ASSIGN(meter->x0_, embed(source, config, held_out));
   RWKV_ASSIGN(meter->ln_out_, load_layer_norm(NamedTensors(source), "ln_out"));
   at::Tensor x = meter->x0_;
   at::Tensor v_first;
@@ -151,7 +151,7 @@ at::Tensor LossMeter::numbers(size_t matrix, const MatrixSetting& setting) {
   return factors.product();
 }
 
-// Rows in int8 are packed with ln0 applied, which is what x0_ has.
+// Rows that are rounded are packed with ln0 applied, which is what x0_ has.
 at::Tensor LossMeter::embedded(const MatrixSetting& setting) const {
   return rounded(x0_, setting.codec, Layout::AsIs);
 }

@@ -1,4 +1,4 @@
-// What replacing matrices costs: how far predictions over held-back text move from the dense
+// What replacing matrices costs: how far predictions over held-out text move from the dense
 // model's, in the LibTorch network, with any setting of each matrix in the place of the dense one.
 // Much cheaper than converting: a change in one block leaves the blocks before it alone.
 #pragma once
@@ -18,7 +18,7 @@
 
 namespace rwkv::press {
 
-/// What held-back text says of a model, per predicted token.
+/// What held-out text says of a model, per predicted token.
 struct TextLoss {
   double nats = 0;  ///< cross-entropy
   /// KL(dense || model), nats, over the whole vocabulary: what plans are chosen by. Never below
@@ -29,22 +29,22 @@ struct TextLoss {
 class LossMeter {
  public:
   /// Loads the whole model as f32. `calibration` int64 [samples, length] is what pairs are fitted
-  /// to, `held_back`, of the same form, what losses are of. `source` must outlive it.
+  /// to, `held_out`, of the same form, what losses are of. `source` must outlive it.
   static Result<std::unique_ptr<LossMeter>> create(const TensorSource& source,
                                                    const ModelConfig& config,
                                                    std::vector<PlannedMatrix> matrices,
                                                    const at::Tensor& calibration,
-                                                   const at::Tensor& held_back);
+                                                   const at::Tensor& held_out);
 
   /// How pairs are found from now on.
   void set_method(const PairMethod& method);
 
-  /// With these settings, one per matrix, which become those that loss_with() changes. f16 counts
-  /// as exact, int8 is rounded as the packer rounds.
+  /// With these settings, one per matrix, which become those that loss_with() changes. Codecs
+  /// that are exact change nothing, the others round as the packer does.
   TextLoss loss(const std::vector<MatrixSetting>& settings);
   /// The same with one matrix changed; the settings stay.
   TextLoss loss_with(size_t matrix, const MatrixSetting& setting);
-  /// Of another source of the same model, everything dense: what becomes of the small matrices.
+  /// Of another source of the same model, everything dense: what becomes of the lora matrices.
   Result<TextLoss> loss_of(const TensorSource& changed) const;
 
  private:
@@ -68,7 +68,7 @@ class LossMeter {
   std::vector<std::unique_ptr<Block>> blocks_;
   std::vector<at::Tensor> dense_;    ///< as loaded; undefined for the embedding
   std::vector<at::Tensor> moments_;  ///< of the inputs of what may be a pair
-  at::Tensor x0_;                    ///< dense embedding of the held-back tokens
+  at::Tensor x0_;                    ///< dense embedding of the held-out tokens
   at::Tensor dense_z_;               ///< what the dense model's head sees of them
   at::Tensor log_p_;                 ///< its predictions, where they are not too many to keep
   LayerNorm ln_out_;

@@ -15,10 +15,10 @@ constexpr const char* kScratchName = "/.rwkv-press-plan.gguf";
 using Points = std::vector<std::vector<MatrixPoint>>;
 
 // Factors of a matrix's points from dense to the smallest rank.
-std::vector<double> factors_of(const std::vector<MatrixPoint>& points) {
+std::vector<double> factors_of(const std::vector<MatrixPoint>& points, const Ladder& ladder) {
   std::vector<double> factors;
   for (const MatrixPoint& point : points) {
-    if (point.setting.codec == Codec::F16) {
+    if (point.setting.codec == ladder.finest()) {
       factors.push_back(point.setting.factor);
     }
   }
@@ -26,33 +26,38 @@ std::vector<double> factors_of(const std::vector<MatrixPoint>& points) {
   return factors;
 }
 
-double int8_loss(const std::vector<MatrixPoint>& points) {
+// What rounding a dense matrix to this codec costs by itself.
+double rounding_loss(const std::vector<MatrixPoint>& points, Codec codec) {
   for (const MatrixPoint& point : points) {
-    if (point.setting == MatrixSetting{0, Codec::I8Row}) {
+    if (point.setting == MatrixSetting{0, codec}) {
       return point.loss;
     }
   }
   return 0;
 }
 
-// What a matrix's nearby settings cost where all others are as `meter` was last told. `loss` is the
-// loss there.
-std::vector<MatrixPoint> nearby(LossMeter& meter, const std::vector<MatrixPoint>& points,
-                                size_t matrix, const MatrixSetting& now, double loss) {
-  const double int8 = int8_loss(points);
-  const double change = now.codec == Codec::I8Row ? -int8 : int8;
-  const Codec other = now.codec == Codec::I8Row ? Codec::F16 : Codec::I8Row;
-  std::vector<MatrixPoint> found = {{now, 0}, {{now.factor, other}, change}};
-  const std::vector<double> factors = factors_of(points);
+// What a matrix's nearby settings cost where all others are as `meter` was last told: some factors
+// up and down, one rung up and down. `loss` is the loss there.
+std::vector<MatrixPoint> nearby(LossMeter& meter, const Ladder& ladder,
+                                const std::vector<MatrixPoint>& points, size_t matrix,
+                                const MatrixSetting& now, double loss) {
+  std::vector<MatrixPoint> found;
+  const auto add = [&](double factor, double moved) {
+    found.push_back({{factor, now.codec}, moved});
+    const double here = rounding_loss(points, now.codec);
+    for (const Codec rung : ladder.neighbours(now.codec)) {
+      found.push_back({{factor, rung}, moved + (rounding_loss(points, rung) - here)});
+    }
+  };
+  add(now.factor, 0);
+  const std::vector<double> factors = factors_of(points, ladder);
   const auto here = std::find(factors.begin(), factors.end(), now.factor) - factors.begin();
   for (size_t i = 0; i < factors.size(); ++i) {
     const auto distance = static_cast<size_t>(std::abs(static_cast<std::ptrdiff_t>(i) - here));
     if (distance == 0 || distance > kReach) {
       continue;
     }
-    const double moved = meter.loss_with(matrix, {factors[i], now.codec}).kl - loss;
-    found.push_back({{factors[i], now.codec}, moved});
-    found.push_back({{factors[i], other}, moved + change});
+    add(factors[i], meter.loss_with(matrix, {factors[i], now.codec}).kl - loss);
   }
   return found;
 }
@@ -80,10 +85,9 @@ class Refiner {
   // Its losses: of the matrices as a whole, of all else from the curves.
   void measure(PlannedChoice& planned) {
     const TextLoss whole = meter_.loss(planned.choice.matrices);
-    const bool small = planned.choice.small == Codec::I8Row;
-    planned.loss = whole.kl + planned.frame.loss() + (small ? curves_.small : 0);
-    planned.nats =
-        whole.nats - curves_.dense + planned.frame.nats() + (small ? curves_.small_nats : 0);
+    const LoraPoint& lora = curves_.lora_in(planned.choice.lora);
+    planned.loss = whole.kl + planned.frame.loss() + lora.loss;
+    planned.nats = whole.nats - curves_.dense + planned.frame.nats() + lora.nats;
   }
   // The last curves.
   const Points& points() const { return points_; }
@@ -91,7 +95,8 @@ class Refiner {
  private:
   void look_around(const PlannedChoice& planned, double loss, uint64_t round, uint64_t rounds) {
     for (size_t i = 0; i < points_.size(); ++i) {
-      points_[i] = nearby(meter_, curves_.matrices[i], i, planned.choice.matrices[i], loss);
+      points_[i] =
+          nearby(meter_, subject_.ladder, curves_.matrices[i], i, planned.choice.matrices[i], loss);
       subject_.progress("refining",
                         (static_cast<double>(round) +
                          static_cast<double>(i + 1) / static_cast<double>(points_.size())) /
@@ -142,11 +147,11 @@ Result<PackedMeasure> pack_and_measure(const PlanSubject& subject, const Planned
   const std::string path = subject.scratch_folder + kScratchName;
   RWKV_ASSIGN(const PackedChoice dense, pack_dense(subject));
   RWKV_TRY(pack_choice(subject, planned.choice, path).status());
-  return measure_packed(path, subject.held_back, planned.frame.memory, dense.path);
+  return measure_packed(path, subject.held_out, planned.frame.memory, dense.path);
 }
 
-// What stages find out on the way can make the file larger than foretold: then again with as much
-// less.
+// What stages find out on the way can make the file larger than predicted: then again with that
+// much less.
 Status make_fit(const PlanSubject& subject, const Curves& curves, const PlanRequest& request,
                 Refiner& refiner, PlanReport& report) {
   PlanRequest reduced = request;
@@ -168,16 +173,15 @@ Status make_fit(const PlanSubject& subject, const Curves& curves, const PlanRequ
     report.planned = *next;
     refiner.measure(report.planned);
   }
-  return failed(
-      "the model takes {} bytes where {} were foretold, beyond the budget of {}; ask for less",
-      report.measured.resident, report.planned.footprint.resident, request.resident);
+  return failed("the model takes {} bytes, predicted were {}, the budget is {}; lower the budget",
+                report.measured.resident, report.planned.footprint.resident, request.resident);
 }
 
 Status no_choice(const PlanSpace& space, const PlanRequest& request) {
   RWKV_ASSIGN(const PlannedChoice least, space.smallest());
   if (least.footprint.resident <= request.resident && request.min_speed > 0) {
     return usage_error(
-        "no choice within {} bytes is foretold to decode {} tokens per second; lower --min-speed",
+        "no choice within {} bytes is predicted to decode {} tokens per second; lower --min-speed",
         request.resident, request.min_speed);
   }
   return usage_error(

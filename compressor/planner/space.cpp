@@ -60,7 +60,7 @@ PlanSpace::PlanSpace(const PlanSubject& subject, const Curves& curves, const Pla
   }
 }
 
-bool PlanSpace::has_small() const {
+bool PlanSpace::has_lora() const {
   return std::any_of(subject_.model.tensors.begin(), subject_.model.tensors.end(),
                      [](const TensorBinding& binding) { return binding.role == Role::Lora; });
 }
@@ -125,7 +125,7 @@ Choice PlanSpace::choice_of(const MemoryFrame& frame,
   for (size_t i = 0; i < points.size(); ++i) {
     choice.matrices.push_back(points[i][picks[i]].setting);
   }
-  choice.small = picks.size() > points.size() && picks.back() == 1 ? Codec::I8Row : Codec::F16;
+  choice.lora = curves_.lora[picks.size() > points.size() ? picks.back() : 0].codec;
   choice.recall = frame.ffn.value;
   choice.p_min = frame.head.value;
   return choice;
@@ -136,7 +136,7 @@ Choice PlanSpace::choice_of(const MemoryFrame& frame,
 Result<PlanSpace::Costs> PlanSpace::costs(
     const MemoryFrame& frame, const std::vector<std::vector<MatrixPoint>>& points) const {
   Choice base = choice_of(frame, points, std::vector<size_t>(points.size()));
-  base.matrices.assign(points.size(), {0, Codec::I8Row});
+  base.matrices.assign(points.size(), {0, subject_.ladder.coarsest()});
   RWKV_ASSIGN(const ChoiceBytes of_base, footprint(base, frame));
   std::map<std::tuple<Role, uint64_t, uint64_t, double, Codec>, std::pair<int64_t, double>> known;
   const auto moved = [&](Choice& choice) -> Result<std::pair<int64_t, double>> {
@@ -165,13 +165,18 @@ Result<PlanSpace::Costs> PlanSpace::costs(
       options.push_back({0, point.loss});
     }
   }
-  if (has_small()) {
-    Choice changed = base;
-    changed.small = Codec::I8Row;
-    RWKV_ASSIGN(const auto move, moved(changed));
-    moves.push_back({0, move.first});
-    costs.touched.push_back({0, move.second});
-    costs.options.push_back({{0, 0}, {0, curves_.small}});
+  if (has_lora()) {
+    auto& options = costs.options.emplace_back();
+    auto& touched = costs.touched.emplace_back();
+    auto& bytes = moves.emplace_back();
+    for (const LoraPoint& point : curves_.lora) {
+      Choice changed = base;
+      changed.lora = point.codec;
+      RWKV_ASSIGN(const auto move, moved(changed));
+      bytes.push_back(move.first);
+      touched.push_back(move.second);
+      options.push_back({0, point.loss});
+    }
   }
   auto fixed = static_cast<int64_t>(of_base.resident);
   for (size_t i = 0; i < moves.size(); ++i) {
@@ -265,8 +270,8 @@ Result<std::optional<PlannedChoice>> PlanSpace::lossless() const {
     }
     PlannedChoice planned;
     planned.frame = frame;
+    planned.choice = lossless_choice(subject_);
     planned.choice.method = curves_.method;
-    planned.choice.matrices.resize(subject_.matrices.size());
     RWKV_ASSIGN(planned.footprint, footprint(planned.choice, frame));
     if (fits(planned.footprint)) {
       return std::optional<PlannedChoice>(planned);
@@ -302,12 +307,12 @@ Result<std::optional<PlannedChoice>> PlanSpace::best_uniform() const {
       planned.frame = frame;
       planned.choice.method = curves_.method;
       planned.choice.matrices = uniform_settings(subject_.matrices, point);
-      planned.choice.small = point.codec;
+      planned.choice.lora = point.codec;
       planned.choice.recall = frame.ffn.value;
       planned.choice.p_min = frame.head.value;
-      const bool small = point.codec == Codec::I8Row;
-      planned.loss = point.loss + frame.loss() + (small ? curves_.small : 0);
-      planned.nats = point.nats + frame.nats() + (small ? curves_.small_nats : 0);
+      const LoraPoint& lora = curves_.lora_in(point.codec);
+      planned.loss = point.loss + frame.loss() + lora.loss;
+      planned.nats = point.nats + frame.nats() + lora.nats;
       if (best && planned.loss >= best->loss) {
         continue;
       }

@@ -35,7 +35,7 @@ struct ChoiceBytes {
   double touched = 0;  ///< bytes per token
 };
 
-/// A choice in a frame, with what is foretold of it.
+/// A choice in a frame, with what is predicted of it.
 struct PlannedChoice {
   Choice choice;
   MemoryFrame frame;
@@ -68,7 +68,7 @@ class PlanSpace {
 
  private:
   struct Costs {
-    std::vector<std::vector<KnapsackOption>> options;  ///< matrices, then the small ones
+    std::vector<std::vector<KnapsackOption>> options;  ///< matrices, then the lora ones
     std::vector<std::vector<double>> touched;
     uint64_t fixed = 0;  ///< bytes that are there whatever is chosen
   };
@@ -81,7 +81,7 @@ class PlanSpace {
                                              const Costs& costs, double weight) const;
   Result<std::optional<PlannedChoice>> lossless() const;
   bool fits(const ChoiceBytes& footprint) const;
-  bool has_small() const;
+  bool has_lora() const;
 
   const PlanSubject& subject_;
   const Curves& curves_;

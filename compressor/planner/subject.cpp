@@ -34,9 +34,9 @@ Status write(const PlanSubject& subject, const Recipe& recipe, const Work& work,
 
 }  // namespace
 
-Result<at::Tensor> held_back_samples(const CalibrationOptions& options, uint64_t samples,
-                                     const std::optional<Vocabulary>& vocabulary,
-                                     const ModelConfig& config) {
+Result<at::Tensor> held_out_samples(const CalibrationOptions& options, uint64_t samples,
+                                    const std::optional<Vocabulary>& vocabulary,
+                                    const ModelConfig& config) {
   // The first picks of a larger sample are those of the smaller one, both in the text's order.
   RWKV_ASSIGN(const Calibration taken, sample_texts(options, vocabulary, config));
   CalibrationOptions both = options;
@@ -62,9 +62,13 @@ Result<PackedChoice> pack_choice(const PlanSubject& subject, const Choice& choic
   return PackedChoice{work.plan, path};
 }
 
+Choice lossless_choice(const PlanSubject& subject) {
+  const Codec finest = subject.ladder.finest();
+  return dense_choice(subject.matrices.size(), finest, finest);
+}
+
 Result<PackedChoice> pack_dense(const PlanSubject& subject) {
-  Choice choice;
-  choice.matrices.resize(subject.matrices.size());
+  const Choice choice = lossless_choice(subject);
   const std::string path = subject.scratch_folder + kDenseName;
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) {

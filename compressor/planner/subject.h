@@ -8,6 +8,7 @@
 #include "compressor/calibrate/calibration.h"
 #include "compressor/evaluate/planned_account.h"
 #include "compressor/planner/choice.h"
+#include "compressor/planner/ladder.h"
 #include "compressor/recipe/recipe.h"
 #include "formats/arch/identify.h"
 
@@ -18,9 +19,10 @@ struct PlanSubject {
   Identified model;
   std::optional<Vocabulary> vocabulary = {};
   std::vector<PlannedMatrix> matrices = {};  ///< planned_matrices(model)
+  Ladder ladder = {};                        ///< the codecs to choose from
   RecipeFrame frame = {};
   Calibration calibration = {};     ///< what stages learn from, as convert will have it
-  at::Tensor held_back = {};        ///< int64 [samples, length]: what losses are of
+  at::Tensor held_out = {};         ///< int64 [samples, length]: what losses are of
   std::string scratch_folder = {};  ///< for packed files that are measured and removed
   uint64_t tokenizer_bytes = 0;
   unsigned n_threads = 1;
@@ -31,9 +33,9 @@ struct PlanSubject {
 /// Stretches of the calibration text that calibration of `samples` does not take, as many as
 /// asked for; from options.texts. Usage, with what there is and what is wanted, if there is too
 /// little text.
-Result<at::Tensor> held_back_samples(const CalibrationOptions& options, uint64_t samples,
-                                     const std::optional<Vocabulary>& vocabulary,
-                                     const ModelConfig& config);
+Result<at::Tensor> held_out_samples(const CalibrationOptions& options, uint64_t samples,
+                                    const std::optional<Vocabulary>& vocabulary,
+                                    const ModelConfig& config);
 
 /// A choice as convert makes it: the file at `path`, replaced if it is there.
 struct PackedChoice {
@@ -43,7 +45,10 @@ struct PackedChoice {
 Result<PackedChoice> pack_choice(const PlanSubject& subject, const Choice& choice,
                                  const std::string& path);
 
-/// The dense model in f16, what losses are measured against; packed once in the scratch folder.
+/// The choice that loses nothing: everything dense, in the finest codec.
+Choice lossless_choice(const PlanSubject& subject);
+
+/// It packed, once, in the scratch folder: what losses are measured against.
 Result<PackedChoice> pack_dense(const PlanSubject& subject);
 
 /// A choice with other values of p_min, which are settings of the file alone.

@@ -1,6 +1,5 @@
 // rwkv-press convert: a checkpoint through a recipe into one packed file.
 #include <filesystem>
-#include <memory>
 
 #include "compressor/pipeline/convert.h"
 #include "compressor/tools/commands.h"
@@ -23,7 +22,7 @@ Status refuse_existing(const std::string& output, OutputFile::Existing existing)
 // The recipe that the planner makes of one with a budget.
 Result<Recipe> plan_first(const cxxopts::ParseResult& arguments, const Recipe& recipe,
                           const std::string& path) {
-  RWKV_ASSIGN(const FitReport report, fit_budget(arguments, recipe, path));
+  RWKV_ASSIGN(const FitReport report, fit_from(arguments, recipe, path));
   fmt::print("{}\n", summary(report));
   return parse_recipe(report.plan.recipe, recipe.name, {});
 }
@@ -32,22 +31,10 @@ Result<Recipe> plan_first(const cxxopts::ParseResult& arguments, const Recipe& r
 Result<PackPlan> convert_with_progress(const PlannedInput& input, const Recipe& recipe,
                                        PipelineOptions options, const PackOptions& pack,
                                        bool quiet) {
-  constexpr double kSteps = 1000;
-  std::unique_ptr<cli::Progress> bar;
-  std::string current;
-  options.progress = [&](const std::string& what, double share) {
-    if (what != current || !bar) {
-      bar.reset();
-      bar = std::make_unique<cli::Progress>(what, static_cast<uint64_t>(kSteps), quiet);
-      current = what;
-    }
-    bar->update(static_cast<uint64_t>(share * kSteps));
-    if (share >= 1.0) {
-      bar.reset();
-    }
-  };
+  cli::Bars bars(quiet);
+  options.progress = [&](const std::string& what, double share) { bars.update(what, share); };
   options.report = [&](const std::string& line) {
-    bar.reset();
+    bars.end();
     if (!quiet) {
       fmt::print(stderr, "{}\n", line);
     }

@@ -73,19 +73,10 @@ std::string file_name(const std::string& path) {
 // A progress bar for each file.
 Result<Measurement> measure_with_progress(const PackedInput& model, const EvaluationSets& sets,
                                           MeasureOptions options, bool quiet) {
-  constexpr double kSteps = 1000;
-  std::unique_ptr<cli::Progress> bar;
-  std::string current;
+  cli::Bars bars(quiet);
   options.name = model.name();
   options.progress = [&](const std::string& what, double share) {
-    if (what != current || !bar) {
-      bar.reset();
-      bar = std::make_unique<cli::Progress>(
-          fmt::format("{} on {}", file_name(model.name()), file_name(what)),
-          static_cast<uint64_t>(kSteps), quiet);
-      current = what;
-    }
-    bar->update(static_cast<uint64_t>(share * kSteps));
+    bars.update(fmt::format("{} on {}", file_name(model.name()), file_name(what)), share);
   };
   return measure(model.packed_path(), sets, options);
 }

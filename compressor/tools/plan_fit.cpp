@@ -1,131 +1,17 @@
 // rwkv-press plan --fit: the recipe of least loss for so many bytes.
 #include "compressor/tools/plan_fit.h"
 
-#include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "compressor/numerics/threads.h"
 #include "compressor/tools/commands.h"
 #include "formats/base/byte_size.h"
-#include "formats/base/checksum.h"
 #include "formats/base/file.h"
 #include "formats/cli/command.h"
 #include "formats/cli/progress.h"
 
 namespace rwkv::press {
 namespace {
-
-namespace fs = std::filesystem;
-
-// A folder for packed files that are measured and thrown away.
-class ScratchFolder {
- public:
-  static Result<std::unique_ptr<ScratchFolder>> create() {
-    std::error_code error;
-    std::string path = (fs::temp_directory_path(error) / "rwkv-press-plan-XXXXXX").string();
-    if (error || ::mkdtemp(path.data()) == nullptr) {
-      return failed("cannot make a folder for temporary files ('{}'); TMPDIR names another", path);
-    }
-    return std::unique_ptr<ScratchFolder>(new ScratchFolder(path));
-  }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  explicit ScratchFolder(std::string path) : path_(std::move(path)) {}
-  std::string path_;
-};
-
-class Bars {
- public:
-  explicit Bars(bool quiet) : quiet_(quiet) {}
-  void operator()(const std::string& what, double share) {
-    constexpr double kSteps = 1000;
-    if (what != current_ || !bar_) {
-      bar_ = std::make_unique<cli::Progress>(what, static_cast<uint64_t>(kSteps), quiet_);
-      current_ = what;
-    }
-    bar_->update(static_cast<uint64_t>(share * kSteps));
-  }
-
- private:
-  bool quiet_;
-  std::string current_;
-  std::unique_ptr<cli::Progress> bar_;
-};
-
-PlanRequest request_from(const Budget& budget) {
-  PlanRequest request;
-  request.resident = budget.resident;
-  if (budget.memory == "loaded") {
-    request.mode = edge::MemoryMode::Loaded;
-  } else if (budget.memory == "sparse") {
-    request.mode = edge::MemoryMode::Sparse;
-  }
-  request.embedding_rows = budget.embedding_cache;
-  request.min_speed = budget.min_speed;
-  return request;
-}
-
-// Text for losses: --text, else what of the calibration text stages do not learn from.
-Result<at::Tensor> held_back_from(const cxxopts::ParseResult& arguments, const Recipe& recipe,
-                                  const CalibrationOptions& calibration,
-                                  const std::optional<Vocabulary>& vocabulary,
-                                  const ModelConfig& config) {
-  if (arguments.count("text") == 0) {
-    return held_back_samples(calibration, recipe.budget->samples, vocabulary, config);
-  }
-  CalibrationOptions options = calibration;
-  RWKV_ASSIGN(const std::string text, cli::required(arguments, "text"));
-  options.texts = {text};
-  options.samples = recipe.budget->samples;
-  RWKV_ASSIGN(const Calibration sampled, sample_texts(options, vocabulary, config));
-  return sampled.tokens;
-}
-
-// What measured curves belong to.
-Result<std::string> key_of(const PlanSubject& subject, const std::string& path, bool sparse,
-                           bool speed) {
-  RWKV_ASSIGN(const uint64_t checkpoint, file_xxh64(path));
-  const auto tokens = [](const at::Tensor& values) {
-    const at::Tensor flat = values.contiguous();
-    return xxh64({reinterpret_cast<const std::byte*>(flat.data_ptr<int64_t>()),
-                  static_cast<size_t>(flat.numel()) * sizeof(int64_t)});
-  };
-  return fmt::format("kl-{:016x}-{:016x}-{:016x}-{}{}{}", checkpoint,
-                     tokens(subject.calibration.tokens), tokens(subject.held_back),
-                     subject.frame.seed, sparse ? "-sparse" : "", speed ? "-speed" : "");
-}
-
-Result<Curves> curves_for(const cxxopts::ParseResult& arguments, const PlanSubject& subject,
-                          LossMeter& meter, const PlanRequest& request, const std::string& path) {
-  const bool sparse = request.mode != edge::MemoryMode::Loaded;
-  const bool speed = request.min_speed > 0;
-  if (arguments.count("curves") == 0) {
-    return measure_curves(subject, meter, sparse, speed);
-  }
-  RWKV_ASSIGN(const std::string file, cli::required(arguments, "curves"));
-  RWKV_ASSIGN(const std::string key, key_of(subject, path, sparse, speed));
-  std::error_code ignored;
-  if (fs::exists(file, ignored)) {
-    RWKV_ASSIGN(Curves curves, read_curves(file, key));
-    if (curves.matrices.size() != subject.matrices.size()) {
-      return bad_input("{}: has curves of {} matrices, the model has {}", file,
-                       curves.matrices.size(), subject.matrices.size());
-    }
-    return curves;
-  }
-  RWKV_ASSIGN(Curves curves, measure_curves(subject, meter, sparse, speed));
-  RWKV_TRY(write_curves(file, key, curves));
-  return curves;
-}
 
 std::string memory_text(const MemoryFrame& frame) {
   const edge::MemoryOptions& memory = frame.memory;
@@ -237,59 +123,29 @@ Status write_recipe(const std::string& path, const FitReport& report, bool repla
 
 }  // namespace
 
-std::string summary(const FitReport& report) {
-  const PlanReport& plan = report.plan;
-  return fmt::format(
-      "{} bytes of {} resident ({} foretold); {:.5f} nats per token ({:.5f} foretold, dense "
-      "{:.5f})",
-      plan.measured.resident, report.request.resident, plan.planned.footprint.resident,
-      plan.measured.nats_per_token, plan.predicted_loss, plan.dense_loss);
-}
-
-Result<FitReport> fit_budget(const cxxopts::ParseResult& arguments, const Recipe& recipe,
-                             const std::string& path) {
-  // Products cut differently for other numbers of threads would make other plans.
-  const SingleThread single;
-  RWKV_ASSIGN(Checkpoint checkpoint, open_checkpoint(path));
+Result<FitReport> fit_from(const cxxopts::ParseResult& arguments, const Recipe& recipe,
+                           const std::string& path) {
+  RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
   RWKV_ASSIGN(const Identified model, identify_checkpoint(*checkpoint.source));
-  PlanSubject subject{.source = *checkpoint.source, .model = model};
-  auto matrices = planned_matrices(model);
-  RWKV_TRY(matrices.status().in(path));
-  subject.matrices = matrices.take();
-  subject.frame = frame_for(model.config);
-  subject.frame.name = recipe.name;
-  subject.frame.seed = recipe.seed;
-  subject.frame.samples = recipe.calibration.samples;
-  subject.frame.length = recipe.calibration.length;
+  FitOptions options;
+  options.path = path;
   std::string note;
   const std::string vocab =
       arguments.count("vocab") > 0 ? arguments["vocab"].as<std::string>() : "";
-  RWKV_ASSIGN(subject.vocabulary,
+  RWKV_ASSIGN(options.vocabulary,
               choose_vocabulary(vocab, path, checkpoint, model.config.n_vocab, note));
-  RWKV_ASSIGN(subject.tokenizer_bytes, tokenizer_bytes(subject.vocabulary));
-  FitReport report;
-  report.request = request_from(*recipe.budget);
-  RWKV_TRY(check_budget(subject, report.request));
-  CalibrationOptions calibration = recipe.calibration;
   if (arguments.count("calibration") > 0) {
-    calibration.texts = arguments["calibration"].as<std::vector<std::string>>();
+    options.calibration = arguments["calibration"].as<std::vector<std::string>>();
   }
-  RWKV_ASSIGN(subject.calibration, sample_texts(calibration, subject.vocabulary, model.config));
-  RWKV_ASSIGN(subject.held_back,
-              held_back_from(arguments, recipe, calibration, subject.vocabulary, model.config));
-  RWKV_ASSIGN(const auto scratch, ScratchFolder::create());
-  subject.scratch_folder = scratch->path();
-  const auto bars = std::make_shared<Bars>(arguments.count("quiet") > 0);
-  subject.progress = [bars](const std::string& what, double share) { (*bars)(what, share); };
-  RWKV_ASSIGN(const auto meter,
-              LossMeter::create(*checkpoint.source, model.config, subject.matrices,
-                                subject.calibration.tokens, subject.held_back));
-  RWKV_ASSIGN(const Curves curves, curves_for(arguments, subject, *meter, report.request, path));
-  RWKV_ASSIGN(report.plan,
-              plan_for_budget(subject, *meter, curves, report.request, recipe.budget->rounds));
-  report.matrices = subject.matrices;
-  report.model = fmt::format("{}: {}", path, describe(model.config));
-  return report;
+  if (arguments.count("text") > 0) {
+    RWKV_ASSIGN(options.text, cli::required(arguments, "text"));
+  }
+  if (arguments.count("curves") > 0) {
+    RWKV_ASSIGN(options.curves, cli::required(arguments, "curves"));
+  }
+  const auto bars = std::make_shared<cli::Bars>(arguments.count("quiet") > 0);
+  options.progress = [bars](const std::string& what, double share) { bars->update(what, share); };
+  return fit_budget(*checkpoint.source, model, recipe, options);
 }
 
 void declare_fit_options(cxxopts::Options& options) {
@@ -345,7 +201,7 @@ Status run_plan_fit(const cxxopts::ParseResult& arguments, const Recipe& recipe)
                  output, replace ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse)
                  .status());
   }
-  RWKV_ASSIGN(const FitReport report, fit_budget(arguments, recipe, path));
+  RWKV_ASSIGN(const FitReport report, fit_from(arguments, recipe, path));
   if (arguments.count("json") > 0) {
     print_json(report);
   } else {

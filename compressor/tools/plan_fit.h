@@ -5,25 +5,14 @@
 #include <optional>
 #include <string>
 
-#include "compressor/planner/planner.h"
-#include "compressor/recipe/recipe.h"
+#include "compressor/planner/fit.h"
 
 namespace rwkv::press {
 
-struct FitReport {
-  PlanReport plan;
-  PlanRequest request;
-  std::vector<PlannedMatrix> matrices;
-  std::string model;  ///< described
-};
-
 /// Plans `recipe`, which has a budget, for the checkpoint at `path`. Of the arguments: --vocab,
 /// --calibration, --text, --curves, --quiet.
-Result<FitReport> fit_budget(const cxxopts::ParseResult& arguments, const Recipe& recipe,
-                             const std::string& path);
-
-/// One line: what was foretold and what came of it.
-std::string summary(const FitReport& report);
+Result<FitReport> fit_from(const cxxopts::ParseResult& arguments, const Recipe& recipe,
+                           const std::string& path);
 
 /// Declares --fit, --min-speed and what else only planning has.
 void declare_fit_options(cxxopts::Options& options);

@@ -58,4 +58,17 @@ void Progress::print(uint64_t done, bool last) {
   std::fflush(stderr);
 }
 
+void Bars::update(const std::string& what, double share) {
+  constexpr double kSteps = 1000;
+  if (what != current_ || !bar_) {
+    bar_.reset();  // its last line comes before the first of the next
+    bar_ = std::make_unique<Progress>(what, static_cast<uint64_t>(kSteps), quiet_);
+    current_ = what;
+  }
+  bar_->update(static_cast<uint64_t>(share * kSteps));
+  if (share >= 1) {
+    end();
+  }
+}
+
 }  // namespace rwkv::cli

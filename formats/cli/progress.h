@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 namespace rwkv::cli {
@@ -27,6 +28,21 @@ class Progress {
   uint64_t done_ = 0;
   std::chrono::steady_clock::time_point start_;
   std::chrono::steady_clock::time_point last_print_;
+};
+
+/// A bar for one piece of work after another, as progress callbacks name them.
+class Bars {
+ public:
+  explicit Bars(bool quiet) : quiet_(quiet) {}
+  /// `share` from 0 to 1 of `what`; another name starts another bar.
+  void update(const std::string& what, double share);
+  /// Ends the bar, so that other lines can be printed.
+  void end() { bar_.reset(); }
+
+ private:
+  bool quiet_;
+  std::string current_;
+  std::unique_ptr<Progress> bar_;
 };
 
 }  // namespace rwkv::cli

@@ -1,12 +1,14 @@
-// The planner: the knapsack against trying everything, bytes foretold against the runtime's own
+// The planner: the knapsack against trying everything, bytes predicted against the runtime's own
 // account, what a budget refuses, and a plan of a small model from text to packed file.
 #include <ATen/ATen.h>
 
+#include <map>
 #include <random>
+#include <set>
 
 #include "compressor/checkpoint/open.h"
 #include "compressor/pipeline/pipeline.h"
-#include "compressor/planner/planner.h"
+#include "compressor/planner/fit.h"
 #include "runtime/model/model.h"
 #include "tests/compressor/press_testing.h"
 #include "tests/support/catch.h"
@@ -113,10 +115,9 @@ struct SmallSubject {
     auto calibration = press::sample_texts(options, subject->vocabulary, subject->model.config);
     REQUIRE_OK(calibration.status());
     subject->calibration = calibration.take();
-    auto held_back =
-        press::held_back_samples(options, 4, subject->vocabulary, subject->model.config);
-    REQUIRE_OK(held_back.status());
-    subject->held_back = held_back.take();
+    auto held_out = press::held_out_samples(options, 4, subject->vocabulary, subject->model.config);
+    REQUIRE_OK(held_out.status());
+    subject->held_out = held_out.take();
   }
 };
 
@@ -128,7 +129,7 @@ press::Choice random_choice(std::mt19937_64& random, const press::PlanSubject& s
     choice.matrices.push_back({matrix.may_pair ? kFactors[random() % 4] : 0,
                                random() % 2 == 0 ? Codec::F16 : Codec::I8Row});
   }
-  choice.small = random() % 2 == 0 ? Codec::F16 : Codec::I8Row;
+  choice.lora = random() % 2 == 0 ? Codec::F16 : Codec::I8Row;
   choice.recall = random() % 2 == 0 ? 0 : 0.95;
   choice.p_min = random() % 2 == 0 ? 0 : 0.9;
   return choice;
@@ -171,7 +172,7 @@ TEST_CASE("In units of many bytes the knapsack stays within the budget", "[plann
   }
 }
 
-TEST_CASE("Bytes foretold from shapes are the runtime's account", "[planner]") {
+TEST_CASE("Bytes predicted from shapes are the runtime's account", "[planner]") {
   const std::string arch = GENERATE("v4", "v5.2", "v6", "v7");
   const ScratchFolder scratch;
   const std::string input = write_synth(scratch, arch);
@@ -201,11 +202,11 @@ TEST_CASE("Bytes foretold from shapes are the runtime's account", "[planner]") {
   edge::MemoryOptions layerwise = sparse(0, 0.5);
   layerwise.mode = edge::MemoryMode::Layerwise;
   for (const edge::MemoryOptions& options : {loaded(), sparse(0.25, 0.13), layerwise}) {
-    const auto foretold = press::planned_account(plan.value(), tokenizer.value(), options);
-    REQUIRE_OK(foretold.status());
+    const auto predicted = press::planned_account(plan.value(), tokenizer.value(), options);
+    REQUIRE_OK(predicted.status());
     const auto opened = edge::Model::open(packed, options);
     REQUIRE_OK(opened.status());
-    CHECK(foretold.value().total() == opened.value()->weights().account().total());
+    CHECK(predicted.value().total() == opened.value()->weights().account().total());
   }
 }
 
@@ -246,7 +247,7 @@ TEST_CASE("Losses of the network with settings are those of the packed file", "[
   SmallSubject small("v5.2");
   const press::PlanSubject& subject = *small.subject;
   auto meter = press::LossMeter::create(subject.source, subject.model.config, subject.matrices,
-                                        subject.calibration.tokens, subject.held_back);
+                                        subject.calibration.tokens, subject.held_out);
   REQUIRE_OK(meter.status());
   std::mt19937_64 random(8);
   for (int i = 0; i < 3; ++i) {
@@ -254,16 +255,16 @@ TEST_CASE("Losses of the network with settings are those of the packed file", "[
     choice.recall = 0;
     choice.p_min = 0;
     meter.value()->set_method(choice.method);
-    const press::TextLoss foretold = meter.value()->loss(choice.matrices);
+    const press::TextLoss predicted = meter.value()->loss(choice.matrices);
     const std::string path = small.scratch.file("m.gguf");
     REQUIRE_OK(press::pack_choice(subject, choice, path).status());
     const auto dense = press::pack_dense(subject);
     REQUIRE_OK(dense.status());
     const auto measured =
-        press::measure_packed(path, subject.held_back, loaded(), dense.value().path);
+        press::measure_packed(path, subject.held_out, loaded(), dense.value().path);
     REQUIRE_OK(measured.status());
-    CHECK(measured.value().nats_per_token == Approx(foretold.nats).epsilon(2e-4));
-    CHECK(measured.value().kl == Approx(foretold.kl).epsilon(0.01));
+    CHECK(measured.value().nats_per_token == Approx(predicted.nats).epsilon(2e-4));
+    CHECK(measured.value().kl == Approx(predicted.kl).epsilon(0.01));
     CHECK(measured.value().kl > 0);
     // One changed matrix by itself is the same as all given anew.
     auto changed = choice.matrices;
@@ -277,7 +278,7 @@ TEST_CASE("A plan fits its budget and is no worse than a uniform one", "[planner
   SmallSubject small("v7");
   const press::PlanSubject& subject = *small.subject;
   auto meter = press::LossMeter::create(subject.source, subject.model.config, subject.matrices,
-                                        subject.calibration.tokens, subject.held_back);
+                                        subject.calibration.tokens, subject.held_out);
   REQUIRE_OK(meter.status());
   const auto curves = press::measure_curves(subject, *meter.value(), /*sparse=*/true, false);
   REQUIRE_OK(curves.status());
@@ -298,8 +299,7 @@ TEST_CASE("A plan fits its budget and is no worse than a uniform one", "[planner
   CHECK(refused.code() == Code::Usage);
   CHECK_THAT(refused.message(), Catch::Contains(std::to_string(least)));
 
-  press::Choice dense;
-  dense.matrices.resize(subject.matrices.size());
+  const press::Choice dense = press::lossless_choice(subject);
   const auto whole = space.footprint(dense, space.frames(false).front());
   REQUIRE_OK(whole.status());
   const uint64_t most = whole.value().resident;
@@ -326,6 +326,114 @@ TEST_CASE("A plan fits its budget and is no worse than a uniform one", "[planner
       CHECK(*report.planned.frame.memory.mode == edge::MemoryMode::Loaded);
     }
   }
+}
+
+TEST_CASE("A ladder is ordered by bytes and names the rungs next to one", "[planner]") {
+  const press::Ladder two;
+  CHECK(two.finest() == Codec::F16);
+  CHECK(two.coarsest() == Codec::I8Row);
+  const press::Ladder three({Codec::I8Row, Codec::F32, Codec::F16});
+  CHECK(three.describe() == "f32 f16 i8_row");
+  CHECK(three.below().size() == 2);
+  CHECK((three.neighbours(Codec::F32) == std::vector<Codec>{Codec::F16}));
+  CHECK((three.neighbours(Codec::F16) == std::vector<Codec>{Codec::F32, Codec::I8Row}));
+  CHECK((three.neighbours(Codec::I8Row) == std::vector<Codec>{Codec::F16}));
+  CHECK(three.neighbours(Codec::Mm8).empty());
+}
+
+TEST_CASE("A plan uses every rung of its ladder", "[planner]") {
+  SmallSubject small("v7");
+  press::PlanSubject& subject = *small.subject;
+  subject.ladder = press::Ladder({Codec::I8Row, Codec::F32, Codec::F16});
+  auto meter = press::LossMeter::create(subject.source, subject.model.config, subject.matrices,
+                                        subject.calibration.tokens, subject.held_out);
+  REQUIRE_OK(meter.status());
+  const auto curves = press::measure_curves(subject, *meter.value(), /*sparse=*/false, false);
+  REQUIRE_OK(curves.status());
+  REQUIRE(curves.value().lora.size() == 3);
+  CHECK(curves.value().lora[0].codec == Codec::F32);
+  CHECK(curves.value().lora[0].loss == 0);
+  for (const auto& points : curves.value().matrices) {
+    CHECK(points.size() % 3 == 0);
+    CHECK(points[0].loss == 0);
+    CHECK(points[1].loss > 0);
+    CHECK(points[2].loss > points[1].loss);
+  }
+
+  press::PlanRequest request;
+  request.mode = edge::MemoryMode::Loaded;
+  const press::PlanSpace space(subject, curves.value(), request);
+  std::map<Codec, uint64_t> bytes;
+  for (const Codec rung : subject.ladder.rungs()) {
+    const press::Choice dense = press::dense_choice(subject.matrices.size(), rung, rung);
+    const auto footprint = space.footprint(dense, space.frames(false).front());
+    REQUIRE_OK(footprint.status());
+    bytes[rung] = footprint.value().resident;
+  }
+  // Between two rungs both are used, and nothing that is not between them.
+  const auto used_at = [&](uint64_t budget) {
+    request.resident = budget;
+    const auto plan = press::plan_for_budget(subject, *meter.value(), curves.value(), request, 2);
+    REQUIRE_OK(plan.status());
+    CHECK(plan.value().measured.resident <= budget);
+    const auto recipe = press::parse_recipe(plan.value().recipe, "plan", {});
+    REQUIRE_OK(recipe.status());
+    std::set<Codec> used;
+    for (const press::MatrixSetting& setting : plan.value().planned.choice.matrices) {
+      CHECK(setting.factor == 0);
+      used.insert(setting.codec);
+    }
+    return used;
+  };
+  CHECK((used_at(bytes[Codec::F32]) == std::set<Codec>{Codec::F32}));
+  CHECK((used_at((bytes[Codec::F32] + bytes[Codec::F16]) / 2) ==
+         std::set<Codec>{Codec::F32, Codec::F16}));
+  CHECK((used_at((bytes[Codec::F16] + bytes[Codec::I8Row]) / 2) ==
+         std::set<Codec>{Codec::F16, Codec::I8Row}));
+}
+
+TEST_CASE("A library caller can plan, and measures once for several budgets", "[planner]") {
+  const ScratchFolder scratch;
+  const std::string path = write_synth(scratch, "v5.2");
+  auto opened = press::open_checkpoint(path);
+  REQUIRE_OK(opened.status());
+  const press::Checkpoint checkpoint = opened.take();
+  const auto model = press::identify_checkpoint(*checkpoint.source);
+  REQUIRE_OK(model.status());
+  press::FitOptions options;
+  options.path = path;
+  options.vocabulary = Vocabulary{};
+  options.calibration = {write_text(scratch, 12000)};
+  options.curves = scratch.file("curves.json");
+  std::set<std::string> heard;
+  options.progress = [&](const std::string& what, double /*share*/) { heard.insert(what); };
+  const auto plan = [&](const std::string& budget) {
+    const std::string yaml = "budget: {resident: " + budget +
+                             ", memory: loaded, samples: 4, rounds: 1}\n"
+                             "calibration: {samples: 16, length: 64}\n";
+    const auto recipe = press::parse_recipe(yaml, "fit", {});
+    REQUIRE_OK(recipe.status());
+    heard.clear();
+    return press::fit_budget(*checkpoint.source, model.value(), recipe.value(), options);
+  };
+  const auto large = plan("100MB");
+  REQUIRE_OK(large.status());
+  CHECK(heard.contains("curves of matrices"));
+  CHECK((large.value().plan.planned.choice.matrices ==
+         std::vector<press::MatrixSetting>(large.value().matrices.size(), {0, Codec::F16})));
+  const uint64_t most = large.value().plan.measured.resident;
+  const auto small = plan(std::to_string(most * 3 / 4));
+  REQUIRE_OK(small.status());
+  CHECK_FALSE(heard.contains("curves of matrices"));
+  CHECK(small.value().plan.measured.resident <= most * 3 / 4);
+  CHECK(small.value().plan.recipe.find("name: \"fit\"") != std::string::npos);
+  CHECK_THAT(press::summary(small.value()), Catch::Contains("predicted"));
+
+  // The curves belong to their ladder, and a budget that cannot be met is refused.
+  options.ladder = press::Ladder({Codec::F32, Codec::I8Row});
+  CHECK_THAT(plan("100MB").status().message(), Catch::Contains("measured for another"));
+  options.ladder = press::Ladder();
+  CHECK_THAT(plan("1000").status().message(), Catch::Contains("the smallest that can is"));
 }
 
 TEST_CASE("What a budget cannot be is refused", "[planner]") {

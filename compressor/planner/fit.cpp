@@ -1,0 +1,169 @@
+#include "compressor/planner/fit.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+
+#include "compressor/numerics/threads.h"
+#include "formats/base/checksum.h"
+
+namespace rwkv::press {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A folder for packed files that are measured and thrown away.
+class ScratchFolder {
+ public:
+  static Result<std::unique_ptr<ScratchFolder>> create() {
+    std::error_code error;
+    std::string path = (fs::temp_directory_path(error) / "rwkv-press-plan-XXXXXX").string();
+    if (error || ::mkdtemp(path.data()) == nullptr) {
+      return failed("cannot make a folder for temporary files ('{}'); TMPDIR names another", path);
+    }
+    return std::unique_ptr<ScratchFolder>(new ScratchFolder(path));
+  }
+  ~ScratchFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit ScratchFolder(std::string path) : path_(std::move(path)) {}
+  std::string path_;
+};
+
+PlanRequest request_from(const Budget& budget) {
+  PlanRequest request;
+  request.resident = budget.resident;
+  if (budget.memory == "loaded") {
+    request.mode = edge::MemoryMode::Loaded;
+  } else if (budget.memory == "sparse") {
+    request.mode = edge::MemoryMode::Sparse;
+  }
+  request.embedding_rows = budget.embedding_cache;
+  request.min_speed = budget.min_speed;
+  return request;
+}
+
+RecipeFrame frame_of(const Recipe& recipe, const ModelConfig& config) {
+  RecipeFrame frame = frame_for(config);
+  frame.name = recipe.name;
+  frame.seed = recipe.seed;
+  frame.samples = recipe.calibration.samples;
+  frame.length = recipe.calibration.length;
+  return frame;
+}
+
+// Text for losses: the one that is named, else that part of the calibration text that stages do not
+// learn from.
+Result<at::Tensor> held_out_from(const FitOptions& options, const Recipe& recipe,
+                                 const CalibrationOptions& calibration, const ModelConfig& config) {
+  const uint64_t samples = recipe.budget->samples;
+  if (options.text.empty()) {
+    return held_out_samples(calibration, samples, options.vocabulary, config);
+  }
+  CalibrationOptions other = calibration;
+  other.texts = {options.text};
+  other.samples = samples;
+  RWKV_ASSIGN(const Calibration sampled, sample_texts(other, options.vocabulary, config));
+  return sampled.tokens;
+}
+
+uint64_t hash_of(const at::Tensor& tokens) {
+  const at::Tensor flat = tokens.contiguous();
+  return xxh64({reinterpret_cast<const std::byte*>(flat.data_ptr<int64_t>()),
+                static_cast<size_t>(flat.numel()) * sizeof(int64_t)});
+}
+
+// What measured curves belong to.
+Result<std::string> key_of(const PlanSubject& subject, const std::string& path, bool sparse,
+                           bool speed) {
+  RWKV_ASSIGN(const uint64_t checkpoint, file_xxh64(path));
+  return fmt::format("kl-{:016x}-{:016x}-{:016x}-{}{}{}-{}", checkpoint,
+                     hash_of(subject.calibration.tokens), hash_of(subject.held_out),
+                     subject.frame.seed, sparse ? "-sparse" : "", speed ? "-speed" : "",
+                     subject.ladder.describe());
+}
+
+// A file that carries the right key may have been changed by hand.
+Status check_curves(const Curves& curves, const PlanSubject& subject, const std::string& file) {
+  if (curves.matrices.size() != subject.matrices.size()) {
+    return bad_input("{}: has curves of {} matrices, the model has {}", file,
+                     curves.matrices.size(), subject.matrices.size());
+  }
+  const std::span<const Codec> rungs = subject.ladder.rungs();
+  const bool same =
+      std::equal(rungs.begin(), rungs.end(), curves.lora.begin(), curves.lora.end(),
+                 [](Codec rung, const LoraPoint& point) { return rung == point.codec; });
+  return same ? Status()
+              : bad_input("{}: expected losses of lora matrices in {}, found others", file,
+                          subject.ladder.describe());
+}
+
+Result<Curves> curves_for(const FitOptions& options, const PlanSubject& subject, LossMeter& meter,
+                          const PlanRequest& request) {
+  const bool sparse = request.mode != edge::MemoryMode::Loaded;
+  const bool speed = request.min_speed > 0;
+  if (options.curves.empty()) {
+    return measure_curves(subject, meter, sparse, speed);
+  }
+  RWKV_ASSIGN(const std::string key, key_of(subject, options.path, sparse, speed));
+  std::error_code ignored;
+  if (fs::exists(options.curves, ignored)) {
+    RWKV_ASSIGN(Curves curves, read_curves(options.curves, key));
+    RWKV_TRY(check_curves(curves, subject, options.curves));
+    return curves;
+  }
+  RWKV_ASSIGN(Curves curves, measure_curves(subject, meter, sparse, speed));
+  RWKV_TRY(write_curves(options.curves, key, curves));
+  return curves;
+}
+
+}  // namespace
+
+Result<FitReport> fit_budget(const TensorSource& source, const Identified& model,
+                             const Recipe& recipe, const FitOptions& options) {
+  // Products cut differently for other numbers of threads would make other plans.
+  const SingleThread single;
+  PlanSubject subject{.source = source, .model = model};
+  auto matrices = planned_matrices(model);
+  RWKV_TRY(matrices.status().in(options.path));
+  subject.matrices = matrices.take();
+  subject.ladder = options.ladder;
+  subject.frame = frame_of(recipe, model.config);
+  subject.vocabulary = options.vocabulary;
+  subject.progress = options.progress;
+  RWKV_ASSIGN(subject.tokenizer_bytes, tokenizer_bytes(subject.vocabulary));
+  FitReport report;
+  report.request = request_from(*recipe.budget);
+  RWKV_TRY(check_budget(subject, report.request));
+  CalibrationOptions calibration = recipe.calibration;
+  calibration.texts = options.calibration;
+  RWKV_ASSIGN(subject.calibration, sample_texts(calibration, subject.vocabulary, model.config));
+  RWKV_ASSIGN(subject.held_out, held_out_from(options, recipe, calibration, model.config));
+  RWKV_ASSIGN(const auto scratch, ScratchFolder::create());
+  subject.scratch_folder = scratch->path();
+  RWKV_ASSIGN(const auto meter, LossMeter::create(source, model.config, subject.matrices,
+                                                  subject.calibration.tokens, subject.held_out));
+  RWKV_ASSIGN(const Curves curves, curves_for(options, subject, *meter, report.request));
+  RWKV_ASSIGN(report.plan,
+              plan_for_budget(subject, *meter, curves, report.request, recipe.budget->rounds));
+  report.matrices = subject.matrices;
+  report.model = fmt::format("{}: {}", options.path, describe(model.config));
+  return report;
+}
+
+std::string summary(const FitReport& report) {
+  const PlanReport& plan = report.plan;
+  return fmt::format(
+      "{} bytes of {} resident ({} predicted); {:.5f} nats per token ({:.5f} predicted, dense "
+      "{:.5f})",
+      plan.measured.resident, report.request.resident, plan.planned.footprint.resident,
+      plan.measured.nats_per_token, plan.predicted_loss, plan.dense_loss);
+}
+
+}  // namespace rwkv::press

@@ -1,0 +1,47 @@
+// A plan for a budget from the checkpoint to the recipe: what `plan --fit` and `convert` do with a
+// recipe that has a budget, for any caller.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "compressor/planner/planner.h"
+
+namespace rwkv::press {
+
+struct FitOptions {
+  /// Of the checkpoint; in messages, and what curves belong to.
+  std::string path;
+  std::optional<Vocabulary> vocabulary = {};
+  /// Text that stages learn from.
+  std::vector<std::string> calibration = {};
+  /// Text that losses are measured on; empty: stretches of the calibration text that stages do not
+  /// see.
+  std::string text = {};
+  /// File that keeps what was measured, read if it is there; empty: nothing is kept.
+  std::string curves = {};
+  Ladder ladder = {};
+  std::function<void(const std::string& what, double share)> progress = [](const std::string&,
+                                                                           double) {};
+};
+
+struct FitReport {
+  PlanReport plan;
+  PlanRequest request;
+  std::vector<PlannedMatrix> matrices;
+  std::string model;  ///< described
+};
+
+/// Plans `recipe`, which has a budget, for the model in `source`. Packed files that are measured
+/// lie in a folder of their own under TMPDIR while it works. Computes on one thread: the same
+/// input, texts and budget give the same plan, but for min_speed, which has a clock in it. Usage
+/// for a budget that cannot be met, naming the smallest that can, before anything is measured.
+Result<FitReport> fit_budget(const TensorSource& source, const Identified& model,
+                             const Recipe& recipe, const FitOptions& options);
+
+/// One line: what was measured and what was predicted.
+std::string summary(const FitReport& report);
+
+}  // namespace rwkv::press
