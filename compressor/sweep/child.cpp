@@ -25,7 +25,7 @@ struct Pipe {
 Result<Pipe> make_pipe() {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
-    return failed("cannot make a pipe: {}", std::strerror(errno));
+    return failed("cannot create a pipe: {}", std::strerror(errno));
   }
   return Pipe{ends[0], ends[1]};
 }
@@ -45,7 +45,7 @@ std::vector<char*> pointers(const std::vector<std::string>& texts) {
   return all;
 }
 
-// Ours, but for the names that are given anew.
+// Our environment, with the variables in `added` replaced.
 std::vector<std::string> environment_with(const std::vector<std::string>& added) {
   std::vector<std::string> all = added;
   for (char** entry = environ; *entry != nullptr; ++entry) {
@@ -61,12 +61,12 @@ std::vector<std::string> environment_with(const std::vector<std::string>& added)
   return all;
 }
 
-// Between fork and exec nothing but system calls.
+// Between fork and exec only system calls are allowed.
 [[noreturn]] void become(pid_t parent, const Pipe& in, const Pipe& out, const Pipe& err,
                          char** arguments, char** environment) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) {
-    ::_exit(1);  // it died meanwhile
+    ::_exit(1);  // the parent died in the meantime
   }
   ::dup2(in.read, STDIN_FILENO);
   ::dup2(out.write, STDOUT_FILENO);
@@ -75,7 +75,8 @@ std::vector<std::string> environment_with(const std::vector<std::string>& added)
   ::_exit(127);
 }
 
-// A child that ended early reads no more: no failure, its end says why.
+// A child that ended early does not read everything. That is no failure here: its exit status
+// tells.
 void write_all(int fd, const std::string& text) {
   size_t done = 0;
   while (done < text.size()) {

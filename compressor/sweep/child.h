@@ -1,5 +1,5 @@
-// A process of our own executable: given a text, read from, waited for. It ends with us, however we
-// end.
+// A process that runs our own executable: we give it a text, read its output and wait for it. It
+// ends when we end, in whatever way.
 #pragma once
 
 #include <sys/types.h>
@@ -14,11 +14,11 @@ namespace rwkv::press {
 
 class Child {
  public:
-  /// Starts this executable with `arguments` and writes `input` to its stdin; `environment` are
-  /// NAME=VALUE beside ours.
+  /// Starts this executable with `arguments` and writes `input` to its stdin. `environment` has
+  /// NAME=VALUE entries that are added to ours.
   static Result<Child> start(const std::vector<std::string>& arguments,
                              const std::vector<std::string>& environment, const std::string& input);
-  /// Kills it if it is still there.
+  /// Kills the process if it still runs.
   ~Child();
   Child(Child&& other) noexcept;
   Child& operator=(Child&& other) = delete;
@@ -27,10 +27,11 @@ class Child {
 
   int out() const { return out_; }
   int err() const { return err_; }
-  /// Reads what is there: lines of stdout go to `line`, of stderr the end is kept. False when both
-  /// are closed.
+  /// Reads the available output: lines of stdout go to `line`; the end of stderr is kept. False
+  /// when both are closed.
   bool read(const std::function<void(const std::string&)>& line);
-  /// Waits for the end, after read() said false. Failed says how it ended, with its last words.
+  /// Waits for the end, after read() returned false. Failed says how the process ended, with the
+  /// end of its stderr.
   Status wait();
 
  private:
@@ -39,8 +40,8 @@ class Child {
   pid_t pid_ = 0;
   int out_ = -1;
   int err_ = -1;
-  std::string partial_;     ///< of stdout, behind its last line
-  std::string last_words_;  ///< of stderr
+  std::string partial_;     ///< stdout after the last complete line
+  std::string last_words_;  ///< the end of stderr
 };
 
 }  // namespace rwkv::press

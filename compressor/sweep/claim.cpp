@@ -19,7 +19,7 @@ namespace {
 
 constexpr uint64_t kMaxClaimBytes = 4096;
 
-// Processes have numbers within a machine, and containers number theirs anew.
+// Process ids are unique within a machine, and containers have their own.
 std::string this_host() {
   std::array<char, 256> name{};
   if (::gethostname(name.data(), name.size() - 1) != 0) {
@@ -32,8 +32,8 @@ std::string this_host() {
   return fmt::format("{}/{}", name.data(), numbering.data());
 }
 
-// When the process began, in ticks: numbers are given again. Empty if there is no such process, or
-// one that has ended and is only waited for.
+// When the process started, in ticks, because process ids are reused. Empty if there is no such
+// process, or if it has ended and is a zombie.
 std::string start_of(int64_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string text;
@@ -61,7 +61,7 @@ std::string own_text() {
   return fmt::format("{}\n{}\n{}\n", this_host(), pid, start_of(pid));
 }
 
-// Whether the one that wrote `text` can still be at work.
+// Whether the process that wrote `text` may still be running.
 bool may_live(const std::string& text, bool break_remote) {
   std::istringstream lines(text);
   std::string host, number, start;
@@ -76,7 +76,7 @@ bool may_live(const std::string& text, bool break_remote) {
   return start_of(pid) == start && !start.empty();
 }
 
-// Puts a whole file at `path` unless there is one: link() is one step, also on network file
+// Creates a complete file at `path` unless one exists: link() is atomic, also on network file
 // systems.
 Result<bool> put(const std::string& path, const std::string& text) {
   const std::string own = fmt::format("{}.{}-{}", path, std::hash<std::string>()(this_host()),
@@ -97,8 +97,8 @@ Result<bool> put(const std::string& path, const std::string& text) {
   return is_ours;
 }
 
-// Takes away a claim that reads `text`. Another process may do the same, so what was moved away is
-// looked at again, and put back if it is not what was meant.
+// Removes a claim with the content `text`. Another process may do the same, so the moved file is
+// checked again, and put back if it is another claim.
 void take_away(const std::string& path, const std::string& text) {
   const std::string aside =
       fmt::format("{}.stale-{}-{}", path, std::hash<std::string>()(this_host()),
@@ -108,7 +108,7 @@ void take_away(const std::string& path, const std::string& text) {
   }
   auto moved = read_text_file(aside, kMaxClaimBytes);
   if (moved.ok() && moved.value() != text && ::link(aside.c_str(), path.c_str()) != 0) {
-    // Somebody was quicker still: two may now do the same work, with the same results.
+    // A third process was faster. Two may now do the same work, with the same results.
   }
   remove_file(aside);
 }

@@ -1,5 +1,5 @@
-// Who works on what: a file that only one process can make, on one machine or on many that share a
-// folder. It says which process that is, so that what a dead one left is seen.
+// Who works on what: a file that only one process can create, on one machine or on several that
+// share a folder. It names the process, so that claims of dead processes are recognised.
 #pragma once
 
 #include <optional>
@@ -11,8 +11,9 @@ namespace rwkv::press {
 
 class Claim {
  public:
-  /// Nothing if a living process has the file at `path`. One that died on this machine has it no
-  /// longer; of other machines nothing is known, and their claims hold unless `break_remote`.
+  /// Nothing if a living process holds the file at `path`. The claim of a process that died on this
+  /// machine is void. Claims from other machines hold unless `break_remote`, since we cannot tell
+  /// whether their processes live.
   static Result<std::optional<Claim>> take(const std::string& path, bool break_remote);
   ~Claim();
   Claim(Claim&& other) noexcept : path_(std::move(other.path_)) { other.path_.clear(); }

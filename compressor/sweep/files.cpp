@@ -32,7 +32,7 @@ Result<Json> read_json(const std::string& path) {
   RWKV_ASSIGN(const std::string text, read_text_file(path, kMaxJsonBytes));
   Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) {
-    return bad_input("{}: is damaged: no JSON object", path);
+    return bad_input("{}: expected a JSON object; the file is damaged", path);
   }
   return json;
 }
@@ -46,7 +46,7 @@ Status make_folder(const std::string& path) {
   std::error_code error;
   fs::create_directories(path, error);
   if (error) {
-    return failed("{}: cannot make the folder: {}", path, error.message());
+    return failed("{}: cannot create the folder: {}", path, error.message());
   }
   return {};
 }

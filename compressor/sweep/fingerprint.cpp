@@ -9,7 +9,7 @@ std::string hash_of(const std::string& text) {
   return fmt::format("{:016x}", xxh64(std::as_bytes(std::span(text))));
 }
 
-// Contents alone: folders have names of their own on every machine.
+// Only contents: names of folders differ between machines.
 Result<std::string> hash_of_files(const std::vector<std::string>& paths) {
   std::string all;
   for (const std::string& path : paths) {
@@ -46,7 +46,7 @@ Result<Fingerprint> Fingerprint::take(const SweepInputs& inputs, const SweepEval
   RWKV_ASSIGN(const std::string texts, hash_of_files(evaluation.files.texts));
   RWKV_ASSIGN(const std::string clozes, hash_of_files(evaluation.files.clozes));
   RWKV_ASSIGN(const std::string choices, hash_of_files(evaluation.files.choices));
-  // Speed has no say: it is measured in a file of its own.
+  // Speed is not included: it is measured separately and stored in its own file.
   result.evaluation_ =
       fmt::format("{}|{}|{}|{} {} {} {}", texts, clozes, choices, evaluation.files.max_docs,
                   evaluation.max_tokens, evaluation.reference, evaluation.memory);

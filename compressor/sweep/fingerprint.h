@@ -1,5 +1,5 @@
-// What a point's result depends on, as a number in its name: a result is taken up again only if
-// nothing of it has changed.
+// A hash of everything that the result of a point depends on. It is part of the point's name, so a
+// result is reused only if nothing has changed.
 #pragma once
 
 #include <map>
@@ -19,11 +19,12 @@ class Fingerprint {
                                   const std::optional<Vocabulary>& vocabulary,
                                   const std::string& tool_version);
 
-  /// Of everything that points have in common, 16 hexadecimal digits.
+  /// The hash of everything that points have in common, 16 hexadecimal digits.
   const std::string& common() const { return common_; }
-  /// Of the checkpoint and its vocabulary alone.
+  /// The hash of only the checkpoint and its vocabulary.
   const std::string& model() const { return model_; }
-  /// Of one point: its recipe too, calibration and training data only if they have a say.
+  /// The hash of one point. It includes the recipe, and calibration and training data only if the
+  /// recipe uses them.
   std::string of(const SweepPoint& point) const;
 
  private:

@@ -1,5 +1,5 @@
-// The folder of a sweep: where everything lies, and what state a point is in. A point is a folder
-// of its own; that it has a result says that it is finished.
+// The folder of a sweep: where its files are, and the state of each point. A point has its own
+// folder and is finished when that contains a result.
 #pragma once
 
 #include <string>
@@ -28,11 +28,11 @@ class PointFolder {
 
   bool is_done() const { return exists(result()); }
   bool has_failed() const { return !is_done() && exists(error()); }
-  /// The message of a point that failed, on one line.
+  /// The message of a failed point, on one line.
   std::string message() const;
   /// Marks the point as failed.
   Status fail(const std::string& message) const;
-  /// Removes all but claims and a training's checkpoints.
+  /// Removes everything except claims and training snapshots.
   void clear() const;
   /// Appends a line to the log.
   void note(const std::string& line) const;
@@ -52,10 +52,10 @@ class SweepFolder {
   std::string results_csv() const { return path_ + "/results.csv"; }
   std::string report() const { return path_ + "/report.html"; }
   std::string shared() const { return path_ + "/shared"; }
-  /// Removes what points had in common but for the logs of trainings.
+  /// Removes the files that points have in common, except for training logs.
   void clear_shared() const;
   PointFolder point(const std::string& id) const { return {path_, id}; }
-  /// The folder that a point with this hash has already, else NUMBER-HASH.
+  /// The existing folder of a point with this hash, or NUMBER-HASH if there is none.
   std::string id_for(size_t number, const std::string& hash) const;
 
  private:

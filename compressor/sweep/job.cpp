@@ -40,7 +40,7 @@ Result<SweepJob> job_from_json(const std::string& text) {
     json.at("points").get_to(job.points);
     return job;
   } catch (const Json::exception& error) {
-    return bad_input("sweep-point wants its task on stdin, as `rwkv-press sweep` writes it: {}",
+    return bad_input("sweep-point expects a task on stdin, as written by `rwkv-press sweep`: {}",
                      error.what());
   }
 }

@@ -1,4 +1,4 @@
-// What a child of a sweep is told: which points to do, from which files. It travels as JSON.
+// The task of a child process of a sweep: which points to convert, from which files. Sent as JSON.
 #pragma once
 
 #include <string>
@@ -12,7 +12,7 @@ namespace rwkv::press {
 /// Files that all points have in common.
 struct SweepInputs {
   std::string checkpoint;
-  std::string vocab;  ///< as --vocab; empty: found
+  std::string vocab;  ///< as in --vocab; empty: search for one
   std::vector<std::string> calibration;
   std::string statistics;
   std::vector<std::string> train_data;
@@ -30,7 +30,7 @@ struct SweepJob {
 };
 
 Json job_to_json(const SweepJob& job);
-/// BadInput if a field is missing or of another kind.
+/// BadInput if a field is missing or has the wrong type.
 Result<SweepJob> job_from_json(const std::string& text);
 
 }  // namespace rwkv::press

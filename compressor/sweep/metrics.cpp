@@ -9,9 +9,9 @@ namespace {
 
 struct Metric {
   const char* list;      ///< in the measurement's JSON
-  const char* part;      ///< of a file there, or empty: the file itself
+  const char* part;      ///< of a file there; empty: the file itself
   const char* measured;  ///< key there
-  const char* n;         ///< key of what it is an average over
+  const char* n;         ///< key of the number of items averaged
   const char* name;
   const char* label;
   const char* better;

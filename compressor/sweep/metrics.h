@@ -1,4 +1,4 @@
-// The figures of quality that a sweep compares, taken from what was measured of a point.
+// The figures of quality that a sweep compares, taken from the measurements of a point.
 #pragma once
 
 #include <string>
@@ -8,12 +8,13 @@
 
 namespace rwkv::press {
 
-/// {"bits_per_byte": {"value", "standard_error", "n"}, ...}; names have the file's added
-/// ("bits_per_byte.stories") where there are several of a kind. What is not finite is left out.
+/// {"bits_per_byte": {"value", "standard_error", "n"}, ...}; if there are
+/// several files of a kind, names contain the file ("bits_per_byte.stories"). Values that are not
+/// finite are omitted.
 Json metrics_of(const Json& measurement);
 
-/// {"name", "label", "better"} of each metric that some of `points` (with "metrics") has, in the
-/// order in which they are measured.
+/// {"name", "label", "better"} of each metric that at least one of `points` (with "metrics") has,
+/// in the order of measurement.
 Json metric_list(const Json& points);
 
 }  // namespace rwkv::press

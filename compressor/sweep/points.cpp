@@ -43,7 +43,7 @@ SweepPoint point_from(const Recipe& recipe) {
   return point;
 }
 
-// Axes that no stage of the recipe has, and settings that no stage knows.
+// Refuses axes whose stage is not in the recipe, and unknown settings.
 Status check_axis(const SweepAxis& axis, const Recipe& recipe) {
   std::vector<std::string_view> stages;
   const std::string wanted = stage_of(axis.name);
@@ -55,7 +55,8 @@ Status check_axis(const SweepAxis& axis, const Recipe& recipe) {
   if (axis.is_stage()) {
     for (const std::string& value : axis.values) {
       if (found && value != kOn && value != kOff) {
-        return usage_error("axes.{} is '{}'; a stage is '{}' or '{}'", axis.name, value, kOn, kOff);
+        return usage_error("axes.{}: expected '{}' or '{}' for a stage, found '{}'", axis.name, kOn,
+                           kOff, value);
       }
     }
   }
@@ -104,7 +105,7 @@ class Planner {
                                     : Result<Recipe>(recipe.status().in(settings_.origin));
   }
 
-  // Its place among the points; an equal one that is there already counts.
+  // The index of the point; an equal point that exists already is reused.
   size_t add(SweepPoint point) {
     for (size_t i = 0; i < plan_.points.size(); ++i) {
       if (plan_.points[i].recipe == point.recipe) {
@@ -120,7 +121,7 @@ class Planner {
     for (const SweepAxis& axis : settings_.axes) {
       n *= axis.values.size();
       if (n > kMaxSweepPoints) {
-        return usage_error("{}: the axes have more than {} points together; leave values out",
+        return usage_error("{}: the axes have more than {} points together; remove some values",
                            settings_.origin, kMaxSweepPoints);
       }
     }
@@ -165,7 +166,7 @@ class Planner {
     return {};
   }
 
-  // The base recipe with the stages named alone; numbers in half precision if `quantize` is not
+  // The base recipe with only the stages in `kept`; values in half precision if `quantize` is not
   // among them.
   Result<SweepPoint> with_stages(const std::set<std::string>& kept) const {
     RWKV_ASSIGN(Recipe recipe, parse({}));

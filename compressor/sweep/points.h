@@ -1,5 +1,5 @@
-// The points of a sweep: what its axes and its ablation ask for, each a complete recipe that was
-// checked, equal ones once.
+// The points of a sweep: the combinations of its axes and its ablation, each a complete, checked
+// recipe; equal ones occur once.
 #pragma once
 
 #include <optional>
@@ -11,16 +11,16 @@
 
 namespace rwkv::press {
 
-/// So many points at most; more is a slip in a list rather than a plan.
+/// The largest number of points; more is probably a mistake in a list.
 inline constexpr size_t kMaxSweepPoints = 2000;
 
 struct SweepPoint {
   std::string label;                                          ///< "low_rank.factor=4"
   std::vector<std::pair<std::string, std::string>> settings;  ///< axis and value
   std::string recipe;                                         ///< every setting in force, as YAML
-  std::vector<std::string> stages;                            ///< each stage's part of it, in order
-  std::string learns_from;        ///< what calibration depends on; empty: learns from nothing
-  std::optional<size_t> trained;  ///< place of the last stage that trains
+  std::vector<std::string> stages;                            ///< the part of each stage, in order
+  std::string learns_from;        ///< what calibration depends on; empty: no learning from text
+  std::optional<size_t> trained;  ///< index of the last stage that trains
 };
 
 struct SweepPlan {
@@ -37,9 +37,9 @@ struct SweepPlan {
 Result<SweepPoint> point_from_recipe(const std::string& yaml, const std::string& origin);
 
 /// Parses the recipe with the values of every point of the cross product, the last axis fastest; an
-/// axis of a stage that another axis drops has no say. Ablation: nothing but half precision; each
-/// stage alone, or, if it mends what others did (it trains, or wants factor pairs), with those
-/// before it; all together. Beside them numbers are in half precision, as in the baseline.
+/// axis of a stage that another axis drops has no effect. Ablation: only half precision; each stage
+/// alone, or together with the stages before it if it only recovers quality (Stage::recovers); all
+/// together. Everything else is in half precision, as in the baseline.
 Result<SweepPlan> plan_sweep(const SweepSettings& settings);
 
 }  // namespace rwkv::press

@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint64_t kMaxRecipeBytes = uint64_t{1} << 20;
 
-// A field of a JSON object for a person or a table; empty if it is not there.
+// A field of a JSON object as text; empty if it is missing.
 std::string text_of(const Json& object, const std::string& key) {
   if (!object.contains(key) || object[key].is_null()) {
     return {};
@@ -20,7 +20,7 @@ std::string text_of(const Json& object, const std::string& key) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
-// RFC 4180: quotes around what has commas, quotes or line ends; quotes are doubled.
+// RFC 4180: quotes around fields with commas, quotes or line ends; quotes are doubled.
 std::string csv_field(const std::string& text) {
   if (text.find_first_of(",\"\r\n") == std::string::npos) {
     return text;

@@ -21,8 +21,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kRounds = 5;             // of speeds, over all points in turn
-constexpr uint64_t kSpeedTokens = 24;  // in each
+constexpr int kRounds = 5;             // rounds of measuring speed, over all points in turn
+constexpr uint64_t kSpeedTokens = 24;  // tokens per round
 constexpr auto kBetweenResults = std::chrono::seconds(1);
 constexpr int kPollMilliseconds = 1000;
 constexpr int kClaimRounds = 3;
@@ -59,7 +59,7 @@ class Sweep {
     Child child;
     std::vector<size_t> points;
     std::vector<Claim> claims;
-    std::string current;  ///< id of the point that is worked on
+    std::string current;  ///< id of the current point
   };
 
   const std::vector<SweepPoint>& points() const { return run_.plan.points; }
@@ -85,7 +85,7 @@ class Sweep {
         RWKV_TRY(write_whole(folders_.back().recipe(), points()[i].recipe));
       }
     }
-    // Neighbours stay together: they have most in common.
+    // Neighbouring points stay together, since they share the most work.
     const size_t n = points().size();
     for (size_t i = run_.shard * n / run_.n_shards; i < (run_.shard + 1) * n / run_.n_shards; ++i) {
       own_.push_back(i);
@@ -128,7 +128,7 @@ class Sweep {
             {"baseline", baseline ? Json(folders_[*baseline].id()) : Json()}};
   }
 
-  // The dense model that others are compared with.
+  // The dense model, which all others are compared with.
   Status make_reference() {
     if (!run_.settings.evaluation.reference || run_.settings.evaluation.files.texts.empty()) {
       return {};
@@ -172,8 +172,8 @@ class Sweep {
     return id;
   }
 
-  // Points that others had claimed are tried again: a process that is being killed has its claims
-  // for a moment more.
+  // Tries points again that other processes had claimed: a process that is being killed keeps its
+  // claims for a moment.
   Status do_points() {
     for (int round = 0; round < kClaimRounds; ++round) {
       RWKV_TRY(do_free_points());
@@ -210,7 +210,7 @@ class Sweep {
     return {};
   }
 
-  // Claims what is free of the unit and starts a child for it.
+  // Claims the free points of the unit and starts a child for them.
   Status launch(const std::vector<size_t>& unit) {
     std::vector<size_t> taken;
     std::vector<Claim> claims;
@@ -273,8 +273,8 @@ class Sweep {
     return has_news ? update_results() : Status();
   }
 
-  // What became of a child's points. A crash is blamed on the point it worked on; the rest gets
-  // another child.
+  // Handles the end of a child. A crash counts as a failure of the point in progress; the others
+  // get another child.
   Status settle(Running& ended) {
     const Status status = ended.child.wait();
     std::vector<size_t> left;
@@ -318,7 +318,7 @@ class Sweep {
     return write_results(run_.folder, results);
   }
 
-  // Those that killed processes left at points which were finished.
+  // Removes claims that killed processes left at finished points.
   Status clear_claims() {
     for (const size_t i : own_) {
       if (folders_[i].is_done() && exists(folders_[i].claim())) {
@@ -328,8 +328,8 @@ class Sweep {
     return {};
   }
 
-  // When nothing else of this run is at work. In turn over all points, so that whatever else the
-  // machine does hits all of them.
+  // Runs when nothing else of this sweep does. Alternates between all points, so that other load on
+  // the machine affects all of them.
   Status measure_speeds() {
     if (!wants_speed()) {
       return {};
@@ -376,12 +376,12 @@ class Sweep {
   const WorkerModel& model_;
   const std::function<void(const SweepProgress&)>& show_;
   std::vector<PointFolder> folders_;
-  std::vector<size_t> own_;  ///< of this shard
+  std::vector<size_t> own_;  ///< points of this shard
   std::string reference_;
   std::deque<std::vector<size_t>> queue_;
   std::list<Running> running_;
   std::vector<size_t> told_;
-  std::vector<size_t> tried_;  ///< in this run
+  std::vector<size_t> tried_;  ///< points tried in this run
   Clock::time_point last_results_;
 };
 

@@ -1,4 +1,4 @@
-// A sweep: deals its points out to children, survives what becomes of them, measures speeds when
+// A sweep: distributes its points to child processes, survives their failures, measures speeds when
 // nothing else runs, and keeps the results up to date.
 #pragma once
 
@@ -26,23 +26,23 @@ struct SweepRun {
   bool retry_claimed = false;  ///< take points that other machines have claimed
 };
 
-/// What a person may see while it runs.
+/// Progress, for display while it runs.
 struct SweepProgress {
   size_t done = 0;  ///< of this run's points, earlier ones included
   size_t failed = 0;
   size_t total = 0;
-  std::string current;        ///< point and what is done with it
+  std::string current;        ///< point and current step
   bool is_milestone = false;  ///< a point was finished, or another part begins
 };
 
 struct SweepOutcome {
   Json results;
   size_t failed = 0;   ///< of this run's points
-  size_t missing = 0;  ///< of them, those that other processes are working on
+  size_t missing = 0;  ///< the ones that other processes work on
 };
 
-/// Everything was checked before. Failed only if the folder cannot be written or children cannot be
-/// started: points that fail are counted.
+/// Everything has been checked before. Failed only if the folder cannot be written or children
+/// cannot be started; points that fail are counted.
 Result<SweepOutcome> run_sweep_points(const SweepRun& run, const WorkerModel& model,
                                       const std::function<void(const SweepProgress&)>& progress);
 

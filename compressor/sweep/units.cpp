@@ -7,7 +7,7 @@
 namespace rwkv::press {
 namespace {
 
-// What the first `depth` stages of a point depend on; as many at most as its training needs.
+// What the first `depth` stages of a point depend on, up to its last stage that trains.
 std::string beginning(const SweepPoint& point, size_t depth) {
   std::string text = point.learns_from;
   const size_t most = point.trained ? *point.trained + 1 : point.stages.size();

@@ -1,5 +1,5 @@
-// How points are dealt out to children: points whose recipes begin alike go to the same child,
-// where they share what they do alike, as long as there is enough for every child to do.
+// How points are distributed to child processes: points whose recipes begin alike go to the same
+// child, which does their common work once, as long as every child has enough to do.
 #pragma once
 
 #include <cstddef>
@@ -9,8 +9,8 @@
 
 namespace rwkv::press {
 
-/// `pending` are places in `points`, kept in order; at least `wanted` units if there are so many
-/// points, but a training is never done in two.
+/// `pending` are indices into `points`, kept in order. Gives at least `wanted` units if there are
+/// that many points, but never splits points that share a training.
 std::vector<std::vector<size_t>> deal_out(const std::vector<SweepPoint>& points,
                                           const std::vector<size_t>& pending, size_t wanted);
 

@@ -28,7 +28,7 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// LibTorch and the standard library throw.
+// LibTorch and the standard library may throw.
 template <typename Function>
 Status guarded(const Function& function) {
   try {
@@ -45,7 +45,7 @@ struct Task {
   PointFolder folder;
   Recipe recipe;
   SweepPoint point;
-  double seconds = 0;  ///< its share of what it has in common with others
+  double seconds = 0;  ///< own time and its share of common work
 };
 using Tasks = std::vector<Task*>;
 
@@ -83,7 +83,7 @@ class Worker {
     return {};
   }
 
-  // Those whose recipe fits the model: known before anything is computed.
+  // Keeps the points whose recipe fits the model, before anything is computed.
   Result<Tasks> check_plans() {
     Tasks tasks;
     for (Task& task : tasks_) {
@@ -96,7 +96,7 @@ class Worker {
     return tasks;
   }
 
-  // By what `text_of` says, in the order in which it is said first.
+  // Groups by `text_of`, in the order of first occurrence.
   template <typename Function>
   static Groups groups_of(const Tasks& tasks, const Function& text_of) {
     Groups groups;
@@ -112,8 +112,7 @@ class Worker {
     return groups;
   }
 
-  // What went wrong for these points is theirs alone; only a folder that cannot be written ends
-  // the job.
+  // An error affects only these points; only a folder that cannot be written ends the job.
   Status settle(const Tasks& tasks, const Status& status) {
     if (!status.ok()) {
       for (const Task* task : tasks) {
@@ -142,7 +141,7 @@ class Worker {
     };
   }
 
-  // Points that start from the same seed and learn from the same text.
+  // Handles points with the same seed and the same calibration text.
   Status begin(const Tasks& tasks) {
     const Clock::time_point start = Clock::now();
     const Recipe& recipe = tasks.front()->recipe;
@@ -172,7 +171,7 @@ class Worker {
     }
   }
 
-  // `work` has the first `depth` stages behind it, which are the same for all of `tasks`.
+  // `work` has passed the first `depth` stages, which are the same for all of `tasks`.
   Status go_on(Work& work, size_t depth, const Tasks& tasks) {
     Tasks left;
     for (Task* task : tasks) {
@@ -211,8 +210,8 @@ class Worker {
     return go_on(work, depth + 1, tasks);
   }
 
-  // A training goes on where it was stopped, so its folder is named after what it depends on. Where
-  // another process has that folder, the point's own serves.
+  // A training resumes, so its folder is named after everything it depends on. If another process
+  // has that folder, the point's own folder is used.
   Status train(const Stage& stage, Work& work, size_t depth, const Task& task) {
     std::string depends =
         fmt::format("{} {} {}", job_.fingerprint, task.recipe.seed, task.point.learns_from);

@@ -1,5 +1,5 @@
-// A child of a sweep at work: the points of one job, one after another. Recipes that begin alike
-// share what they do alike: the calibration, and every stage up to the first that differs.
+// The work of a child process: the points of one job, one after another. Recipes that begin alike
+// share their common work: the calibration, and every stage before the first difference.
 #pragma once
 
 #include <functional>
@@ -17,14 +17,14 @@ struct WorkerModel {
   std::optional<Vocabulary> vocabulary;
   std::string name;          ///< of the model, in packed files
   std::string tool_version;  ///< the same
-  unsigned n_threads = 1;    ///< of evaluations
+  unsigned n_threads = 1;    ///< threads of evaluations
 };
 
-/// Called with the point that is worked on and what is being done.
+/// Called with the current point and step.
 using WorkerProgress = std::function<void(const std::string& id, const std::string& what)>;
 
 /// Every point ends with a result or an error in its folder; failing ones do not stop the rest. A
-/// packed file is the same, byte for byte, as a conversion of its recipe alone makes.
+/// packed file is the same, byte for byte, as from converting its recipe by itself.
 Status run_job(const SweepJob& job, const WorkerModel& model, const WorkerProgress& progress);
 
 }  // namespace rwkv::press
