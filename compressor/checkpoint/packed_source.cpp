@@ -160,7 +160,8 @@ Status PackedSource::read_values(const PackedTensor& packed, std::vector<float>&
   RWKV_TRY(input_->read_at(packed.offset, encoded));
   RWKV_TRY(verify_tensor(packed, encoded).in(path()));
   values.resize(packed.rows * packed.cols);
-  codec_traits(packed.codec).decode_rows(encoded, packed.rows, packed.cols, 0, packed.rows, values);
+  const MatrixView w = MatrixView::of(encoded.data(), packed.codec, packed.rows, packed.cols);
+  codec_traits(packed.codec).decode_rows(w, 0, packed.rows, values);
   return {};
 }
 

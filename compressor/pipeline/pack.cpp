@@ -5,6 +5,7 @@
 
 #include "compressor/checkpoint/tensor.h"
 #include "formats/base/checksum.h"
+#include "formats/container/packed_listing.h"
 #include "formats/container/packed_writer.h"
 #include "formats/tokenizer/vocabulary_metadata.h"
 
@@ -114,7 +115,7 @@ Status pack_whole(const TensorSource& source, const PlannedTensor& tensor, GgufW
 
 bool can_slice(const TensorSource& source, const PlannedTensor& tensor) {
   const DTypeTraits& type = traits(source.tensors()[tensor.binding.source].dtype);
-  return codec_traits(tensor.codec).row_wise && tensor.binding.layout == Layout::AsIs &&
+  return is_listed_by_row(codec_traits(tensor.codec)) && tensor.binding.layout == Layout::AsIs &&
          tensor.binding.packed_cols() % type.block == 0;
 }
 

@@ -33,7 +33,8 @@ at::Tensor rounded(const at::Tensor& values, Codec codec, Layout layout) {
   if (!traits.encode(in, {rows, cols}, bytes).ok()) {
     return values;  // numbers that are not finite; convert will name them
   }
-  traits.decode_rows(bytes, rows, cols, 0, rows, {result.data_ptr<float>(), rows * cols});
+  traits.decode_rows(MatrixView::of(bytes.data(), codec, rows, cols), 0, rows,
+                     {result.data_ptr<float>(), rows * cols});
   return turned ? result.transpose(-1, -2).contiguous() : result;
 }
 

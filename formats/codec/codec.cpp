@@ -6,23 +6,19 @@
 namespace rwkv {
 
 std::span<const CodecTraits> codec_list() {
-  static const std::array<CodecTraits, 5> kCodecs = {kCodecF32, kCodecF16, kCodecI8Row, kCodecMm8,
-                                                     kCodecSignRow};
+#define RWKV_CODEC(name, file) kCodec##name,
+  static const std::array kCodecs = {RWKV_CODECS(RWKV_CODEC)};
+#undef RWKV_CODEC
   return kCodecs;
 }
 
 const CodecTraits& codec_traits(Codec codec) {
   switch (codec) {
-    case Codec::F32:
-      return kCodecF32;
-    case Codec::F16:
-      return kCodecF16;
-    case Codec::I8Row:
-      return kCodecI8Row;
-    case Codec::Mm8:
-      return kCodecMm8;
-    case Codec::SignRow:
-      return kCodecSignRow;
+#define RWKV_CODEC(name, file) \
+  case Codec::name:            \
+    return kCodec##name;
+    RWKV_CODECS(RWKV_CODEC)
+#undef RWKV_CODEC
   }
   return kCodecF32;
 }
@@ -46,6 +42,10 @@ Status check_finite(std::span<const float> values, uint64_t cols, float limit, c
     }
   }
   return {};
+}
+
+uint64_t nothing_shared(uint64_t /*cols*/) {
+  return 0;
 }
 
 }  // namespace rwkv

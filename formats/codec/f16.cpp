@@ -1,4 +1,7 @@
 // f16: IEEE half precision, rounded to nearest even.
+#include <algorithm>
+#include <cmath>
+
 #include "formats/base/half.h"
 #include "formats/base/little_endian.h"
 #include "formats/codec/codec.h"
@@ -8,12 +11,11 @@ namespace {
 
 // The largest value that does not round to infinity.
 constexpr float kMaxF16 = 65504.0f;
+constexpr int kLeastExponent = -14;
+constexpr int kFractionBits = 10;
 
 uint64_t row_bytes(uint64_t cols) {
   return cols * sizeof(uint16_t);
-}
-uint64_t encoded_bytes(uint64_t rows, uint64_t cols) {
-  return rows * row_bytes(cols);
 }
 
 Status encode(std::span<const float> values, const MatrixShape& shape, std::span<std::byte> out) {
@@ -24,18 +26,35 @@ Status encode(std::span<const float> values, const MatrixShape& shape, std::span
   return {};
 }
 
-void decode_rows(std::span<const std::byte> bytes, uint64_t /*rows*/, uint64_t cols, uint64_t first,
-                 uint64_t n, std::span<float> out) {
-  const std::byte* from = bytes.data() + first * row_bytes(cols);
-  for (uint64_t i = 0; i < n * cols; ++i) {
+void decode_rows(const MatrixView& w, uint64_t first, uint64_t n, std::span<float> out) {
+  const std::byte* from = w.units + first * row_bytes(w.cols);
+  for (uint64_t i = 0; i < n * w.cols; ++i) {
     out[i] = f16_to_f32(load_le<uint16_t>(from + i * sizeof(uint16_t)));
   }
+}
+
+// Half of the last bit's value.
+double error_bound(const MatrixView& /*w*/, uint64_t /*row*/, uint64_t /*col*/, float value) {
+  const int exponent = value == 0.0f ? kLeastExponent : std::max(std::ilogb(value), kLeastExponent);
+  return std::ldexp(0.5, exponent - kFractionBits);
 }
 
 }  // namespace
 
 const CodecTraits kCodecF16 = {
-    Codec::F16, "f16",         GgmlType::F16, 1,          true, "IEEE half precision",
-    row_bytes,  encoded_bytes, encode,        decode_rows};
+    .codec = Codec::F16,
+    .name = "f16",
+    .summary = "IEEE half precision",
+    .bits = 16,
+    .is_lossy = false,
+    .for_predictors = false,
+    .group = 0,
+    .unit_rows = 1,
+    .shared_bytes = nothing_shared,
+    .unit_bytes = row_bytes,
+    .encode = encode,
+    .decode_rows = decode_rows,
+    .error_bound = error_bound,
+};
 
 }  // namespace rwkv

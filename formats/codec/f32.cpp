@@ -9,9 +9,6 @@ namespace {
 uint64_t row_bytes(uint64_t cols) {
   return cols * sizeof(float);
 }
-uint64_t encoded_bytes(uint64_t rows, uint64_t cols) {
-  return rows * row_bytes(cols);
-}
 
 Status encode(std::span<const float> values, const MatrixShape& /*shape*/,
               std::span<std::byte> out) {
@@ -19,15 +16,30 @@ Status encode(std::span<const float> values, const MatrixShape& /*shape*/,
   return {};
 }
 
-void decode_rows(std::span<const std::byte> bytes, uint64_t /*rows*/, uint64_t cols, uint64_t first,
-                 uint64_t n, std::span<float> out) {
-  std::memcpy(out.data(), bytes.data() + first * row_bytes(cols), n * row_bytes(cols));
+void decode_rows(const MatrixView& w, uint64_t first, uint64_t n, std::span<float> out) {
+  std::memcpy(out.data(), w.units + first * row_bytes(w.cols), n * row_bytes(w.cols));
+}
+
+double error_bound(const MatrixView& /*w*/, uint64_t /*row*/, uint64_t /*col*/, float /*value*/) {
+  return 0.0;
 }
 
 }  // namespace
 
 const CodecTraits kCodecF32 = {
-    Codec::F32, "f32",         GgmlType::F32, 0,          true, "IEEE single precision, lossless",
-    row_bytes,  encoded_bytes, encode,        decode_rows};
+    .codec = Codec::F32,
+    .name = "f32",
+    .summary = "IEEE single precision, lossless",
+    .bits = 32,
+    .is_lossy = false,
+    .for_predictors = false,
+    .group = 0,
+    .unit_rows = 1,
+    .shared_bytes = nothing_shared,
+    .unit_bytes = row_bytes,
+    .encode = encode,
+    .decode_rows = decode_rows,
+    .error_bound = error_bound,
+};
 
 }  // namespace rwkv

@@ -1,7 +1,8 @@
-// i8_row: int8 with an f32 scale and an f32 offset per row, so that the 256 steps span exactly what
-// the row holds. Both lie in front of their row, so one read brings a row whole. With an offset,
-// because it lowers the rounding error by 5 to 11 % against a symmetric range for 4 bytes a row
-// (docs/quality.md, "Symmetric or with offset").
+// i8_row: f32 scale, f32 offset, then cols int8, then zeros up to a multiple of 4; a value is
+// scale * q + offset. The 256 steps of a row span exactly what it holds. Scale and offset lie in
+// front of their row, so one read brings a row whole. With an offset, because it lowers the
+// rounding error by 5 to 11 % against a symmetric range for 4 bytes a row (docs/quality.md,
+// "Symmetric or with offset").
 #include <algorithm>
 #include <cmath>
 
@@ -11,56 +12,28 @@
 namespace rwkv {
 namespace {
 
+constexpr uint64_t kOffsetAt = 4;
+constexpr uint64_t kHeader = 8;
 constexpr float kLowQ = -128.0f;
 constexpr float kHighQ = 127.0f;
 constexpr double kSteps = 255.0;
 
-uint64_t encoded_bytes(uint64_t rows, uint64_t cols) {
-  return rows * i8_row_bytes(cols);
+uint64_t row_bytes(uint64_t cols) {
+  return align_up(kHeader + cols, 4);
 }
 
-void encode_row(std::span<const float> row, std::byte* out) {
-  const I8RowGrid grid = i8_row_grid(row);
-  store_le(out, grid.scale);
-  store_le(out + kI8RowOffsetAt, grid.offset);
-  for (size_t i = 0; i < row.size(); ++i) {
-    out[kI8RowHeader + i] = static_cast<std::byte>(grid.nearest(row[i]));
+// What a row can hold. A scale of 0 means that the row is its offset alone.
+struct Grid {
+  float scale;
+  float offset;
+  int8_t nearest(float x) const {
+    const float steps = scale > 0.0f ? std::nearbyint((x - offset) / scale) : 0.0f;
+    return static_cast<int8_t>(std::clamp(steps, kLowQ, kHighQ));
   }
-  for (uint64_t i = kI8RowHeader + row.size(); i < i8_row_bytes(row.size()); ++i) {
-    out[i] = std::byte{0};
-  }
-}
+};
 
-Status encode(std::span<const float> values, const MatrixShape& shape, std::span<std::byte> out) {
-  RWKV_TRY(check_finite(values, shape.cols, 1e38f, "i8_row"));
-  for (uint64_t row = 0; row < shape.rows; ++row) {
-    encode_row(values.subspan(row * shape.cols, shape.cols),
-               out.data() + row * i8_row_bytes(shape.cols));
-  }
-  return {};
-}
-
-void decode_rows(std::span<const std::byte> bytes, uint64_t /*rows*/, uint64_t cols, uint64_t first,
-                 uint64_t n, std::span<float> out) {
-  for (uint64_t row = 0; row < n; ++row) {
-    const std::byte* from = bytes.data() + (first + row) * i8_row_bytes(cols);
-    const auto scale = load_le<float>(from);
-    const auto offset = load_le<float>(from + kI8RowOffsetAt);
-    for (uint64_t i = 0; i < cols; ++i) {
-      const auto q = static_cast<float>(static_cast<int8_t>(from[kI8RowHeader + i]));
-      out[row * cols + i] = scale * q + offset;
-    }
-  }
-}
-
-}  // namespace
-
-int8_t I8RowGrid::nearest(float x) const {
-  const float steps = scale > 0.0f ? std::nearbyint((x - offset) / scale) : 0.0f;
-  return static_cast<int8_t>(std::clamp(steps, kLowQ, kHighQ));
-}
-
-I8RowGrid i8_row_grid(std::span<const float> row) {
+// 256 steps from the row's smallest to its largest value.
+Grid grid_of(std::span<const float> row) {
   const auto [low, high] = std::minmax_element(row.begin(), row.end());
   // In double: the difference of two floats may overflow, and half a step must not drift.
   const double range = static_cast<double>(*high) - static_cast<double>(*low);
@@ -74,14 +47,68 @@ I8RowGrid i8_row_grid(std::span<const float> row) {
   return {scale, static_cast<float>(offset)};
 }
 
-uint64_t i8_row_bytes(uint64_t cols) {
-  return align_up(kI8RowHeader + cols, 4);
+void encode_row(std::span<const float> row, std::byte* out) {
+  const Grid grid = grid_of(row);
+  store_le(out, grid.scale);
+  store_le(out + kOffsetAt, grid.offset);
+  for (size_t i = 0; i < row.size(); ++i) {
+    out[kHeader + i] = static_cast<std::byte>(grid.nearest(row[i]));
+  }
+  for (uint64_t i = kHeader + row.size(); i < row_bytes(row.size()); ++i) {
+    out[i] = std::byte{0};
+  }
 }
 
-const CodecTraits kCodecI8Row = {Codec::I8Row, "i8_row",
-                                 GgmlType::I8, 7,
-                                 true,         "int8, an f32 scale and offset per row",
-                                 i8_row_bytes, encoded_bytes,
-                                 encode,       decode_rows};
+Status encode(std::span<const float> values, const MatrixShape& shape, std::span<std::byte> out) {
+  RWKV_TRY(check_finite(values, shape.cols, 1e38f, "i8_row"));
+  for (uint64_t row = 0; row < shape.rows; ++row) {
+    encode_row(values.subspan(row * shape.cols, shape.cols),
+               out.data() + row * row_bytes(shape.cols));
+  }
+  return {};
+}
+
+void decode_rows(const MatrixView& w, uint64_t first, uint64_t n, std::span<float> out) {
+  for (uint64_t row = 0; row < n; ++row) {
+    const std::byte* from = w.units + (first + row) * row_bytes(w.cols);
+    const auto scale = load_le<float>(from);
+    const auto offset = load_le<float>(from + kOffsetAt);
+    for (uint64_t i = 0; i < w.cols; ++i) {
+      const auto q = static_cast<float>(static_cast<int8_t>(from[kHeader + i]));
+      out[row * w.cols + i] = scale * q + offset;
+    }
+  }
+}
+
+// Half a step, and the rounding of scale, offset and product. A row whose scale has no finite
+// inverse is its offset alone: a range under 255 / FLT_MAX.
+double error_bound(const MatrixView& w, uint64_t row, uint64_t /*col*/, float value) {
+  constexpr double kUnit = 0x1p-22;
+  constexpr double kSmallestRange = 7.6e-37;
+  constexpr double kDenormal = 1e-43;
+  const std::byte* from = w.units + row * row_bytes(w.cols);
+  const double scale = static_cast<double>(load_le<float>(from));
+  const double offset = std::fabs(static_cast<double>(load_le<float>(from + kOffsetAt)));
+  const double size = offset + 128 * scale + std::fabs(static_cast<double>(value));
+  return scale == 0.0 ? kSmallestRange + offset * kUnit : scale * 0.5 + size * kUnit + kDenormal;
+}
+
+}  // namespace
+
+const CodecTraits kCodecI8Row = {
+    .codec = Codec::I8Row,
+    .name = "i8_row",
+    .summary = "int8, an f32 scale and offset per row",
+    .bits = 8,
+    .is_lossy = true,
+    .for_predictors = false,
+    .group = 0,
+    .unit_rows = 1,
+    .shared_bytes = nothing_shared,
+    .unit_bytes = row_bytes,
+    .encode = encode,
+    .decode_rows = decode_rows,
+    .error_bound = error_bound,
+};
 
 }  // namespace rwkv

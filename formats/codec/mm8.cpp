@@ -1,7 +1,8 @@
-// mm8: ChatRWKV's int8 scheme, kept as the baseline that others compare against. Offsets and scales
-// per row and per column, uint8 numbers: value = (q + 0.5) * rs * cs + ro + co. As in the original,
-// the side with more entries (of equal sides the outputs) gives up its minima first, and maxima are
-// taken per output first; the order changes the numbers.
+// mm8: ChatRWKV's int8 scheme, kept as the baseline that others compare against. Rows share f32
+// scales cs and f32 offsets co of the columns; a row is its f32 scale rs, its f32 offset ro and
+// uint8 numbers q, and a value (q + 0.5) * rs * cs + ro + co. As in the original, the side with
+// more entries (of equal sides the outputs) gives up its minima first, and maxima are taken per
+// output first; the order changes the numbers.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -19,11 +20,14 @@ constexpr float kScaleShare = 16.0f;
 // stay below the largest float.
 constexpr float kMaxMm8 = 1e37f;
 
-uint64_t row_bytes(uint64_t cols) {
-  return cols;
+constexpr uint64_t kRowOffsetAt = 4;
+constexpr uint64_t kRowHeader = 8;
+
+uint64_t shared_bytes(uint64_t cols) {
+  return 2 * cols * sizeof(float);
 }
-uint64_t encoded_bytes(uint64_t rows, uint64_t cols) {
-  return mm8_layout(rows, cols).total;
+uint64_t row_bytes(uint64_t cols) {
+  return kRowHeader + cols;
 }
 
 float smaller(float a, float b) {
@@ -38,6 +42,12 @@ std::vector<float> no_zeros(std::vector<float> scales) {
   std::replace(scales.begin(), scales.end(), 0.0f, 1.0f);
   return scales;
 }
+
+// Of the rows or of the columns.
+struct Scales {
+  std::vector<float> scale;
+  std::vector<float> offset;
+};
 
 // The matrix as it shrinks from values to fractions of their scales.
 struct Work {
@@ -98,10 +108,21 @@ struct Work {
   }
 };
 
-void store_vector(std::span<std::byte> out, uint64_t at, const std::vector<float>& values,
-                  float divisor) {
-  for (size_t i = 0; i < values.size(); ++i) {
-    store_le(out.data() + at + i * sizeof(float), values[i] / divisor);
+void store(std::byte* to, const Work& work, const Scales& rows, const Scales& cols) {
+  std::byte* const col_offsets = to + work.cols * sizeof(float);
+  for (uint64_t c = 0; c < work.cols; ++c) {
+    store_le(to + c * sizeof(float), cols.scale[c] / kScaleShare);
+    store_le(col_offsets + c * sizeof(float), cols.offset[c]);
+  }
+  std::byte* row = to + shared_bytes(work.cols);
+  for (uint64_t r = 0; r < work.rows; ++r, row += row_bytes(work.cols)) {
+    store_le(row, rows.scale[r] / kScaleShare);
+    store_le(row + kRowOffsetAt, rows.offset[r]);
+    for (uint64_t c = 0; c < work.cols; ++c) {
+      const float fraction = work.values[r * work.cols + c];
+      const float q = std::clamp(std::floor(fraction * kSteps), 0.0f, 255.0f);
+      row[kRowHeader + c] = static_cast<std::byte>(static_cast<uint8_t>(q));
+    }
   }
 }
 
@@ -109,71 +130,78 @@ Status encode(std::span<const float> values, const MatrixShape& shape, std::span
   const auto [rows, cols, outputs] = shape;
   RWKV_TRY(check_finite(values, cols, kMaxMm8, "mm8"));
   Work work{{values.begin(), values.end()}, rows, cols};
-  std::vector<float> row_offset;
-  std::vector<float> col_offset;
+  Scales of_rows;
+  Scales of_cols;
   const bool outputs_first = outputs == Outputs::Rows ? rows >= cols : cols >= rows;
   if (outputs_first == (outputs == Outputs::Rows)) {
-    row_offset = work.take_row_minima();
-    col_offset = work.take_col_minima();
+    of_rows.offset = work.take_row_minima();
+    of_cols.offset = work.take_col_minima();
   } else {
-    col_offset = work.take_col_minima();
-    row_offset = work.take_row_minima();
+    of_cols.offset = work.take_col_minima();
+    of_rows.offset = work.take_row_minima();
   }
-  std::vector<float> row_scale;
-  std::vector<float> col_scale;
   if (outputs == Outputs::Rows) {
-    row_scale = work.take_row_maxima();
-    col_scale = work.take_col_maxima();
+    of_rows.scale = work.take_row_maxima();
+    of_cols.scale = work.take_col_maxima();
   } else {
-    col_scale = work.take_col_maxima();
-    row_scale = work.take_row_maxima();
+    of_cols.scale = work.take_col_maxima();
+    of_rows.scale = work.take_row_maxima();
   }
-
-  const Mm8Layout layout = mm8_layout(rows, cols);
-  store_vector(out, 0, row_scale, kScaleShare);
-  store_vector(out, layout.row_offset, row_offset, 1.0f);
-  store_vector(out, layout.col_scale, col_scale, kScaleShare);
-  store_vector(out, layout.col_offset, col_offset, 1.0f);
-  for (uint64_t i = 0; i < rows * cols; ++i) {
-    const float q = std::clamp(std::floor(work.values[i] * kSteps), 0.0f, 255.0f);
-    out[layout.numbers + i] = static_cast<std::byte>(static_cast<uint8_t>(q));
-  }
+  store(out.data(), work, of_rows, of_cols);
   return {};
 }
 
-void decode_rows(std::span<const std::byte> bytes, uint64_t rows, uint64_t cols, uint64_t first,
-                 uint64_t n, std::span<float> out) {
-  const Mm8Layout layout = mm8_layout(rows, cols);
-  const auto f32_at = [&](uint64_t at, uint64_t i) {
-    return load_le<float>(bytes.data() + at + i * sizeof(float));
-  };
-  for (uint64_t r = first; r < first + n; ++r) {
-    const float row_scale = f32_at(0, r);
-    const float row_offset = f32_at(layout.row_offset, r);
-    for (uint64_t c = 0; c < cols; ++c) {
-      const auto q = static_cast<float>(static_cast<uint8_t>(bytes[layout.numbers + r * cols + c]));
-      out[(r - first) * cols + c] = (q + 0.5f) * row_scale * f32_at(layout.col_scale, c) +
-                                    row_offset + f32_at(layout.col_offset, c);
+struct Affine {
+  float scale;
+  float offset;
+};
+Affine of_row(const std::byte* row) {
+  return {load_le<float>(row), load_le<float>(row + kRowOffsetAt)};
+}
+Affine of_col(const MatrixView& w, uint64_t col) {
+  const std::byte* const scale = w.shared + col * sizeof(float);
+  return {load_le<float>(scale), load_le<float>(scale + w.cols * sizeof(float))};
+}
+
+void decode_rows(const MatrixView& w, uint64_t first, uint64_t n, std::span<float> out) {
+  for (uint64_t r = 0; r < n; ++r) {
+    const std::byte* const row = w.units + (first + r) * row_bytes(w.cols);
+    const auto [row_scale, row_offset] = of_row(row);
+    for (uint64_t c = 0; c < w.cols; ++c) {
+      const auto [col_scale, col_offset] = of_col(w, c);
+      const auto q = static_cast<float>(static_cast<uint8_t>(row[kRowHeader + c]));
+      out[r * w.cols + c] = (q + 0.5f) * row_scale * col_scale + row_offset + col_offset;
     }
   }
 }
 
-}  // namespace
-
-Mm8Layout mm8_layout(uint64_t rows, uint64_t cols) {
-  Mm8Layout layout{};
-  layout.row_offset = rows * sizeof(float);
-  layout.col_scale = layout.row_offset + rows * sizeof(float);
-  layout.col_offset = layout.col_scale + cols * sizeof(float);
-  layout.numbers = layout.col_offset + cols * sizeof(float);
-  layout.total = layout.numbers + rows * cols;
-  return layout;
+// Half a step of 1/256 and the rounding of offsets and products; the divided scales of denormal
+// values lose their last bits.
+double error_bound(const MatrixView& w, uint64_t row, uint64_t col, float /*value*/) {
+  const auto [row_scale, row_offset] = of_row(w.units + row * row_bytes(w.cols));
+  const auto [col_scale, col_offset] = of_col(w, col);
+  const double step = static_cast<double>(row_scale) * static_cast<double>(col_scale);
+  const double offsets =
+      std::fabs(static_cast<double>(row_offset)) + std::fabs(static_cast<double>(col_offset));
+  return step * (0.5 + 1e-3) + (offsets + 256 * step) * 0x1p-21 + 2e-42;
 }
 
+}  // namespace
+
 const CodecTraits kCodecMm8 = {
-    Codec::Mm8, "mm8",         GgmlType::I8,
-    7,          false,         "ChatRWKV's int8 with scales and offsets per row and column",
-    row_bytes,  encoded_bytes, encode,
-    decode_rows};
+    .codec = Codec::Mm8,
+    .name = "mm8",
+    .summary = "ChatRWKV's int8 with scales and offsets per row and column",
+    .bits = 8,
+    .is_lossy = true,
+    .for_predictors = false,
+    .group = 0,
+    .unit_rows = 1,
+    .shared_bytes = shared_bytes,
+    .unit_bytes = row_bytes,
+    .encode = encode,
+    .decode_rows = decode_rows,
+    .error_bound = error_bound,
+};
 
 }  // namespace rwkv

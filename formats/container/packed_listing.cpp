@@ -15,7 +15,7 @@ GgmlType listed_type(Codec codec) {
 }
 
 bool is_listed_by_row(const CodecTraits& codec) {
-  return codec.row_wise;
+  return codec.shared_bytes(1) == 0 && codec.unit_rows == 1;
 }
 
 std::vector<uint64_t> listed_dims(const CodecTraits& codec, std::span<const uint64_t> shape) {
@@ -24,7 +24,7 @@ std::vector<uint64_t> listed_dims(const CodecTraits& codec, std::span<const uint
   }
   std::vector<uint64_t> dims(shape.rbegin(), shape.rend());
   if (listed_type(codec.codec) == GgmlType::I8) {
-    dims[0] = codec.row_bytes(dims[0]);
+    dims[0] = codec.unit_bytes(dims[0]);
   }
   return dims;
 }

@@ -13,24 +13,6 @@
 
 namespace rwkv::edge {
 
-/// A matrix in a packed file: encoded bytes, not owned.
-struct MatrixView {
-  const std::byte* data = nullptr;
-  Codec codec = Codec::F32;
-  uint64_t rows = 0;
-  uint64_t cols = 0;
-  uint64_t total_rows = 0;  ///< of the whole tensor, when this is a range of its rows
-  uint64_t first_row = 0;
-
-  /// Rows [first, first + n) of this one.
-  MatrixView row_range(uint64_t first, uint64_t n) const {
-    MatrixView view = *this;
-    view.rows = n;
-    view.first_row = first_row + first;
-    return view;
-  }
-};
-
 /// The inputs of a product, [n_tokens][cols] floats, and where `whole_inputs(codec)` also the same
 /// as whole numbers: x is about q * step. Products of whole numbers are exact, so every table and
 /// every way to share the work gives the same bits. One-bit rows want bytes: see byte_inputs().
@@ -45,6 +27,12 @@ struct Inputs {
   const float* step = nullptr;  ///< [n_tokens]
   const float* sum = nullptr;   ///< [n_tokens], of x
 };
+
+// Layout facts of codecs.
+inline constexpr uint64_t kI8RowOffsetAt = 4;
+inline constexpr uint64_t kI8RowHeader = 8;
+inline constexpr uint64_t kSignRowHighAt = 2;
+inline constexpr uint64_t kSignRowHeader = 4;
 
 /// The largest whole number of an input: 512 products with int8 still fit 32 bits.
 /// A multiple of kByteInput, so that bytes hold the largest inputs too.
@@ -87,17 +75,12 @@ using QuantizeInputFn = void (*)(const float* x, size_t cols, int16_t* q, float*
 using MatmulFn = void (*)(const MatrixView& w, const Inputs& x, float* y, size_t ldy,
                           size_t row_begin, size_t row_end, float* scratch);
 
-/// y[t][c] = sum_r a[t][r] w[r][c] for columns [col_begin, col_end): the product with a matrix
-/// packed transposed, for codecs whose rows share something. Rows whose a is zero for every token
-/// are not read. a has `rows` floats per token, y has `cols`; `scratch` has `cols` floats.
-using AccumulateFn = void (*)(const MatrixView& w, const float* a, size_t n_tokens, float* y,
-                              size_t col_begin, size_t col_end, float* scratch);
-
 /// How rows lie in memory: one by one, or mostly behind one another, which is a stream.
 enum class RowsLie : uint8_t { HereAndThere, InRuns };
 
-/// Rows of a matrix in a row-wise codec, each wherever it lies; row i stands for row ids[i].
+/// Rows of a matrix in a codec of single rows, each wherever it lies; row i stands for row ids[i].
 struct RowsView {
+  const std::byte* shared = nullptr;  ///< what all rows of the matrix share
   const std::byte* const* rows = nullptr;
   const uint32_t* ids = nullptr;
   size_t n = 0;
@@ -152,7 +135,6 @@ struct KernelSet {
   bool wants_planes;    ///< whether Inputs::planes are of use
   QuantizeInputFn quantize_input;
   MatmulFn (*matmul)(Codec codec);
-  AccumulateFn (*accumulate)(Codec codec);  ///< nullptr if rows of the codec stand alone
   MatmulRowsFn (*matmul_rows)(Codec codec);
   AccumulateRowsFn (*accumulate_rows)(Codec codec);
   WkvV5Fn wkv_v5;

@@ -35,7 +35,7 @@ bool is_read_once(const TensorBinding& binding) {
 }
 
 MatrixView shape_of(const PackedTensor& tensor) {
-  return {nullptr, tensor.codec, tensor.rows, tensor.cols, tensor.rows, 0};
+  return {nullptr, nullptr, tensor.codec, tensor.rows, tensor.cols};
 }
 
 class Planner {
@@ -46,7 +46,7 @@ class Planner {
 
  private:
   TensorPlan place(const TensorBinding& binding, const Choice& choice) const;
-  Residence residence(const TensorBinding& binding, bool row_wise, MemoryMode mode) const;
+  Residence residence(const TensorBinding& binding, bool by_row, MemoryMode mode) const;
   uint64_t units(const TensorBinding& binding, uint64_t rows, uint64_t rows_per_unit,
                  const Choice& choice) const;
 
@@ -65,7 +65,7 @@ Planner::Planner(const PackedFile& file, const MemoryOptions& options, const Oth
   }
 }
 
-Residence Planner::residence(const TensorBinding& binding, bool row_wise, MemoryMode mode) const {
+Residence Planner::residence(const TensorBinding& binding, bool by_row, MemoryMode mode) const {
   if (mode == MemoryMode::Full) {
     return Residence::Mapped;
   }
@@ -87,13 +87,13 @@ Residence Planner::residence(const TensorBinding& binding, bool row_wise, Memory
     case Role::SignBits:
       return dense;
     case Role::FfnKey:
-      return row_wise && has_predictor_[static_cast<size_t>(binding.block)] ? rows : dense;
+      return by_row && has_predictor_[static_cast<size_t>(binding.block)] ? rows : dense;
     case Role::FfnValue:
-      return row_wise ? rows : dense;
+      return by_row ? rows : dense;
     case Role::Embedding:
-      return row_wise ? rows : Residence::Pinned;
+      return by_row ? rows : Residence::Pinned;
     case Role::Head:
-      return row_wise && (file_.config.n_cluster > 0 || layerwise) ? rows : Residence::Pinned;
+      return by_row && (file_.config.n_cluster > 0 || layerwise) ? rows : Residence::Pinned;
     case Role::Ignored:
       return Residence::Absent;
   }
@@ -121,7 +121,7 @@ TensorPlan Planner::place(const TensorBinding& binding, const Choice& choice) co
   const PackedTensor& packed = file_.tensors[binding.source];
   TensorPlan plan;
   plan.component = component_of(binding);
-  plan.residence = residence(binding, codec_traits(packed.codec).row_wise, choice.mode);
+  plan.residence = residence(binding, codec_traits(packed.codec).unit_rows == 1, choice.mode);
   if (plan.residence == Residence::Rows) {
     plan.rows_per_unit = binding.role == Role::Head ? kHeadRowsPerUnit : 1;
     plan.capacity = units(binding, packed.rows, plan.rows_per_unit, choice);
@@ -158,7 +158,15 @@ MemoryPlan Planner::plan(const Choice& choice) const {
       uint64_t& block = blocks[static_cast<size_t>(binding.block)];
       tensor.offset = block;
       block += aligned;
-    } else if (tensor.residence == Residence::Rows) {
+    } else if (tensor.residence == Residence::Rows || tensor.residence == Residence::Window) {
+      // What their rows share is wanted with each of them.
+      const uint64_t shared =
+          align_up(codec_traits(packed.codec).shared_bytes(packed.cols), kAlignment);
+      tensor.offset = plan.pinned_bytes;
+      plan.pinned_bytes += shared;
+      bytes.resident += shared;
+    }
+    if (tensor.residence == Residence::Rows) {
       const MatrixView shape = shape_of(packed);
       const uint64_t cache = RowStore::cache_bytes(shape, tensor.rows_per_unit, tensor.capacity);
       bytes.resident += cache;

@@ -100,9 +100,14 @@ void Weights::open_window() {
 
 Status Weights::load_pinned() {
   for (size_t i = 0; i < tensors_.size(); ++i) {
-    if (plan_.tensors[i].residence == Residence::Pinned) {
-      RWKV_TRY(file_->read_at(tensors_[i].offset,
-                              pinned_.subspan(plan_.tensors[i].offset, tensors_[i].n_bytes)));
+    const PackedTensor& tensor = tensors_[i];
+    const Residence residence = plan_.tensors[i].residence;
+    const bool is_on_demand = residence == Residence::Rows || residence == Residence::Window;
+    const uint64_t n_bytes = residence == Residence::Pinned ? tensor.n_bytes
+                             : is_on_demand ? codec_traits(tensor.codec).shared_bytes(tensor.cols)
+                                            : 0;
+    if (n_bytes > 0) {
+      RWKV_TRY(file_->read_at(tensor.offset, pinned_.subspan(plan_.tensors[i].offset, n_bytes)));
     }
   }
   return {};
@@ -115,13 +120,14 @@ Status Weights::make_stores() {
     const PackedTensor& tensor = tensors_[i];
     const TensorPlan& plan = plan_.tensors[i];
     const MatrixView view = view_of(i);
+    const uint64_t first_row = tensor.offset + codec_traits(tensor.codec).shared_bytes(tensor.cols);
     if (plan.residence == Residence::Rows) {
       stores_[i] = std::make_unique<RowStore>(
-          view, RowStore::OnStorage{file_, tensor.offset, plan.rows_per_unit, plan.capacity,
+          view, RowStore::OnStorage{file_, first_row, plan.rows_per_unit, plan.capacity,
                                     staging_.get(), &account_.at(plan.component)});
     } else if (plan.residence == Residence::Window) {
       stores_[i] = std::make_unique<RowStore>(
-          view, RowStore::InWindow{window_.get(), tensor.offset, &account_.at(plan.component)});
+          view, RowStore::InWindow{window_.get(), first_row, &account_.at(plan.component)});
     } else if (plan.component == Component::Neurons || plan.component == Component::Head ||
                plan.component == Component::Embedding) {
       stores_[i] = std::make_unique<RowStore>(view);
@@ -133,23 +139,23 @@ Status Weights::make_stores() {
 MatrixView Weights::view_of(size_t index) const {
   const PackedTensor& tensor = tensors_[index];
   const TensorPlan& plan = plan_.tensors[index];
-  const std::byte* data = nullptr;
+  const auto whole_at = [&](const std::byte* encoded) {
+    return MatrixView::of(encoded, tensor.codec, tensor.rows, tensor.cols);
+  };
   switch (plan.residence) {
     case Residence::Mapped:
-      data = mapping_->bytes().data() + tensor.offset;
-      break;
+      return whole_at(mapping_->bytes().data() + tensor.offset);
     case Residence::Pinned:
-      data = pinned_.data() + plan.offset;
-      break;
+      return whole_at(pinned_.data() + plan.offset);
     case Residence::Slot:
-      data = slot_.data() + plan.offset;
-      break;
+      return whole_at(slot_.data() + plan.offset);
     case Residence::Rows:
     case Residence::Window:
+      return {pinned_.data() + plan.offset, nullptr, tensor.codec, tensor.rows, tensor.cols};
     case Residence::Absent:
       break;
   }
-  return {data, tensor.codec, tensor.rows, tensor.cols, tensor.rows, 0};
+  return {nullptr, nullptr, tensor.codec, tensor.rows, tensor.cols};
 }
 
 Result<size_t> Weights::find(std::string_view name) const {
@@ -167,12 +173,12 @@ Result<MatrixView> Weights::matrix(std::string_view name) const {
 
 Result<std::span<const float>> Weights::vector(std::string_view name) const {
   RWKV_ASSIGN(const MatrixView view, matrix(name));
-  if (view.codec != Codec::F32 || reinterpret_cast<uintptr_t>(view.data) % alignof(float) != 0) {
+  if (view.codec != Codec::F32 || reinterpret_cast<uintptr_t>(view.units) % alignof(float) != 0) {
     return bad_input("tensor '{}' is {}, a vector must be aligned f32", name,
                      codec_traits(view.codec).name);
   }
   // The one place where stored bytes are used as floats in place: alignment was checked.
-  return std::span(reinterpret_cast<const float*>(view.data), view.rows * view.cols);
+  return std::span(reinterpret_cast<const float*>(view.units), view.rows * view.cols);
 }
 
 Result<std::vector<float>> Weights::read_vector(std::string_view name) const {
@@ -188,12 +194,20 @@ Result<std::vector<float>> Weights::read_vector(std::string_view name) const {
     encoded = bytes;
   }
   std::vector<float> values(tensor.rows * tensor.cols);
-  codec_traits(tensor.codec).decode_rows(encoded, tensor.rows, tensor.cols, 0, tensor.rows, values);
+  const MatrixView view = MatrixView::of(encoded.data(), tensor.codec, tensor.rows, tensor.cols);
+  codec_traits(tensor.codec).decode_rows(view, 0, tensor.rows, values);
   return values;
 }
 
 Result<RowStore*> Weights::rows(std::string_view name) const {
   RWKV_ASSIGN(const size_t index, find(name));
+  const CodecTraits& codec = codec_traits(tensors_[index].codec);
+  if (codec.unit_rows != 1) {
+    return bad_input(
+        "tensor '{}' is read row by row, but {} packs {} rows together; convert with another codec "
+        "for it",
+        name, codec.name, codec.unit_rows);
+  }
   return stores_[index].get();
 }
 

@@ -87,11 +87,6 @@ Status ClusterHead::load(const Weights& weights) {
   RWKV_ASSIGN(weight_, weights.matrix("head.cluster.weight"));
   RWKV_ASSIGN(bias_, weights.vector("head.cluster.bias"));
   RWKV_ASSIGN(rows_, weights.rows("head.weight"));
-  if (!codec_traits(rows_->codec()).row_wise) {
-    return bad_input(
-        "head.weight is {}, a clustered head wants a codec that lays rows by themselves",
-        codec_traits(rows_->codec()).name);
-  }
   RWKV_ASSIGN(const std::vector<float> tokens, weights.read_vector("head.tokens"));
   RWKV_ASSIGN(const std::vector<float> first, weights.read_vector("head.cluster.first"));
   RWKV_ASSIGN(tokens_, whole_numbers(tokens, "head.tokens", config.n_vocab));

@@ -63,7 +63,8 @@ Status Evaluator::embed(std::span<const int32_t> tokens) {
     const auto id = static_cast<uint32_t>(tokens[t]);
     const std::byte* row = nullptr;
     RWKV_TRY(table.gather(pass_.pool, {&id, 1}, &row).status());
-    codec.decode_rows({row, table.row_bytes()}, 1, n, 0, 1, {pass_.x() + t * n, n});
+    const MatrixView view = {table.shared(), row, table.codec(), 1, n};
+    codec.decode_rows(view, 0, 1, {pass_.x() + t * n, n});
   }
   if (!model_->config().ln0_folded) {
     norm(model_->ln0_, pass_.x(), pass_.x());
@@ -121,7 +122,7 @@ Status Evaluator::head(float* logits) {
     return model_->cluster_head_->forward(pass_, pass_.normed(), logits);
   }
   const MatrixView& head = model_->head_;
-  if (head.data) {
+  if (head.units) {
     pass_.touched_bytes += codec_traits(head.codec).encoded_bytes(head.rows, head.cols);
     matmul(pass_, head, pass_.normed(), logits);
     return {};

@@ -93,12 +93,10 @@ Result<Model::Norm> Model::load_norm(const std::string& name) const {
 
 Status Model::load_ends() {
   RWKV_ASSIGN(embedding_, weights_->rows("emb.weight"));
-  if (!codec_traits(embedding_->codec()).row_wise) {
-    return bad_input("emb.weight is {}, a codec that lays rows by themselves is wanted",
-                     codec_traits(embedding_->codec()).name);
-  }
-  RWKV_ASSIGN(head_rows_, weights_->rows("head.weight"));
   RWKV_ASSIGN(head_, weights_->matrix("head.weight"));
+  if (!head_.units) {
+    RWKV_ASSIGN(head_rows_, weights_->rows("head.weight"));
+  }
   RWKV_ASSIGN(ln0_, load_norm("blocks.0.ln0"));
   RWKV_ASSIGN(ln_out_, load_norm("ln_out"));
   if (config().n_cluster > 0) {

@@ -90,7 +90,7 @@ size_t rows_at_a_time(const Pass& pass, size_t n_rows, size_t n_bytes, size_t mo
 }
 
 size_t bytes_of(const MatrixView& w) {
-  return codec_traits(w.codec).row_bytes(w.cols) * w.rows;
+  return codec_traits(w.codec).encoded_bytes(w.rows, w.cols);
 }
 
 // Rows of each of the pieces that a matrix is taken in, each of about `chunk` bytes.
@@ -152,14 +152,6 @@ void matmul(Pass& pass, const MatrixView& w, const float* x, float* y) {
   matmul_all(pass, {&product, 1});
 }
 
-void accumulate(Pass& pass, const MatrixView& w, const float* a, float* y) {
-  const AccumulateFn fn = pass.table.accumulate(w.codec);
-  pass.pool.run(w.cols, columns_at_a_time(pass, w.cols),
-                [&](size_t begin, size_t end, unsigned thread) {
-                  fn(w, a, pass.n_tokens, y, begin, end, pass.row_scratch(thread));
-                });
-}
-
 Status matmul_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids,
                    std::span<const uint32_t> names, RowsLie lie, const float* x, float* y,
                    size_t ldy) {
@@ -170,7 +162,7 @@ Status matmul_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids,
   while (!ids.empty()) {
     RWKV_ASSIGN(const size_t n, w.gather(pass.pool, ids, pass.row_places()));
     pass.prefetch(prefetch_after(w, ids, n, after));
-    const RowsView view{pass.row_places(), names.data(), n, w.codec(), w.cols(), lie};
+    const RowsView view{w.shared(), pass.row_places(), names.data(), n, w.codec(), w.cols(), lie};
     const size_t chunk = rows_at_a_time(pass, n, n * w.row_bytes(),
                                         lie == RowsLie::InRuns ? kMostChunk : kMostScattered);
     pass.run_products(n, chunk, [&](size_t begin, size_t end, unsigned thread) {
@@ -194,7 +186,7 @@ Status accumulate_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids, c
   while (!ids.empty()) {
     RWKV_ASSIGN(const size_t n, w.gather(pass.pool, ids, pass.row_places()));
     pass.prefetch(prefetch_after(w, ids, n, after));
-    const RowsView view{pass.row_places(), ids.data(), n, w.codec(), n_cols};
+    const RowsView view{w.shared(), pass.row_places(), ids.data(), n, w.codec(), n_cols};
     pass.run_products(n_cols, columns_at_a_time(pass, n_cols),
                       [&](size_t begin, size_t end, unsigned thread) {
                         fn(view, a, w.rows(), pass.n_tokens, y, pass.bias(), begin, end,

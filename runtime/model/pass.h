@@ -138,9 +138,6 @@ struct Product {
 /// Up to kMaxProducts that do not need one another's results: threads wait for one another once.
 void matmul_all(Pass& pass, std::span<const Product> products);
 void matmul(Pass& pass, const MatrixView& w, const float* x, float* y);
-/// y = W^T a for a matrix packed transposed in a codec whose rows share something; a
-/// [n_tokens][rows], y [n_tokens][cols]. Rows whose factor is zero are not read.
-void accumulate(Pass& pass, const MatrixView& w, const float* a, float* y);
 
 /// y[t][names[i]] = (row ids[i] of w) . x[t] for every token; y has `ldy` floats per token. Rows
 /// are brought in as needed; `ids` ascend, and `lie` says whether most follow the one before. Fails

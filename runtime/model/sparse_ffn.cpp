@@ -73,23 +73,18 @@ std::span<uint32_t> list_marked(Pass& pass, size_t n_neurons) {
   return {ids, static_cast<size_t>(next - ids)};
 }
 
-Result<RowStore*> rows_of(const Weights& weights, const std::string& name, const MatrixView& view) {
-  if (!codec_traits(view.codec).row_wise) {
-    return static_cast<RowStore*>(nullptr);
-  }
-  return weights.rows(name);
-}
-
 }  // namespace
 
 Status SparseFfn::load(const Weights& weights, const std::string& prefix) {
   const std::string key = prefix + "ffn.key.weight";
   const std::string value = prefix + "ffn.value.weight";
   RWKV_ASSIGN(key_, weights.matrix(key));
-  RWKV_ASSIGN(value_, weights.matrix(value));
-  RWKV_ASSIGN(key_rows_, rows_of(weights, key, key_));
-  RWKV_ASSIGN(value_rows_, rows_of(weights, value, value_));
-  return load_predictor(weights, prefix + "ffn.predictor.");
+  RWKV_ASSIGN(value_rows_, weights.rows(value));
+  RWKV_TRY(load_predictor(weights, prefix + "ffn.predictor."));
+  if (has_predictor()) {
+    RWKV_ASSIGN(key_rows_, weights.rows(key));
+  }
+  return {};
 }
 
 Status SparseFfn::load_predictor(const Weights& weights, const std::string& prefix) {
@@ -97,10 +92,6 @@ Status SparseFfn::load_predictor(const Weights& weights, const std::string& pref
   has_mlp_ = weights.contains(prefix + "fc1.weight");
   if (!has_predictor()) {
     return {};
-  }
-  if (!key_rows_) {
-    return bad_input("'{}*': a predictor wants ffn.key in a codec that lays rows by themselves",
-                     prefix);
   }
   RWKV_ASSIGN(const std::span<const float> thresholds, weights.vector(prefix + "threshold"));
   sign_threshold_ = thresholds[0];
@@ -212,12 +203,7 @@ Status SparseFfn::forward(Pass& pass, const float* x, float* out,
                           std::span<const Projection::Application> beside) const {
   float* neurons = pass.take(key_.rows);
   RWKV_ASSIGN(const std::span<const uint32_t> ids, activate(pass, x, neurons, beside));
-  if (value_rows_) {
-    RWKV_TRY(accumulate_rows(pass, *value_rows_, ids, neurons, out));
-  } else {
-    pass.touched_bytes += codec_traits(value_.codec).encoded_bytes(value_.rows, value_.cols);
-    accumulate(pass, value_, neurons, out);
-  }
+  RWKV_TRY(accumulate_rows(pass, *value_rows_, ids, neurons, out));
   add_bias(pass, out);
   return {};
 }

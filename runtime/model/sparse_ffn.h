@@ -34,10 +34,9 @@ class SparseFfn {
   Result<std::span<const uint32_t>> activate(Pass& pass, const float* x, float* neurons,
                                              std::span<const Projection::Application> beside) const;
 
-  MatrixView key_;  ///< its shape at least; data unless rows are read on demand
-  MatrixView value_;
-  RowStore* key_rows_ = nullptr;    ///< null if the codec is not row-wise
-  RowStore* value_rows_ = nullptr;  ///< likewise
+  MatrixView key_;                ///< its shape at least; units unless rows are read on demand
+  RowStore* key_rows_ = nullptr;  ///< null without a predictor
+  RowStore* value_rows_ = nullptr;
   Projection sign_, mlp_;
   float sign_threshold_ = 0;
   float mlp_threshold_ = 0;

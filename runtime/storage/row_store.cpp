@@ -21,11 +21,11 @@ uint64_t units_of(const MatrixView& shape, uint64_t rows_per_unit) {
 }  // namespace
 
 RowStore::RowStore(const MatrixView& view)
-    : shape_(view), row_bytes_(codec_traits(view.codec).row_bytes(view.cols)) {}
+    : shape_(view), row_bytes_(codec_traits(view.codec).unit_bytes(view.cols)) {}
 
 RowStore::RowStore(const MatrixView& shape, OnStorage storage)
     : shape_(shape),
-      row_bytes_(codec_traits(shape.codec).row_bytes(shape.cols)),
+      row_bytes_(codec_traits(shape.codec).unit_bytes(shape.cols)),
       storage_(std::move(storage)),
       unit_size_(row_bytes_ * storage_.rows_per_unit),
       n_staging_(storage_.staging->bytes.size() / unit_size_),
@@ -34,17 +34,17 @@ RowStore::RowStore(const MatrixView& shape, OnStorage storage)
 
 RowStore::RowStore(const MatrixView& shape, InWindow in_window)
     : shape_(shape),
-      row_bytes_(codec_traits(shape.codec).row_bytes(shape.cols)),
+      row_bytes_(codec_traits(shape.codec).unit_bytes(shape.cols)),
       in_window_(in_window) {}
 
 uint64_t RowStore::cache_bytes(const MatrixView& shape, uint64_t rows_per_unit, uint64_t capacity) {
-  const uint64_t row_bytes = codec_traits(shape.codec).row_bytes(shape.cols);
+  const uint64_t row_bytes = codec_traits(shape.codec).unit_bytes(shape.cols);
   return capacity * rows_per_unit * row_bytes +
          Lru::bytes(units_of(shape, rows_per_unit), capacity);
 }
 
 uint64_t RowStore::staging_bytes(const MatrixView& shape, uint64_t rows_per_unit) {
-  const uint64_t row_bytes = codec_traits(shape.codec).row_bytes(shape.cols);
+  const uint64_t row_bytes = codec_traits(shape.codec).unit_bytes(shape.cols);
   const uint64_t unit = rows_per_unit * row_bytes;
   return std::max(
       unit, std::min({kStagingBytes, unit * kMaxGather, shape.rows * row_bytes / kStagingShare}));
@@ -84,7 +84,7 @@ Result<size_t> RowStore::gather(ThreadPool& pool, std::span<const uint32_t> ids,
   const size_t n = std::min(ids.size(), kMaxGather);
   if (is_in_memory()) {
     for (size_t i = 0; i < n; ++i) {
-      rows[i] = shape_.data + ids[i] * row_bytes_;
+      rows[i] = shape_.units + ids[i] * row_bytes_;
     }
     return n;
   }

@@ -63,7 +63,9 @@ class RowStore {
   uint64_t cols() const { return shape_.cols; }
   Codec codec() const { return shape_.codec; }
   uint64_t row_bytes() const { return row_bytes_; }
-  bool is_in_memory() const { return shape_.data != nullptr; }
+  bool is_in_memory() const { return shape_.units != nullptr; }
+  /// What all rows share; always in memory.
+  const std::byte* shared() const { return shape_.shared; }
   /// The matrix, if it is in memory.
   const MatrixView& view() const { return shape_; }
 

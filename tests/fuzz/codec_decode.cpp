@@ -25,11 +25,12 @@ bool same_bits(const float* a, const float* b, size_t n) {
 
 void check_decode(const CodecTraits& codec, const MatrixShape& shape,
                   std::span<const std::byte> bytes) {
+  const MatrixView w = MatrixView::of(bytes.data(), codec.codec, shape.rows, shape.cols);
   std::vector<float> whole(shape.rows * shape.cols);
-  codec.decode_rows(bytes, shape.rows, shape.cols, 0, shape.rows, whole);
+  codec.decode_rows(w, 0, shape.rows, whole);
   std::vector<float> row(shape.cols);
   for (uint64_t r = 0; r < shape.rows; ++r) {
-    codec.decode_rows(bytes, shape.rows, shape.cols, r, 1, row);
+    codec.decode_rows(w, r, 1, row);
     require(same_bits(row.data(), whole.data() + r * shape.cols, shape.cols));
   }
 }
@@ -41,7 +42,8 @@ void check_encode(const CodecTraits& codec, const MatrixShape& shape,
     return;
   }
   std::vector<float> back(values.size());
-  codec.decode_rows(bytes, shape.rows, shape.cols, 0, shape.rows, back);
+  codec.decode_rows(MatrixView::of(bytes.data(), codec.codec, shape.rows, shape.cols), 0,
+                    shape.rows, back);
   if (codec.codec == Codec::F32) {
     require(same_bits(back.data(), values.data(), values.size()));
     return;

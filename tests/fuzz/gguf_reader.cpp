@@ -39,7 +39,8 @@ static void read_packed(const GgufFile& file, std::span<const std::byte> bytes) 
     (void)verify_tensor(tensor, data).ok();
     // The last row reaches farthest.
     std::vector<float> row(tensor.cols);
-    codec_traits(tensor.codec).decode_rows(data, tensor.rows, tensor.cols, tensor.rows - 1, 1, row);
+    const MatrixView w = MatrixView::of(data.data(), tensor.codec, tensor.rows, tensor.cols);
+    codec_traits(tensor.codec).decode_rows(w, tensor.rows - 1, 1, row);
     infos.push_back({tensor.name, DType::F32, tensor.shape});
   }
   (void)identify(infos, ShapesAre::AsPacked).ok();

@@ -106,7 +106,7 @@ class Bench {
 
 void bench_products(Bench& bench, Codec codec, const Shape& shape, size_t n_tokens) {
   const std::vector<std::byte> bytes = encoded(codec, shape);
-  const MatrixView w = {bytes.data(), codec, shape.rows, shape.cols, shape.rows, 0};
+  const MatrixView w = MatrixView::of(bytes.data(), codec, shape.rows, shape.cols);
   const auto x = noise_vector(n_tokens * shape.cols, 2);
   std::vector<int16_t> q(n_tokens * padded_cols(shape.cols));
   std::vector<int8_t> planes(n_tokens * byte_planes_size(shape.cols));
@@ -135,18 +135,19 @@ void bench_products(Bench& bench, Codec codec, const Shape& shape, size_t n_toke
 
 void bench_sums(Bench& bench, Codec codec, const Shape& shape, size_t n_tokens) {
   const std::vector<std::byte> bytes = encoded(codec, shape);
-  const uint64_t row_bytes = codec_traits(codec).row_bytes(shape.cols);
+  const MatrixView w = MatrixView::of(bytes.data(), codec, shape.rows, shape.cols);
+  const uint64_t row_bytes = codec_traits(codec).unit_bytes(shape.cols);
   std::vector<const std::byte*> places;
   std::vector<uint32_t> ids;
   for (uint32_t r = 0; r < shape.rows; r += 4) {
-    places.push_back(bytes.data() + r * row_bytes);
+    places.push_back(w.units + r * row_bytes);
     ids.push_back(r);
   }
   const auto a = noise_vector(n_tokens * shape.rows, 2);
   std::vector<float> y(n_tokens * shape.cols);
   std::vector<double> bias(n_tokens);
   std::vector<float> scratch(shape.cols);
-  const RowsView rows = {places.data(), ids.data(), ids.size(), codec, shape.cols};
+  const RowsView rows = {w.shared, places.data(), ids.data(), ids.size(), codec, shape.cols};
   bench.run({fmt::format("accumulate_rows {} {}x{} t{}", codec_traits(codec).name, ids.size(),
                          shape.cols, n_tokens),
              static_cast<double>(ids.size() * row_bytes), [&](const KernelSet& table) {
@@ -183,9 +184,7 @@ int main(int argc, char** argv) {
     for (const Codec codec : {Codec::F32, Codec::F16, Codec::I8Row, Codec::Mm8, Codec::SignRow}) {
       for (const size_t n_tokens : {1, 32}) {
         bench_products(bench, codec, shape, n_tokens);
-        if (codec_traits(codec).row_wise) {
-          bench_sums(bench, codec, shape, n_tokens);
-        }
+        bench_sums(bench, codec, shape, n_tokens);
       }
     }
   }

@@ -34,9 +34,13 @@ Encoded encode(Codec codec, uint64_t rows, uint64_t cols) {
   const auto bytes = std::span(result.buffer).subspan(1, n_bytes);
   REQUIRE_OK(traits.encode(values, {rows, cols, Outputs::Rows}, bytes));
   result.decoded.resize(values.size());
-  traits.decode_rows(bytes, rows, cols, 0, rows, result.decoded);
-  result.view = {bytes.data(), codec, rows, cols, rows, 0};
+  result.view = MatrixView::of(bytes.data(), codec, rows, cols);
+  traits.decode_rows(result.view, 0, rows, result.decoded);
   return result;
+}
+
+const std::byte* row_at(const MatrixView& w, uint64_t row) {
+  return w.units + row * codec_traits(w.codec).unit_bytes(w.cols);
 }
 
 std::vector<float> random_vector(size_t n, uint64_t seed) {
@@ -158,12 +162,12 @@ std::vector<float> gathered_product(const KernelSet& table, const MatrixView& w,
   std::vector<const std::byte*> places;
   std::vector<uint32_t> ids;
   for (uint32_t r = 0; r < w.rows; r += step) {
-    places.push_back(w.data + r * codec_traits(w.codec).row_bytes(w.cols));
+    places.push_back(row_at(w, r));
     ids.push_back(r);
   }
   std::vector<float> y(inputs.n_tokens * w.rows, -1.0f);
   std::vector<float> scratch(w.cols);
-  const RowsView view = {places.data(), ids.data(), ids.size(), w.codec, w.cols, lie};
+  const RowsView view = {w.shared, places.data(), ids.data(), ids.size(), w.codec, w.cols, lie};
   table.matmul_rows(w.codec)(view, inputs, y.data(), w.rows, 0, ids.size(), scratch.data());
   return y;
 }
@@ -177,7 +181,7 @@ TEST_CASE("The largest whole products do not overflow", "[kernels]") {
   CAPTURE(cols, weight, input);
   const uint64_t rows = 13;  // eight together, four together and one
   const CodecTraits& traits = codec_traits(Codec::I8Row);
-  const uint64_t row_bytes = traits.row_bytes(cols);
+  const uint64_t row_bytes = traits.unit_bytes(cols);
   std::vector<std::byte> bytes(traits.encoded_bytes(rows, cols), static_cast<std::byte>(weight));
   const float one = 1.0f;
   const float none = 0.0f;
@@ -189,7 +193,7 @@ TEST_CASE("The largest whole products do not overflow", "[kernels]") {
   const std::vector<float> inputs(cols, input);
   table.quantize_input(inputs.data(), cols, x.q.data(), x.steps.data(), x.sums.data());
   REQUIRE(std::abs(x.q[0]) == kMostInput);
-  const MatrixView w = {bytes.data(), Codec::I8Row, rows, cols, rows, 0};
+  const MatrixView w = MatrixView::of(bytes.data(), Codec::I8Row, rows, cols);
   const std::vector<float> together = product(table, w, x.inputs);
   for (const float y : together) {
     CHECK(y == Approx(static_cast<double>(weight) * input * static_cast<double>(cols)));
@@ -207,7 +211,7 @@ TEST_CASE("The largest sums over set bits do not overflow", "[kernels]") {
   std::vector<std::byte> bytes(traits.encoded_bytes(rows, cols), std::byte{0xff});
   const std::array<uint16_t, 2> low_and_high = {0, 0x3c00};  // 0 and 1
   for (uint64_t r = 0; r < rows; ++r) {
-    std::memcpy(bytes.data() + r * traits.row_bytes(cols), low_and_high.data(),
+    std::memcpy(bytes.data() + r * traits.unit_bytes(cols), low_and_high.data(),
                 sizeof(low_and_high));
   }
   for (const float input : {1.0f, -1.0f}) {
@@ -215,7 +219,7 @@ TEST_CASE("The largest sums over set bits do not overflow", "[kernels]") {
     const std::vector<float> inputs(cols, input);
     table.quantize_input(inputs.data(), cols, x.q.data(), x.steps.data(), x.sums.data());
     byte_planes(x.q.data(), cols, x.planes.data());
-    const MatrixView w = {bytes.data(), Codec::SignRow, rows, cols, rows, 0};
+    const MatrixView w = MatrixView::of(bytes.data(), Codec::SignRow, rows, cols);
     for (const float y : product(table, w, x.inputs)) {
       CHECK(y == Approx(9000.0f * input));
     }
@@ -247,9 +251,6 @@ TEST_CASE("One token and many give the same bits, and so do rows wherever they l
     const std::vector<float> part = product(table, w.view.row_range(10, 3), x.inputs);
     REQUIRE(part[0] == together[10]);
     REQUIRE(part[2] == together[12]);
-    if (!codec_traits(codec).row_wise) {
-      continue;
-    }
     for (const RowsLie lie : {RowsLie::HereAndThere, RowsLie::InRuns}) {
       const std::vector<float> y = gathered_product(table, w.view, 2, lie, x.inputs);
       for (size_t i = 0; i < y.size(); ++i) {
@@ -261,7 +262,7 @@ TEST_CASE("One token and many give the same bits, and so do rows wherever they l
 
 TEST_CASE("accumulate_rows adds scaled rows, the same bits in any number of parts", "[kernels]") {
   const KernelSet& table = each_table();
-  for (const Codec codec : {Codec::F32, Codec::F16, Codec::I8Row, Codec::SignRow}) {
+  for (const Codec codec : kCodecs) {
     for (const size_t n_tokens : {1, 2, 5}) {
       for (const uint64_t cols : kLengths) {
         CAPTURE(codec_traits(codec).name, n_tokens, cols);
@@ -271,7 +272,7 @@ TEST_CASE("accumulate_rows adds scaled rows, the same bits in any number of part
         std::vector<const std::byte*> places;
         std::vector<uint32_t> ids;
         for (uint32_t r = 0; r < rows; r += r % 5 == 0 ? 2 : 1) {
-          places.push_back(w.view.data + r * codec_traits(codec).row_bytes(cols));
+          places.push_back(row_at(w.view, r));
           ids.push_back(r);
         }
         std::vector<float> scratch(cols);
@@ -279,8 +280,9 @@ TEST_CASE("accumulate_rows adds scaled rows, the same bits in any number of part
           std::vector<float> y(n_tokens * cols, 0.5f);
           std::vector<double> bias(n_tokens, 0.0);
           for (size_t i = 0; i < ids.size(); i += part) {
-            const RowsView view = {places.data() + i, ids.data() + i,
-                                   std::min(part, ids.size() - i), codec, cols};
+            const RowsView view = {w.view.shared,  places.data() + i,
+                                   ids.data() + i, std::min(part, ids.size() - i),
+                                   codec,          cols};
             const AccumulateRowsFn fn = table.accumulate_rows(codec);
             fn(view, a.data(), rows, n_tokens, y.data(), bias.data(), 0, middle, scratch.data());
             fn(view, a.data(), rows, n_tokens, y.data(), bias.data(), middle, cols, scratch.data());
@@ -316,10 +318,10 @@ TEST_CASE("accumulate_rows of many rows and tokens is that of one token at a tim
     std::vector<const std::byte*> places;
     std::vector<uint32_t> ids;
     for (uint32_t r = 0; r < rows; ++r) {
-      places.push_back(w.view.data + r * codec_traits(codec).row_bytes(cols));
+      places.push_back(row_at(w.view, r));
       ids.push_back(r);
     }
-    const RowsView view = {places.data(), ids.data(), ids.size(), codec, cols};
+    const RowsView view = {w.view.shared, places.data(), ids.data(), ids.size(), codec, cols};
     std::vector<float> scratch(cols);
     for (const size_t n_tokens : {9, 37}) {
       // Most neurons are silent, some rows for all of a group of tokens.
@@ -339,30 +341,6 @@ TEST_CASE("accumulate_rows of many rows and tokens is that of one token at a tim
         REQUIRE(bias_of_one == bias[t]);
       }
       REQUIRE((together == alone));
-    }
-  }
-}
-
-TEST_CASE("accumulate is the transposed product with mm8", "[kernels]") {
-  const KernelSet& table = each_table();
-  for (const uint64_t cols : kLengths) {
-    const uint64_t rows = 23;
-    const Encoded w = encode(Codec::Mm8, rows, cols);
-    std::vector<float> a = random_vector(2 * rows, 11);
-    for (size_t i = 0; i < a.size(); i += 2) {
-      a[i] = 0.0f;
-    }
-    std::vector<float> y(2 * cols, 99.0f);
-    std::vector<float> scratch(cols);
-    table.accumulate(Codec::Mm8)(w.view, a.data(), 2, y.data(), 0, cols / 2, scratch.data());
-    table.accumulate(Codec::Mm8)(w.view, a.data(), 2, y.data(), cols / 2, cols, scratch.data());
-    for (size_t i = 0; i < y.size(); ++i) {
-      double sum = 0.0;
-      for (size_t r = 0; r < rows; ++r) {
-        sum += static_cast<double>(a[i / cols * rows + r]) *
-               static_cast<double>(w.decoded[r * cols + i % cols]);
-      }
-      REQUIRE(std::fabs(static_cast<double>(y[i]) - sum) < 1e-4);
     }
   }
 }

@@ -151,7 +151,7 @@ TEST_CASE("Clusters that were not selected have the probability of the cluster h
     const auto dot = [&](const MatrixView& w, size_t row) {
       double sum = 0.0;
       for (size_t i = 0; i < z.size(); ++i) {
-        sum += static_cast<double>(load_le<float>(w.data + (row * z.size() + i) * 4)) *
+        sum += static_cast<double>(load_le<float>(w.units + (row * z.size() + i) * 4)) *
                static_cast<double>(z[i]);
       }
       return sum;
@@ -404,7 +404,7 @@ TEST_CASE("The account counts what is read from storage", "[memory]") {
   const ComponentBytes& rows = model->weights().account().at(Component::Embedding);
   CHECK(rows.hits == 3);
   CHECK(rows.misses == 6);
-  CHECK(rows.read == 6 * i8_row_bytes(options.n_embd));
+  CHECK(rows.read == 6 * codec_traits(Codec::I8Row).unit_bytes(options.n_embd));
   CHECK(model->weights().account().at(Component::Neurons).read > 0);
 }
 

@@ -40,15 +40,6 @@ void add_rows(const Rows& rows, size_t n_rows, const float* a, size_t lda, size_
   }
 }
 
-void accumulate_mm8(const MatrixView& w, const float* a, size_t n_tokens, float* y,
-                    size_t col_begin, size_t col_end, float* scratch) {
-  for (size_t t = 0; t < n_tokens; ++t) {
-    std::fill(y + t * w.cols + col_begin, y + t * w.cols + col_end, 0.0f);
-  }
-  add_rows(DenseRows<RowMm8>{w}, w.rows, a, w.rows, n_tokens, y, w.cols, col_begin, col_end,
-           scratch);
-}
-
 template <typename Row>
 void accumulate_rows(const RowsView& w, const float* a, size_t lda, size_t n_tokens, float* y,
                      double* bias, size_t col_begin, size_t col_end, float* scratch) {
@@ -62,10 +53,6 @@ void accumulate_rows(const RowsView& w, const float* a, size_t lda, size_t n_tok
   }
 }
 
-AccumulateFn accumulate_for(Codec codec) {
-  return codec == Codec::Mm8 ? accumulate_mm8 : nullptr;
-}
-
 AccumulateRowsFn accumulate_rows_for(Codec codec) {
   switch (codec) {
     case Codec::F32:
@@ -77,7 +64,7 @@ AccumulateRowsFn accumulate_rows_for(Codec codec) {
     case Codec::SignRow:
       return accumulate_rows<RowSign>;
     case Codec::Mm8:
-      break;  // its rows share vectors of the whole matrix
+      return accumulate_rows<RowMm8>;
   }
   return nullptr;
 }

@@ -14,7 +14,6 @@ constexpr KernelSet kernel_set = {
     .wants_planes = false,
     .quantize_input = quantize_input,
     .matmul = matmul_for,
-    .accumulate = accumulate_for,
     .matmul_rows = matmul_rows_for,
     .accumulate_rows = accumulate_rows_for,
     .wkv_v5 = wkv_v5,

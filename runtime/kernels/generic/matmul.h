@@ -120,7 +120,7 @@ MatmulRowsFn matmul_rows_for(Codec codec) {
     case Codec::SignRow:
       return matmul_rows<RowSign>;
     case Codec::Mm8:
-      break;  // its rows share vectors of the whole matrix
+      return matmul_rows<RowMm8>;
   }
   return nullptr;
 }

@@ -21,6 +21,10 @@ inline float finite_f16(uint16_t half) {
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
 }
 
+inline uint64_t unit_bytes(const MatrixView& w) {
+  return codec_traits(w.codec).unit_bytes(w.cols);
+}
+
 /// Rows that are their numbers and nothing else.
 struct PlainRow {
   float scale() const { return 1.0f; }
@@ -29,20 +33,19 @@ struct PlainRow {
 
 struct RowF32 : PlainRow {
   const std::byte* at;
-  RowF32(const MatrixView& w, uint64_t row) : at(w.data + (w.first_row + row) * w.cols * 4) {}
+  RowF32(const MatrixView& w, uint64_t row) : at(w.units + row * w.cols * 4) {}
   float operator[](size_t i) const { return load_le<float>(at + i * 4); }
 };
 
 struct RowF16 : PlainRow {
   const std::byte* at;
-  RowF16(const MatrixView& w, uint64_t row) : at(w.data + (w.first_row + row) * w.cols * 2) {}
+  RowF16(const MatrixView& w, uint64_t row) : at(w.units + row * w.cols * 2) {}
   float operator[](size_t i) const { return finite_f16(load_le<uint16_t>(at + i * 2)); }
 };
 
 struct RowI8 {
   const std::byte* at;
-  RowI8(const MatrixView& w, uint64_t row)
-      : at(w.data + (w.first_row + row) * i8_row_bytes(w.cols) + kI8RowHeader) {}
+  RowI8(const MatrixView& w, uint64_t row) : at(w.units + row * unit_bytes(w) + kI8RowHeader) {}
   int32_t whole(size_t i) const { return static_cast<int8_t>(at[i]); }
   float operator[](size_t i) const { return static_cast<float>(whole(i)); }
   float scale() const { return load_le<float>(at - kI8RowHeader); }
@@ -56,13 +59,12 @@ struct RowMm8 : PlainRow {
   float row_scale;
   float row_offset;
   RowMm8(const MatrixView& w, uint64_t row) {
-    const Mm8Layout layout = mm8_layout(w.total_rows, w.cols);
-    const uint64_t r = w.first_row + row;
-    at = w.data + layout.numbers + r * w.cols;
-    col_scale = w.data + layout.col_scale;
-    col_offset = w.data + layout.col_offset;
-    row_scale = load_le<float>(w.data + r * 4);
-    row_offset = load_le<float>(w.data + layout.row_offset + r * 4);
+    const std::byte* const start = w.units + row * (w.cols + 8);
+    at = start + 8;
+    col_scale = w.shared;
+    col_offset = w.shared + w.cols * 4;
+    row_scale = load_le<float>(start);
+    row_offset = load_le<float>(start + 4);
   }
   float operator[](size_t i) const {
     const auto q = static_cast<float>(static_cast<uint8_t>(at[i]));
@@ -73,8 +75,7 @@ struct RowMm8 : PlainRow {
 
 struct RowSign {
   const std::byte* at;
-  RowSign(const MatrixView& w, uint64_t row)
-      : at(w.data + (w.first_row + row) * sign_row_bytes(w.cols) + kSignRowHeader) {}
+  RowSign(const MatrixView& w, uint64_t row) : at(w.units + row * unit_bytes(w) + kSignRowHeader) {}
   int32_t whole(size_t i) const {
     return static_cast<int32_t>((static_cast<unsigned>(at[i / 8]) >> (i % 8)) & 1u);
   }
@@ -97,7 +98,7 @@ struct DenseRows {
 template <typename Row>
 struct GatheredRows {
   const RowsView& w;
-  Row row(size_t i) const { return Row(MatrixView{w.rows[i], w.codec, 1, w.cols, 1, 0}, 0); }
+  Row row(size_t i) const { return Row(MatrixView{w.shared, w.rows[i], w.codec, 1, w.cols}, 0); }
   size_t id(size_t i) const { return w.ids[i]; }
 };
 

@@ -50,8 +50,7 @@ template <class S, class Rows>
 inline constexpr bool kAsksFor = S::kAsks || Rows::kScattered;
 
 inline DenseRows dense_rows(const MatrixView& w) {
-  const size_t row_bytes = codec_traits(w.codec).row_bytes(w.cols);
-  return {w.data + w.first_row * row_bytes, row_bytes, w.rows};
+  return {w.units, codec_traits(w.codec).unit_bytes(w.cols), w.rows};
 }
 
 inline float float_at(const std::byte* from) {

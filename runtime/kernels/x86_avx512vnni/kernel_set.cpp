@@ -21,11 +21,8 @@ MatmulFn matmul_for(Codec codec) {
 }
 
 MatmulRowsFn matmul_rows_for(Codec codec) {
-  return matmul_rows_of<Simd, ByteStream>(codec);
-}
-
-AccumulateFn accumulate_for(Codec codec) {
-  return generic::kernel_set.accumulate(codec);
+  const MatmulRowsFn fn = matmul_rows_of<Simd, ByteStream>(codec);
+  return fn ? fn : generic::kernel_set.matmul_rows(codec);
 }
 
 AccumulateRowsFn accumulate_rows_for(Codec codec) {
@@ -41,7 +38,6 @@ constexpr KernelSet kernel_set = {
     .wants_planes = true,
     .quantize_input = quantize_input_with<Simd>,
     .matmul = matmul_for,
-    .accumulate = accumulate_for,
     .matmul_rows = matmul_rows_for,
     .accumulate_rows = accumulate_rows_for,
     .wkv_v5 = wkv_v5_with<Simd>,
