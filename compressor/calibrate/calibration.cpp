@@ -15,8 +15,9 @@ constexpr uint64_t kMaxLength = 1 << 16;
 
 Status check(const CalibrationOptions& options) {
   if (options.samples < 1 || options.length < 2 || options.length > kMaxLength) {
-    return usage_error("calibration: {} samples of {} tokens make no sense; at least 1 of 2 to {}",
-                       options.samples, options.length, kMaxLength);
+    return usage_error(
+        "calibration needs at least 1 sample of 2 to {} tokens; got {} samples of {} tokens",
+        kMaxLength, options.samples, options.length);
   }
   return {};
 }
@@ -57,20 +58,20 @@ Result<Calibration> sample_texts(const CalibrationOptions& options,
   RWKV_TRY(check(options));
   if (options.texts.empty()) {
     return usage_error(
-        "this recipe learns from text: name a file with --calibration, or a statistics file with "
-        "--stats");
+        "this recipe learns from text; name a text file with --calibration, or a statistics file "
+        "with --stats");
   }
   if (!vocabulary) {
     return usage_error(
-        "calibration text cannot be split into tokens without a vocabulary: --vocab");
+        "calibration text cannot be split into tokens without a vocabulary; name one with --vocab");
   }
   RWKV_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, make_tokenizer(*vocabulary));
   RWKV_ASSIGN(const std::vector<int32_t> all, tokenize_all(options, *tokenizer));
   const uint64_t n_stretches = all.size() / options.length;
   if (n_stretches < options.samples) {
     return usage_error(
-        "the calibration text has {} tokens; {} samples of {} tokens want {}: give more text or "
-        "lower --samples",
+        "the calibration text has {} tokens; {} samples of {} tokens need {}; give more text or "
+        "lower calibration.samples (--samples of rwkv-press calibrate)",
         all.size(), options.samples, options.length, options.samples * options.length);
   }
   const auto n_vocab = static_cast<int64_t>(config.n_vocab);

@@ -1,4 +1,5 @@
-// What stages learn from: token sequences sampled from text, and how often each token occurs in it.
+// The input of stages that learn from text: sampled token sequences, and how often each token
+// occurs.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -33,13 +34,13 @@ struct Calibration {
 
 /// Tokenises the texts and takes `samples` stretches of `length` tokens that do not overlap, chosen
 /// by the seed and kept in the order of the text. Usage if there is no text, no vocabulary or too
-/// little text (with what there is and what is wanted), BadInput if a text cannot be read.
+/// little text, BadInput if a text cannot be read.
 Result<Calibration> sample_texts(const CalibrationOptions& options,
                                  const std::optional<Vocabulary>& vocabulary,
                                  const ModelConfig& config);
 
-/// sample_texts, or what the statistics file has; `checkpoint` is the model's file, to which the
-/// statistics must belong.
+/// sample_texts, or the content of the statistics file; `checkpoint` is the model's file, to which
+/// the statistics must belong.
 Result<Calibration> load_calibration(const CalibrationOptions& options,
                                      const std::optional<Vocabulary>& vocabulary,
                                      const ModelConfig& config, const std::string& checkpoint);

@@ -55,7 +55,7 @@ void append_floats(const at::Tensor& tensor, std::vector<std::byte>& out) {
   std::memcpy(out.data(), values.data_ptr<float>(), out.size());
 }
 
-// Every block has the products of the first one, so its shapes tell the file's list.
+// Every block has the same products as the first one, whose shapes give the list of tensors.
 std::vector<TensorInfo> list_tensors(const Block& first, const ModelConfig& config,
                                      const Calibration& calibration) {
   std::vector<TensorInfo> infos = {{kSourceName, DType::U8, {8}},

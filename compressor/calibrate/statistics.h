@@ -1,5 +1,5 @@
-// The statistics file: what a calibration pass over the uncompressed model saw, kept so that later
-// runs need neither the text nor the pass. A safetensors file with
+// The statistics file: the result of a calibration pass over the uncompressed model, stored so that
+// later runs need neither the text nor the pass. A safetensors file with
 //   source.xxh64             u8 [8], the checkpoint it belongs to
 //   tokens                   i32 [samples, length]
 //   frequencies              f32 [n_vocab]
@@ -22,7 +22,7 @@ namespace rwkv::press {
 
 class Statistics : public std::enable_shared_from_this<Statistics> {
  public:
-  /// Usage if the file belongs to another checkpoint than `checkpoint`, BadInput if it is damaged.
+  /// Usage if the file does not belong to `checkpoint`, BadInput if it is damaged.
   static Result<std::shared_ptr<const Statistics>> open(const std::string& path,
                                                         const ModelConfig& config,
                                                         const std::string& checkpoint);

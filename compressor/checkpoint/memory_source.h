@@ -1,4 +1,4 @@
-// A checkpoint that lies in memory: a model that was made here.
+// A checkpoint in memory, for a model that this program created.
 #pragma once
 
 #include <string>
@@ -13,7 +13,7 @@ class MemorySource final : public TensorSource {
   /// `name` stands for the path in messages.
   explicit MemorySource(std::string name) : name_(std::move(name)) {}
 
-  /// `values` has as many numbers as the shape says.
+  /// `values` has as many elements as the shape.
   void add(const std::string& name, std::vector<uint64_t> shape, std::vector<float> values);
 
   std::string_view format() const override { return "memory"; }

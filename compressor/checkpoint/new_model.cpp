@@ -27,7 +27,7 @@ Result<Arch> find_arch(const std::string& name) {
     }
     names.push_back(version.name);
   }
-  return usage_error("no version is called '{}'{}", name, suggestion(name, names));
+  return usage_error("unknown version '{}'{}", name, suggestion(name, names));
 }
 
 // FFN widths of published models: 4 D for v4, v5.0 and v7, 3.5 D rounded down to 32 between.
@@ -62,8 +62,8 @@ Result<ModelConfig> config_for(const NewModelOptions& options, const Arch& arch)
       options.dim_ffn > 0 ? options.dim_ffn : published_ffn(arch.version, options.n_embd);
   config.head_size = options.head_size > 0 ? options.head_size : 64;
   if (options.n_layer == 0 || options.n_embd == 0 || options.n_vocab < 2) {
-    return usage_error("{} layers x {} with a vocabulary of {} is no model", options.n_layer,
-                       options.n_embd, options.n_vocab);
+    return usage_error("{} layers x {} with a vocabulary of {} is not a valid model",
+                       options.n_layer, options.n_embd, options.n_vocab);
   }
   if (config.n_embd % config.head_size != 0) {
     return usage_error("a width of {} is not a multiple of the head size {}", config.n_embd,
@@ -114,7 +114,7 @@ uint64_t size_of(const ModelConfig& config, Dim dim) {
   return 0;
 }
 
-// The list of tensors to write, each with what its values should look like.
+// The list of tensors to write, each with the kind of its values.
 class Listing {
  public:
   Listing(const ModelConfig& config, uint64_t rank) : config_(config), rank_(rank) {}

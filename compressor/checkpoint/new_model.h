@@ -1,5 +1,5 @@
-// A model that does not exist yet: its sizes from the few that a person gives, and the list of its
-// tensors. What numbers they get is up to the caller (synth.h, train/initial_values.h).
+// A model to be created: its sizes, derived from the few that the user gives, and the list of its
+// tensors. The caller chooses their values (synth.h, train/initial_values.h).
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ struct NewModelOptions {
   uint64_t n_layer = 0;
   uint64_t n_embd = 0;
   uint64_t n_vocab = 0;
-  uint64_t dim_ffn = 0;    ///< 0: as published models of the version have it
+  uint64_t dim_ffn = 0;    ///< 0: as in published models of the version
   uint64_t head_size = 0;  ///< 0: 64
   uint64_t rank = 0;       ///< 0: n_embd / 8; x058 and x059 only
 };
@@ -30,7 +30,7 @@ struct NewTensor {
   int64_t block = -1;           ///< -1 for tensors of the whole model
 };
 
-/// Usage names the size that makes no sense.
+/// Usage names the size that is invalid.
 Result<ModelConfig> new_model_config(const NewModelOptions& options);
 
 /// Every tensor of the model, in the order in which checkpoints have them; `rank` as in the

@@ -23,7 +23,7 @@ enum class Kind { Pth, Safetensors, RwkvCpp, Gguf };
 
 Result<Kind> tell_kind(const InputFile& file) {
   if (file.size() == 0) {
-    return bad_input("{}: is empty, a checkpoint is wanted", file.path());
+    return bad_input("{}: expected a checkpoint, found an empty file", file.path());
   }
   std::array<std::byte, kHeadBytes> head{};
   const size_t n = std::min<uint64_t>(file.size(), head.size());
@@ -35,7 +35,8 @@ Result<Kind> tell_kind(const InputFile& file) {
   if (n >= 4 && load_le<uint32_t>(head.data()) == kRwkvCppMagic) {
     return Kind::RwkvCpp;
   }
-  // A safetensors header length may happen to look like another format's magic: its brace decides.
+  // The header length of a safetensors file may look like the magic of another format: the brace
+  // after it decides.
   if (n > 8 && text[8] == '{' && load_le<uint64_t>(head.data()) < file.size()) {
     return Kind::Safetensors;
   }
@@ -43,8 +44,9 @@ Result<Kind> tell_kind(const InputFile& file) {
     return Kind::Pth;
   }
   return bad_input(
-      "{}: not a checkpoint (.pth, .safetensors, rwkv.cpp .bin or GGUF wanted); it begins with "
-      "{:02x} {:02x} {:02x} {:02x}",
+      "{}: expected a checkpoint (.pth, .safetensors, rwkv.cpp .bin or GGUF), found a file that "
+      "begins "
+      "with {:02x} {:02x} {:02x} {:02x}",
       file.path(), static_cast<unsigned char>(text[0]), static_cast<unsigned char>(text[1]),
       static_cast<unsigned char>(text[2]), static_cast<unsigned char>(text[3]));
 }
@@ -103,7 +105,7 @@ Result<Identified> identify_checkpoint(const TensorSource& source) {
   if (!model.ok()) {
     return model.status().in(source.path());
   }
-  // A packed file says which form its pairs have; a linear pair may have a diagonal there.
+  // A packed file records the form of its pairs, and its linear pairs may have a diagonal.
   const auto metadata = source.metadata();
   const auto form = metadata.find("rwkv.low_rank");
   if (form != metadata.end() && form->second == low_rank_form_name(LowRankForm::Linear)) {
@@ -112,7 +114,7 @@ Result<Identified> identify_checkpoint(const TensorSource& source) {
   for (const TensorBinding& binding : model.value().tensors) {
     const TensorInfo& info = source.tensors()[binding.source];
     if (!traits(info.dtype).is_float && traits(info.dtype).block == 1) {
-      return bad_input("{}: tensor '{}' is {}, floats are wanted", source.path(), info.name,
+      return bad_input("{}: tensor '{}': expected floats, found {}", source.path(), info.name,
                        traits(info.dtype).name);
     }
   }

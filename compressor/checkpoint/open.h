@@ -16,17 +16,17 @@ struct Checkpoint {
   std::unique_ptr<TensorSource> source;
   /// The vocabulary that the file carries, if it is a GGUF with one.
   std::optional<Vocabulary> vocabulary;
-  /// Set for packed files: codecs are not exact copies of a source's numbers.
+  /// Set for packed files: their codecs may not be exact copies of the source's values.
   bool is_packed = false;
   /// Set for packed files in which some tensor is in a codec coarser than f16.
   bool is_quantized = false;
 };
 
-/// BadInput for anything that is none of these, naming what was found.
+/// BadInput for any other file, with its first bytes.
 Result<Checkpoint> open_checkpoint(const std::string& path);
 
-/// The same and its model; group norm epsilon included where the format implies another than
-/// BlinkDL's.
+/// Identifies the model of a checkpoint, including the group norm epsilon if the format implies one
+/// that differs from BlinkDL's.
 Result<Identified> identify_checkpoint(const TensorSource& source);
 
 }  // namespace rwkv::press

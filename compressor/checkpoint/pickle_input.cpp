@@ -12,8 +12,8 @@ constexpr size_t kReadAhead = size_t{64} << 10;
 Result<std::span<const std::byte>> PickleInput::take(uint64_t n) {
   const uint64_t position = this->position();
   if (n > end_ - position) {
-    return bad_input("{}: pickle truncated at byte {}: {} bytes wanted, {} left", where_, position,
-                     n, end_ - position);
+    return bad_input("{}: pickle truncated at byte {}: expected {} bytes, found {}", where_,
+                     position, n, end_ - position);
   }
   if (n > kMaxPickleBytes || position > kMaxPickleBytes - n) {
     return bad_input(

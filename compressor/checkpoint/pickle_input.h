@@ -1,5 +1,5 @@
 // The bytes of one or more pickles, in order, from memory or from a file of which only a window is
-// held. No number in the bytes makes it allocate more than they have.
+// in memory. No number in the bytes can make it allocate more memory than there are bytes.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@
 
 namespace rwkv::press {
 
-/// No pickle of tensors comes near this; a 14B checkpoint has about 200 KiB.
+/// Far more than a pickle of tensors needs; a 14B checkpoint has about 200 KiB.
 inline constexpr uint64_t kMaxPickleBytes = uint64_t{64} << 20;
 
 /// The bytes a pickle is read from, in order: memory, or a file from some offset on.

@@ -1,5 +1,5 @@
 // The state of unpickler.h while it runs. unpickler.cpp has the opcode table, the stack and the
-// containers, unpickler_objects.cpp what looks like imports and calls.
+// containers, unpickler_objects.cpp the opcodes that import and call.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// What a pickle turns into here: inert nodes in an arena. Nothing is ever imported or called; the
+// The result of reading a pickle: inert nodes in an arena. Nothing is ever imported or called; the
 // few Python globals that a checkpoint of tensors needs are rows of one list. unpickler.h makes
 // the nodes, state_dict.h finds the tensors among them.
 #pragma once
@@ -15,7 +15,7 @@
 
 namespace rwkv::press {
 
-/// What a known global stands for.
+/// The meaning of a known global.
 enum class GlobalKind : uint8_t {
   OrderedDict,
   RebuildTensorV2,
@@ -31,21 +31,21 @@ struct KnownGlobal {
   std::optional<DType> dtype;  ///< of classes and type names; none for untyped storages
 };
 
-/// The only list of globals that are let through.
+/// The only list of accepted globals.
 std::span<const KnownGlobal> known_globals();
 /// nullptr for a name that is not in the list.
 const KnownGlobal* find_global(std::string_view name);
 /// The storage class that holds `dtype` ("torch.BFloat16Storage"), or nullptr for block types.
 const KnownGlobal* storage_class_of(DType dtype);
 
-/// One Python object. Which members count depends on `kind`.
+/// One Python object. `kind` decides which members are used.
 struct PickleValue {
   enum class Kind : uint8_t {
     None,
     Bool,
     Int,
     BigInt,  ///< more than 64 bits: `text` holds its little-endian two's complement
-    Float,   ///< the number itself is not kept, no tensor needs it
+    Float,   ///< the value is not kept, since no tensor needs it
     String,
     Bytes,
     Tuple,

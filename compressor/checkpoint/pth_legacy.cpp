@@ -13,7 +13,7 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-// 0x1950a86a20f9469cfc6c, torch.serialization.MAGIC_NUMBER, as it lies in the pickle.
+// 0x1950a86a20f9469cfc6c, torch.serialization.MAGIC_NUMBER, as stored in the pickle.
 constexpr std::string_view kMagic("\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 10);
 constexpr int64_t kProtocolVersion = 1001;
 
@@ -26,7 +26,7 @@ class LegacyStorages : public StorageFile {
  public:
   explicit LegacyStorages(std::shared_ptr<InputFile> file) : file_(std::move(file)) {}
 
-  // The next storage starts at `offset`, with its count; afterwards `offset` is behind it.
+  // The next storage starts at `offset`, with its count; afterwards `offset` is its end.
   Status add(const std::string& key, const StorageClaim& claim, uint64_t& offset) {
     std::array<std::byte, 8> count_bytes{};
     RWKV_TRY(file_->read_at(offset, count_bytes));
@@ -37,11 +37,12 @@ class LegacyStorages : public StorageFile {
                        file_->path(), printable(key), claim.elements, count);
     }
     if (claim.bytes > file_->size() - offset) {
-      return bad_input("{}: storage {} should have {} bytes, the file has {} left; it was cut",
-                       file_->path(), printable(key), claim.bytes, file_->size() - offset);
+      return bad_input(
+          "{}: storage {} should have {} bytes, but the file has {} left; it is truncated",
+          file_->path(), printable(key), claim.bytes, file_->size() - offset);
     }
     if (!by_key_.emplace(key, storages_.size()).second) {
-      return bad_input("{}: storage {} is there twice; the file is damaged", file_->path(),
+      return bad_input("{}: storage {} occurs twice; the file is damaged", file_->path(),
                        printable(key));
     }
     storages_.push_back({offset, claim.bytes});
@@ -66,8 +67,8 @@ class LegacyStorages : public StorageFile {
   Status read(size_t storage, uint64_t offset, std::span<std::byte> out) const override {
     const Storage& place = storages_[storage];
     if (offset > place.bytes || out.size() > place.bytes - offset) {
-      return bad_input("{}: {} bytes wanted at {} of a storage of {}", file_->path(), out.size(),
-                       offset, place.bytes);
+      return bad_input("{}: expected {} bytes at {} of a storage of {} bytes", file_->path(),
+                       out.size(), offset, place.bytes);
     }
     return file_->read_at(place.offset + offset, out);
   }
@@ -101,7 +102,7 @@ Status check_system(PickleInput& input, const std::string& path) {
   return bad_input("{}: does not say its byte order; the file is damaged", path);
 }
 
-// What the object's pickle says of each storage, by key: the elements on disk have no type.
+// What the pickle of the object says about each storage, by key: the elements on disk have no type.
 Result<std::unordered_map<std::string, StorageClaim>> read_claims(const PickleArena& arena,
                                                                   const std::string& path) {
   std::unordered_map<std::string, StorageClaim> claims;
@@ -123,13 +124,13 @@ Result<std::unordered_map<std::string, StorageClaim>> read_claims(const PickleAr
   return claims;
 }
 
-// `input` stands behind the object; the order of the storages follows, then they themselves.
+// `input` is at the end of the object. The order of the storages follows, then the storages.
 Result<std::unique_ptr<LegacyStorages>> read_storages(
     PickleInput& input, const std::shared_ptr<InputFile>& file,
     const std::unordered_map<std::string, StorageClaim>& claims) {
   RWKV_ASSIGN(const Pickle keys, unpickle(input));
   if (keys.root->kind != Kind::List) {
-    return bad_input("{}: the storage keys are a {}, a list is wanted; the file is damaged",
+    return bad_input("{}: expected a list of storage keys, found a {}; the file is damaged",
                      file->path(), kind_name(keys.root->kind));
   }
   auto storages = std::make_unique<LegacyStorages>(file);
@@ -143,7 +144,7 @@ Result<std::unique_ptr<LegacyStorages>> read_storages(
     RWKV_TRY(storages->add(key->text, claim->second, offset));
   }
   if (offset != file->size()) {
-    return bad_input("{}: {} bytes behind the last storage; the file is damaged", file->path(),
+    return bad_input("{}: {} bytes after the last storage; the file is damaged", file->path(),
                      file->size() - offset);
   }
   return storages;

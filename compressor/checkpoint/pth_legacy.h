@@ -1,5 +1,5 @@
 // The form of torch before 1.6, and of torch.save(..., _use_new_zipfile_serialization=False): five
-// pickles one behind the other (magic number, protocol version, system, the object, the order of
+// consecutive pickles (magic number, protocol version, system, the object, the order of
 // the storages), then the storages, each an int64 count and its elements.
 #pragma once
 

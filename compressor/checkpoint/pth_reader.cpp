@@ -46,8 +46,8 @@ class ZipStorages : public StorageFile {
   std::string folder_;
 };
 
-// torch.save puts everything into one folder and names it as it likes: "archive/", "model/".
-// Returns it with its slash, or "" if there is none.
+// torch.save puts everything into one folder of any name: "archive/", "model/". Returns the name
+// with its slash, or "" if there is none.
 Result<std::string> find_folder(const ZipArchive& archive) {
   std::string folder;
   size_t n_found = 0;
@@ -61,7 +61,7 @@ Result<std::string> find_folder(const ZipArchive& archive) {
   }
   if (n_found != 1) {
     return bad_input(
-        "{}: a zip file with {} data.pkl records, one is wanted; this is not a "
+        "{}: expected one data.pkl record in the zip file, found {}; this is not a "
         "PyTorch checkpoint",
         archive.path(), n_found);
   }
@@ -71,13 +71,13 @@ Result<std::string> find_folder(const ZipArchive& archive) {
 Status check_byte_order(const ZipArchive& archive, const std::string& folder) {
   const size_t record = archive.find(folder + "byteorder");
   if (record == SIZE_MAX) {
-    return {};  // before torch 2.1; little endian everywhere that matters
+    return {};  // before torch 2.1; practically always little endian
   }
   RWKV_ASSIGN(const std::vector<std::byte> bytes, archive.read_all(record, kMaxByteOrderBytes));
   const std::string_view order(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (order != "little") {
     return bad_input(
-        "{}: byteorder is '{}', 'little' is wanted; save it on a little-endian machine",
+        "{}: expected byteorder 'little', found '{}'; save it on a little-endian machine",
         archive.path(), printable(order));
   }
   return {};

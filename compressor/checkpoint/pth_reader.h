@@ -1,5 +1,5 @@
-// Opens PyTorch checkpoints without PyTorch. Nothing in the file is executed, no number in it is
-// believed before it is checked, and tensor data is read only when it is asked for.
+// Opens PyTorch checkpoints without PyTorch. Nothing in the file is executed, every number in it is
+// checked before it is used, and tensor data is read only on request.
 #pragma once
 
 #include <memory>
@@ -10,9 +10,9 @@
 
 namespace rwkv::press {
 
-/// Opens what torch.save wrote: the zip form of torch 1.6 and later, or the older form, whichever
-/// the first bytes show. Strided, shared and expanded tensors come out contiguous. The source may
-/// be read from several threads.
+/// Opens a file that torch.save wrote. The first bytes decide between the zip form of torch 1.6 and
+/// later and the older form. Strided, shared and expanded tensors come out contiguous. The source
+/// may be read from several threads.
 Result<std::unique_ptr<TensorSource>> open_pth(const std::string& path);
 
 }  // namespace rwkv::press

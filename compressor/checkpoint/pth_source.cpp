@@ -8,13 +8,13 @@
 namespace rwkv::press {
 namespace {
 
-// resize() of a size that the file says; it is no larger than what the file holds or expands to,
-// but that may still be more than this machine has.
+// resize() to a size from the file. It is no larger than the data that the file contains or expands
+// to, but that may still be more than this machine has.
 Status resize(std::vector<std::byte>& bytes, uint64_t n, const std::string& path) {
   try {
     bytes.resize(static_cast<size_t>(n));
   } catch (const std::bad_alloc&) {
-    return failed("{}: no memory for a tensor of {} bytes", path, n);
+    return failed("{}: not enough memory for a tensor of {} bytes", path, n);
   }
   return {};
 }
@@ -53,8 +53,8 @@ class PthSource : public TensorSource {
     RWKV_TRY(check_index(index));
     const TensorInfo& info = infos_[index];
     if (offset > info.n_bytes() || out.size() > info.n_bytes() - offset) {
-      return usage_error("{}: tensor '{}': {} bytes wanted at {}, it has {}", path_, info.name,
-                         out.size(), offset, info.n_bytes());
+      return usage_error("{}: tensor '{}': expected {} bytes at {}, but it has {}", path_,
+                         info.name, out.size(), offset, info.n_bytes());
     }
     return read_place(places_[index], offset, out).in(fmt::format("tensor '{}'", info.name));
   }
@@ -62,8 +62,8 @@ class PthSource : public TensorSource {
  private:
   Status check_index(size_t index) const {
     return index < infos_.size() ? Status()
-                                 : usage_error("{}: tensor number {} wanted, there are {}", path_,
-                                               index, infos_.size());
+                                 : usage_error("{}: expected tensor number {}, but there are {}",
+                                               path_, index, infos_.size());
   }
 
   Status read_place(const Place& place, uint64_t offset, std::span<std::byte> out) const {

@@ -1,5 +1,5 @@
-// What the two forms of a .pth file share: tensors with checked places in storages, read one at a
-// time. pth_reader.cpp (zip) and pth_legacy.cpp say where the bytes of a storage are.
+// Common to both forms of a .pth file: tensors with checked places in storages, read one at a time.
+// pth_reader.cpp (zip) and pth_legacy.cpp say where the bytes of a storage are.
 #pragma once
 
 #include <cstddef>

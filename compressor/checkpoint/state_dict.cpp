@@ -16,8 +16,8 @@ using Kind = PickleValue::Kind;
 constexpr size_t kMaxName = 512;
 constexpr size_t kMaxDepth = 4;  // {"trainer": {"checkpoint": {"model": {...}}}} is plenty
 constexpr size_t kMaxDims = 8;
-// Expanded tensors repeat what little is stored. Without a limit a file of a few hundred bytes
-// could ask for any amount of memory.
+// Expanded tensors repeat the few elements stored. Without a limit, a file of a few hundred bytes
+// could demand any amount of memory.
 constexpr uint64_t kMaxExpandedBytes = uint64_t{256} << 20;
 
 constexpr std::array<std::string_view, 4> kWrapperNames = {"model_state_dict", "state_dict",
@@ -48,7 +48,7 @@ std::string key_name(const Candidate& candidate) {
 }
 
 // Level by level, so that the dict nearest to the root wins; each dict is visited once, so that
-// cycles end. `wrappers_only` follows the known names alone.
+// cycles end. `wrappers_only` follows only the known names.
 std::vector<Candidate> nearest_tensor_dicts(const PickleValue& root, bool wrappers_only) {
   std::vector<Candidate> found;
   std::vector<Candidate> level = {{&root, nullptr}};
@@ -73,7 +73,7 @@ std::vector<Candidate> nearest_tensor_dicts(const PickleValue& root, bool wrappe
 
 Result<const PickleValue*> find_state_dict(const PickleValue& root, const std::string& where) {
   if (root.kind != Kind::Dict) {
-    return bad_input("{}: holds a {}, a dict of tensors is wanted; save model.state_dict()", where,
+    return bad_input("{}: expected a dict of tensors, found a {}; save model.state_dict()", where,
                      kind_name(root.kind));
   }
   std::vector<Candidate> found = nearest_tensor_dicts(root, true);
@@ -84,12 +84,12 @@ Result<const PickleValue*> find_state_dict(const PickleValue& root, const std::s
     found = nearest_tensor_dicts(root, false);
   }
   if (found.empty()) {
-    return bad_input("{}: no tensors in it; a state_dict is wanted", where);
+    return bad_input("{}: expected a state_dict, found no tensors", where);
   }
   if (found.size() > 1) {
     return bad_input(
-        "{}: holds several dicts of tensors, '{}' and '{}' among them; save the "
-        "model's state_dict alone",
+        "{}: contains several dicts of tensors, '{}' and '{}' among them; save only the "
+        "model's state_dict",
         where, key_name(found[0]), key_name(found[1]));
   }
   return found[0].dict;
@@ -98,7 +98,7 @@ Result<const PickleValue*> find_state_dict(const PickleValue& root, const std::s
 // A tuple of integers that must not be negative.
 Status read_sizes(const PickleValue& tuple, const char* what, std::vector<uint64_t>& out) {
   if (tuple.kind != Kind::Tuple && tuple.kind != Kind::List) {
-    return bad_input("its {} is a {}, a tuple is wanted", what, kind_name(tuple.kind));
+    return bad_input("its {}: expected a tuple, found a {}", what, kind_name(tuple.kind));
   }
   if (tuple.items.size() > kMaxDims) {
     return bad_input("its {} has {} dimensions, at most {} are accepted", what, tuple.items.size(),
@@ -106,7 +106,7 @@ Status read_sizes(const PickleValue& tuple, const char* what, std::vector<uint64
   }
   for (const PickleValue* item : tuple.items) {
     if (item->kind != Kind::Int || item->integer < 0) {
-      return bad_input("its {} has an entry that is {}, integers from 0 on are wanted", what,
+      return bad_input("its {}: expected integers of 0 or more, found {}", what,
                        item->kind == Kind::Int ? std::to_string(item->integer)
                                                : std::string("a ") + kind_name(item->kind));
     }
@@ -153,13 +153,13 @@ bool reach(const std::vector<uint64_t>& shape, const std::vector<uint64_t>& stri
   return checked_add(out, 1, out);
 }
 
-// The type that the bytes are read as: a class of storages says it, or else _rebuild_tensor_v3.
+// The type of the elements: given by the storage class, or else by _rebuild_tensor_v3.
 Status read_dtype(const PickleValue& tensor, DType& out) {
   std::optional<DType> dtype = tensor.items[0]->global->dtype;
   if (tensor.global->kind == GlobalKind::RebuildTensorV3) {
     const PickleValue& argument = *tensor.items[6];
     if (argument.kind != Kind::Global || argument.global->kind != GlobalKind::TypeName) {
-      return bad_input("its dtype is a {}, a torch dtype is wanted", kind_name(argument.kind));
+      return bad_input("its dtype: expected a torch dtype, found a {}", kind_name(argument.kind));
     }
     dtype = argument.global->dtype;
   }
@@ -170,7 +170,7 @@ Status read_dtype(const PickleValue& tensor, DType& out) {
   return {};
 }
 
-// Where a tensor lies in its storage, in its own elements.
+// The place of a tensor in its storage, in its own elements.
 struct Place {
   uint64_t first = 0;
   uint64_t available = 0;  // elements that the storage, or its view, has
@@ -195,7 +195,7 @@ Status check_place(const StoredTensor& tensor, const Place& place) {
   return {};
 }
 
-// `value` has been checked by the unpickler for the number of arguments alone.
+// The unpickler has checked only the number of arguments of `value`.
 Status read_tensor(const PickleValue& value, StoredTensor& out, Place& place) {
   const PickleValue& storage = *value.items[0];
   const PickleValue& offset = *value.items[1];
@@ -203,7 +203,7 @@ Status read_tensor(const PickleValue& value, StoredTensor& out, Place& place) {
     return bad_input("its storage is a {}; the file is damaged", kind_name(storage.kind));
   }
   if (offset.kind != Kind::Int || offset.integer < 0) {
-    return bad_input("its storage offset is {}, an integer from 0 on is wanted",
+    return bad_input("its storage offset: expected an integer of 0 or more, found {}",
                      offset.kind == Kind::Int ? std::to_string(offset.integer)
                                               : std::string("a ") + kind_name(offset.kind));
   }
@@ -219,7 +219,7 @@ Status read_tensor(const PickleValue& value, StoredTensor& out, Place& place) {
   out.storage_key = storage.text;
   out.storage_bytes = claim.bytes;
 
-  // _rebuild_tensor_v3 counts in its own dtype, whatever the storage counts in.
+  // _rebuild_tensor_v3 counts in its own dtype, not in that of the storage.
   const uint64_t element_bytes = traits(out.info.dtype).block_bytes;
   place.first = static_cast<uint64_t>(offset.integer);
   place.available = view.elements * claim.element_bytes / element_bytes;
@@ -267,14 +267,14 @@ Result<std::vector<StoredTensor>> read_state_dict(const PickleValue& root,
       continue;
     }
     if (key.kind != Kind::String) {
-      return bad_input("{}: a tensor's name is a {}, a string is wanted", where,
+      return bad_input("{}: expected a string as the name of a tensor, found a {}", where,
                        kind_name(key.kind));
     }
     if (const Status status = check_name(key.text); !status.ok()) {
       return status.in(where);
     }
     if (!names.insert(key.text).second) {
-      return bad_input("{}: tensor '{}' is there twice; the file is damaged", where,
+      return bad_input("{}: tensor '{}' occurs twice; the file is damaged", where,
                        printable(key.text));
     }
     StoredTensor tensor;

@@ -1,5 +1,5 @@
-// Finds the dict of tensors in what a pickle held and turns each tensor into a name, a shape and
-// a place in a storage. Every number is checked here; pth_source.h only reads.
+// Finds the dict of tensors in the contents of a pickle and turns each tensor into a name, a shape
+// and a place in a storage. Every number is checked here; pth_source.h only reads.
 #pragma once
 
 #include <cstdint>
@@ -17,14 +17,14 @@ namespace rwkv::press {
 struct StoredTensor {
   TensorInfo info;
   std::string storage_key;
-  uint64_t storage_bytes = 0;  ///< what the pickle says the storage has
+  uint64_t storage_bytes = 0;  ///< size of the storage according to the pickle
   uint64_t offset = 0;
   std::vector<uint64_t> strides;  ///< in elements, one per dimension
 };
 
 /// The tensors of the state dict in `root`, in its order. A dict under "model_state_dict",
-/// "state_dict", "model" or "module" is taken before `root` itself, and that before any other
-/// dict in it. Values that are not tensors are passed over. `where` starts every message.
+/// "state_dict", "model" or "module" takes precedence over `root` itself, and that over any other
+/// dict in it. Values that are not tensors are ignored. `where` starts every message.
 Result<std::vector<StoredTensor>> read_state_dict(const PickleValue& root,
                                                   const std::string& where);
 

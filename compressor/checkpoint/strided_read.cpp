@@ -7,7 +7,7 @@ namespace rwkv::press {
 namespace {
 
 constexpr uint64_t kWindowBytes = uint64_t{64} << 10;
-// A box whose elements fill less than this part of the bytes they span is read run by run.
+// A box whose elements fill less than this share of the bytes they span is read run by run.
 constexpr uint64_t kDensePart = 8;
 
 struct Dim {
@@ -39,7 +39,7 @@ class Box {
   std::vector<Dim> dims_;
   std::byte* out_;
   const ReadStorage& read_storage_;
-  uint64_t end_ = 0;  // behind the last element, elements of the storage
+  uint64_t end_ = 0;  // end of the last element, in elements of the storage
   uint64_t window_elements_ = 1;
   std::vector<std::byte> window_;
   uint64_t window_first_ = 0;
@@ -82,7 +82,7 @@ Status Box::copy_inner(const Dim& inner, uint64_t from, uint64_t to) {
 }
 
 Status Box::copy() {
-  // Largest stride outermost: addresses in the storage then rise, as far as they can.
+  // Largest stride outermost, so that addresses in the storage ascend as far as possible.
   std::sort(dims_.begin(), dims_.end(), [](const Dim& a, const Dim& b) { return a.from > b.from; });
   choose_window();
   const Dim inner = dims_.empty() ? Dim{1, 1, 1} : dims_.back();
@@ -150,7 +150,7 @@ class RangeReader {
   }
 
  private:
-  // `rows` steps of dimension `d`, all of the dimensions behind it.
+  // `rows` steps of dimension `d`, with all inner dimensions.
   Status read_rows(size_t d, uint64_t offset, uint64_t rows, std::byte* out) const {
     std::vector<Dim> dims;
     uint64_t to = 1;

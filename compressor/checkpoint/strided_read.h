@@ -1,5 +1,5 @@
-// Reads a strided view of a storage as contiguous row-major bytes, with little memory beside the
-// output: the storage is walked in its own order and each element goes where it belongs.
+// Reads a strided view of a storage as contiguous row-major bytes, with little memory besides the
+// output: it walks the storage in its own order and puts each element in its place.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@
 namespace rwkv::press {
 
 /// Element (i, j, ...) lies at byte offset + element_bytes * (i * strides[0] + ...). All elements
-/// lie within the storage and all byte numbers fit; state_dict.cpp has seen to both.
+/// lie within the storage and all byte offsets fit; state_dict.cpp guarantees both.
 struct StridedView {
   uint64_t offset = 0;
   uint64_t element_bytes = 1;

@@ -13,7 +13,7 @@ Result<ModelConfig> write_synthetic(const SynthOptions& options) {
   const DTypeTraits* dtype = find_dtype(options.dtype);
   if (!dtype ||
       (dtype->dtype != DType::BF16 && dtype->dtype != DType::F16 && dtype->dtype != DType::F32)) {
-    return usage_error("--dtype is '{}'; bf16, f16 or f32 is wanted", options.dtype);
+    return usage_error("--dtype: expected bf16, f16 or f32, found '{}'", options.dtype);
   }
   const std::vector<NewTensor> tensors = new_model_tensors(config, options.model.rank);
   std::vector<TensorInfo> infos;

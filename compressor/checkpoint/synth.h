@@ -1,5 +1,6 @@
 // Synthetic checkpoints: random weights with the statistics of trained ones, so that speed, memory
-// and sparsity at true sizes can be measured without a download. Quality means nothing here.
+// and sparsity can be measured at the sizes of published models without a download. Their quality
+// is meaningless.
 #pragma once
 
 #include <cstdint>
@@ -20,12 +21,12 @@ struct SynthOptions {
   std::function<void(double share)> progress = [](double) {};
 };
 
-/// Writes the checkpoint, one tensor in memory at a time, and returns what it wrote.
+/// Writes the checkpoint, with one tensor in memory at a time, and returns its configuration.
 ///
-/// Statistics: decays spread over their true range per layer, from channels that forget at once
-/// to channels that keep thousands of tokens; ffn.key rows biased against the mean of their input,
-/// so that about 80 % of the neurons are zero; embedding rows with norms that fall with the
-/// token's rank as in Zipf's law; matrices normal with 1 / sqrt(inputs).
+/// Statistics: decays spread over their real range per layer, from channels that forget immediately
+/// to channels that remember thousands of tokens; ffn.key rows biased against the mean of their
+/// input, so that about 80 % of the neurons are zero; embedding rows with norms that fall with the
+/// token's rank as in Zipf's law; matrices normal with deviation 1 / sqrt(inputs).
 /// The same options give the same bytes on every machine.
 Result<ModelConfig> write_synthetic(const SynthOptions& options);
 

@@ -36,7 +36,7 @@ float uniform(uint64_t seed, uint64_t i) {
 
 // ln2 and ffn.key share a hidden direction of signs: its bias pushes the neurons below zero.
 constexpr float kPushBias = 0.3f;
-// 80 % of a normal variable lie below 0.84 deviations; the push itself adds a little variance.
+// 80 % of a normal variable lie below 0.84 deviations; the shift itself adds a little variance.
 constexpr float kPush = 0.88f;
 constexpr uint64_t kPushSeed = 0x5eed;
 
@@ -90,14 +90,14 @@ float vector_value(const SynthTensor& tensor, uint64_t seed, uint64_t i, uint64_
 }
 
 float matrix_scale(const SynthTensor& tensor) {
-  // Inputs are the last dimension, but the last but one in the small matrices, stored [in, out].
+  // Inputs are the last dimension, except in lora matrices, which are stored [in, out].
   const bool is_lora = tensor.role == Role::Lora;
   const uint64_t inputs = is_lora ? tensor.shape[tensor.shape.size() - 2] : tensor.shape.back();
   const float unit = 1.0f / std::sqrt(static_cast<float>(inputs));
   return is_lora ? 0.3f * unit : tensor.role == Role::FfnValue ? 0.5f * unit : unit;
 }
 
-// Norms fall with the token's rank as frequencies do, slower: rank^-1/4, never to nothing.
+// Norms fall with the token's rank, more slowly than frequencies do: rank^-1/4, never to zero.
 float embedding_scale(uint64_t row) {
   const float root = std::sqrt(std::sqrt(static_cast<float>(row + 1)));
   return 0.5f / root;

@@ -1,4 +1,4 @@
-// The numbers of synthetic tensors. Only integer arithmetic and exact float operations, so that a
+// The values of synthetic tensors. Only integer arithmetic and exact float operations, so that a
 // seed gives the same bytes everywhere.
 #pragma once
 
@@ -15,10 +15,10 @@ struct SynthTensor {
   Role role = Role::Vector;
   Layout layout = Layout::AsIs;
   std::vector<uint64_t> shape;
-  double depth = 0.0;  ///< of its block: 0 for the first, 1 for the last
+  double depth = 0.0;  ///< position of its block: 0 for the first, 1 for the last
 };
 
-/// All numbers of `tensor`, row-major.
+/// All values of `tensor`, row-major.
 std::vector<float> synth_values(const SynthTensor& tensor, uint64_t seed);
 
 }  // namespace rwkv::press

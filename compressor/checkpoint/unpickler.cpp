@@ -92,7 +92,7 @@ Result<Pickle> PickleMachine::run() {
     RWKV_ASSIGN(const uint64_t byte, number(1));
     const Opcode* const opcode = table[byte];
     if (opcode == nullptr) {
-      return error("0x{:02x} is not one that torch.save writes; the file is damaged", byte);
+      return error("torch.save does not write opcode 0x{:02x}; the file is damaged", byte);
     }
     opcode_name_ = opcode->name;
     RWKV_TRY((this->*opcode->handler)(opcode->argument));
@@ -113,7 +113,7 @@ Result<uint64_t> PickleMachine::number(uint64_t width) {
 Status PickleMachine::charge(uint64_t n) {
   charged_ += n;
   if (charged_ > kMaxPickleObjects) {
-    return error("more than {} objects; a checkpoint of tensors has no need of them",
+    return error("more than {} objects; a checkpoint of tensors does not need them",
                  kMaxPickleObjects);
   }
   return {};
@@ -285,7 +285,7 @@ Status PickleMachine::op_append(uint64_t) {
   RWKV_ASSIGN(const PickleValue* item, pop());
   RWKV_ASSIGN(PickleValue * list, top());
   if (list->kind != Kind::List) {
-    return error("wants a list, found a {}; the file is damaged", kind_name(list->kind));
+    return error("expected a list, found a {}; the file is damaged", kind_name(list->kind));
   }
   list->items.push_back(item);
   return {};
@@ -294,18 +294,18 @@ Status PickleMachine::op_append(uint64_t) {
 Status PickleMachine::op_appends(uint64_t) {
   RWKV_ASSIGN(const size_t first, pop_mark());
   if (first == 0 || stack_[first - 1]->kind != Kind::List) {
-    return error("wants a list; the file is damaged");
+    return error("expected a list; the file is damaged");
   }
   return append_from(first, *stack_[first - 1]);
 }
 
 Status PickleMachine::op_setitem(uint64_t) {
   if (stack_.size() < 3 + (marks_.empty() ? 0 : marks_.back())) {
-    return error("wants a dict, a key and a value; the file is damaged");
+    return error("expected a dict, a key and a value; the file is damaged");
   }
   PickleValue* const dict = stack_[stack_.size() - 3];
   if (dict->kind != Kind::Dict) {
-    return error("wants a dict, found a {}; the file is damaged", kind_name(dict->kind));
+    return error("expected a dict, found a {}; the file is damaged", kind_name(dict->kind));
   }
   return append_from(stack_.size() - 2, *dict);
 }
@@ -313,7 +313,7 @@ Status PickleMachine::op_setitem(uint64_t) {
 Status PickleMachine::op_setitems(uint64_t) {
   RWKV_ASSIGN(const size_t first, pop_mark());
   if (first == 0 || stack_[first - 1]->kind != Kind::Dict) {
-    return error("wants a dict; the file is damaged");
+    return error("expected a dict; the file is damaged");
   }
   return append_from(first, *stack_[first - 1]);
 }

@@ -1,6 +1,6 @@
 // A restricted pickle machine: the opcodes of protocols 2 to 5 that torch.save writes, the globals
-// of pickle_value.h, and nothing that could run code. What an object means is left to
-// state_dict.h. The opcodes are described in CPython's Lib/pickletools.py.
+// of pickle_value.h, and nothing that could run code. state_dict.h interprets the
+// objects. The opcodes are described in CPython's Lib/pickletools.py.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ struct Pickle {
   const PickleValue* root = nullptr;  ///< in the arena
 };
 
-/// Reads one pickle and leaves `input` behind its last byte.
+/// Reads one pickle and leaves `input` at the byte after it.
 Result<Pickle> unpickle(PickleInput& input);
 
 }  // namespace rwkv::press

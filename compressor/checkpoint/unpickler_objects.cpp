@@ -27,7 +27,7 @@ Status PickleMachine::push_global(const std::string& name) {
   const KnownGlobal* const global = find_global(name);
   if (global == nullptr) {
     return error(
-        "refused global '{}': a checkpoint of tensors has no need of it; save a plain state_dict()",
+        "refused global '{}': a checkpoint of tensors does not need it; save a plain state_dict()",
         printable(name));
   }
   PickleValue* const value = arena_.make(Kind::Global);
@@ -46,7 +46,7 @@ Status PickleMachine::op_stack_global(uint64_t) {
   RWKV_ASSIGN(const PickleValue* module, pop());
   if (name->kind != Kind::String || module->kind != Kind::String ||
       name->text.size() > kMaxGlobalName || module->text.size() > kMaxGlobalName) {
-    return error("wants two short strings; the file is damaged");
+    return error("expected two short strings; the file is damaged");
   }
   return push_global(module->text + "." + name->text);
 }
@@ -69,10 +69,10 @@ Status PickleMachine::call(const PickleValue& callable, const PickleValue& argum
       return make_ordered_dict(arguments);
     case GlobalKind::RebuildTensorV2:
     case GlobalKind::RebuildTensorV3: {
-      const size_t wanted = callable.global->kind == GlobalKind::RebuildTensorV2 ? 6 : 7;
-      if (items.size() < wanted || items.size() > kMaxArguments) {
-        return error("{} with {} arguments, {} wanted", callable.global->name, items.size(),
-                     wanted);
+      const size_t expected = callable.global->kind == GlobalKind::RebuildTensorV2 ? 6 : 7;
+      if (items.size() < expected || items.size() > kMaxArguments) {
+        return error("{}: expected {} arguments, found {}", callable.global->name, expected,
+                     items.size());
       }
       RWKV_TRY(charge(items.size()));
       PickleValue* const tensor = arena_.make(Kind::Tensor);
@@ -95,7 +95,7 @@ Status PickleMachine::call(const PickleValue& callable, const PickleValue& argum
     case GlobalKind::TypeName:
       break;
   }
-  return error("refused call of '{}': a checkpoint of tensors has no need of it",
+  return error("refused call of '{}': a checkpoint of tensors does not need it",
                callable.global->name);
 }
 
@@ -107,24 +107,24 @@ Status PickleMachine::make_ordered_dict(const PickleValue& arguments) {
   }
   const PickleValue& pairs = *arguments.items[0];
   if (arguments.items.size() > 1 || pairs.kind != Kind::List) {
-    return error("OrderedDict wants no argument or one list of pairs; the file is damaged");
+    return error("OrderedDict: expected no argument or one list of pairs; the file is damaged");
   }
   RWKV_TRY(charge(2 * pairs.items.size()));
   for (const PickleValue* pair : pairs.items) {
     if ((pair->kind != Kind::List && pair->kind != Kind::Tuple) || pair->items.size() != 2) {
-      return error("OrderedDict wants pairs of key and value; the file is damaged");
+      return error("OrderedDict: expected pairs of key and value; the file is damaged");
     }
     dict->items.insert(dict->items.end(), pair->items.begin(), pair->items.end());
   }
   return push(dict);
 }
 
-// BUILD sets attributes: `_metadata` of a state_dict, attributes of a parameter. None is needed.
+// BUILD sets attributes: `_metadata` of a state_dict, attributes of a parameter. We need none.
 Status PickleMachine::op_build(uint64_t) {
   RWKV_TRY(pop().status());
   RWKV_ASSIGN(const PickleValue* object, top());
   if (object->kind != Kind::Dict && object->kind != Kind::Tensor) {
-    return error("wants a dict or a tensor, found a {}; the file is damaged",
+    return error("expected a dict or a tensor, found a {}; the file is damaged",
                  kind_name(object->kind));
   }
   return {};

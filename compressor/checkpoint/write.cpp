@@ -12,8 +12,9 @@ namespace rwkv::press {
 Status check_checkpoint_name(const std::string& path) {
   const std::string ending = std::filesystem::path(path).extension().string();
   if (ending != ".pth" && ending != ".safetensors" && ending != ".st") {
-    return usage_error("output '{}' ends in '{}'; .pth, .safetensors or .st is wanted", path,
-                       ending);
+    return usage_error(
+        "output '{}': expected a name that ends in .pth, .safetensors or .st, found '{}'", path,
+        ending);
   }
   return {};
 }

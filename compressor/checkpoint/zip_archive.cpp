@@ -18,7 +18,7 @@ uint32_t crc_of(uint32_t crc, std::span<const std::byte> bytes) {
       crc32_z(crc, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
 }
 
-// A raw inflate stream that gives back its memory.
+// A raw inflate stream that frees its memory.
 class Inflater {
  public:
   Inflater() : ready_(inflateInit2(&stream_, -MAX_WBITS) == Z_OK) {}
@@ -58,7 +58,7 @@ size_t ZipArchive::find(std::string_view name) const {
 Status ZipArchive::read(size_t index, uint64_t offset, std::span<std::byte> out) const {
   const ZipRecord& record = records_[index];
   if (offset > record.size || out.size() > record.size - offset) {
-    return bad_input("{}: record {}: {} bytes wanted at {}, it has {}", path(),
+    return bad_input("{}: record {}: expected {} bytes at {}, but it has {}", path(),
                      printable(record.name), out.size(), offset, record.size);
   }
   // Two threads may both verify a record; the answer is the same.
@@ -86,8 +86,8 @@ Status ZipArchive::check_crc(const ZipRecord& record, uint32_t found) const {
   }
   const size_t folder = record.name.find('/');
   return bad_input(
-      "{}: CRC mismatch in record {}: {:08x} wanted, {:08x} found; the file is "
-      "damaged, fetch it again",
+      "{}: CRC mismatch in record {}: expected {:08x}, found {:08x}; the file is "
+      "damaged, download it again",
       path(), printable(folder == std::string::npos ? record.name : record.name.substr(folder + 1)),
       record.crc, found);
 }
@@ -111,8 +111,8 @@ Status ZipArchive::read_stored(const ZipRecord& record, uint64_t offset, std::sp
   return verify && whole ? check_crc(record, crc_of(0, out)) : Status();
 }
 
-// Inflates from the start through two buffers and keeps what falls into the range. The first time
-// it runs to the end, for the CRC.
+// Inflates from the start through two buffers and keeps the bytes in the range. The first time it
+// runs to the end, for the CRC.
 Status ZipArchive::read_deflated(const ZipRecord& record, uint64_t offset, std::span<std::byte> out,
                                  bool verify) const {
   const auto damaged = [&] {
@@ -121,7 +121,7 @@ Status ZipArchive::read_deflated(const ZipRecord& record, uint64_t offset, std::
   };
   Inflater inflater;
   if (!inflater.ready()) {
-    return failed("{}: no memory to inflate record {}", path(), printable(record.name));
+    return failed("{}: not enough memory to inflate record {}", path(), printable(record.name));
   }
   const uint64_t stop = verify ? record.size : offset + out.size();
   std::vector<std::byte> packed(kBufferBytes / 4);

@@ -1,8 +1,8 @@
-// Reads zip files that nobody vouches for: the whole directory is checked at open, records are
-// read in place, and a record's CRC32 is verified before any of its bytes are handed out. Stored
-// and deflated records, zip64; no encryption, no archives in several parts. The numbers follow
-// PKWARE's APPNOTE.TXT. A reader of our own, over zlib, for its checks: records may not overlap, and
-// every size is compared with the file before it is used.
+// Reads untrusted zip files: the whole directory is checked at open, records are read in place, and
+// the CRC32 of a record is verified before any of its bytes are returned. Stored and deflated
+// records, zip64; no encryption, no archives in several parts. The numbers follow PKWARE's
+// APPNOTE.TXT. It is our own reader, over zlib, for its checks: records may not overlap, and every
+// size is compared with the file before it is used.
 #pragma once
 
 #include <atomic>
@@ -43,8 +43,8 @@ class ZipArchive {
   size_t find(std::string_view name) const;
 
   /// `out.size()` bytes of the record from `offset` on, which must lie within it. The first read
-  /// of a record also runs over all of it for the CRC, through a buffer of 1 MiB. Of a deflated
-  /// record everything up to the end of the range is inflated at each call.
+  /// of a record also reads all of it for the CRC, through a buffer of 1 MiB. Every read of a
+  /// deflated record inflates everything up to the end of the range.
   Status read(size_t record, uint64_t offset, std::span<std::byte> out) const;
   /// The whole record, which may have at most `max_bytes`.
   Result<std::vector<std::byte>> read_all(size_t record, uint64_t max_bytes) const;

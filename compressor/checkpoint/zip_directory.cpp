@@ -58,7 +58,7 @@ class DirectoryReader {
   const InputFile& file_;
 };
 
-// Replaces the values that are saturated by those of the zip64 extra field, which lists just them.
+// Replaces saturated values by those of the zip64 extra field, which lists only them.
 bool resolve_zip64(Bytes extra, std::span<uint64_t* const> values) {
   const bool wanted = std::any_of(values.begin(), values.end(),
                                   [](const uint64_t* value) { return *value == kSaturated; });
@@ -89,8 +89,8 @@ bool resolve_zip64(Bytes extra, std::span<uint64_t* const> values) {
 
 Result<std::vector<std::byte>> DirectoryReader::bytes_at(uint64_t offset, uint64_t n) const {
   if (offset > file_.size() || n > file_.size() - offset) {
-    return error("zip directory: {} bytes wanted at {}, the file ends at {}; it was cut", n, offset,
-                 file_.size());
+    return error("zip directory: expected {} bytes at {}, but the file ends at {}; it is truncated",
+                 n, offset, file_.size());
   }
   std::vector<std::byte> bytes(static_cast<size_t>(n));
   RWKV_TRY(file_.read_at(offset, bytes));
@@ -103,8 +103,8 @@ Status DirectoryReader::find_end(Directory& out) const {
   RWKV_ASSIGN(const std::vector<std::byte> tail, bytes_at(file_.size() - n, n));
   for (size_t at = tail.size() < kEndBytes ? 0 : tail.size() - kEndBytes + 1; at > 0; --at) {
     const std::byte* const end = tail.data() + at - 1;
-    const size_t behind = tail.size() - (at - 1) - kEndBytes;
-    if (load_le<uint32_t>(end) != kEndSignature || load_le<uint16_t>(end + 20) != behind) {
+    const size_t after = tail.size() - (at - 1) - kEndBytes;
+    if (load_le<uint32_t>(end) != kEndSignature || load_le<uint16_t>(end + 20) != after) {
       continue;
     }
     if (load_le<uint16_t>(end + 4) != 0 || load_le<uint16_t>(end + 6) != 0 ||
@@ -117,7 +117,7 @@ Status DirectoryReader::find_end(Directory& out) const {
     out.end = file_.size() - n + (at - 1);
     return find_end64(out);
   }
-  return error("no zip directory at the end; the file was cut, fetch it again");
+  return error("no zip directory at the end; the file is truncated, download it again");
 }
 
 // The zip64 end record, if its locator precedes the end record that `out` holds.
@@ -156,14 +156,14 @@ Status DirectoryReader::find_end64(Directory& out) const {
 // Takes one entry off the front of `rest`.
 Status DirectoryReader::read_entry(Bytes& rest, ZipRecord& out) const {
   if (rest.size() < kEntryBytes || load_le<uint32_t>(rest.data()) != kEntrySignature) {
-    return error("the zip directory has fewer entries than it says; the file is damaged");
+    return error("the zip directory has fewer entries than it claims; the file is damaged");
   }
   const std::byte* const entry = rest.data();
   const size_t name_bytes = load_le<uint16_t>(entry + 28);
   const size_t extra_bytes = load_le<uint16_t>(entry + 30);
   const size_t total = kEntryBytes + name_bytes + extra_bytes + load_le<uint16_t>(entry + 32);
   if (total > rest.size()) {
-    return error("an entry of the zip directory is cut; the file is damaged");
+    return error("an entry of the zip directory is truncated; the file is damaged");
   }
   out.name.assign(reinterpret_cast<const char*>(entry) + kEntryBytes, name_bytes);
   const std::string shown = printable(out.name);
@@ -205,7 +205,7 @@ Status DirectoryReader::read_entry(Bytes& rest, ZipRecord& out) const {
 Status DirectoryReader::check_local_header(ZipRecord& record, uint64_t limit) const {
   const std::string shown = printable(record.name);
   if (record.header_offset > limit || limit - record.header_offset < kLocalBytes) {
-    return error("record {} starts at {}, behind the records' end at {}; the file is damaged",
+    return error("record {} starts at {}, after the end of the records at {}; the file is damaged",
                  shown, record.header_offset, limit);
   }
   RWKV_ASSIGN(std::vector<std::byte> fixed, bytes_at(record.header_offset, kLocalBytes));
@@ -270,8 +270,8 @@ Result<std::vector<ZipRecord>> DirectoryReader::read() {
       directory_end > directory.end || directory.bytes > kMaxDirectoryBytes ||
       directory.entries > directory.bytes / kEntryBytes) {
     return error(
-        "the zip directory says {} entries in {} bytes at {}, which the file of {} bytes "
-        "cannot hold; it is damaged",
+        "the zip directory claims {} entries in {} bytes at {}, which the file of {} bytes "
+        "cannot contain; it is damaged",
         directory.entries, directory.bytes, directory.offset, file_.size());
   }
   RWKV_ASSIGN(const std::vector<std::byte> bytes, bytes_at(directory.offset, directory.bytes));
@@ -282,7 +282,7 @@ Result<std::vector<ZipRecord>> DirectoryReader::read() {
     RWKV_TRY(read_entry(rest, record));
     RWKV_TRY(check_local_header(record, directory.offset));
     if (!names.insert(record.name).second) {
-      return error("record {} is there twice; the file is damaged", printable(record.name));
+      return error("record {} occurs twice; the file is damaged", printable(record.name));
     }
   }
   if (!rest.empty()) {

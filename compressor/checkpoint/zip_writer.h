@@ -15,13 +15,13 @@ namespace rwkv::press {
 
 class ZipWriter {
  public:
-  /// From this size or offset on a number goes into a zip64 field. Tests lower it.
+  /// Numbers of this size or more go into a zip64 field. Tests lower the limit.
   static constexpr uint64_t kZip64From = 0xffffffff;
 
   explicit ZipWriter(OutputFile& file, uint64_t zip64_from = kZip64From)
       : file_(file), zip64_from_(zip64_from) {}
 
-  /// Names must differ and have at most 64 KiB.
+  /// Names must be unique and have at most 64 KiB.
   Status add(const std::string& name, std::span<const std::byte> data);
   /// Writes the directory. The file is not yet committed.
   Status finish();

@@ -15,8 +15,8 @@ namespace {
 
 constexpr int64_t kLeastSamples = 64;
 constexpr int64_t kSamples = 256;
-// Of the closed form, for inputs of variance 1. With 27,000 samples of 128 columns the least always
-// won; the others are for samples that are few beside the columns.
+// Ridges of the closed form, for inputs of variance 1. With 27,000 samples of 128 columns the
+// smallest always won; the others are for few samples compared with the columns.
 constexpr double kRidges[] = {1e-3, 1e-2, 1e-1};
 
 Status check(const at::Tensor& z, const at::Tensor& log_targets,
@@ -24,19 +24,20 @@ Status check(const at::Tensor& z, const at::Tensor& log_targets,
   if (z.dim() != 2 || log_targets.dim() != 2 || z.size(0) != log_targets.size(0) || z.size(1) < 1 ||
       log_targets.size(1) < 2) {
     return usage_error(
-        "cluster head: found samples of shape [{}] and targets of shape [{}], wanted [n, D] and "
+        "cluster head: found samples of shape [{}] and targets of shape [{}], expected [n, D] and "
         "[n, K] with K of 2 or more",
         fmt::join(z.sizes(), ", "), fmt::join(log_targets.sizes(), ", "));
   }
   if (z.size(0) < kLeastSamples) {
     return usage_error(
-        "cluster head: found {} samples, wanted {} or more; give more calibration text", z.size(0),
-        kLeastSamples);
+        "cluster head: found {} samples, expected {} or more; give more calibration text",
+        z.size(0), kLeastSamples);
   }
   if (options.epochs < 0 || options.batch < 1 || options.patience < 1 ||
       !(options.learning_rate > 0) || !std::isfinite(options.learning_rate)) {
     return usage_error(
-        "cluster head: found epochs {}, batch {}, patience {} and learning rate {}, wanted epochs "
+        "cluster head: found epochs {}, batch {}, patience {} and learning rate {}, expected "
+        "epochs "
         ">= 0 and the others above 0",
         options.epochs, options.batch, options.patience, options.learning_rate);
   }
@@ -84,7 +85,7 @@ ClusterHead fit_closed_form(const Samples& train, const Samples& held_out, const
   const at::Tensor moments = at::zeros({cols, n_clusters}, at::kDouble);
   const at::Tensor mean = at::zeros({n_clusters}, at::kDouble);
   // Inputs have mean 0, so the column of ones would be orthogonal to them: its coefficient, the
-  // bias, is the mean of the targets, and no ridge holds it back.
+  // bias, is the mean of the targets, and no ridge shrinks it.
   constexpr int64_t kChunk = 1024;
   const auto n = static_cast<double>(train.count());
   for (int64_t first = 0; first < train.count(); first += kChunk) {

@@ -17,12 +17,13 @@ constexpr float kLeast = 1e-37f;             // probabilities below f32's normal
 
 Status check(const at::Tensor& z, int64_t n_vocab, const HeadOrder& order, int64_t chunk) {
   if (z.dim() != 2 || z.size(0) < 1 || z.size(1) < 1) {
-    return usage_error("cluster targets: found samples of shape [{}], wanted [n, D], n > 0",
+    return usage_error("cluster targets: found samples of shape [{}], expected [n, D], n > 0",
                        fmt::join(z.sizes(), ", "));
   }
   if (n_vocab < 1 || order.n_tokens() != n_vocab || chunk < 1) {
     return usage_error(
-        "cluster targets: found {} tokens in clusters, a head of {} rows and chunks of {}; wanted "
+        "cluster targets: found {} tokens in clusters, a head of {} rows and chunks of {}; "
+        "expected "
         "clusters of the whole vocabulary and chunks of at least 1",
         order.n_tokens(), n_vocab, chunk);
   }
@@ -98,7 +99,8 @@ Result<at::Tensor> cluster_log_probabilities(const at::Tensor& z_given, const He
     RWKV_ASSIGN(const at::Tensor loaded, loader(first, n_rows));
     if (loaded.dim() != 2 || loaded.size(0) != n_rows || loaded.size(1) != cols) {
       return usage_error(
-          "cluster targets: found head rows of shape [{}], wanted [{}, {}]; pass samples and head "
+          "cluster targets: found head rows of shape [{}], expected [{}, {}]; pass samples and "
+          "head "
           "of the same model",
           fmt::join(loaded.sizes(), ", "), n_rows, cols);
     }

@@ -30,7 +30,7 @@ struct HeadOrder {
 };
 
 /// labels [V] (integers from 0) and frequencies [V]. The n_frequent (0 .. V) most frequent tokens,
-/// ties to the lower id, become cluster 0 whatever their labels; labels that are left without
+/// ties to the lower id, become cluster 0 regardless of their labels; labels without remaining
 /// tokens vanish. The other clusters follow by descending total frequency, ties to the lower label.
 HeadOrder order_by_cluster(const at::Tensor& labels, const at::Tensor& frequencies,
                            int64_t n_frequent);

@@ -40,7 +40,7 @@ Comparison compare_logits(std::span<const float> reference, std::span<const floa
   for (size_t i = 0; i < reference.size(); ++i) {
     const double log_p = static_cast<double>(reference[i]) - reference_sum;
     const double p = std::exp(log_p);
-    // What the reference rules out adds nothing, whatever the model says.
+    // Tokens that the reference rules out add nothing, regardless of the model.
     if (p != 0.0) {
       kl += p * (log_p - (static_cast<double>(model[i]) - model_sum));
     }

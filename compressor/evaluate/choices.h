@@ -1,4 +1,4 @@
-// Multiple choice: which of the answers is the likeliest behind the question? With the
+// Multiple choice: which of the answers is the most likely one after the question? With the
 // log-likelihood ll of a continuation (a sum over its tokens), accuracies are those of
 // lm-evaluation-harness (process_results for multiple_choice in lm_eval/api/task.py):
 //   acc        right if the largest ll is that of the label

@@ -36,7 +36,7 @@ Status check_whole(std::span<const ChoiceRequest> requests) {
   }
   const uint64_t n_wanted = first.n_choices > 0 ? first.n_choices : requests.size();
   if (requests.size() < 2 || requests.size() != n_wanted) {
-    return bad_input("has {} choices, {} are wanted", requests.size(),
+    return bad_input("has {} choices; expected {}", requests.size(),
                      std::max<uint64_t>(n_wanted, 2));
   }
   if (first.label >= requests.size()) {
@@ -115,7 +115,7 @@ Result<ChoicesSet> read_choices(const std::string& path, const Sampling& samplin
     return complaints.empty()
                ? bad_input("{}: has only requests without a question (doc_id from {})", path,
                            kFirstUnconditional)
-               : bad_input("{}; nor is there any whole document", complaints.front());
+               : bad_input("{}; there is no complete document", complaints.front());
   }
   set.available = set.documents.size();
   keep_drawn(set.documents, sampling);

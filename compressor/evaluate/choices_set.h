@@ -13,7 +13,7 @@
 
 namespace rwkv::press {
 
-/// One line: how likely is `continuation` behind `context`?
+/// One line: how likely is `continuation` after `context`?
 struct ChoiceRequest {
   uint64_t document = 0;
   uint64_t index = 0;        ///< of this choice
@@ -45,7 +45,7 @@ struct ChoicesSet {
 };
 
 /// Ids from here on ask for answers without their questions, for another kind of score; the files
-/// hold them behind the others. They are passed over.
+/// put them after the others. They are ignored.
 inline constexpr uint64_t kFirstUnconditional = 1000000;
 
 /// A request from a JSON object with the whole numbers "doc_id", "idx" and "label" and, under

@@ -6,7 +6,7 @@
 //   log-likelihood = sum over the target's tokens of ln p(token);
 //   perplexity = exp(-mean over documents of the log-likelihood), so per word, not per token.
 // Two things differ. Context and target are split into tokens separately, as in BlinkDL's own
-// LAMBADA script, where the harness splits them together and takes the tokens behind the
+// LAMBADA script, where the harness splits them together and takes the tokens after the
 // context's: the same unless a token spans the last space. And the standard error of accuracies
 // divides by n, the harness by n - 1. The context begins at the empty state, without an end-of-text
 // token.

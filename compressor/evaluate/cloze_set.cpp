@@ -34,7 +34,7 @@ Result<ClozeSet> read_cloze(const std::string& path, const Sampling& sampling) {
   };
   RWKV_TRY(read_lines(path, use, set.malformed));
   if (set.documents.empty()) {
-    return bad_input("{}; nor is any other line a document", set.malformed.complaints.front());
+    return bad_input("{}; no line is a document", set.malformed.complaints.front());
   }
   set.available = set.documents.size();
   keep_drawn(set.documents, sampling);

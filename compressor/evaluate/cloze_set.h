@@ -1,4 +1,4 @@
-// Texts whose last word is to be found, as in LAMBADA, read from a file.
+// Texts whose last word the model must predict, as in LAMBADA, read from a file.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,7 @@ struct ClozeSet {
 
 /// A document from a JSON object with a string "text" and, if results are to be grouped by it, a
 /// string "kind"; other keys are ignored. A space is U+0020 and nothing else. BadInput: what is no
-/// such object, a text without a space, with nothing before its last space or nothing behind it.
+/// such object, a text without a space, with nothing before or after its last space.
 Result<ClozeDocument> parse_cloze_line(std::string_view line);
 
 /// Reads a file of such lines (lines.h), malformed ones skipped and counted, and draws documents.

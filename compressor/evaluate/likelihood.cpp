@@ -82,7 +82,7 @@ Status each_document(const std::shared_ptr<const edge::Model>& model, unsigned n
   std::mutex mutex;
   uint64_t n_done = 0;
   Status first_error;
-  // Documents behind the first error are left out, those before it are not, so that the error does
+  // Documents after the first error are skipped, those before it are not, so that the error does
   // not depend on which thread was faster.
   std::atomic<size_t> first_bad{n};
   pool.run(n, 1, [&](size_t begin, size_t end, unsigned thread) {

@@ -1,5 +1,5 @@
-// How likely texts are behind a context: the context is read once, and every continuation starts
-// from a copy of the state that it left.
+// How likely texts are after a context. The context is read once, and every continuation starts
+// from a copy of the state after it.
 #pragma once
 
 #include <functional>
@@ -24,8 +24,8 @@ class ContinuationScorer {
   /// Reads `context` from the empty state, without an end-of-text token. BadInput if it cannot be
   /// split into the model's tokens, or makes none.
   Status read(const std::string& context);
-  /// Of `continuation` behind the context, which stays; it is split into tokens by itself. BadInput
-  /// likewise, and if logits are not finite numbers.
+  /// The likelihood of `continuation` after the context, which is kept; the continuation is
+  /// tokenized by itself. BadInput likewise, and if logits are not finite.
   Result<Likelihood> score(const std::string& continuation);
 
  private:

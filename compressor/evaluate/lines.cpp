@@ -46,10 +46,10 @@ class Input {
     gzerror(file_.get(), &code);
     // At the end of a cut stream gzread() gives what there is, and only gzerror() tells.
     if (code == Z_BUF_ERROR) {
-      return bad_input("{}: the gzip stream ends too early; fetch the file again", path_);
+      return bad_input("{}: the gzip stream ends too early; download the file again", path_);
     }
     if (code == Z_DATA_ERROR) {
-      return bad_input("{}: cannot be inflated; the file is damaged, fetch it again", path_);
+      return bad_input("{}: cannot be inflated; the file is damaged, download it again", path_);
     }
     if (n < 0 || (code != Z_OK && code != Z_STREAM_END)) {
       return failed("{}: cannot be read", path_);
@@ -180,7 +180,7 @@ Result<uint64_t> number_at(const Json& object, const char* key) {
   const auto found = object.find(key);
   // Whole numbers that are read without a sign are unsigned.
   if (found == object.end() || !found->is_number_unsigned()) {
-    return bad_input("has no whole number from 0 under '{}'", key);
+    return bad_input("has no integer of 0 or more under '{}'", key);
   }
   return found->get<uint64_t>();
 }

@@ -1,4 +1,4 @@
-// Files of one JSON object a line, plain or gzipped, and what became of lines that are none.
+// Files with one JSON object per line, plain or gzipped; other lines are skipped and recorded.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace rwkv::press {
 
-/// What was skipped: how much, and about the first few why.
+/// How many items were skipped, and the reasons for the first few.
 struct Skipped {
   uint64_t count = 0;
   std::vector<std::string> complaints;
@@ -33,7 +33,7 @@ Status read_lines(const std::string& path,
 Result<nlohmann::json> parse_object(std::string_view line);
 /// The string under `key`; BadInput if it is missing or of another type.
 Result<std::string> string_at(const nlohmann::json& object, const char* key);
-/// The whole number >= 0 under `key`; BadInput likewise.
+/// The integer >= 0 under `key`; BadInput likewise.
 Result<uint64_t> number_at(const nlohmann::json& object, const char* key);
 
 }  // namespace rwkv::press

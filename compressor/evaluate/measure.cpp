@@ -14,7 +14,7 @@ constexpr uint64_t kMaxTextBytes = uint64_t{1} << 32;
 Result<ModelPtr> open_with_vocabulary(const std::string& path) {
   RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
   if (!checkpoint.is_packed) {
-    return usage_error("{}: is a checkpoint ({}), a packed file is wanted; convert it first", path,
+    return usage_error("{}: is a checkpoint ({}); expected a packed file; convert it first", path,
                        checkpoint.source->format());
   }
   RWKV_ASSIGN(ModelPtr model, edge::Model::open(path));

@@ -1,5 +1,5 @@
-// All that is measured of a packed file, on the runtime that devices run. Texts and questions are
-// read and checked once and may then be asked of any number of models.
+// All measurements of the quality of a packed file, on the runtime that devices use. Texts and
+// questions are read and checked once and may then be used for any number of models.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ struct EvaluationFiles {
   std::vector<std::string> texts;    ///< any text
   std::vector<std::string> clozes;   ///< lines of JSON, perhaps gzipped, see cloze_set.h
   std::vector<std::string> choices;  ///< likewise, see choices_set.h
-  /// Of each file of questions only so many documents, drawn by `seed`; 0: all of them.
+  /// Number of documents to draw from each file of questions, by `seed`; 0: all of them.
   uint64_t max_docs = 0;
   uint64_t seed = 0;
 };
@@ -39,11 +39,11 @@ struct MeasureOptions {
   uint64_t max_tokens = 0;  ///< of each text; 0: all
   /// Packed file to compare with over the texts; empty: none.
   std::string reference = {};
-  /// How the result calls it; empty: its path.
+  /// Its name in the result; empty: its path.
   std::string reference_name = {};
-  /// How the result and most messages call the model; empty: its path.
+  /// The name of the model in the result and in most messages; empty: its path.
   std::string name = {};
-  /// Called with the file that is worked on and the share of it that is done.
+  /// Called with the current file and the share of it that is done.
   std::function<void(const std::string& what, double share)> progress = [](const std::string&,
                                                                            double) {};
 };

@@ -1,4 +1,4 @@
-// What kinds of questions have in common: how they are asked, and how many were answered right.
+// Common to all kinds of questions: how they are asked, and how many were answered right.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Which of many documents are looked at: a part that a seed draws, the same on every machine.
+// Draws some of many documents by a seed, the same ones on every machine.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,10 @@ struct Sampling {
 };
 
 /// The indices of the documents drawn from `n`, ascending. Each set of that size is as likely as
-/// any other. With one seed, fewer documents are part of more.
+/// any other. With one seed, a smaller sample is part of a larger one.
 std::vector<uint64_t> draw(uint64_t n, const Sampling& sampling);
 
-/// Keeps of `items` what is drawn, in its order.
+/// Keeps only the drawn ones of `items`, in their order.
 template <typename T>
 void keep_drawn(std::vector<T>& items, const Sampling& sampling) {
   std::vector<T> kept;

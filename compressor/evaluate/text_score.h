@@ -43,8 +43,8 @@ struct TextScore {
 
 struct TextOptions {
   unsigned n_threads = 1;   ///< changes no result
-  uint64_t max_tokens = 0;  ///< only the first so many tokens of the text; 0: all
-  /// Called with the share that is done.
+  uint64_t max_tokens = 0;  ///< only this many tokens from the start of the text; 0: all
+  /// Called with the share of the text that is done.
   std::function<void(double)> progress = [](double) {};
 };
 

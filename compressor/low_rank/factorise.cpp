@@ -10,10 +10,10 @@
 namespace rwkv::press {
 namespace {
 
-// Up to here all eigenvectors in double cost less than a second.
+// Up to this size, all eigenvectors in double cost less than a second.
 constexpr int64_t kExact = 1024;
-// Beyond: subspace iteration with more directions than wanted. Each round squares the ratio of
-// kept to dropped eigenvalues of W H W^T, which are squared singular values already.
+// For larger matrices: subspace iteration with more directions than needed. Each round squares the
+// ratio of kept to dropped eigenvalues of W H W^T, which are squared singular values already.
 constexpr int64_t kExtra = 32;
 constexpr int kRounds = 5;
 
@@ -86,7 +86,7 @@ Factors factorise_with_diagonal(const at::Tensor& w, const at::Tensor& h, int64_
                                 int64_t rounds, uint64_t seed, const SpectrumStore& store) {
   const at::NoGradGuard no_grad;
   constexpr double kLeastGain = 1e-3;
-  Factors best = factorise(w, h, rank, seed, store);  // later matrices are of one rank alone
+  Factors best = factorise(w, h, rank, seed, store);  // later matrices are needed for one rank only
   best.diagonal = at::zeros({w.size(0)}, at::kFloat);
   double least = energy(w - best.product(), h);
   for (int64_t round = 0; round < rounds && least > 0; ++round) {

@@ -1,4 +1,4 @@
-// Factor pairs in place of dense projections: W ~ B A (+ diag d), [out, in] to [out, rank] and
+// Factor pairs instead of dense projections: W ~ B A (+ diag d), [out, in] to [out, rank] and
 // [rank, in].
 //
 // With H = E[x x^T] of the inputs, the output error E|Wx - BAx|^2 is least for B = U_r, A = U_r^T
@@ -45,8 +45,8 @@ double relative_error(const at::Tensor& w, const at::Tensor& approximation, cons
 /// Eigenvalues of W H W^T, descending: what each further rank would keep. [out], f64.
 at::Tensor output_energies(const at::Tensor& w, const at::Tensor& h);
 
-/// h with a hundredth of its mean diagonal added to the diagonal: what few samples never showed is
-/// not impossible.
+/// h with a hundredth of its mean diagonal added to the diagonal, which regularises directions that
+/// the samples did not cover.
 at::Tensor with_floor(const at::Tensor& h);
 
 }  // namespace rwkv::press

@@ -1,4 +1,4 @@
-// How many ranks each matrix gets, where one factor for all is not what is wanted.
+// How many ranks each matrix gets, if not all of them have the same factor.
 #pragma once
 
 #include <ATen/ATen.h>

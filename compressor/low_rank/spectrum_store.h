@@ -1,6 +1,6 @@
-// Eigenvectors kept in a folder: fits of different ranks to one matrix want the leading ones of the
-// same matrix, and are cut from one decomposition. Found again by the matrix's own numbers, so a
-// fit gives the same bits with a store as without.
+// Eigenvectors kept in a folder: fits of different ranks to one matrix need the leading
+// eigenvectors of the same matrix, so they share one decomposition. It is found by the values of
+// the matrix, so a fit gives the same bits with or without a store.
 #pragma once
 
 #include <ATen/ATen.h>

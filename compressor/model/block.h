@@ -1,6 +1,6 @@
-// One block of the network over whole sequences, in LibTorch: what calibration runs to see the
-// activations that a product meets, and what training differentiates. Formulas are those of
-// runtime/model, which holds the state and the kernels that a device needs instead.
+// One block of the network over whole sequences, in LibTorch. Calibration runs it to observe the
+// inputs of products, and training differentiates it. Formulas are those of runtime/model, which
+// has the state and the kernels that a device needs.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -43,14 +43,14 @@ class Block {
   /// x [batch, length, n_embd], at least one token, every sequence from the empty state, to the
   /// new residual stream: x + time_mix + channel_mix, of the same shape. `v_first` is v7's value
   /// of the first block, [batch * length, dim_att]: block 0 sets it, later blocks of the same
-  /// batch read it; other versions leave it alone. `observe` may be empty. Differentiable in x,
-  /// v_first and whatever `Adopt` made a leaf.
+  /// batch read it; other versions ignore it. `observe` may be empty. Differentiable in x,
+  /// v_first and every tensor that `Adopt` made a leaf.
   at::Tensor forward(const at::Tensor& x, at::Tensor& v_first, const Observe& observe) const;
 
   /// The products by name within the block, so that a caller can replace one: "att.receptance",
   /// "att.key", "att.value", "att.gate", "att.output", "ffn.key", "ffn.value", "ffn.receptance",
-  /// as far as the version has them. The small matrices that v6 and v7 have by themselves are not
-  /// among them. Names must stay as they are.
+  /// as far as the version has them. The lora matrices of v6 and v7 are not among them. Names must
+  /// not change.
   std::map<std::string, Linear> linears;
   /// Of these products.
   Precision precision = Precision::F32;

@@ -1,5 +1,5 @@
-// What all versions do between products: norms, token shift, mixing. Rows are tokens, sequence
-// after sequence: [batch * length, n].
+// Operations of all versions between products: norms, token shift, mixing. Rows are tokens,
+// sequence after sequence: [batch * length, n].
 #pragma once
 
 #include <ATen/ATen.h>

@@ -1,4 +1,4 @@
-// What lies before the first block and after the last one.
+// The parts before the first block and after the last one.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -11,7 +11,7 @@ namespace rwkv::press {
 
 /// Embedding with ln0 applied, unless its rows already have it (config.ln0_folded): tokens int64
 /// [batch, length] to [batch, length, n_embd]. Reads one row per distinct token, so the table is
-/// never held. BadInput for a token outside the vocabulary or a tensor that is missing.
+/// never in memory. BadInput for a token outside the vocabulary or a tensor that is missing.
 Result<at::Tensor> embed(const TensorSource& source, const ModelConfig& config,
                          const at::Tensor& tokens);
 

@@ -1,4 +1,4 @@
-// One product of a block: a dense matrix, or the factor pair in its place.
+// One product of a block: a dense matrix, or the factor pair that replaces it.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -7,7 +7,7 @@
 
 namespace rwkv::press {
 
-/// In which numbers products are computed. bf16 rounds both sides and the result, accumulates in
+/// The precision of products. bf16 rounds both sides and the result, accumulates in
 /// f32 and leaves weights in f32: about twice as fast on a CPU with AVX-512 BF16, and on a GPU.
 enum class Precision : uint8_t { F32, Bf16 };
 

@@ -79,7 +79,7 @@ Result<Linear> BlockTensors::linear(const std::string& stem) const {
   RWKV_ASSIGN(linear.factor_a, matrix(stem + "1.weight"));
   RWKV_ASSIGN(linear.factor_b, matrix(stem + "2.weight"));
   if (contains(stem + "_diag")) {
-    // The enhanced form always has a diagonal; a pair without one is plain in any model.
+    // The enhanced form always has a diagonal; a pair without one is linear in any model.
     linear.squares = config_.low_rank == LowRankForm::ReluSquared;
     RWKV_ASSIGN(linear.diagonal, vector(stem + "_diag"));
   }

@@ -1,4 +1,4 @@
-// The whole network in memory, in f32: what training changes and what a teacher answers with.
+// The whole network in memory, in f32, for training and as a teacher.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -32,8 +32,8 @@ class Network {
                                                const IsTrainable& is_trainable);
 
   const ModelConfig& config() const { return config_; }
-  /// In the order of loading. Modules share their memory: what is written to `values` in place is
-  /// what they compute with.
+  /// In the order of loading. Modules share their memory: values written in place into `values` are
+  /// the ones that they compute with.
   const std::vector<Parameter>& parameters() const { return parameters_; }
   /// Of all products of blocks.
   void set_precision(Precision precision);
@@ -42,11 +42,11 @@ class Network {
   at::Tensor embed(const at::Tensor& tokens) const;
   int64_t n_layer() const { return static_cast<int64_t>(blocks_.size()); }
   const Block& block(int64_t index) const { return *blocks_[static_cast<size_t>(index)]; }
-  /// x [batch, length, n_embd] behind the last block to the head's input [batch * length, n_embd].
+  /// x [batch, length, n_embd] after the last block to the head's input [batch * length, n_embd].
   at::Tensor head_input(const at::Tensor& x) const;
   /// [n_vocab, n_embd]
   const at::Tensor& head() const { return head_; }
-  /// All of it: [batch, length] to [batch * length, n_vocab].
+  /// The whole pass: [batch, length] to [batch * length, n_vocab].
   at::Tensor logits(const at::Tensor& tokens) const;
 
  private:

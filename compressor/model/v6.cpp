@@ -1,4 +1,4 @@
-// time_mix of v6: as v5.2, with mixing coefficients and decay that depend on the data. The small
+// time_mix of v6: as v5.2, with mixing coefficients and decay that depend on the data. The lora
 // matrices are stored [in, out].
 #include <array>
 

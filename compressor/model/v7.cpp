@@ -1,4 +1,4 @@
-// time_mix of v7: the generalised delta rule, S = S diag(w) - (S kk)(kk a)^T + v k^T. The small
+// time_mix of v7: the generalised delta rule, S = S diag(w) - (S kk)(kk a)^T + v k^T. The lora
 // matrices are stored [in, out].
 #include <cmath>
 

@@ -8,7 +8,7 @@ namespace rwkv::press {
 namespace {
 
 // How rows split into chunks [batch, chunk, head, token, channel of the head]; the last chunk of a
-// sequence is filled up with tokens of zeros, behind all that counts.
+// sequence is padded with tokens of zeros at its end.
 class Chunks {
  public:
   explicit Chunks(const WkvShape& shape) : shape_(shape) {}
@@ -46,7 +46,8 @@ at::Tensor is_later(const at::Tensor& like, int64_t size, int64_t from) {
   return at::ones({size, size}, like.options().dtype(at::kBool)).triu(from);
 }
 
-constexpr double kNever = -std::numeric_limits<double>::infinity();  // exponent of what is left out
+constexpr double kNever =
+    -std::numeric_limits<double>::infinity();  // exponent of a term that is left out
 
 // The sums over tokens that v4 needs, as num e^max and den e^max. The largest exponent is divided
 // out again, so no gradient goes through it.

@@ -21,7 +21,7 @@
 namespace rwkv::press {
 namespace {
 
-// Channels that one call works through together; they share nothing, so any number will do.
+// Channels that one call processes together; they are independent, so the number is arbitrary.
 constexpr int64_t kChannels = 64;
 
 // Below every exponent, and twice it still is a float.
@@ -53,7 +53,7 @@ struct SumsV4 {
   }
 };
 
-// Pointers to the first number of every tensor.
+// Pointers to the first element of every tensor.
 template <typename T>
 struct ArraysV4 {
   const T *k, *v, *decay, *bonus;

@@ -82,7 +82,7 @@ RWKV_PRESS_INLINE void step_future(int64_t n, const TokenV5<T>& token, const T* 
   }
 }
 
-// Pointers to the first number of every tensor.
+// Pointers to the first element of every tensor.
 template <typename T>
 struct ArraysV5 {
   const T *r, *k, *v, *w, *u;
@@ -155,7 +155,7 @@ RWKV_PRESS_INLINE void head_backward(const ArraysV5<T>& in, int64_t n, const T* 
 }
 
 // Templates cannot be cloned per instruction set, their instances can. Loops whose length the
-// compiler knows are faster by far.
+// compiler knows are much faster.
 RWKV_PRESS_CLONES void run_forward(const ArraysV5<float>& in, int64_t first, int64_t channel,
                                    float* out) {
   in.head_size == kHeadSize ? head_forward(in, kHeadSize, first, channel, out)

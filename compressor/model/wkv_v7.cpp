@@ -6,9 +6,9 @@
 //   gremoved_i = -sum_j G_ij kka_j  gkka_j = -sum_i G_ij removed_i
 //   gkk_j = sum_i gremoved_i S_ij   glog_w_j = w_j sum_i G_ij S_ij
 //   G before = G diag(w) + gremoved kk^T
-// S cannot be computed backwards (the decay would have to be divided away), and all states of a
-// sequence are too many: a sweep forwards keeps every 16th, and the tokens in between are done
-// again from there.
+// S cannot be computed backwards (that would need a division by the decay), and keeping the states
+// of all tokens takes too much memory. So a forward sweep keeps every 16th state, and the tokens
+// between are recomputed from there.
 //
 // States are turned against the formula, state[j][i] with the key index j first: so the inner loops
 // run over values, and sums over keys need not be reordered to become vector code.
@@ -141,7 +141,7 @@ RWKV_PRESS_INLINE void step_back(int64_t n, const TokenV7<T>& token, const T* g,
   }
 }
 
-// Pointers to the first number of every tensor.
+// Pointers to the first element of every tensor.
 template <typename T>
 struct ArraysV7 {
   TokenV7<T> in;
@@ -185,7 +185,7 @@ RWKV_PRESS_INLINE void head_backward(const ArraysV7<T>& in, int64_t n, const T* 
     std::copy_n(kept.data() + begin / kCheckpoint * size, size, states.data());
     const int64_t end = std::min(begin + kCheckpoint, in.length);
     for (int64_t t = begin; t < end; ++t) {
-      // The state after the last token goes to `next`: nobody needs it.
+      // The state after the last token goes to `next` and is not used.
       T* const before = states.data() + (t - begin) * size;
       advance(n, in.at(first, t), before, removed.data() + (t - begin) * n,
               t + 1 < end ? before + size : next.data());
@@ -200,7 +200,7 @@ RWKV_PRESS_INLINE void head_backward(const ArraysV7<T>& in, int64_t n, const T* 
 }
 
 // Templates cannot be cloned per instruction set, their instances can. Loops whose length the
-// compiler knows are faster by far.
+// compiler knows are much faster.
 RWKV_PRESS_CLONES void run_forward(const ArraysV7<float>& in, int64_t first, float* out) {
   in.head_size == kHeadSize ? head_forward(in, kHeadSize, first, out)
                             : head_forward(in, in.head_size, first, out);

@@ -9,12 +9,12 @@ constexpr int64_t kMinTokens = 256;
 
 Status check_numbers(const at::Tensor& tensor, const char* name) {
   if (tensor.scalar_type() != at::kFloat || !tensor.device().is_cpu()) {
-    return usage_error("{}: {} on {}, f32 on the CPU is wanted; convert them first", name,
+    return usage_error("{}: {} on {}; expected f32 on the CPU; convert them first", name,
                        c10::toString(tensor.scalar_type()), tensor.device().str());
   }
   if (!at::isfinite(tensor).all().item<bool>()) {
     return bad_input(
-        "{}: infinity or NaN among {} numbers, finite ones are wanted; check the "
+        "{}: found infinity or NaN among {} values; check the "
         "checkpoint and the calibration run that made them",
         name, tensor.numel());
   }
@@ -23,11 +23,11 @@ Status check_numbers(const at::Tensor& tensor, const char* name) {
 
 }  // namespace
 
-Status check_matrix(const at::Tensor& matrix, const char* name, const char* wanted) {
+Status check_matrix(const at::Tensor& matrix, const char* name, const char* expected) {
   if (!matrix.defined() || matrix.dim() != 2 || matrix.numel() == 0) {
-    return usage_error("{}: {} dimensions and {} numbers found, a matrix {} is wanted", name,
+    return usage_error("{}: found {} dimensions and {} values; expected a matrix {}", name,
                        matrix.defined() ? matrix.dim() : 0, matrix.defined() ? matrix.numel() : 0,
-                       wanted);
+                       expected);
   }
   return check_numbers(matrix, name);
 }
@@ -35,23 +35,22 @@ Status check_matrix(const at::Tensor& matrix, const char* name, const char* want
 Status check_norms(const at::Tensor& norms, int64_t neurons) {
   constexpr const char* kName = "norms of the value vectors";
   if (!norms.defined() || norms.dim() != 1 || norms.size(0) != neurons) {
-    return usage_error("{}: {} numbers found, a vector of {} is wanted, one per neuron", kName,
+    return usage_error("{}: found {} values; expected a vector of {}, one per neuron", kName,
                        norms.defined() ? norms.numel() : 0, neurons);
   }
   RWKV_TRY(check_numbers(norms, kName));
   if (norms.min().item<float>() < 0) {
-    return usage_error("{}: {} found, none can be negative; pass the lengths of the columns of V",
-                       kName, norms.min().item<float>());
+    return usage_error(
+        "{}: found {}, but none can be negative; pass the lengths of the columns of V", kName,
+        norms.min().item<float>());
   }
   return {};
 }
 
 Status check_target(double target) {
   if (!(target > 0 && target <= 1)) {
-    return usage_error(
-        "recall {} is asked for, more than 0 and at most 1 is possible; 0.99 is "
-        "usual",
-        target);
+    return usage_error("recall: expected more than 0 and at most 1, found {}; 0.99 is usual",
+                       target);
   }
   return {};
 }
@@ -60,11 +59,11 @@ Status check_layer(const at::Tensor& x, const at::Tensor& key, const at::Tensor&
   RWKV_TRY(check_matrix(x, "inputs of channel_mix", "[tokens, channels]"));
   RWKV_TRY(check_matrix(key, "key matrix", "[neurons, channels]"));
   if (x.size(1) != key.size(1)) {
-    return usage_error("inputs of channel_mix have {} channels, wanted {} as the key matrix has",
+    return usage_error("inputs of channel_mix have {} channels, expected {} as the key matrix has",
                        x.size(1), key.size(1));
   }
   if (x.size(0) < kMinTokens) {
-    return usage_error("{} calibration tokens found, at least {} are wanted; use a longer text",
+    return usage_error("{} calibration tokens found; expected at least {}; use a longer text",
                        x.size(0), kMinTokens);
   }
   return check_norms(norms, key.size(0));

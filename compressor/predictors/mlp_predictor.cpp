@@ -150,22 +150,22 @@ at::Tensor MlpPredictor::scores(const at::Tensor& x) const {
 
 Status check_mlp_options(const MlpOptions& options, int64_t channels) {
   if (options.hidden < 1 || options.hidden > 4 * channels) {
-    return usage_error("MLP predictor: hidden is {}, 1 to {} (4 times the channels) is possible",
+    return usage_error("MLP predictor: hidden is {}; expected 1 to {} (4 times the channels)",
                        options.hidden, 4 * channels);
   }
   if (options.epochs < 1 || options.batch < 1) {
-    return usage_error("MLP predictor: {} epochs in batches of {}, at least 1 of each is wanted",
+    return usage_error("MLP predictor: {} epochs in batches of {}; expected at least 1 of each",
                        options.epochs, options.batch);
   }
   if (!(options.learning_rate > 0 && options.learning_rate <= 1)) {
-    return usage_error("MLP predictor: learning rate {}, more than 0 and at most 1 is wanted",
+    return usage_error("MLP predictor: learning rate {}; expected more than 0 and at most 1",
                        options.learning_rate);
   }
   if (!(options.importance >= 0 && options.importance <= 1)) {
-    return usage_error("MLP predictor: importance {}, 0 to 1 is wanted", options.importance);
+    return usage_error("MLP predictor: importance {}; expected 0 to 1", options.importance);
   }
   if (!(options.load >= 0 && options.load <= 1)) {
-    return usage_error("MLP predictor: load {}, 0 (automatic) to 1 is wanted", options.load);
+    return usage_error("MLP predictor: load {}; expected 0 (automatic) to 1", options.load);
   }
   return {};
 }

@@ -13,8 +13,7 @@ Status check(const at::Tensor& x, const at::Tensor& key, const at::Tensor& norms
              const PredictorOptions& options) {
   if (!options.sign && !options.mlp) {
     return usage_error(
-        "predictor: neither the sign half nor the MLP half is asked for, at least "
-        "one is wanted");
+        "predictor: expected at least one of the sign half and the MLP half, found neither");
   }
   RWKV_TRY(check_target(options.recall));
   RWKV_TRY(check_layer(x, key, norms));

@@ -1,5 +1,5 @@
 // The predictor of one layer's channel_mix: which neurons a device has to read for a token. Fits
-// both halves and their thresholds; writing them into a packed file is left to others.
+// both halves and their thresholds; writing them into a packed file is done elsewhere.
 //
 // channel_mix is k = K x, a = relu(k)^2, y = V a. A device reads the rows of K that the predictor
 // names, computes their k exactly and reads only those columns of V whose a is not 0. A neuron
@@ -20,8 +20,8 @@ struct PredictorOptions {
 };
 
 struct FfnPredictor {
-  at::Tensor sign;        ///< [F, D] with two f16 levels per row, undefined if not asked for
-  MlpPredictor mlp;       ///< f16 numbers as f32, undefined if not asked for
+  at::Tensor sign;        ///< [F, D] with two f16 levels per row, undefined if not requested
+  MlpPredictor mlp;       ///< f16 values as f32, undefined if not requested
   Thresholds thresholds;  ///< set and measured on held-out tokens
 };
 
@@ -34,7 +34,7 @@ struct FfnPredictor {
 /// Memory: some matrices of n/5 x F floats, at most 2^26 numbers each; more tokens are thinned out
 /// evenly. See train_mlp for what training needs.
 ///
-/// Errors: as train_mlp and calibrate_thresholds; usage_error if neither half is asked for.
+/// Errors: as train_mlp and calibrate_thresholds; usage_error if neither half is requested.
 Result<FfnPredictor> fit_predictor(const at::Tensor& x, const at::Tensor& key,
                                    const at::Tensor& value_norms, const PredictorOptions& options);
 

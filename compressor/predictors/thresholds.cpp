@@ -197,7 +197,7 @@ Status check(const at::Tensor& keys, const at::Tensor& norms, const PredictorSco
   RWKV_TRY(check_matrix(keys, "key outputs", "[tokens, neurons]"));
   RWKV_TRY(check_norms(norms, keys.size(1)));
   if (!scores.sign.defined() && !scores.mlp.defined()) {
-    return usage_error("thresholds: no scores of either half, at least one is wanted");
+    return usage_error("thresholds: no scores of either half; expected at least one");
   }
   for (const auto& [half, name] :
        {std::pair{&scores.sign, "sign scores"}, std::pair{&scores.mlp, "MLP scores"}}) {
@@ -206,7 +206,7 @@ Status check(const at::Tensor& keys, const at::Tensor& norms, const PredictorSco
     }
     RWKV_TRY(check_matrix(*half, name, "[tokens, neurons]"));
     if (half->sizes() != keys.sizes()) {
-      return usage_error("{} are {} x {}, wanted {} x {} as the key outputs", name, half->size(0),
+      return usage_error("{} are {} x {}, expected {} x {} as the key outputs", name, half->size(0),
                          half->size(1), keys.size(0), keys.size(1));
     }
   }

@@ -101,7 +101,7 @@ Status Binder::derive_sizes() {
     return bad_input("tensor 'emb.weight' is missing: not an RWKV checkpoint");
   }
   if (emb->shape.size() != 2 || emb->shape[0] > kMaxSize || emb->shape[1] > kMaxSize) {
-    return bad_input("tensor 'emb.weight' has shape {}, vocabulary x n_embd is wanted",
+    return bad_input("tensor 'emb.weight' has shape {}; expected vocabulary x n_embd",
                      shape_to_string(emb->shape));
   }
   result_.config.n_vocab = emb->shape[0];
@@ -172,8 +172,9 @@ Status Binder::check_shape(const TensorSpec& spec, const TensorInfo& tensor,
   }
   const bool fits = spec.role == Role::Vector ? fits_vector(found, canonical) : found == canonical;
   if (!fits) {
-    return bad_input("tensor '{}' has shape {}, {} wants {}", tensor.name, shape_to_string(found),
-                     version_traits(result_.config.version).name, shape_to_string(canonical));
+    return bad_input("tensor '{}' has shape {}; for {}, expected {}", tensor.name,
+                     shape_to_string(found), version_traits(result_.config.version).name,
+                     shape_to_string(canonical));
   }
   return {};
 }
@@ -218,7 +219,7 @@ Status Binder::bind(const TensorSpec& spec, const TensorSpec* alternative, int64
   if (spec.presence == Presence::Optional) {
     return {};
   }
-  return bad_input("tensor '{}' is missing, {} with {} blocks has it", name,
+  return bad_input("tensor '{}' is missing; {} with {} blocks has it", name,
                    version_traits(result_.config.version).name, result_.config.n_layer);
 }
 
@@ -228,7 +229,7 @@ Status Binder::bind_pair(const TensorSpec& spec, const TensorInfo& factor_a, int
       factor_a.name.substr(0, factor_a.name.size() - std::string_view("1.weight").size());
   const TensorInfo* factor_b = index_.find(stem + "2.weight");
   if (!factor_b) {
-    return bad_input("tensor '{}2.weight' is missing beside '{}'", stem, factor_a.name);
+    return bad_input("tensor '{}2.weight' is missing, but '{}' exists", stem, factor_a.name);
   }
   RWKV_ASSIGN(const uint64_t n_out, expected(spec.shape[0], 0));
   RWKV_ASSIGN(const uint64_t n_in, expected(spec.shape[1], 0));
@@ -236,11 +237,11 @@ Status Binder::bind_pair(const TensorSpec& spec, const TensorInfo& factor_a, int
   const std::vector<uint64_t> wanted_a = {rank, n_in};
   const std::vector<uint64_t> wanted_b = {n_out, rank};
   if (rank == 0 || rank > kMaxSize || factor_a.shape != wanted_a) {
-    return bad_input("tensor '{}' has shape {}, rank x {} is wanted", factor_a.name,
+    return bad_input("tensor '{}' has shape {}; expected rank x {}", factor_a.name,
                      shape_to_string(factor_a.shape), n_in);
   }
   if (factor_b->shape != wanted_b) {
-    return bad_input("tensor '{}' has shape {}, {} is wanted to follow '{}'", factor_b->name,
+    return bad_input("tensor '{}' has shape {}; expected {} to match '{}'", factor_b->name,
                      shape_to_string(factor_b->shape), shape_to_string(wanted_b), factor_a.name);
   }
   has_pair_ = true;
@@ -261,7 +262,7 @@ Status Binder::bind_diagonal(const TensorSpec& spec, std::string_view stem, int6
                      diagonal->name, n, n_in);
   }
   if (!fits_vector(diagonal->shape, {n})) {
-    return bad_input("tensor '{}' has shape {}, {} is wanted", diagonal->name,
+    return bad_input("tensor '{}' has shape {}; expected {}", diagonal->name,
                      shape_to_string(diagonal->shape), n);
   }
   has_diagonal_ = true;
@@ -284,7 +285,7 @@ Status Binder::check_sets() const {
     const auto is_there = [&](const std::string& name) { return index_.find(name) != nullptr; };
     const auto n = std::count_if(names.begin(), names.end(), is_there);
     if (n != 0 && static_cast<size_t>(n) != names.size()) {
-      return bad_input("tensor '{}' is missing beside others of its set",
+      return bad_input("tensor '{}' is missing, but others of its set exist",
                        *std::find_if_not(names.begin(), names.end(), is_there));
     }
     return {};

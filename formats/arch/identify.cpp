@@ -71,7 +71,8 @@ Result<Version> decide_version(const TensorIndex& index) {
   }
   const TensorInfo* decay = index.find("blocks.0.att.time_decay");
   if (!decay) {
-    return bad_input("tensor 'blocks.0.att.time_decay' is missing; the version cannot be told");
+    return bad_input(
+        "tensor 'blocks.0.att.time_decay' is missing; the version cannot be determined");
   }
   const uint64_t n_channels = index.find("blocks.0.att.ln_x.weight")->n_elements();
   return decay_is_per_channel(*decay, n_channels) ? Version::V5_2 : Version::V5_1;

@@ -37,8 +37,8 @@ Status head_from_metadata(const GgufMetadata& metadata, ModelConfig& config) {
   if (!(p_min > 0 && p_min <= 1) || config.head_k_min < 1 ||
       config.head_k_max < config.head_k_min) {
     return bad_input(
-        "rwkv.head has p_min {}, k_min {}, k_max {}; p_min above 0 and at most 1, and 1 <= k_min "
-        "<= k_max are wanted",
+        "rwkv.head has p_min {}, k_min {}, k_max {}; expected 0 < p_min <= 1 and "
+        "1 <= k_min <= k_max",
         p_min, config.head_k_min, config.head_k_max);
   }
   config.head_p_min = static_cast<float>(p_min);
@@ -119,7 +119,7 @@ Result<ModelConfig> config_from_metadata(const GgufMetadata& metadata) {
     ++index;
   }
   if (index == std::size(kLowRankFormNames)) {
-    return bad_input("rwkv.low_rank is '{}'; none, linear or relu_squared is wanted", form);
+    return bad_input("rwkv.low_rank is '{}'; expected none, linear or relu_squared", form);
   }
   config.low_rank = static_cast<LowRankForm>(index);
   for (const SizeKey& size : kSizes) {
@@ -127,7 +127,7 @@ Result<ModelConfig> config_from_metadata(const GgufMetadata& metadata) {
   }
   RWKV_ASSIGN(const double eps, metadata.get_f64("rwkv.group_norm_eps"));
   if (!(eps > 0 && eps < 1)) {
-    return bad_input("rwkv.group_norm_eps is {}, a value between 0 and 1 is wanted", eps);
+    return bad_input("rwkv.group_norm_eps is {}; expected a value between 0 and 1", eps);
   }
   config.group_norm_eps = static_cast<float>(eps);
   RWKV_ASSIGN(config.ln0_folded, metadata.get_bool("rwkv.ln0_folded"));

@@ -27,9 +27,9 @@ float undone(Undo undo, float factor, float x) {
   return x;
 }
 
-// The values that the converter's transformation can have produced. The ends are included: 0 and 1
-// become infinities, which the model's own transformation turns back.
-const char* wanted_range(Undo undo) {
+// The range of the converter's transformation. Its ends are included: 0 and 1 become infinities,
+// which the model's own transformation turns back.
+const char* expected_range(Undo undo) {
   switch (undo) {
     case Undo::LogMinusLog:
       return "0 to 1";
@@ -79,7 +79,7 @@ class AdaptedSource final : public TensorSource {
     const AdaptedTensor& tensor = adapted_[index];
     const uint64_t size = tensors_[index].n_bytes();
     if (offset > size || out.size() > size - offset) {
-      return failed("{}: tensor {}: internal error: {} bytes wanted at offset {} of {}", path(),
+      return failed("{}: tensor {}: internal error: expected {} bytes at offset {} of {}", path(),
                     tensor.info.name, out.size(), offset, size);
     }
     if (tensor.undo == Undo::Transpose) {
@@ -113,10 +113,10 @@ class AdaptedSource final : public TensorSource {
     for (size_t i = 0; i < values.size(); ++i) {
       const float x = values[i];
       values[i] = undone(tensor.undo, tensor.factor, x);
-      const char* wanted = wanted_range(tensor.undo);
-      if (wanted && std::isnan(values[i])) {
-        return bad_input("{}: tensor {}: element {} is {}, {} is wanted; the file is damaged",
-                         path(), tensor.info.name, first + i, x, wanted);
+      const char* expected = expected_range(tensor.undo);
+      if (expected && std::isnan(values[i])) {
+        return bad_input("{}: tensor {}: element {} is {}; expected {}; the file is damaged",
+                         path(), tensor.info.name, first + i, x, expected);
       }
     }
     const auto* bytes = reinterpret_cast<const std::byte*>(values.data());
@@ -124,7 +124,7 @@ class AdaptedSource final : public TensorSource {
     return {};
   }
 
-  // Presented [..., rows, columns] lies as [..., columns, rows].
+  // A tensor presented as [..., rows, columns] is stored as [..., columns, rows].
   Status read_transposed(const AdaptedTensor& tensor, std::span<std::byte> out) const {
     const std::vector<uint64_t>& shape = tensor.info.shape;
     const auto rows = static_cast<size_t>(shape[shape.size() - 2]);
@@ -151,7 +151,7 @@ class AdaptedSource final : public TensorSource {
 
 Status check_tensor(const AdaptedTensor& tensor, uint64_t file_size) {
   if (tensor.undo == Undo::Transpose && tensor.info.shape.size() < 2) {
-    return bad_input("tensor {}: has shape {}, a matrix is wanted", tensor.info.name,
+    return bad_input("tensor {}: has shape {}; expected a matrix", tensor.info.name,
                      shape_to_string(tensor.info.shape));
   }
   TensorInfo stored = stored_info(tensor);
@@ -161,7 +161,7 @@ Status check_tensor(const AdaptedTensor& tensor, uint64_t file_size) {
   RWKV_TRY(check_tensor_size(stored));
   RWKV_TRY(check_tensor_size(tensor.info));
   if (tensor.offset > file_size || stored.n_bytes() > file_size - tensor.offset) {
-    return bad_input("tensor {}: needs {} bytes at offset {}, the file has {}; it was cut",
+    return bad_input("tensor {}: needs {} bytes at offset {}, the file has {}; it is truncated",
                      tensor.info.name, stored.n_bytes(), tensor.offset, file_size);
   }
   return {};

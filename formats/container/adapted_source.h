@@ -1,6 +1,6 @@
-// A checkpoint whose file holds tensors under other names, in other shapes or with changed values
-// than BlinkDL's (rwkv.cpp's .bin, llama.cpp's GGUF): a list that says where each tensor lies and
-// what to undo when it is read. Readers make the list; this file reads by it.
+// A checkpoint whose names, shapes or values differ from BlinkDL's (rwkv.cpp's .bin, llama.cpp's
+// GGUF). A list says where each tensor lies and what to undo when it is read. The readers make the
+// list; this file applies it.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace rwkv {
 
-/// What a converter did to a tensor, to be undone on reading; x is the stored value.
+/// The change that a converter made to a tensor, and that reading undoes; x is the stored value.
 enum class Undo {
   Nothing,      ///< the stored bytes are the tensor
   Transpose,    ///< the last two dimensions were swapped

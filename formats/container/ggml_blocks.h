@@ -1,6 +1,6 @@
-// ggml's quantised blocks of 32 values, decoded to float: only what checkpoints in the field bring
-// (rwkv.cpp's .bin, GGUF). Our own codecs are in formats/codec. The layouts follow ggml's
-// block_q4_0 ... block_q8_0; f16 scales and the u32 of fifth bits are little endian.
+// ggml's quantised blocks of 32 values, decoded to float: only the types in published
+// checkpoints (rwkv.cpp's .bin, GGUF). Our own codecs are in formats/codec. The layouts follow
+// ggml's block_q4_0 ... block_q8_0; f16 scales and the u32 of fifth bits are little endian.
 #pragma once
 
 #include <cstddef>

@@ -25,15 +25,15 @@ namespace {
 
 // The value of `key` if it is stored as T.
 template <typename T>
-Result<const T*> typed(const GgufMetadata& metadata, std::string_view key, const char* wanted) {
+Result<const T*> typed(const GgufMetadata& metadata, std::string_view key, const char* expected) {
   const GgufValue* value = metadata.find(key);
   if (!value) {
-    return bad_input("metadata lacks the key '{}' ({} wanted)", key, wanted);
+    return bad_input("metadata lacks the key '{}'; expected {}", key, expected);
   }
   if (const T* found = std::get_if<T>(&value->value)) {
     return found;
   }
-  return bad_input("metadata key '{}' is {}, {} wanted", key, value_to_string(*value), wanted);
+  return bad_input("metadata key '{}' is {}; expected {}", key, value_to_string(*value), expected);
 }
 
 }  // namespace

@@ -83,7 +83,7 @@ class GgufMetadata {
   std::vector<Entry> entries_;
 };
 
-/// A value for people: numbers, quoted strings, "[65536 strings]".
+/// A value as text: numbers, quoted strings, "[65536 strings]".
 std::string value_to_string(const GgufValue& value);
 
 /// ggml's tensor types that this project reads or writes, with their numbers on disk.

@@ -9,9 +9,9 @@ namespace rwkv {
 namespace {
 
 constexpr std::string_view kMagic = "GGUF";
-constexpr uint64_t kMaxKeyBytes = 65535;  // the format's own limit
+constexpr uint64_t kMaxKeyBytes = 65535;  // the limit of the format
 constexpr uint64_t kMaxNameBytes = 256;   // ggml allows 64, other writers more
-constexpr uint32_t kMaxDims = 4;          // the format's own limit
+constexpr uint32_t kMaxDims = 4;          // the limit of the format
 constexpr uint64_t kMaxAlignment = 1 << 20;
 constexpr uint64_t kMinEntryBytes = 8 + 4 + 1;  // a key's length, type and a one-byte value
 constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;
@@ -185,7 +185,7 @@ Result<GgufTensor> read_tensor_info(ByteReader& in) {
   });
   if (row == std::end(kTypes)) {
     return bad_input(
-        "{}: tensor '{}' has ggml type {}, which is not read here; F32, F16, BF16, Q4_0, Q4_1, "
+        "{}: tensor '{}' has ggml type {}, which is not supported; F32, F16, BF16, Q4_0, Q4_1, "
         "Q5_0, Q5_1, Q8_0 and integers are",
         in.origin(), tensor.name, type);
   }
@@ -219,7 +219,7 @@ Result<uint64_t> read_alignment(const GgufMetadata& metadata) {
   }
   RWKV_ASSIGN(const uint64_t alignment, metadata.get_u64("general.alignment"));
   if (alignment == 0 || alignment > kMaxAlignment || (alignment & (alignment - 1)) != 0) {
-    return bad_input("general.alignment is {}, a power of two up to {} is wanted", alignment,
+    return bad_input("general.alignment is {}; expected a power of two up to {}", alignment,
                      kMaxAlignment);
   }
   return alignment;
@@ -236,8 +236,9 @@ Status place_tensors(std::vector<GgufTensor>& tensors, uint64_t data_begin, uint
     uint64_t end = 0;
     if (!checked_add(tensor.offset, data_begin, tensor.offset) ||
         !checked_add(tensor.offset, tensor.n_bytes, end) || end > file_size) {
-      return bad_input("{}: tensor '{}' ({} bytes) ends behind the file ({} bytes); it was cut",
-                       origin, tensor.name, tensor.n_bytes, file_size);
+      return bad_input(
+          "{}: tensor '{}' ({} bytes) ends after the end of the file ({} bytes); it is truncated",
+          origin, tensor.name, tensor.n_bytes, file_size);
     }
   }
   return check_overlaps(tensors, origin);

@@ -1,6 +1,6 @@
 // Streaming writer of GGUF v3. The header (metadata and tensor list) is written first, then tensor
-// data as it arrives, in order; a tensor is never held. Checksums, known only after the data, are
-// patched into their metadata array at the end. The file appears under its name when finished.
+// data as it arrives, in order; no tensor is kept in memory. Checksums, known only after the data,
+// are patched into their metadata array at the end. The file appears under its name when finished.
 #pragma once
 
 #include <cstddef>
@@ -35,11 +35,11 @@ class GgufWriter {
                                                     GgufMetadata metadata,
                                                     std::vector<GgufTensorPlan> tensors);
 
-  /// Bytes of the current tensor, any number at a time. Once its n_bytes are there the next
-  /// tensor begins. More than announced in total is a Failed status.
+  /// Appends bytes of the current tensor, any number at a time. After its n_bytes the next tensor
+  /// begins. More bytes than announced in total give a Failed status.
   Status append(std::span<const std::byte> bytes);
 
-  /// All tensors are there: writes the checksums and commits the file.
+  /// After all tensors: writes the checksums and commits the file.
   Status finish();
 
   uint64_t bytes_written() const { return file_->position(); }

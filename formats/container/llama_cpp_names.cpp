@@ -8,7 +8,7 @@
 namespace rwkv {
 namespace {
 
-// What the converter did, beyond the name.
+// The change that the converter made besides the name.
 enum class Change {
   None,
   Squeezed,    // [1, 1, n_embd] -> [n_embd]
@@ -20,8 +20,8 @@ enum class Change {
 };
 
 struct NameRow {
-  std::string_view theirs;    // behind "blk.N."; the whole name for tensors outside of blocks
-  std::string_view blinkdls;  // behind "blocks.N."; for fused ones without the last letter
+  std::string_view theirs;    // after "blk.N."; the whole name for tensors outside of blocks
+  std::string_view blinkdls;  // after "blocks.N."; for fused ones without the last letter
   Change change = Change::None;
 };
 
@@ -111,7 +111,7 @@ const Architecture* find_architecture(std::string_view name) {
   return row == kArchitectures.end() ? nullptr : row;
 }
 
-constexpr uint64_t kMaxLayers = 4096;   // far above any model
+constexpr uint64_t kMaxLayers = 4096;   // far more than any model has
 constexpr uint64_t kMaxHalvings = 100;  // 2^100 still is a float
 
 struct Renamed {
@@ -149,13 +149,13 @@ Result<Renamed> blinkdl_name(std::string_view name, const Architecture& architec
 Status check_count(const GgufTensor& tensor, uint64_t parts, uint64_t n_embd) {
   const TensorInfo info = tensor.info();
   if (info.n_elements() % parts != 0 || info.n_elements() / parts != n_embd) {
-    return bad_input("tensor {} at byte {}: has shape {}, {}x{} is wanted", tensor.name,
+    return bad_input("tensor {} at byte {}: has shape {}; expected {}x{}", tensor.name,
                      tensor.offset, shape_to_string(info.shape), parts, n_embd);
   }
   return {};
 }
 
-// The vectors of a fused tensor lie one after another; `letters` are the ends of their names.
+// The vectors of a fused tensor are consecutive; `letters` are the ends of their names.
 Status split_fused(const GgufTensor& tensor, const std::string& stem, std::string_view letters,
                    uint64_t n_embd, std::vector<AdaptedTensor>& result) {
   RWKV_TRY(check_count(tensor, letters.size(), n_embd));
@@ -186,7 +186,7 @@ Status undo_one(const GgufTensor& tensor, const Renamed& renamed, const LlamaCpp
       break;
     case Change::Transposed:
       if (shape.size() < 2 || shape.size() > 3) {
-        return bad_input("tensor {} at byte {}: has shape {}, a matrix is wanted", tensor.name,
+        return bad_input("tensor {} at byte {}: has shape {}; expected a matrix", tensor.name,
                          tensor.offset, shape_to_string(shape));
       }
       std::swap(shape[shape.size() - 2], shape.back());
@@ -229,8 +229,7 @@ Result<std::vector<AdaptedTensor>> undo_llama_cpp_conversion(std::span<const Ggu
                                                              const LlamaCppModel& model) {
   const Architecture* architecture = find_architecture(model.architecture);
   if (!architecture) {
-    return bad_input("architecture {} is not one of llama.cpp's that are read here, rwkv6 or rwkv7",
-                     model.architecture);
+    return bad_input("architecture {}: expected rwkv6 or rwkv7 of llama.cpp", model.architecture);
   }
   std::vector<AdaptedTensor> result;
   for (const GgufTensor& tensor : tensors) {

@@ -32,9 +32,9 @@ bool ends_with_any(std::string_view name, std::span<const std::string_view> endi
                      [&](std::string_view ending) { return name.ends_with(ending); });
 }
 
-Status wrong_shape(const RwkvCppTensor& tensor, std::string_view wanted) {
-  return bad_input("tensor {} at byte {}: has shape {}, {} is wanted", tensor.name, tensor.offset,
-                   shape_to_string(tensor.shape), wanted);
+Status wrong_shape(const RwkvCppTensor& tensor, std::string_view expected) {
+  return bad_input("tensor {} at byte {}: has shape {}; expected {}", tensor.name, tensor.offset,
+                   shape_to_string(tensor.shape), expected);
 }
 
 AdaptedTensor adapted(const RwkvCppTensor& tensor, Undo undo) {

@@ -17,7 +17,8 @@ constexpr int32_t kOldVersion = 100;    // its quantised blocks had another layo
 constexpr int32_t kVersion = 101;
 constexpr int32_t kMaxDims = 4;  // ggml's own limit
 constexpr int32_t kMaxKey = 256;
-constexpr size_t kMaxTensors = 65536;  // far above any model; bounds memory on hostile files
+constexpr size_t kMaxTensors =
+    65536;  // far more than any model has; bounds memory for hostile files
 
 struct TypeRow {
   int32_t id;
@@ -42,11 +43,11 @@ struct Header {
   int32_t n_layer = 0;
 };
 
-// Like read_at, but says where the file ends without its name, which the callers add.
+// Like read_at, but the message does not contain the name of the file, which the callers add.
 Status read_part(const InputFile& file, uint64_t offset, std::span<std::byte> out) {
   if (out.size() > file.size() - offset) {
-    return bad_input("{} bytes wanted at byte {}, the file ends at {}; it was cut", out.size(),
-                     offset, file.size());
+    return bad_input("expected {} bytes at byte {}, but the file ends at {}; it is truncated",
+                     out.size(), offset, file.size());
   }
   return file.read_at(offset, out);
 }
@@ -68,7 +69,7 @@ Result<Header> read_header(const InputFile& file, uint64_t& offset) {
   RWKV_TRY(read_i32s(file, offset, fields));
   const auto [magic, version, n_vocab, n_embed, n_layer, type] = fields;
   if (magic != kMagic) {
-    return bad_input("begins with {:#010x}, {:#010x} is wanted; not an rwkv.cpp file",
+    return bad_input("begins with {:#010x}; expected {:#010x}; not an rwkv.cpp file",
                      static_cast<uint32_t>(magic), static_cast<uint32_t>(kMagic));
   }
   if (version != kVersion && version != kOldVersion) {
@@ -110,7 +111,7 @@ Result<std::string> read_key(const InputFile& file, uint64_t& offset, int32_t le
   return key;
 }
 
-// One entry from `offset`, which is moved behind its data.
+// One entry at `offset`, which is moved to the end of its data.
 Result<RwkvCppTensor> read_entry(const InputFile& file, const Header& header, uint64_t& offset) {
   std::array<int32_t, 3> fields{};
   RWKV_TRY(read_i32s(file, offset, fields));
@@ -134,7 +135,7 @@ Result<RwkvCppTensor> read_entry(const InputFile& file, const Header& header, ui
   const TensorInfo info{tensor.name, tensor.dtype, tensor.shape};
   RWKV_TRY(check_tensor_size(info));
   if (info.n_bytes() > file.size() - offset) {
-    return bad_input("tensor {}: needs {} bytes at byte {}, {} are left; the file was cut",
+    return bad_input("tensor {}: needs {} bytes at byte {}, {} are left; the file is truncated",
                      info.name, info.n_bytes(), offset, file.size() - offset);
   }
   tensor.offset = offset;
@@ -161,8 +162,8 @@ Result<std::vector<RwkvCppTensor>> read_entries(const InputFile& file, const Hea
   return tensors;
 }
 
-// The format has no count of its tensors: a file cut between two of them shows only by what is
-// missing. These stand at the ends of the groups that every RWKV version has.
+// The format has no count of its tensors, so a file that was cut between two of them shows only by
+// missing tensors. These are the last ones of the groups that every RWKV version has.
 Status check_complete(std::span<const RwkvCppTensor> tensors, const Header& header) {
   const auto find = [&](const std::string& name) {
     return std::find_if(tensors.begin(), tensors.end(),
@@ -172,16 +173,16 @@ Status check_complete(std::span<const RwkvCppTensor> tensors, const Header& head
   for (const std::string& name : {std::string("emb.weight"), last_block + "ln1.weight",
                                   std::string("ln_out.weight"), std::string("head.weight")}) {
     if (find(name) == tensors.end()) {
-      return bad_input("tensor {} is missing from a model of {} layers; the file was cut", name,
-                       header.n_layer);
+      return bad_input("tensor {} is missing from a model of {} layers; the file is truncated",
+                       name, header.n_layer);
     }
   }
   const auto emb = find("emb.weight");
-  const std::vector<uint64_t> wanted = {static_cast<uint64_t>(header.n_vocab),
-                                        static_cast<uint64_t>(header.n_embed)};
-  if (emb->shape != wanted) {
-    return bad_input("tensor emb.weight at byte {}: has shape {}, the header says {}", emb->offset,
-                     shape_to_string(emb->shape), shape_to_string(wanted));
+  const std::vector<uint64_t> expected = {static_cast<uint64_t>(header.n_vocab),
+                                          static_cast<uint64_t>(header.n_embed)};
+  if (emb->shape != expected) {
+    return bad_input("tensor emb.weight at byte {}: has shape {}, but the header says {}",
+                     emb->offset, shape_to_string(emb->shape), shape_to_string(expected));
   }
   return {};
 }

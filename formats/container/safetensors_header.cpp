@@ -20,7 +20,7 @@ constexpr std::array kTypes = {
     SafetensorsType{DType::I64, "I64"},   SafetensorsType{DType::Bool, "BOOL"},
 };
 
-// Names go into messages on terminals: no control characters.
+// Names appear in messages on terminals, so they may not contain control characters.
 bool is_printable(std::string_view name) {
   return std::none_of(name.begin(), name.end(), [](char c) {
     const auto byte = static_cast<unsigned char>(c);
@@ -29,7 +29,7 @@ bool is_printable(std::string_view name) {
 }
 
 // Receives the JSON as a stream of events. A DOM would keep the last of two equal keys and let a
-// hostile header allocate many times its own size; here the first surprise ends the parse.
+// hostile header allocate many times its own size; here the first irregularity ends the parse.
 class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
  public:
   Status status;
@@ -69,7 +69,7 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
 
   bool end_object() override {
     if (place_ == Place::Tensor && (!has_dtype_ || !has_shape_ || offsets_.size() != 2)) {
-      return fail(bad_input("tensor {}: dtype, shape and two data_offsets are wanted", name_));
+      return fail(bad_input("tensor {}: expected dtype, shape and two data_offsets", name_));
     }
     if (place_ == Place::Tensor) {
       header.entries.push_back({std::move(info_), offsets_[0], offsets_[1]});
@@ -142,8 +142,8 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
     return false;
   }
   bool surprise(const char* what) {
-    return fail(bad_input("header has {} where none belongs, {}", what,
-                          name_.empty() ? "at its start" : "in or behind entry " + name_));
+    return fail(bad_input("header has {} in an unexpected place, {}", what,
+                          name_.empty() ? "at its start" : "in or after entry " + name_));
   }
   bool duplicate(const char* what, const std::string& name) {
     return fail(bad_input("{} {} occurs twice in the header", what,

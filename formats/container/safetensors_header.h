@@ -14,7 +14,7 @@
 
 namespace rwkv {
 
-/// A tensor as the header describes it: its bytes are [begin, end) of the buffer behind the header.
+/// A tensor as the header describes it: its bytes are [begin, end) of the buffer after the header.
 struct SafetensorsEntry {
   TensorInfo info;
   uint64_t begin = 0;

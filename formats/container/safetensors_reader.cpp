@@ -36,7 +36,7 @@ class SafetensorsSource final : public TensorSource {
   Status read_range(size_t index, uint64_t offset, std::span<std::byte> out) const override {
     const uint64_t size = tensors_[index].n_bytes();
     if (offset > size || out.size() > size - offset) {
-      return failed("{}: tensor {}: internal error: {} bytes wanted at offset {} of {}", path(),
+      return failed("{}: tensor {}: internal error: expected {} bytes at offset {} of {}", path(),
                     tensors_[index].name, out.size(), offset, size);
     }
     return file_->read_at(offsets_[index] + offset, out).in("tensor " + tensors_[index].name);
@@ -55,8 +55,8 @@ Result<std::string> read_header_text(const InputFile& file) {
   const auto length = load_le<uint64_t>(length_bytes.data());
   if (length > kMaxHeader || length > file.size() - kLengthBytes) {
     return bad_input(
-        "{}: header is said to have {} bytes, the file has {} behind the length and {} are the "
-        "limit; not a safetensors file, or it was cut",
+        "{}: the header claims {} bytes, but the file has {} after the length and the limit is {}; "
+        "not a safetensors file, or it is truncated",
         file.path(), length, file.size() - kLengthBytes, kMaxHeader);
   }
   std::string text(static_cast<size_t>(length), '\0');
@@ -73,11 +73,11 @@ Status check_entries(std::span<const SafetensorsEntry> entries, uint64_t buffer_
       return bad_input("tensor {}: data_offsets {} to {} are not within the {} bytes of data",
                        entry.info.name, entry.begin, entry.end, buffer_size);
     }
-    const uint64_t wanted = entry.info.n_bytes();
-    if (entry.end - entry.begin != wanted) {
+    const uint64_t expected = entry.info.n_bytes();
+    if (entry.end - entry.begin != expected) {
       return bad_input("tensor {}: {} of shape {} needs {} bytes, data_offsets hold {}",
                        entry.info.name, traits(entry.info.dtype).name,
-                       shape_to_string(entry.info.shape), wanted, entry.end - entry.begin);
+                       shape_to_string(entry.info.shape), expected, entry.end - entry.begin);
     }
     if (entry.begin != covered) {
       return bad_input("tensor {}: data begins at {}, {} expected: the data {}", entry.info.name,
@@ -86,7 +86,7 @@ Status check_entries(std::span<const SafetensorsEntry> entries, uint64_t buffer_
     covered = entry.end;
   }
   if (covered != buffer_size) {
-    return bad_input("{} bytes of data lie behind the last tensor; the file is damaged",
+    return bad_input("{} bytes of data after the last tensor; the file is damaged",
                      buffer_size - covered);
   }
   return {};

@@ -11,15 +11,16 @@ namespace rwkv {
 namespace {
 
 constexpr size_t kMaxName = 512;  // what our reader accepts
-constexpr size_t kAlignment = 8;  // of the data's start, as the format asks
+constexpr size_t kAlignment = 8;  // of the start of the data, as the format requires
 
 Status check_name(const std::string& name) {
   const bool printable =
       std::all_of(name.begin(), name.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
   if (name.empty() || name.size() > kMaxName || !printable || name == "__metadata__") {
     return usage_error(
-        "a tensor name of {} bytes cannot be stored in a safetensors file: 1 to {} printable "
-        "ASCII characters other than __metadata__ are wanted",
+        "a tensor name of {} bytes cannot be stored in a safetensors file; expected 1 to {} "
+        "printable "
+        "ASCII characters other than __metadata__",
         name.size(), kMaxName);
   }
   return {};

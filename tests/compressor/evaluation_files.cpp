@@ -115,14 +115,14 @@ TEST_CASE("Incomplete documents are named, skipped and counted", "[evaluate]") {
     REQUIRE(set.value().incomplete.count == 1);
     return set.value().incomplete.complaints.front();
   };
-  CHECK_THAT(why(line(5, 0, 0)), Contains("c.jsonl: line 3: document 5 has 1 choices, 2"));
+  CHECK_THAT(why(line(5, 0, 0)), Contains("c.jsonl: line 3: document 5 has 1 choices; expected 2"));
   CHECK_THAT(why(line(5, 0, 0) + line(5, 2, 0)), Contains("no choice 1"));
   CHECK_THAT(why(line(5, 1, 0) + line(5, 2, 0)), Contains("no choice 0"));
   CHECK_THAT(why(line(5, 0, 0) + line(5, 1, 0) + line(5, 1, 0)), Contains("choice 1 twice"));
   CHECK_THAT(why(line(5, 0, 0) + line(5, 1, 1)), Contains("label 0 and label 1"));
   CHECK_THAT(why(line(5, 0, 2) + line(5, 1, 2)), Contains("label 2"));
   const std::string three = "\"doc\": {\"choices\": [1, 2, 3]}";
-  CHECK_THAT(why(line(5, 0, 0, three) + line(5, 1, 0, three)), Contains("2 choices, 3"));
+  CHECK_THAT(why(line(5, 0, 0, three) + line(5, 1, 0, three)), Contains("2 choices; expected 3"));
   const auto none = read(scratch, line(5, 0, 0));
   REQUIRE_FALSE(none.ok());
   CHECK_THAT(none.status().message(), Contains("document 5"));

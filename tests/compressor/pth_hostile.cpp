@@ -90,7 +90,7 @@ TEST_CASE("pth: tensor names") {
   TensorSpec spec = kPlain;
   const std::string data = test::counting_floats(6);
   REQUIRE_THAT(refusal(open_checkpoint(test::dict_pickle({spec, spec}), {data})),
-               Contains("'w' is there twice"));
+               Contains("'w' occurs twice"));
   for (const std::string& name : {std::string(), std::string("a\nb"), std::string(600, 'x')}) {
     spec.name = name;
     REQUIRE_THAT(refusal(open_checkpoint(test::dict_pickle({spec}), {data})),

@@ -187,7 +187,7 @@ TEST_CASE("pth: a record's CRC is verified whatever part of it is read") {
       std::vector<std::byte> out;
       const Status status = opened.value()->read(t, out);
       REQUIRE(status.code() == Code::BadInput);
-      REQUIRE_THAT(status.message(), Contains("CRC mismatch in record data/0: 12345678 wanted") &&
+      REQUIRE_THAT(status.message(), Contains("CRC mismatch in record data/0: expected 12345678") &&
                                          Contains(specs[t].name));
       out.resize(4);
       REQUIRE(opened.value()->read_range(t, 4, out).code() == Code::BadInput);

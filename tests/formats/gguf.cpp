@@ -233,7 +233,7 @@ TEST_CASE("GgufMetadata: look-ups name the key and what is there instead") {
     REQUIRE(metadata.get_string(key).ok() == (value.type == GgufType::String));
     if (!is_u64) {
       REQUIRE_THAT(metadata.get_u64(key).status().message(),
-                   Contains("'" + key + "'") && Contains("an unsigned integer wanted"));
+                   Contains("'" + key + "'") && Contains("expected an unsigned integer"));
     }
   }
   const size_t n = metadata.entries().size();

@@ -196,7 +196,7 @@ TEST_CASE("GgufFile refuses shapes that are empty, too large or too deep") {
   REQUIRE_THAT(with_dims({uint64_t{1} << 32, uint64_t{1} << 32}), Contains("shaped"));
   REQUIRE_THAT(with_dims({kMax / 4 + 2}), Contains("shaped"));  // 4 bytes after wrapping around
   REQUIRE_THAT(with_dims({uint64_t{1} << 61}), Contains("shaped"));
-  REQUIRE_THAT(with_dims({17}), Contains("ends behind the file"));
+  REQUIRE_THAT(with_dims({17}), Contains("ends after the end of the file"));
   REQUIRE_THAT(with_dims({33}, static_cast<uint32_t>(GgmlType::Q8_0)), Contains("divisible by 32"));
   FileBuilder many(1, 0);
   many.text("shaped").number<uint32_t>(0xffffffffu).data(64);
@@ -211,9 +211,9 @@ TEST_CASE("GgufFile rejects misaligned tensors and those behind the end") {
   };
   REQUIRE_THAT(at_offset(1), Contains("'placed'") && Contains("multiple of 32"));
   REQUIRE_THAT(at_offset(16), Contains("multiple of 32"));
-  REQUIRE_THAT(at_offset(96), Contains("'placed'") && Contains("ends behind the file"));
+  REQUIRE_THAT(at_offset(96), Contains("'placed'") && Contains("ends after the end of the file"));
   for (const uint64_t offset : {uint64_t{1} << 40, uint64_t{1} << 63, kMax - 31, kMax - 63}) {
-    REQUIRE_THAT(at_offset(offset), Contains("ends behind the file"));
+    REQUIRE_THAT(at_offset(offset), Contains("ends after the end of the file"));
   }
 }
 

@@ -1,5 +1,5 @@
 // identify() on models that almost fit: what is missing, too much, or of the wrong shape is named
-// with its shape and the one that was wanted.
+// with its shape and the expected one.
 #include <random>
 
 #include "tests/formats/tensor_lists.h"
@@ -194,7 +194,7 @@ TEST_CASE("identify refuses factor pairs that do not fit") {
     const std::string message = refused(tensors);
     INFO(message);
     // Ranks are compared where the second factor follows the first.
-    REQUIRE_THAT(message, Contains("'blocks.1.att.key") && Contains("is wanted"));
+    REQUIRE_THAT(message, Contains("'blocks.1.att.key") && Contains("expected"));
   };
   with_shape("blocks.1.att.key1.weight", {9, 27});
   with_shape("blocks.1.att.key1.weight", {0, 26});
@@ -222,7 +222,7 @@ TEST_CASE("identify refuses diagonals that do not fit") {
   square.head_size = 13;
   Infos tensors = test::rwkv_lite_tensors(square, LowRankForm::ReluSquared);
   find_tensor(tensors, "blocks.1.att.key_diag")->shape = {25};
-  REQUIRE_THAT(refused(tensors), Contains("'blocks.1.att.key_diag' has shape 25, 26 is wanted"));
+  REQUIRE_THAT(refused(tensors), Contains("'blocks.1.att.key_diag' has shape 25; expected 26"));
   tensors = test::rwkv_lite_tensors({}, LowRankForm::ReluSquared);
   REQUIRE_THAT(refused(tensors), Contains("_diag'") && Contains("22x26"));
   // A diagonal without factors is not a form of RWKV-Lite.

@@ -186,9 +186,9 @@ TEST_CASE("llama.cpp: what is not a model of v6 or v7 is refused", "[llama_cpp]"
   CHECK_THAT(refusal(v7_with("blk.99999999999999999999.attn_norm.weight", {6})),
              Contains("blk.N."));
   CHECK_THAT(refusal(v7_with("blk.0.time_mix_lerp_fused.weight", {5, 1, 1, 6})),
-             Contains("6x6 is wanted"));
+             Contains("expected 6x6"));
   CHECK_THAT(refusal(v7_with("blk.0.time_mix_w1.weight", {6})), Contains("a matrix"));
-  CHECK_THAT(refusal(v7_with("blk.0.time_mix_r_k.weight", {7})), Contains("1x6 is wanted"));
+  CHECK_THAT(refusal(v7_with("blk.0.time_mix_r_k.weight", {7})), Contains("expected 1x6"));
   GgufModel odd_heads("rwkv7");
   odd_heads.metadata.set("rwkv7.wkv.head_size", GgufValue::u32(4));
   CHECK_THAT(refusal(odd_heads), Contains("not a multiple"));

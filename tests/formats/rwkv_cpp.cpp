@@ -303,18 +303,18 @@ TEST_CASE("rwkv.cpp: hostile files are refused", "[rwkv_cpp]") {
   CHECK_THAT(refusal(BinFile().i32s({1, 1, 0, 6, 1})), Contains("printable"));
   CHECK_THAT(refusal(BinFile().head("x", 0, {2147483647, 2147483647, 2147483647, 2147483647})),
              Contains("more elements"));
-  CHECK_THAT(refusal(BinFile().head("x", 0, {2147483647, 4})), Contains("was cut"));
+  CHECK_THAT(refusal(BinFile().head("x", 0, {2147483647, 4})), Contains("is truncated"));
   CHECK_THAT(refusal(BinFile().head("x", 3, {32, 2})), Contains("divisible by 32"));
   CHECK_THAT(refusal(BinFile().begin().begin().end()), Contains("emb.weight occurs twice"));
   CHECK_THAT(refusal(BinFile().begin()), Contains("blocks.0.ln1.weight is missing"));
-  CHECK_THAT(refusal(BinFile(101, 4, 6, 2147483647).begin().end()), Contains("was cut"));
+  CHECK_THAT(refusal(BinFile(101, 4, 6, 2147483647).begin().end()), Contains("is truncated"));
   CHECK_THAT(refusal(BinFile(101, 5).begin().end()), Contains("header says 5x6"));
   CHECK_THAT(refusal(BinFile()
                          .begin()
                          .f32(kAtt + "k_k", {6}, noise_values(1, 6))
                          .f32(kAtt + "x_rwkvag", {5, 1, 6}, noise_values(1, 30))
                          .end()),
-             Contains("6x1x6 is wanted"));
+             Contains("expected 6x1x6"));
   CHECK_THAT(refusal(BinFile()
                          .begin()
                          .f32(kAtt + "k_k", {6}, noise_values(1, 6))

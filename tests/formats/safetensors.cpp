@@ -154,7 +154,7 @@ TEST_CASE("safetensors with broken offsets are refused", "[safetensors]") {
              Contains("overlaps"));
   CHECK_THAT(refusal("{" + four + "," + entry("b", "U8", "[4]", "[5,9]") + "}", 9),
              Contains("hole"));
-  CHECK_THAT(refusal("{" + four + "}", 5), Contains("behind the last tensor"));
+  CHECK_THAT(refusal("{" + four + "}", 5), Contains("after the last tensor"));
   CHECK_THAT(refusal("{" + four + "}", 3), Contains("not within"));
   CHECK_THAT(refusal("{" + entry("a", "U8", "[4]", "[4,0]") + "}", 4), Contains("not within"));
   CHECK_THAT(refusal("{" + entry("a", "F32", "[2]", "[0,4]") + "}", 4), Contains("needs 8 bytes"));
