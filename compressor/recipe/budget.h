@@ -6,22 +6,25 @@
 #include <cstdint>
 #include <string>
 
+#include "compressor/options/settings.h"
 #include "formats/base/status.h"
 
 namespace rwkv::press {
 
 struct Budget {
   uint64_t resident = 0;          ///< bytes in memory
-  std::string memory = "any";     ///< of kBudgetMemory
+  std::string memory = "any";     ///< or loaded, or sparse
   uint64_t embedding_cache = 64;  ///< rows of the embedding kept in memory, where it is sparse
   double min_speed = 0;           ///< tokens per second; 0: any
   uint64_t samples = 32;          ///< stretches of text that losses are measured on
   uint64_t rounds = 4;            ///< of improving the choice as a whole, at most
 };
 
-/// Reads the value of `budget`, a map. Usage for unknown keys, with the nearest, and for values
-/// that make no sense.
+/// The keys of `budget`.
+Settings budget_settings(Budget& budget);
+/// Reads the value of `budget`, a map. Usage for unknown keys, with the nearest, and for values out
+/// of range.
 Result<Budget> read_budget(const YAML::Node& node);
-void emit_budget(YAML::Emitter& out, const Budget& budget);
+void emit_budget(YAML::Emitter& out, Budget budget);
 
 }  // namespace rwkv::press

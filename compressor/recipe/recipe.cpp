@@ -2,16 +2,14 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 
-#include "compressor/options/option_values.h"
+#include "compressor/options/settings.h"
 #include "formats/base/nearest.h"
 
 namespace rwkv::press {
 namespace {
 
 constexpr const char* kCalibration = "calibration";
-constexpr std::array<std::string_view, 2> kCalibrationKeys = {"samples", "length"};
 constexpr const char* kBudget = "budget";
 constexpr std::array<std::string_view, 5> kTopKeys = {"name", "seed", "calibration", "budget",
                                                       "stages"};
@@ -31,25 +29,6 @@ std::vector<std::string_view> stage_names() {
     names.push_back(stage.name);
   }
   return names;
-}
-
-std::string at_line(const YAML::Node& node) {
-  return node.Mark().is_null() ? "" : fmt::format(" (line {})", node.Mark().line + 1);
-}
-
-Status check_option_keys(const Stage& stage, const YAML::Node& options) {
-  std::vector<std::string_view> known;
-  for (const OptionSpec& option : stage.options()) {
-    known.push_back(option.key);
-  }
-  for (const auto& pair : options) {
-    const std::string key = pair.first.IsScalar() ? pair.first.Scalar() : "";
-    if (std::find(known.begin(), known.end(), key) == known.end()) {
-      return usage_error("unknown key '{}.{}'{}{}", stage.name(), key, at_line(pair.first),
-                         suggestion(key, known));
-    }
-  }
-  return {};
 }
 
 // One entry of the list: "- quantize" or "- quantize: {...}".
@@ -77,7 +56,7 @@ Result<StageEntry> read_stage_entry(const YAML::Node& node) {
                        suggestion(entry.name, stage_names()));
   }
   if (!entry.options.IsMap()) {
-    return usage_error("stage '{}' wants a map of settings{}", entry.name, at_line(node));
+    return usage_error("stage '{}': expected a map of settings{}", entry.name, at_line(node));
   }
   return entry;
 }
@@ -88,7 +67,7 @@ Result<std::vector<StageEntry>> read_stages(const YAML::Node& node) {
     return entries;
   }
   if (!node.IsSequence()) {
-    return usage_error("'stages' wants a list{}", at_line(node));
+    return usage_error("stages: expected a list{}", at_line(node));
   }
   for (const YAML::Node& item : node) {
     RWKV_ASSIGN(StageEntry entry, read_stage_entry(item));
@@ -120,24 +99,15 @@ Status check_order(const std::vector<StageEntry>& entries) {
   return {};
 }
 
-Status read_calibration(const YAML::Node& node, Recipe& recipe) {
-  if (!node || node.IsNull()) {
-    return {};
-  }
-  if (!node.IsMap()) {
-    return usage_error("'calibration' wants a map{}", at_line(node));
-  }
-  for (const auto& pair : node) {
-    const std::string key = pair.first.IsScalar() ? pair.first.Scalar() : "";
-    if (std::find(kCalibrationKeys.begin(), kCalibrationKeys.end(), key) ==
-        kCalibrationKeys.end()) {
-      return usage_error("unknown key 'calibration.{}'{}{}", key, at_line(pair.first),
-                         suggestion(key, kCalibrationKeys));
-    }
-  }
-  const OptionValues values(node, kCalibration);
-  RWKV_TRY(values.count("samples", 1, 1 << 24, recipe.calibration.samples));
-  return values.count("length", 2, 1 << 16, recipe.calibration.length);
+Settings calibration_settings(CalibrationOptions& options) {
+  using namespace setting;
+  constexpr uint64_t kMostSamples = 1 << 24;
+  constexpr uint64_t kMostTokens = 1 << 16;
+  return {kCalibration,
+          {
+              count("samples", options.samples, 1, kMostSamples, "stretches of text"),
+              count("length", options.length, 2, kMostTokens, "tokens of each"),
+          }};
 }
 
 // --set stage.key=value, the value in YAML; `calibration` and `budget` count as stages here.
@@ -173,23 +143,10 @@ Status apply_override(const std::string& text, YAML::Node& calibration, YAML::No
 }
 
 Status read_top(const YAML::Node& root, const std::string& origin, Recipe& recipe) {
-  if (!root.IsMap()) {
-    return usage_error("a recipe is a map with the keys {}", fmt::join(kTopKeys, ", "));
-  }
-  for (const auto& pair : root) {
-    const std::string key = pair.first.IsScalar() ? pair.first.Scalar() : "";
-    if (std::find(kTopKeys.begin(), kTopKeys.end(), key) == kTopKeys.end()) {
-      return usage_error("unknown key '{}'{}{}", key, at_line(pair.first),
-                         suggestion(key, kTopKeys));
-    }
-  }
+  RWKV_TRY(check_keys(root, "", kTopKeys));
   recipe.name = root["name"] && root["name"].IsScalar() ? root["name"].Scalar() : origin;
   if (root["seed"]) {
-    const std::string seed = root["seed"].IsScalar() ? root["seed"].Scalar() : "";
-    const auto [end, error] = std::from_chars(seed.data(), seed.data() + seed.size(), recipe.seed);
-    if (error != std::errc() || end != seed.data() + seed.size()) {
-      return usage_error("seed wants a whole number, found '{}'{}", seed, at_line(root["seed"]));
-    }
+    RWKV_TRY(setting::count("seed", recipe.seed, 0, UINT64_MAX, "").read(root["seed"], "seed"));
   }
   return {};
 }
@@ -212,11 +169,12 @@ Result<Recipe> build_recipe(const std::string& text, const std::string& origin,
       return usage_error("a recipe with a budget has no stages: the plan chooses them");
     }
   }
-  RWKV_TRY(read_calibration(calibration, recipe));
+  if (calibration && !calibration.IsNull()) {
+    RWKV_TRY(calibration_settings(recipe.calibration).read(calibration));
+  }
   recipe.calibration.seed = recipe.seed;
   for (const StageEntry& entry : entries) {
     std::unique_ptr<Stage> stage = find_stage(entry.name)->make();
-    RWKV_TRY(check_option_keys(*stage, entry.options));
     RWKV_TRY(stage->configure(entry.options));
     recipe.stages.push_back(std::move(stage));
   }
@@ -245,14 +203,14 @@ std::string Recipe::effective_yaml() const {
     emit_budget(out, *budget);
   }
   if (budget || needs_calibration(*this)) {
-    out << YAML::Key << kCalibration << YAML::Value << YAML::Flow << YAML::BeginMap;
-    out << YAML::Key << "samples" << YAML::Value << calibration.samples;
-    out << YAML::Key << "length" << YAML::Value << calibration.length << YAML::EndMap;
+    out << YAML::Key << kCalibration << YAML::Value;
+    CalibrationOptions options = calibration;
+    calibration_settings(options).emit(out, /*flow=*/true);
   }
   out << YAML::Key << "stages" << YAML::Value << YAML::BeginSeq;
   for (const std::unique_ptr<Stage>& stage : stages) {
     out << YAML::BeginMap << YAML::Key << stage->name() << YAML::Value;
-    stage->emit(out);
+    stage->settings().emit(out);
     out << YAML::EndMap;
   }
   out << YAML::EndSeq << YAML::EndMap;

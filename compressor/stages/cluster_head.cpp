@@ -9,33 +9,22 @@
 #include "compressor/checkpoint/tensor.h"
 #include "compressor/clusters/cluster_head.h"
 #include "compressor/model/ends.h"
-#include "compressor/options/option_values.h"
 
 namespace rwkv::press {
 namespace {
 
-constexpr std::array<OptionSpec, 9> kOptions = {{
-    {"clusters", "200", "how many, the frequent one included"},
-    {"rows", "head", "cluster the rows of head or of embedding"},
-    {"frequent", "0", "so many of the most frequent tokens form a cluster that is always read"},
-    {"max_share", "0", "largest cluster, in average sizes; 0: any size"},
-    {"iterations", "25", "of k-means"},
-    {"p_min", "0.95", "clusters are read until their probabilities add up to this"},
-    {"k_min", "3", "at least so many clusters"},
-    {"k_max", "100", "at most so many clusters"},
-    {"epochs", "30", "of the cluster head's training, at most"},
-}};
 constexpr std::array<const char*, 2> kRows = {"head", "embedding"};
 
 class ClusterHeadStage final : public Stage {
  public:
   const char* name() const override { return "cluster_head"; }
-  std::span<const OptionSpec> options() const override { return kOptions; }
-  Status configure(const YAML::Node& options) override;
-  void emit(YAML::Emitter& out) const override;
+  Settings settings() override;
   Status plan(PackPlan& plan) const override;
   bool needs_calibration() const override { return true; }
   Status run(Work& work) const override;
+
+ protected:
+  Status settle(const YAML::Node& given) override;
 
  private:
   void add_to_plan(PackPlan& plan, uint64_t n_clusters) const;
@@ -54,35 +43,32 @@ class ClusterHeadStage final : public Stage {
   uint64_t epochs_ = 30;
 };
 
-Status ClusterHeadStage::configure(const YAML::Node& options) {
-  const OptionValues values(options, name());
-  RWKV_TRY(values.count("clusters", 2, kMostClusters, clusters_));
-  RWKV_TRY(values.choice("rows", kRows, rows_));
-  RWKV_TRY(values.count("frequent", 0, 1 << 24, frequent_));
-  RWKV_TRY(values.real("max_share", 0, 1e6, max_share_));
-  RWKV_TRY(values.count("iterations", 1, 10000, iterations_));
-  RWKV_TRY(values.real("p_min", 1e-6, 1.0, p_min_));
-  RWKV_TRY(values.count("k_min", 1, 1 << 20, k_min_));
-  RWKV_TRY(values.count("k_max", 1, 1 << 20, k_max_));
-  RWKV_TRY(values.count("epochs", 0, 10000, epochs_));
-  if (k_max_ < k_min_) {
-    return usage_error("cluster_head.k_max is {}, at least k_min = {} is wanted", k_max_, k_min_);
-  }
-  return {};
+Settings ClusterHeadStage::settings() {
+  using namespace setting;
+  constexpr uint64_t kMostTokens = 1 << 24;
+  constexpr uint64_t kMostRead = 1 << 20;
+  return {name(),
+          {
+              count("clusters", clusters_, 2, kMostClusters,
+                    "number of clusters, including the frequent one"),
+              choice("rows", rows_, kRows, "which rows are clustered"),
+              count("frequent", frequent_, 0, kMostTokens,
+                    "this many of the most frequent tokens form a cluster that is always read"),
+              real("max_share", max_share_, 0, 1e6,
+                   "size of the largest cluster as a multiple of the average; 0: any size"),
+              count("iterations", iterations_, 1, 10000, "of k-means, at most"),
+              real("p_min", p_min_, 1e-6, 1.0,
+                   "clusters are read until their probabilities add up to this"),
+              count("k_min", k_min_, 1, kMostRead, "clusters read at least"),
+              count("k_max", k_max_, 1, kMostRead, "clusters read at most"),
+              count("epochs", epochs_, 0, 10000, "of the cluster head's training, at most"),
+          }};
 }
 
-void ClusterHeadStage::emit(YAML::Emitter& out) const {
-  out << YAML::BeginMap;
-  out << YAML::Key << "clusters" << YAML::Value << clusters_;
-  out << YAML::Key << "rows" << YAML::Value << kRows[rows_];
-  out << YAML::Key << "frequent" << YAML::Value << frequent_;
-  out << YAML::Key << "max_share" << YAML::Value << max_share_;
-  out << YAML::Key << "iterations" << YAML::Value << iterations_;
-  out << YAML::Key << "p_min" << YAML::Value << p_min_;
-  out << YAML::Key << "k_min" << YAML::Value << k_min_;
-  out << YAML::Key << "k_max" << YAML::Value << k_max_;
-  out << YAML::Key << "epochs" << YAML::Value << epochs_;
-  out << YAML::EndMap;
+Status ClusterHeadStage::settle(const YAML::Node& /*given*/) {
+  return k_min_ <= k_max_ ? Status()
+                          : usage_error("cluster_head.k_max: expected at least k_min = {}, got {}",
+                                        k_min_, k_max_);
 }
 
 Status ClusterHeadStage::plan(PackPlan& plan) const {

@@ -12,31 +12,32 @@
 #include "compressor/checkpoint/tensor.h"
 #include "compressor/checkpoint/write.h"
 #include "compressor/model/named_tensors.h"
-#include "compressor/options/option_values.h"
 
 namespace rwkv::press {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<OptionSpec, 2> kOptions = {{
-    {"command", "", "for /bin/sh; {input} and {output} stand for the two files"},
-    {"dtype", "bf16", "of the file handed over: bf16 or f32"},
-}};
 constexpr std::array<const char*, 2> kDtypes = {"bf16", "f32"};
 
 class ExternalStage final : public Stage {
  public:
   const char* name() const override { return "external"; }
-  std::span<const OptionSpec> options() const override { return kOptions; }
-  Status configure(const YAML::Node& options) override;
-  void emit(YAML::Emitter& out) const override {
-    out << YAML::BeginMap << YAML::Key << "command" << YAML::Value << YAML::DoubleQuoted << command_
-        << YAML::Key << "dtype" << YAML::Value << kDtypes[dtype_] << YAML::EndMap;
+  Settings settings() override {
+    using namespace setting;
+    return {name(),
+            {
+                quoted_text("command", command_,
+                            "for /bin/sh; {input} and {output} stand for the two files"),
+                choice("dtype", dtype_, kDtypes, "of the file handed over"),
+            }};
   }
   Status plan(PackPlan& plan) const override;
   bool trains() const override { return true; }
   Status run(Work& work) const override;
+
+ protected:
+  Status settle(const YAML::Node& given) override;
 
  private:
   Status hand_over(const Work& work, const std::string& path) const;
@@ -47,18 +48,16 @@ class ExternalStage final : public Stage {
   size_t dtype_ = 0;
 };
 
-Status ExternalStage::configure(const YAML::Node& options) {
-  const YAML::Node command = options["command"];
-  if (!command || !command.IsScalar() || command.Scalar().empty()) {
+Status ExternalStage::settle(const YAML::Node& /*given*/) {
+  if (command_.empty()) {
     return usage_error("external.command is missing: what to run, with {{input}} and {{output}}");
   }
-  command_ = command.Scalar();
   for (const char* place : {"{input}", "{output}"}) {
     if (command_.find(place) == std::string::npos) {
       return usage_error("external.command has no {}: '{}'", place, command_);
     }
   }
-  return OptionValues(options, name()).choice("dtype", kDtypes, dtype_);
+  return {};
 }
 
 Status ExternalStage::plan(PackPlan& plan) const {

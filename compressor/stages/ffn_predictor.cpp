@@ -9,29 +9,19 @@
 #include <limits>
 #include <vector>
 
-#include "compressor/options/option_values.h"
 #include "compressor/predictors/predictor.h"
 #include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {
 namespace {
 
-constexpr std::array<OptionSpec, 5> kOptions = {{
-    {"kinds", "both", "sign (one bit per weight), mlp, or both"},
-    {"recall", "0.99", "share of the output's energy that the named neurons must have"},
-    {"hidden", "64", "width of the MLP"},
-    {"epochs", "30", "of the MLP's training, at most"},
-    {"learning_rate", "0.02", "at the start"},
-}};
 constexpr std::array<const char*, 3> kKinds = {"sign", "mlp", "both"};
 constexpr float kNever = std::numeric_limits<float>::max();
 
 class FfnPredictorStage final : public Stage {
  public:
   const char* name() const override { return "ffn_predictor"; }
-  std::span<const OptionSpec> options() const override { return kOptions; }
-  Status configure(const YAML::Node& options) override;
-  void emit(YAML::Emitter& out) const override;
+  Settings settings() override;
   Status plan(PackPlan& plan) const override;
   bool needs_calibration() const override { return true; }
   Status run(Work& work) const override;
@@ -56,23 +46,17 @@ std::string stem_of(int64_t block) {
   return fmt::format("blocks.{}.ffn.predictor.", block);
 }
 
-Status FfnPredictorStage::configure(const YAML::Node& options) {
-  const OptionValues values(options, name());
-  RWKV_TRY(values.choice("kinds", kKinds, kind_));
-  RWKV_TRY(values.real("recall", 0.01, 1.0, recall_));
-  RWKV_TRY(values.count("hidden", 1, 4096, hidden_));
-  RWKV_TRY(values.count("epochs", 1, 10000, epochs_));
-  return values.real("learning_rate", 1e-6, 1.0, learning_rate_);
-}
-
-void FfnPredictorStage::emit(YAML::Emitter& out) const {
-  out << YAML::BeginMap;
-  out << YAML::Key << "kinds" << YAML::Value << kKinds[kind_];
-  out << YAML::Key << "recall" << YAML::Value << recall_;
-  out << YAML::Key << "hidden" << YAML::Value << hidden_;
-  out << YAML::Key << "epochs" << YAML::Value << epochs_;
-  out << YAML::Key << "learning_rate" << YAML::Value << learning_rate_;
-  out << YAML::EndMap;
+Settings FfnPredictorStage::settings() {
+  using namespace setting;
+  return {name(),
+          {
+              choice("kinds", kind_, kKinds, "sign (one bit per weight), mlp, or both"),
+              real("recall", recall_, 0.01, 1.0,
+                   "share of the output's energy that the named neurons must have"),
+              count("hidden", hidden_, 1, 4096, "width of the MLP"),
+              count("epochs", epochs_, 1, 10000, "of the MLP's training, at most"),
+              real("learning_rate", learning_rate_, 1e-6, 1.0, "at the start"),
+          }};
 }
 
 void FfnPredictorStage::add_to_plan(PackPlan& plan, int64_t block, bool sign, bool mlp) const {

@@ -13,34 +13,14 @@
 
 #include "compressor/low_rank/factorise.h"
 #include "compressor/low_rank/ranks.h"
-#include "compressor/options/option_values.h"
 #include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {
 namespace {
 
-constexpr std::array<OptionSpec, 9> kOptions = {{
-    {"method", "whitened", "svd (of the weights alone) or whitened (of the outputs over text)"},
-    {"factor", "8", "compression factor k: rank n_embd / k"},
-    {"allocation", "uniform",
-     "uniform: the factor; energy: the least rank that keeps `keep` of the output energy; budget: "
-     "ranks that share `keep` of the numbers"},
-    {"keep", "0.25", "for energy and budget, above 0 and at most 1"},
-    {"diagonal", "false", "add a diagonal to the pair"},
-    {"sequential", "true", "fit each block to what the compressed blocks before it produce"},
-    {"matrices", "[att.receptance, att.key, att.value, att.gate, ffn.receptance]",
-     "which projections; those that the version does not have are passed over"},
-    {"overrides", "[]", "list of {match: GLOB, factor: K}; the last match wins, 0 keeps it dense"},
-    {"rounds", "8", "of the diagonal's improvement"},
-}};
 constexpr std::array<const char*, 2> kMethods = {"svd", "whitened"};
 constexpr std::array<const char*, 3> kAllocations = {"uniform", "energy", "budget"};
 constexpr const char* kWeightSuffix = ".weight";
-
-struct Override {
-  std::string match;
-  double factor;
-};
 
 enum class Allocation : uint8_t { Uniform, Energy, Budget };
 
@@ -56,17 +36,17 @@ struct Target {
 class LowRankStage final : public Stage {
  public:
   const char* name() const override { return "low_rank"; }
-  std::span<const OptionSpec> options() const override { return kOptions; }
-  Status configure(const YAML::Node& options) override;
-  void emit(YAML::Emitter& out) const override;
+  Settings settings() override;
   Status plan(PackPlan& plan) const override;
   bool needs_calibration() const override { return is_whitened(); }
   Status run(Work& work) const override;
 
+ protected:
+  Status settle(const YAML::Node& given) override;
+
  private:
   bool is_whitened() const { return method_ == 1; }
   Allocation allocation() const { return static_cast<Allocation>(allocation_); }
-  Status read_overrides(const YAML::Node& list);
   Result<std::vector<Target>> targets(const PackPlan& plan) const;
   Result<int64_t> planned_rank(const PlannedTensor& tensor) const;
   void replace(PackPlan& plan, const Target& target, int64_t rank) const;
@@ -86,77 +66,54 @@ class LowRankStage final : public Stage {
   std::vector<std::string> matrices_ = {"att.receptance", "att.key", "att.value", "att.gate",
                                         "ffn.receptance"};
   bool matrices_named_ = false;
-  std::vector<Override> overrides_;
+  std::vector<Override<double>> overrides_;
   uint64_t rounds_ = 8;
 };
 
-Status LowRankStage::configure(const YAML::Node& options) {
-  const OptionValues values(options, name());
-  RWKV_TRY(values.choice("method", kMethods, method_));
-  // A stage that looks at weights alone wants no text unless asked to.
-  sequential_ = is_whitened();
-  RWKV_TRY(values.choice("allocation", kAllocations, allocation_));
-  RWKV_TRY(values.real("factor", 1e-3, 1e6, factor_));
-  RWKV_TRY(values.real("keep", 1e-6, 1.0, keep_));
-  RWKV_TRY(values.flag("diagonal", diagonal_));
-  RWKV_TRY(values.flag("sequential", sequential_));
-  RWKV_TRY(values.texts("matrices", matrices_));
-  matrices_named_ = static_cast<bool>(options["matrices"]);
-  RWKV_TRY(values.count("rounds", 1, 1000, rounds_));
+Settings LowRankStage::settings() {
+  using namespace setting;
+  return {name(),
+          {
+              choice("method", method_, kMethods,
+                     "svd: of the weights alone; whitened: of the outputs over text"),
+              real("factor", factor_, 1e-3, 1e6, "compression factor k: rank n_embd / k"),
+              choice("allocation", allocation_, kAllocations,
+                     "uniform: the factor; energy: the least rank that keeps `keep` of the output "
+                     "energy; budget: ranks that share `keep` of the parameters"),
+              real("keep", keep_, 1e-6, 1.0, "for energy and budget"),
+              flag("diagonal", diagonal_, "add a diagonal to the pair"),
+              flag("sequential", sequential_,
+                   "fit each block to what the compressed blocks before it produce")
+                  .shown_if(is_whitened()),
+              texts("matrices", matrices_,
+                    "which projections; those that the version does not have are passed over")
+                  .shown_if(matrices_named_),
+              count("rounds", rounds_, 1, 1000, "of the diagonal's improvement"),
+              overrides<double>(
+                  "overrides", overrides_,
+                  [](double& value) { return real("factor", value, 0, 1e6, "0: stays dense"); },
+                  "the last match wins"),
+          }};
+}
+
+Status LowRankStage::settle(const YAML::Node& given) {
+  if (!given["sequential"]) {
+    // A stage that looks at weights alone needs no text unless asked to.
+    sequential_ = is_whitened();
+  }
+  matrices_named_ = static_cast<bool>(given["matrices"]);
   if (sequential_ && !is_whitened()) {
     return usage_error("low_rank.sequential makes no difference with method svd; leave it out");
   }
-  return options["overrides"] ? read_overrides(options["overrides"]) : Status();
-}
-
-Status LowRankStage::read_overrides(const YAML::Node& list) {
-  if (!list.IsSequence()) {
-    return usage_error("low_rank.overrides wants a list of {{match: GLOB, factor: K}}");
-  }
-  for (const YAML::Node& entry : list) {
-    if (!entry.IsMap() || entry.size() != 2 || !entry["match"] || !entry["match"].IsScalar() ||
-        !entry["factor"]) {
-      return usage_error("each of low_rank.overrides wants the keys match and factor");
-    }
-    Override override{entry["match"].Scalar(), 0};
-    RWKV_TRY(OptionValues(entry, "low_rank.overrides").real("factor", 0, 1e6, override.factor));
-    overrides_.push_back(std::move(override));
-  }
   return {};
-}
-
-void LowRankStage::emit(YAML::Emitter& out) const {
-  out << YAML::BeginMap;
-  out << YAML::Key << "method" << YAML::Value << kMethods[method_];
-  out << YAML::Key << "factor" << YAML::Value << factor_;
-  out << YAML::Key << "allocation" << YAML::Value << kAllocations[allocation_];
-  out << YAML::Key << "keep" << YAML::Value << keep_;
-  out << YAML::Key << "diagonal" << YAML::Value << diagonal_;
-  if (is_whitened()) {
-    out << YAML::Key << "sequential" << YAML::Value << sequential_;
-  }
-  if (matrices_named_) {
-    out << YAML::Key << "matrices" << YAML::Value << YAML::Flow << matrices_;
-  }
-  out << YAML::Key << "rounds" << YAML::Value << rounds_;
-  if (!overrides_.empty()) {
-    out << YAML::Key << "overrides" << YAML::Value << YAML::BeginSeq;
-    for (const Override& override : overrides_) {
-      out << YAML::Flow << YAML::BeginMap << YAML::Key << "match" << YAML::Value
-          << YAML::DoubleQuoted << override.match << YAML::Key << "factor" << YAML::Value
-          << override.factor << YAML::EndMap;
-    }
-    out << YAML::EndSeq;
-  }
-  out << YAML::EndMap;
 }
 
 // 0: stays dense.
 Result<int64_t> LowRankStage::planned_rank(const PlannedTensor& tensor) const {
   const std::string& name = tensor.binding.name;
   double factor = factor_;
-  for (const Override& override : overrides_) {
-    factor = ::fnmatch(override.match.c_str(), name.c_str(), 0) == 0 ? override.factor : factor;
+  for (const Override<double>& override : overrides_) {
+    factor = ::fnmatch(override.match.c_str(), name.c_str(), 0) == 0 ? override.value : factor;
   }
   if (factor == 0) {
     return int64_t{0};

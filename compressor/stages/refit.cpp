@@ -7,19 +7,13 @@
 // 1975).
 #include "compressor/stages/refit.h"
 
-#include <array>
 #include <map>
 
 #include "compressor/low_rank/factorise.h"
-#include "compressor/options/option_values.h"
 #include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {
 namespace {
-
-constexpr std::array<OptionSpec, 1> kOptions = {{
-    {"rounds", "8", "of the diagonal's improvement"},
-}};
 
 // Sums over tokens for one product.
 struct Sums {
@@ -43,12 +37,8 @@ struct Sums {
 class RefitStage final : public Stage {
  public:
   const char* name() const override { return "refit"; }
-  std::span<const OptionSpec> options() const override { return kOptions; }
-  Status configure(const YAML::Node& options) override {
-    return OptionValues(options, name()).count("rounds", 1, 1000, rounds_);
-  }
-  void emit(YAML::Emitter& out) const override {
-    out << YAML::BeginMap << YAML::Key << "rounds" << YAML::Value << rounds_ << YAML::EndMap;
+  Settings settings() override {
+    return {name(), {setting::count("rounds", rounds_, 1, 1000, "of the diagonal's improvement")}};
   }
   Status plan(PackPlan& plan) const override;
   bool needs_calibration() const override { return true; }

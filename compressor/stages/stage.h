@@ -1,4 +1,4 @@
-// What a stage of a recipe is. A stage declares its options, reads their values, and says in a plan
+// What a stage of a recipe is. A stage states its settings, and says in a plan
 // what it will do to which tensor; stages that compute something also run. kStages lists them all.
 #pragma once
 
@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "compressor/options/option_spec.h"
+#include "compressor/options/settings.h"
 #include "compressor/stages/plan.h"
 #include "compressor/stages/work.h"
 #include "formats/base/status.h"
@@ -20,11 +20,13 @@ class Stage {
  public:
   virtual ~Stage() = default;
   virtual const char* name() const = 0;
-  virtual std::span<const OptionSpec> options() const = 0;
-  /// Takes the values of `options` (a map, possibly empty, whose keys are all declared).
-  virtual Status configure(const YAML::Node& options) = 0;
-  /// Settings in force, as a YAML map under the stage's name.
-  virtual void emit(YAML::Emitter& out) const = 0;
+  /// Its settings, bound to its own values: the defaults at first, then what is in force.
+  virtual Settings settings() = 0;
+  /// Takes the values of `given` (a map, possibly empty); Usage as Settings::read().
+  Status configure(const YAML::Node& given) {
+    RWKV_TRY(settings().read(given));
+    return settle(given);
+  }
   /// Changes the plan as the stage will change the model. Cheap: no tensor is read. Refuses a model
   /// that the stage cannot work on. Where the data decide a size, the largest it can have.
   virtual Status plan(PackPlan& plan) const = 0;
@@ -36,6 +38,11 @@ class Stage {
   virtual bool recovers() const { return trains(); }
   /// Does it: changes work.source and, as plan() does, work.plan.
   virtual Status run(Work& work) const { return plan(work.plan); }
+
+ protected:
+  /// After reading: defaults that follow from other settings (`given` says what was stated), and
+  /// settings that exclude each other.
+  virtual Status settle(const YAML::Node& /*given*/) { return {}; }
 };
 
 /// One line per stage, in the order in which a recipe must have them: pairs first, since what they

@@ -11,16 +11,17 @@ namespace {
 class TrainStage final : public Stage {
  public:
   const char* name() const override { return "train"; }
-  std::span<const OptionSpec> options() const override { return train_option_specs(); }
-  Status configure(const YAML::Node& options) override {
-    // With the model's own answers at hand, they are what is learnt unless the recipe says not.
+  TrainStage() {
+    // With the model's own predictions at hand, they are what is learnt unless the recipe says not.
     options_.loss.head.distill = 1.0;
-    return read_train_options(options, options_);
   }
-  void emit(YAML::Emitter& out) const override { emit_train_options(options_, out); }
+  Settings settings() override { return train_settings(options_); }
   Status plan(PackPlan& plan) const override;
   bool trains() const override { return true; }
   Status run(Work& work) const override;
+
+ protected:
+  Status settle(const YAML::Node& given) override { return settle_train_options(given, options_); }
 
  private:
   TrainOptions options_;

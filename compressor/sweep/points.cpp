@@ -19,10 +19,10 @@ std::string stage_of(const std::string& axis) {
   return axis.substr(0, axis.find('.'));
 }
 
-std::string stage_yaml(const Stage& stage) {
+std::string stage_yaml(Stage& stage) {
   YAML::Emitter out;
   out << YAML::BeginMap << YAML::Key << stage.name() << YAML::Value;
-  stage.emit(out);
+  stage.settings().emit(out);
   out << YAML::EndMap;
   return out.c_str();
 }
@@ -47,7 +47,7 @@ SweepPoint point_from(const Recipe& recipe) {
 Status check_axis(const SweepAxis& axis, const Recipe& recipe) {
   std::vector<std::string_view> stages;
   const std::string wanted = stage_of(axis.name);
-  const Stage* found = nullptr;
+  Stage* found = nullptr;
   for (const std::unique_ptr<Stage>& stage : recipe.stages) {
     stages.emplace_back(stage->name());
     found = wanted == stage->name() ? stage.get() : found;
@@ -68,10 +68,7 @@ Status check_axis(const SweepAxis& axis, const Recipe& recipe) {
     return usage_error("axes.{}: the recipe has no stage '{}'{}", axis.name, wanted,
                        suggestion(wanted, stages));
   }
-  std::vector<std::string_view> keys;
-  for (const OptionSpec& option : found->options()) {
-    keys.emplace_back(option.key);
-  }
+  const std::vector<std::string_view> keys = found->settings().keys();
   const std::string key = axis.is_stage() ? "" : axis.name.substr(wanted.size() + 1);
   if (!axis.is_stage() && std::find(keys.begin(), keys.end(), key) == keys.end()) {
     return usage_error("axes.{}: stage '{}' has no setting '{}'{}", axis.name, wanted, key,

@@ -1,13 +1,11 @@
 #include "compressor/sweep/settings.h"
 
-#include <algorithm>
 #include <array>
 #include <filesystem>
 
 #include "compressor/evaluate/footprint.h"
-#include "compressor/options/option_values.h"
+#include "compressor/options/settings.h"
 #include "formats/base/file.h"
-#include "formats/base/nearest.h"
 
 namespace rwkv::press {
 namespace {
@@ -20,25 +18,6 @@ constexpr std::array<std::string_view, 9> kTopKeys = {
     "name", "preset", "recipe", "stages", "seed", "calibration", "axes", "ablation", "evaluate"};
 // Of an inline recipe.
 constexpr std::array<const char*, 3> kRecipeKeys = {"seed", "calibration", "stages"};
-constexpr std::array<std::string_view, 8> kEvaluateKeys = {
-    "text", "cloze", "choices", "max_docs", "max_tokens", "reference", "speed", "memory"};
-
-std::string at_line(const YAML::Node& node) {
-  return node.Mark().is_null() ? "" : fmt::format(" (line {})", node.Mark().line + 1);
-}
-
-Status check_keys(const YAML::Node& map, const std::string& prefix,
-                  std::span<const std::string_view> known) {
-  for (const auto& pair : map) {
-    const std::string key = pair.first.IsScalar() ? pair.first.Scalar() : "";
-    if (std::find(known.begin(), known.end(), key) == known.end()) {
-      return usage_error("unknown key '{}{}'{}{}", prefix, key, at_line(pair.first),
-                         suggestion(key, known));
-    }
-  }
-  return {};
-}
-
 std::string beside(const std::string& sweep_file, const std::string& name) {
   const fs::path path(name);
   return path.is_absolute() ? name : (fs::path(sweep_file).parent_path() / path).string();
@@ -87,13 +66,23 @@ Status read_axes(const YAML::Node& node, std::vector<SweepAxis>& axes) {
   return {};
 }
 
-Status read_files(const OptionValues& values, const char* key, const std::string& sweep_file,
-                  std::vector<std::string>& files) {
-  RWKV_TRY(values.texts(key, files));
-  for (std::string& file : files) {
-    file = beside(sweep_file, file);
-  }
-  return {};
+Settings evaluation_settings(SweepEvaluation& evaluation) {
+  using namespace setting;
+  EvaluationFiles& files = evaluation.files;
+  return {
+      "evaluate",
+      {
+          texts("text", files.texts, "texts to score: perplexity, bits per byte"),
+          texts("cloze", files.clozes, "texts whose last word is to be found"),
+          texts("choices", files.choices, "requests of multiple choice"),
+          count("max_docs", files.max_docs, 0, UINT64_MAX,
+                "documents of each file of questions, drawn at random; 0: all"),
+          count("max_tokens", evaluation.max_tokens, 0, UINT64_MAX, "tokens of each text; 0: all"),
+          flag("reference", evaluation.reference,
+               "compare with the dense model in f32 over the texts"),
+          flag("speed", evaluation.speed, "measure tokens per second"),
+          choice("memory", evaluation.memory, footprint_modes(), "mode of the runtime"),
+      }};
 }
 
 Status read_evaluation(const YAML::Node& node, const std::string& path,
@@ -101,22 +90,13 @@ Status read_evaluation(const YAML::Node& node, const std::string& path,
   if (!node || node.IsNull()) {
     return {};
   }
-  if (!node.IsMap()) {
-    return usage_error("'evaluate' wants a map{}", at_line(node));
+  RWKV_TRY(evaluation_settings(evaluation).read(node));
+  EvaluationFiles& files = evaluation.files;
+  for (std::vector<std::string>* named : {&files.texts, &files.clozes, &files.choices}) {
+    for (std::string& file : *named) {
+      file = beside(path, file);
+    }
   }
-  RWKV_TRY(check_keys(node, "evaluate.", kEvaluateKeys));
-  const OptionValues values(node, "evaluate");
-  RWKV_TRY(read_files(values, "text", path, evaluation.files.texts));
-  RWKV_TRY(read_files(values, "cloze", path, evaluation.files.clozes));
-  RWKV_TRY(read_files(values, "choices", path, evaluation.files.choices));
-  RWKV_TRY(values.count("max_docs", 0, UINT64_MAX, evaluation.files.max_docs));
-  RWKV_TRY(values.count("max_tokens", 0, UINT64_MAX, evaluation.max_tokens));
-  RWKV_TRY(values.flag("reference", evaluation.reference));
-  RWKV_TRY(values.flag("speed", evaluation.speed));
-  const std::span<const char* const> modes = footprint_modes();
-  size_t mode = 0;
-  RWKV_TRY(values.choice("memory", modes, mode));
-  evaluation.memory = modes[mode];
   return {};
 }
 
@@ -159,9 +139,6 @@ Status read_recipe(const YAML::Node& root, const std::string& path, SweepSetting
 
 Result<SweepSettings> read_sweep(const std::string& text, const std::string& path) {
   const YAML::Node root = YAML::Load(text);
-  if (!root.IsMap()) {
-    return usage_error("a sweep is a map with the keys {}", fmt::join(kTopKeys, ", "));
-  }
   RWKV_TRY(check_keys(root, "", kTopKeys));
   SweepSettings settings;
   settings.origin = path;
@@ -169,7 +146,9 @@ Result<SweepSettings> read_sweep(const std::string& text, const std::string& pat
                                                           : fs::path(path).stem().string();
   RWKV_TRY(read_recipe(root, path, settings));
   RWKV_TRY(read_axes(root["axes"], settings.axes));
-  RWKV_TRY(OptionValues(root, "sweep").flag("ablation", settings.ablation));
+  if (root["ablation"]) {
+    RWKV_TRY(setting::flag("ablation", settings.ablation, "").read(root["ablation"], "ablation"));
+  }
   RWKV_TRY(read_evaluation(root["evaluate"], path, settings.evaluation));
   return settings;
 }

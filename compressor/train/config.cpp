@@ -1,53 +1,39 @@
 #include "compressor/train/config.h"
 
-#include <algorithm>
 #include <array>
-#include <vector>
 
-#include "compressor/options/option_values.h"
-#include "formats/base/nearest.h"
+#include "compressor/options/settings.h"
 
 namespace rwkv::press {
 namespace {
 
 constexpr std::array<std::string_view, 4> kTopKeys = {"name", "seed", "model", "train"};
-constexpr std::array<std::string_view, 10> kModelKeys = {
-    "version", "n_layer", "n_embd",    "n_vocab",    "head_size",
-    "dim_ffn", "rank",    "embedding", "tied_start", "mimetic"};
 
-template <typename Keys>
-Status check_keys(const YAML::Node& map, const std::string& prefix, const Keys& known) {
-  if (!map.IsMap()) {
-    const std::string what = prefix.substr(0, prefix.size() - 1);
-    return prefix.empty() ? usage_error("a configuration wants a map")
-                          : usage_error("'{}' wants a map", what);
-  }
-  for (const auto& pair : map) {
-    const std::string key = pair.first.IsScalar() ? pair.first.Scalar() : "";
-    if (std::find(known.begin(), known.end(), key) == known.end()) {
-      return usage_error("unknown key '{}{}'{}", prefix, key, suggestion(key, known));
-    }
-  }
-  return {};
+Settings model_settings(NewModelOptions& model, InitialOptions& initial) {
+  using namespace setting;
+  constexpr uint64_t kMost = 1 << 20;
+  return {
+      "model",
+      {
+          text("version", model.arch, "v4, v5.0, v5.1, v5.2, v6, v7, x058 or x059"),
+          count("n_layer", model.n_layer, 1, kMost, "blocks"),
+          count("n_embd", model.n_embd, 1, kMost, "channels"),
+          count("n_vocab", model.n_vocab, 2, kMost, "tokens of the vocabulary"),
+          count("head_size", model.head_size, 1, kMost, "channels of a head"),
+          count("dim_ffn", model.dim_ffn, 1, kMost, "neurons of channel_mix"),
+          real("embedding", initial.embedding, 1e-9, 100, "largest initial value of the embedding"),
+          flag("tied_start", initial.tied_start, "the head starts as the embedding's rows"),
+          flag("mimetic", initial.mimetic, "blocks start by copying what followed a token"),
+          count("rank", model.rank, 1, kMost, "of factor pairs (x058, x059)"),
+      }};
 }
 
 Status read_model(const YAML::Node& node, NewModelOptions& model, InitialOptions& initial) {
-  RWKV_TRY(check_keys(node, "model.", kModelKeys));
-  const OptionValues values(node, "model");
-  constexpr uint64_t kMost = 1 << 20;
-  if (!node["version"] || !node["version"].IsScalar()) {
-    return usage_error("model.version is missing: v4, v5.0, v5.1, v5.2, v6, v7, x058 or x059");
-  }
-  model.arch = node["version"].Scalar();
-  RWKV_TRY(values.count("n_layer", 1, kMost, model.n_layer));
-  RWKV_TRY(values.count("n_embd", 1, kMost, model.n_embd));
-  RWKV_TRY(values.count("n_vocab", 2, kMost, model.n_vocab));
-  RWKV_TRY(values.count("head_size", 1, kMost, model.head_size));
-  RWKV_TRY(values.count("dim_ffn", 1, kMost, model.dim_ffn));
-  RWKV_TRY(values.real("embedding", 1e-9, 100, initial.embedding));
-  RWKV_TRY(values.flag("tied_start", initial.tied_start));
-  RWKV_TRY(values.flag("mimetic", initial.mimetic));
-  return values.count("rank", 1, kMost, model.rank);
+  RWKV_TRY(model_settings(model, initial).read(node));
+  return node["version"] ? Status()
+                         : usage_error(
+                               "model.version is missing: v4, v5.0, v5.1, v5.2, v6, v7, x058 or "
+                               "x059");
 }
 
 Status apply_override(const std::string& text, YAML::Node& root) {
@@ -76,19 +62,15 @@ Result<TrainConfig> build(const std::string& text, const std::string& origin,
     RWKV_TRY(apply_override(override, root));
   }
   config.name = root["name"] && root["name"].IsScalar() ? root["name"].Scalar() : origin;
-  RWKV_TRY(OptionValues(root, "configuration").count("seed", 0, UINT64_MAX, config.seed));
+  if (root["seed"]) {
+    RWKV_TRY(setting::count("seed", config.seed, 0, UINT64_MAX, "").read(root["seed"], "seed"));
+  }
   config.initial.seed = config.seed;
   if (root["model"]) {
     config.model.emplace();
     RWKV_TRY(read_model(root["model"], *config.model, config.initial));
   }
-  std::vector<std::string_view> keys;
-  for (const OptionSpec& spec : train_option_specs()) {
-    keys.emplace_back(spec.key);
-  }
-  const YAML::Node settings = root["train"];
-  RWKV_TRY(check_keys(settings, "train.", keys));
-  RWKV_TRY(read_train_options(settings, config.train));
+  RWKV_TRY(read_train_options(root["train"], config.train));
   return config;
 }
 

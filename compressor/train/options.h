@@ -4,11 +4,10 @@
 #include <yaml-cpp/yaml.h>
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "compressor/options/option_spec.h"
+#include "compressor/options/settings.h"
 #include "compressor/train/adamw.h"
 #include "compressor/train/gradients.h"
 #include "formats/base/status.h"
@@ -27,20 +26,23 @@ struct TrainOptions {
   double final_rate = 6e-5;  ///< where the cosine ends
   uint64_t warmup = 10;      ///< steps of linear growth to learning_rate
   double clip = 1.0;         ///< largest gradient norm; 0: none
-  AdamWOptions adamw;
+  AdamWOptions adamw = {.weight_decay = 0.001};
   LossOptions loss;
   std::string answers_after;  ///< a token; what follows it weighs loss.answers_weight; empty: none
-  bool wants_bf16 = false;
+  size_t precision = 0;       ///< as written: auto, fp32 or bf16
+  bool wants_bf16 = false;    ///< of products; follows from precision
   /// "factors", "all", or globs over tensor names.
   std::vector<std::string> parameters = {"all"};
   uint64_t save_every = 500;  ///< steps
 };
 
-/// The keys, with defaults and help; `train` of recipes and configurations has exactly these.
-std::span<const OptionSpec> train_option_specs();
-/// Reads a map whose keys are all declared over the defaults in `options`; Usage names a bad value.
+/// `train` of recipes and configurations.
+Settings train_settings(TrainOptions& options);
+/// After reading: what follows from the values, and from which of them `given` has.
+Status settle_train_options(const YAML::Node& given, TrainOptions& options);
+/// Both. Usage names a bad key or value.
 Status read_train_options(const YAML::Node& node, TrainOptions& options);
-void emit_train_options(const TrainOptions& options, YAML::Emitter& out);
+void emit_train_options(TrainOptions options, YAML::Emitter& out);
 
 /// Learning rate of step 1, 2, ...: linear warm-up, then half a cosine to final_rate.
 double learning_rate_at(const TrainOptions& options, uint64_t step);

@@ -149,7 +149,7 @@ TEST_CASE("A sweep is checked whole before any work", "[sweep]") {
       {stages + "axes: {low_rnk.factor: [2]}\n", "no stage 'low_rnk'; did you mean 'low_rank'?"},
       {stages + "axes: {low_rank.factr: [2]}\n", "no setting 'factr'; did you mean 'factor'?"},
       {stages + "axes: {quantize.codec: [i8_row, i8row]}\n", "did you mean 'i8_row'?"},
-      {stages + "axes: {low_rank.factor: [two]}\n", "low_rank.factor is 'two'"},
+      {stages + "axes: {low_rank.factor: [two]}\n", "low_rank.factor: expected a number"},
       {stages + "axes: {cluster_head: [on, of]}\n", "expected 'on' or 'off' for a stage"},
       {stages + "axes: {low_rank.factor: 2}\n", "wants a list"},
       {stages + "axis: {low_rank.factor: [2]}\n",

@@ -447,7 +447,7 @@ TEST_CASE("What a budget cannot be is refused", "[planner]") {
       {"budgett: {resident: 200MB}", "did you mean 'budget'?"},
       {"budget: {resident: lots}", "expected a size such as 64MB"},
       {"budget: {memory: sparse}", "budget.resident is missing"},
-      {"budget: 200MB", "wants a map"},
+      {"budget: 200MB", "expected a map"},
       {"budget: {resident: 1MB, memory: spars}", "did you mean 'sparse'?"},
       {"budget: {resident: 1MB, min_speed: fast}", "a number"},
       {"budget: {resident: 1MB}\nstages: [quantize]", "has no stages"},
