@@ -52,7 +52,7 @@ Result<size_t> find_name(const YAML::Node& node, std::span<const char* const> na
 std::vector<const char*> codec_names() {
   std::vector<const char*> names;
   for (const CodecTraits& traits : codec_list()) {
-    if (traits.codec != Codec::SignRow) {  // for predictors alone
+    if (!traits.for_predictors) {
       names.push_back(traits.name);
     }
   }

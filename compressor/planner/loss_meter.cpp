@@ -19,7 +19,7 @@ constexpr uint64_t kSeed = 0;  // the planned recipe's own
 }  // namespace
 
 at::Tensor rounded(const at::Tensor& values, Codec codec, Layout layout) {
-  if (codec == Codec::F32 || codec == Codec::F16) {
+  if (!codec_traits(codec).is_lossy) {
     return values;
   }
   const bool turned = layout == Layout::Transposed;
