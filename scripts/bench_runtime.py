@@ -33,7 +33,7 @@ def run(*arguments):
 
 
 def packed_model(args, version, size, preset):
-    """Path of a packed synthetic model, made if it is not there."""
+    """Path of a packed synthetic model, which is made if it does not exist."""
     layers, width = SIZES[size]
     checkpoint = args.work / f"{version}-{size}.pth"
     packed = args.work / f"{version}-{size}-{preset}.gguf"
@@ -47,7 +47,7 @@ def packed_model(args, version, size, preset):
     if preset.startswith("rwkv-lite"):
         text = args.work / "text.txt"
         text.write_text(" ".join(f"{i * i % 977}" for i in range(6000)))
-        # What is learnt makes no difference to random weights, nor to speed. Their head has no
+        # The training makes no difference for random weights, nor for speed. Their head has no
         # likely clusters: a tenth of them is what a trained one reads.
         options = ["--calibration", text]
         for setting in ("calibration.samples=8", "calibration.length=128", "low_rank.method=svd",
@@ -63,7 +63,7 @@ def packed_model(args, version, size, preset):
 def measure(args, packed):
     """All models in turn, with each number of threads."""
     others = [word for path in packed[1:] for word in ("--compare", path)]
-    # With no other model, the first one beside itself.
+    # Without another model, the first one is compared with itself.
     report = json.loads(run(args.build / "bin/rwkv-edge", "bench", packed[0],
                             *(others or ("--compare", packed[0])), "--json", "-n", args.tokens,
                             "--prompt", args.prompt, "--runs", args.rounds, "-t",
@@ -97,7 +97,7 @@ def line_through(points):
 
 
 def print_line(rows, threads):
-    """How far the rows with so many threads are from a line."""
+    """How far the rows with this number of threads are from a line."""
     points = [(float(row["mb_per_token"]), 1000 / float(row["decode_median"]))
               for row in rows if row["threads"] == threads]
     if len(points) < 4:
@@ -118,7 +118,7 @@ def row_of(args, kernels, name, preset, threads_run, model):
         threads_run["threads"], args.rounds, f"{model['decode_tokens_per_s']:.2f}",
         f"{model['decode_min']:.2f}", f"{model['decode_max']:.2f}", f"{mb:.1f}", f"{read:.1f}",
         *(f"{part:.3f}" for part in share),
-        # That of a token or two says nothing of prompts.
+        # The speed of a token or two says nothing about prompts.
         f"{model['prefill_tokens_per_s']:.1f}" if args.prompt >= 16 else "")))
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Speed of `rwkv-press train` on the demo model, alone and beside busy processes.
+"""Speed of `rwkv-press train` on the demo model, alone and next to busy processes.
 
 Usage: scripts/bench_train_busy.py WORK PRESS... [--rounds 5] [--busy 2] [--steps 30] [--spin N...]
   WORK     folder for stories and results, made if missing

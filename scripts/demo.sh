@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# From a checkpoint to a running model: sets up, builds, converts, inspects, generates, and prints
-# what was had before and after.
+# From a checkpoint to a running model: sets up, builds, converts, inspects, generates, and compares
+# before and after.
 # Usage: scripts/demo.sh [CHECKPOINT [--vocab FILE|bytes]]
-#   Without CHECKPOINT: the model of configs/demo with everything of RWKV-Lite at k = 8 in int8, and
-#   how many questions about stories it answers; some minutes of training are part of it
-#   (RWKV_DEMO_STEPS, default 150; more are better, docs/quality.md).
-#   With CHECKPOINT: that one in int8, and its perplexity.
-# The vocabulary of an RWKV World checkpoint (rwkv_vocab_v20230424.txt) is found beside it.
-# Work files are in build/demo, replaced by each run.
+#   Without CHECKPOINT: the model of configs/demo with all of RWKV-Lite at k = 8 in int8, and the
+#   number of questions about stories that it answers. This includes some minutes of training
+#   (RWKV_DEMO_STEPS, default 150; more steps are better, docs/quality.md).
+#   With CHECKPOINT: your checkpoint in int8, and its perplexity.
+# For an RWKV World checkpoint, the vocabulary rwkv_vocab_v20230424.txt is taken from its folder.
+# Work files are in build/demo; each run replaces them.
 set -euo pipefail
 
-# Names are relative to where the script was called; it works elsewhere.
+# Paths are relative to the folder of the caller, and the script changes to another one.
 checkpoint=
 vocabulary=()
 case $# in
@@ -38,7 +38,7 @@ case $# in
 esac
 steps=${RWKV_DEMO_STEPS:-150}
 [[ $steps =~ ^[1-9][0-9]{0,6}$ ]] || {
-  printf 'demo.sh: error: RWKV_DEMO_STEPS wants a number from 1, found %s\n' "$steps" >&2
+  printf 'demo.sh: error: RWKV_DEMO_STEPS: expected a number of 1 or more, found %s\n' "$steps" >&2
   exit 2
 }
 # shellcheck source=scripts/lib.sh
@@ -63,17 +63,17 @@ figure() { sed -n "s/^ *\"$1\": *\([0-9.e+-]*\),\{0,1\}\$/\1/p" | head -n 1; }
 # inspect FILE
 inspect() {
   run "$press" inspect "$1" --verify | grep -v '^  blocks\.[1-9]'
-  printf '(the tensors of blocks after the first are left out here)\n'
+  printf '(the tensors of later blocks are not shown here)\n'
 }
 
-# A checkpoint of the user's: int8, size, text and perplexity.
+# The user's checkpoint: int8, size, text and perplexity.
 show_checkpoint() {
   say "convert it, following a recipe"
   run cat configs/int8.yaml
   run "$press" convert "$checkpoint" -o "$work/int8.gguf" --recipe configs/int8.yaml \
     "${vocabulary[@]}"
 
-  say "the same in half precision, to compare with"
+  say "convert it to half precision, for comparison"
   run "$press" convert "$checkpoint" -o "$work/fp16.gguf" --recipe configs/fp16.yaml \
     "${vocabulary[@]}"
 
@@ -108,7 +108,8 @@ show_checkpoint() {
   done
 }
 
-# row NAME WHAT OPTION...: a line of the table, memory as the runtime counts it with these options.
+# row NAME WHAT OPTION...: a line of the table, with the memory that the runtime counts under these
+# options.
 row() {
   local name=$1 what=$2 right
   shift 2
@@ -127,12 +128,12 @@ show_demo_model() {
   local sparse=(--memory sparse --neuron-cache 0.25 --head-cache 0.13 --embedding-cache 64)
   checkpoint=configs/demo/demo.pth
 
-  say "stories: some to learn from, others with questions to answer"
+  say "stories: some for training, others with questions to answer"
   run python3 -B scripts/demo_stories.py "$stories" --train 8000 --valid 1 --test 200 \
     --n-vocab 3328
   head -n 1 "$stories/test.txt"
 
-  say "half precision, to compare with; RWKV-Lite without training"
+  say "half precision, for comparison; RWKV-Lite without training"
   run "$press" convert "$checkpoint" -o "$work/fp16.gguf" --preset fp16 \
     --vocab configs/demo/vocab.txt
   run "$press" convert "$checkpoint" -o "$work/untrained.gguf" --preset rwkv-lite-int8 "${text[@]}" \

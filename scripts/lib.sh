@@ -3,16 +3,16 @@
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
-# say TEXT: what is being done, apart from the output of the tools.
+# say TEXT: announces a step, visibly different from the output of tools.
 say() { printf '== %s\n' "$*"; }
 
-# die TEXT: one line on stderr, and failure.
+# die TEXT: prints one line on stderr and fails.
 die() {
   printf '%s: error: %s\n' "${0##*/}" "$*" >&2
   exit 1
 }
 
-# usage_of FILE: the comment at the top of a script is its help.
+# usage_of FILE: prints the comment at the top of a script, which is its help.
 usage_of() { sed -n '2,/^[^#]/{/^#/{s/^# \{0,1\}//;p;}}' "$1"; }
 
 # source_files PATHSPEC...: files of the repository that exist, tracked or new but not ignored.
@@ -25,13 +25,13 @@ source_files() {
   done
 }
 
-# is_packaged NAME: the release of this system has that package, as far as apt's lists are there.
+# is_packaged NAME: whether this release has that package, as far as apt's lists exist.
 is_packaged() { apt-cache policy "$1" 2> /dev/null | grep -q 'Candidate: [0-9]'; }
 
-# n_cores: nproc would answer with OMP_NUM_THREADS where that is set.
+# n_cores: nproc alone would print OMP_NUM_THREADS if that is set.
 n_cores() { env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc; }
 
-# build_jobs: as many compilers as there are cores and memory for; a file that includes LibTorch
+# build_jobs: as many compilers as cores and memory allow; a file that includes LibTorch
 # takes about 1.2 GB. RWKV_JOBS overrides it.
 build_jobs() {
   if [[ -n ${RWKV_JOBS:-} ]]; then

@@ -33,7 +33,7 @@ def byte_model(layers, width, per_number, halves, rows):
 
 
 def write_text(path):
-    """Calibration text; what it says makes no difference to random weights."""
+    """Calibration text; its content makes no difference for random weights."""
     words = (f"{i * i % 977}" for i in range(6000))
     path.write_text(" ".join(words))
 

@@ -153,7 +153,7 @@ def main():
     uniform = uniform_results(evidence, plans, calibration, frame)
     dense = min(result["bits_per_byte"] for result in uniform if result["name"] == "f16-loaded")
     print(f"dense f16: {dense:.4f} bits per byte\n")
-    print("| budget | resident, foretold | measured | loss, foretold | measured | bits per byte | "
+    print("| budget | resident, predicted | measured | loss, predicted | measured | bits per byte | "
           "best uniform | its bits per byte | of its loss saved |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for budget in budgets:

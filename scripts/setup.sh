@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Installs what the build needs on Debian 12 or 13 or a relative of theirs, as far as it is missing, and
-# prints what is in use.
+# Installs the missing dependencies of the build on Debian 12 or 13 or a derivative, and prints the
+# versions in use.
 # Usage: scripts/setup.sh [--edge] [--dev] [--arm]
-#   --edge  only what formats and runtime need, no LibTorch
+#   --edge  only the dependencies of formats and runtime, without LibTorch
 #   --dev   also the formatter (where the release has clang-format-14, the version that lays out the
 #           code), the linter, shellcheck, clang with libFuzzer, and the browser that tries the page of
 #           a sweep
 #   --arm   also the compiler for 64-bit ARM and the emulator that runs its tests
-# Run again at any time: with everything in place it takes a moment and changes nothing.
+# You may run it again at any time: with everything installed it takes a moment and changes nothing.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -40,7 +40,7 @@ for argument in "$@"; do
   esac
 done
 [[ $with_compressor == no ]] || packages+=("${compressor_packages[@]}")
-# These often come from elsewhere than Debian's packages, which would not go beside them.
+# These are often not installed from Debian's packages, which would conflict with them.
 if [[ $with_compressor == yes || $with_dev == yes ]]; then
   command -v npm > /dev/null || packages+=(nodejs npm)
 fi
@@ -54,7 +54,7 @@ if ! command -v dpkg-query > /dev/null || ! command -v apt-get > /dev/null; then
   die "this is not Debian or a relative of it; install the equivalents of: ${packages[*]}"
 fi
 
-# missing_packages NAME...: those that are not installed, one a line.
+# missing_packages NAME...: the packages that are not installed, one per line.
 missing_packages() {
   local installed name
   installed=$(dpkg-query -W -f='${Package} ${Status}\n' "$@" 2> /dev/null |
@@ -64,7 +64,7 @@ missing_packages() {
   done
 }
 
-# as_root COMMAND...: through sudo where we are not root.
+# as_root COMMAND...: uses sudo unless we are root.
 as_root() {
   if ((EUID == 0)); then
     "$@"
@@ -75,7 +75,7 @@ as_root() {
   fi
 }
 
-# apt ARGUMENT...: apt-get, quiet when all is well; on failure its last words stay in $log.
+# apt ARGUMENT...: apt-get, quiet on success; on failure its output is in $log.
 apt() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Acquire::Retries=3 \
     -o DPkg::Lock::Timeout=300 "$@" > "$log" 2>&1
@@ -95,7 +95,7 @@ if ((${#missing[@]} > 0)) || { ((${#optional[@]} > 0)) && ! is_packaged g++; }; 
       die "root is needed to install ${missing[*]}, and there is no sudo; run this script as root"
     say "sudo is used for apt-get"
   fi
-  # A stale list is enough if the packages are still to be had, so a failure here is not the end.
+  # A stale list is enough if the packages are still available, so a failure here is not fatal.
   apt update || say "apt-get update failed: $(grep -m1 '^E:' "$log" || tail -n1 "$log")"
 fi
 for name in "${optional[@]}"; do
@@ -119,14 +119,14 @@ if ((${#missing[@]} > 0)); then
   ((${#missing[@]} == 0)) || die "apt-get reported success, yet ${missing[*]} is not installed"
 fi
 
-# cmake may come from elsewhere than the package, so ask the one that will run.
+# cmake may not come from the package, so ask the one that will run.
 cmake_version=$(cmake --version | sed -n '1s/^cmake version //p')
 if [[ $(printf '%s\n' 3.25 "$cmake_version" | sort -V | head -n1) != 3.25 ]]; then
   die "cmake 3.25 or newer is needed, found $cmake_version at $(command -v cmake)"
 fi
 
-# LibTorch computes with whatever libblas.so.3 is: OpenBLAS is 17 times faster than the reference
-# BLAS, and its OpenMP build shares one pool of threads with LibTorch.
+# LibTorch uses the system's libblas.so.3. OpenBLAS is 17 times faster than the reference BLAS, and
+# its OpenMP build shares one pool of threads with LibTorch.
 select_openblas() {
   local multiarch library name wanted
   multiarch=$(g++ -print-multiarch)

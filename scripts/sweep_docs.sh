@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes the tables of docs/quality.md that come from sweeps: of the demo model, and of the small
-# trained models where RWKV_TEST_DATA names a folder that has them.
+# Makes the tables of docs/quality.md that come from sweeps: those of the demo model, and those of
+# the small trained models if the folder RWKV_TEST_DATA has them.
 # Usage: scripts/sweep_docs.sh WORK
-#   WORK: a folder for stories, sweeps and their reports; what is finished there is not done again.
-# Wants build/release; takes about a quarter of an hour on two cores.
+#   WORK: a folder for stories, sweeps and their reports; finished parts are not done again.
+# Needs build/release; takes about a quarter of an hour on two cores.
 set -euo pipefail
 
 if (($# != 1)) || [[ $1 == -* ]]; then
@@ -16,7 +16,7 @@ work=$(realpath -- "$1")
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 press=build/release/bin/rwkv-press
 
-# sweep_of NAME INPUT CONFIG OPTION...: a sweep, and its table into the document.
+# sweep_of NAME INPUT CONFIG OPTION...: runs a sweep and puts its table into the document.
 sweep_of() {
   local name=$1 input=$2 config=$3
   shift 3

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A sweep as an array job of Slurm: each task does a part of the points, in one shared folder.
+# A sweep as an array job of Slurm: each task handles a part of the points, in one shared folder.
 # Usage: sbatch --array=1-8 scripts/sweep_slurm.sh INPUT --config SWEEP.yaml -o DIR [OPTION...]
-#   INPUT and what follows are arguments of `rwkv-press sweep`; DIR must be the same for all tasks.
+#   INPUT and the rest are arguments of `rwkv-press sweep`; DIR must be the same for all tasks.
 #   RWKV_PRESS: the executable (default build/release/bin/rwkv-press of this checkout).
 # The tasks do not talk to each other, so none of the variables of a training in several processes is
 # needed. A node with fewer than 8 cores or 16 GB never gets a task: say what it has with sbatch's

@@ -16,12 +16,12 @@ FORMAT = "rwkv-press-sweep"
 
 
 def fail(message):
-    """One line on stderr, and failure."""
+    """Prints one line on stderr and fails."""
     sys.exit(f"sweep_table.py: error: {message}")
 
 
 def read_results(path):
-    """The results, if they are such."""
+    """Reads the results and checks that they are those of a sweep."""
     try:
         results = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -83,7 +83,7 @@ def table(results):
 
 
 def put_into(document, name, lines):
-    """Replaces what stands between the marks of that name."""
+    """Replaces the text between the marks of that name."""
     path = pathlib.Path(document)
     try:
         text = path.read_text(encoding="utf-8")
@@ -98,7 +98,7 @@ def put_into(document, name, lines):
 
 
 def main():
-    """Reads, makes the table, prints it or puts it in its place."""
+    """Reads the results, makes the table, prints it or puts it into the document."""
     parser = argparse.ArgumentParser(usage="sweep_table.py RESULTS.json [--into DOCUMENT NAME]")
     parser.add_argument("results")
     parser.add_argument("--into", nargs=2, metavar=("DOCUMENT", "NAME"))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Sets up, builds and tests: everything (preset release), then what runs on devices (preset edge).
+# Sets up, builds and tests: everything (preset release), then the device part (preset edge).
 # Usage: scripts/test.sh [--arm] [--sanitize] [--fuzz SECONDS]
-#   --arm           also the runtime's tests for 64-bit ARM, emulated; needs setup.sh --arm
+#   --arm           also the runtime's tests for 64-bit ARM, in an emulator; needs setup.sh --arm
 #   --sanitize      also with the address and undefined-behaviour sanitizers (asan, everything)
 #                   and with the thread sanitizer (tsan, formats and runtime)
 #   --fuzz SECONDS  also each fuzz target with libFuzzer for SECONDS; needs setup.sh --dev
@@ -41,7 +41,7 @@ while (($# > 0)); do
   shift
 done
 
-# Tests run elsewhere than here.
+# Tests run in other folders.
 if [[ -n ${RWKV_TEST_DATA:-} ]]; then
   RWKV_TEST_DATA=$(realpath -m -- "$RWKV_TEST_DATA")
   export RWKV_TEST_DATA
@@ -94,7 +94,7 @@ test_preset() {
   fi
 }
 
-# CTest's closing line, over all presets; it rounds in the same way.
+# The same last line as CTest's, over all presets, with the same rounding.
 closing_line() {
   local percent=0
   if ((failed == 0)); then
@@ -106,7 +106,7 @@ closing_line() {
   printf '%d%% tests passed, %d tests failed out of %d\n' "$percent" "$failed" "$total"
 }
 
-# Fills `fuzzers`. Each step says itself whether it failed: errexit is off in a condition.
+# Fills `fuzzers`. Each step reports its own failure, since errexit is off in a condition.
 build_fuzzers() {
   if ! command -v clang++ > /dev/null; then
     printf 'clang++ is missing; run scripts/setup.sh --dev\n' >&2
@@ -126,7 +126,7 @@ build_fuzzers() {
   cmake --build build/fuzz --parallel "$(build_jobs)" --target "${fuzzers[@]}"
 }
 
-# New inputs and findings go to build/fuzz, the seeds stay as they are.
+# New inputs and findings go to build/fuzz; the seeds do not change.
 run_fuzzer() {
   local fuzzer=$1
   local name=${fuzzer#fuzz_}
@@ -150,7 +150,7 @@ scripts/setup.sh
 for preset in "${presets[@]}"; do
   test_preset "$preset"
 done
-# Tests that start other programs cannot be emulated so simply; kernels are what differs.
+# Tests that start other programs are harder to emulate, and only the kernels differ on ARM.
 for preset in "${arm_presets[@]}"; do
   test_preset "$preset" runtime
 done

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Builds and tests under another release of Debian or Ubuntu, with its compiler and its libraries: in
-# a folder that mmdebstrap fills with that release and that a command then has as its root.
+# Builds and tests under another release of Debian or Ubuntu, with its compiler and libraries, in a
+# folder that mmdebstrap fills with that release and that becomes the root of a command.
 # Usage: scripts/test_distribution.sh [OPTION...] [COMMAND...]
 #   COMMAND          run in the checkout, there (default: scripts/test.sh)
 #   --suite NAME     the release (default: trixie, which is Debian 13)
 #   --mirror URL     where its packages are (default: mmdebstrap's choice for the release)
 #   --components C   the parts of the mirror (default: main; Ubuntu needs main,universe)
-#   --keyring FILE   keys that sign the mirror, where the system does not have them
-#   --folder DIR     what is kept between runs: DIR/root, DIR/build and DIR/ccache
+#   --keyring FILE   keys that sign the mirror, if the system does not have them
+#   --folder DIR     folder kept between runs: DIR/root, DIR/build and DIR/ccache
 #                    (default: ~/.cache/rwkv-press/NAME)
 # Debian 13:    scripts/test_distribution.sh
 # Ubuntu 24.04: scripts/test_distribution.sh --suite noble --mirror URL --components main,universe \
 #                 --keyring FILE sh -c 'scripts/setup.sh --edge && scripts/build.sh edge'
-# The checkout is there read-only, but for build/, which is DIR/build. RWKV_TEST_DATA, RWKV_JOBS and
+# The checkout is mounted read-only, except for build/, which is DIR/build. RWKV_TEST_DATA, RWKV_JOBS and
 # npm's cache and settings are passed on. Needs root, mmdebstrap and 4 GB in DIR.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -50,7 +50,7 @@ folder=$(realpath -m -- "${folder:-${XDG_CACHE_HOME:-$HOME/.cache}/rwkv-press/$s
 checkout=$(pwd)
 root=$folder/root
 
-# A root is whole when its last step has left this file.
+# A root is complete when its last step has left this file.
 if ! [[ -e $root/etc/rwkv-press-root ]]; then
   [[ ! -e $root ]] || die "$root is there, but not whole; remove it"
   say "making a root of $suite in $root"
@@ -62,7 +62,7 @@ if ! [[ -e $root/etc/rwkv-press-root ]]; then
   touch "$root/etc/rwkv-press-root"
 fi
 
-# Names and certificates are the host's: it may reach packages only through a proxy of its own.
+# Uses the host's name resolution and certificates, since the host may need a proxy for packages.
 cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
 certificates=/etc/ssl/certs/ca-certificates.crt
 if [[ -f $certificates ]]; then
@@ -86,7 +86,7 @@ else
   data=''
 fi
 
-# enter ENVIRONMENT...: runs in a mount namespace of its own, so what is mounted goes with it.
+# enter ENVIRONMENT...: runs in its own mount namespace, so mounts disappear with it.
 enter() {
   set -euo pipefail
   mount --bind "$checkout" "$root/rwkv-press"

@@ -37,12 +37,12 @@ while (($# > 0)); do
   esac
   shift
 done
-# .clang-tidy is written for version 14; others may find more.
+# .clang-tidy is written for version 14; other versions may report more.
 tidy=clang-tidy-14
 command -v "$tidy" > /dev/null || tidy=clang-tidy
 command -v "$tidy" > /dev/null || die "clang-tidy is missing; run scripts/setup.sh --dev"
 
-# The command of each file comes from the build system.
+# The build system provides the command of each file.
 database=build/$preset
 cmake --preset "$preset" > /dev/null || die "preset $preset does not configure"
 

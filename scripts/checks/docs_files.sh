@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The files that the pages about additions name are there: paths from the root, or names alone that
-# some file has. NAME and vN stand for any name: one file at least must fit.
+# The files that the pages about additions name exist: paths from the root, or names that some file
+# has. NAME and vN stand for any name, and at least one file must match.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
@@ -9,14 +9,15 @@ files=$(source_files .)
 endings='h|cpp|c|inc|in|cmake|txt|md|sh|py|js|yaml|json'
 roots='formats|runtime|compressor|tests|scripts|configs|docs'
 
-# exists PATH: a file or folder, or a pair of files without its ending; * stands for any name.
+# exists PATH: whether there is such a file or folder, or a pair of files without ending; * stands
+# for any name.
 exists() {
   local pattern=${1//./\\.}
   pattern=${pattern//\*/[A-Za-z0-9_]*}
   grep -qE "^(.*/)?$pattern(\.[a-z]+|/.*)?\$" <<< "$files"
 }
 
-# expand PATH: the paths that braces stand for, one a line.
+# expand PATH: expands braces, one path per line.
 expand() {
   if [[ $1 =~ ^(.*)\{([^{}]*)\}(.*)$ ]]; then
     local part

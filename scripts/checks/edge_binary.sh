@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The device executable is small and needs nothing but the C and C++ libraries.
+# The device executable is small and needs only the C and C++ libraries.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"

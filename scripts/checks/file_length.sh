@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# No source file is longer than 450 lines, and no line of what clang-format does not lay out than 100
-# columns; generated tables are *.inc files and do not count.
+# No source file is longer than 450 lines, and no line in files that clang-format does not lay out
+# is longer than 100 columns. Generated tables are *.inc files and do not count.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"

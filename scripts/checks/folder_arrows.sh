@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Folders of a part include each other in one direction: what includes a folder, by itself or through
-# others, is not included by it. What still runs back is stated here, and the list only gets shorter.
+# Folders of a part include each other in one direction only: a folder never includes, directly or
+# indirectly, a folder that includes it. Exceptions are listed here; the list may only get shorter.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"

@@ -18,7 +18,7 @@ trap 'rm -f "$log"' EXIT
 if clang-format-14 --dry-run -Werror "${files[@]}" 2> "$log"; then
   exit 0
 fi
-# The first place in each file is enough.
+# The first difference in each file is enough.
 grep -E '^[^ :]+:[0-9]+:[0-9]+: error' "$log" | sort -t: -u -k1,1 | cut -d' ' -f1,3- || cat "$log"
 mapfile -t wrong < <(grep -E '^[^ :]+:[0-9]+:[0-9]+: error' "$log" | cut -d: -f1 | sort -u)
 printf 'mend with: clang-format-14 -i %s\n' "${wrong[*]}"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Kernels of an instruction set share no function with other code: the linker keeps one copy of a
-# weak symbol, and one with instructions that the processor lacks could be it.
+# weak symbol, and that copy could contain instructions that the processor lacks.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"

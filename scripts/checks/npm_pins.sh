@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What comes from npm is pinned: exact versions, a checksum for every package, and no addresses, which
-# differ from one mirror to the next.
+# Packages from npm are pinned: exact versions, a checksum for every package, and no addresses, which
+# differ between mirrors.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
@@ -26,7 +26,7 @@ while IFS= read -r file; do
     complain "$lock" "$packages packages, $checksums with a checksum; mend by making it anew"
   fi
   if grep -q '"resolved"' "$lock"; then
-    complain "$lock" "has addresses; mend by making it anew beside an .npmrc that omits them"
+    complain "$lock" "has addresses; generate it again next to an .npmrc that omits them"
   fi
 done < <(source_files '*package.json')
 exit "$status"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every source file stands in the README of its folder (or of the nearest folder above that has one),
-# between backticks and by its name without ending, so that a pair of .h and .cpp is named once. The
+# The README of a folder (or of the nearest folder above that has one) names each of its source
+# files, in backticks and without ending, so that a pair of .h and .cpp is named once. The
 # two halves of a codec stand in docs/packed_format.md instead.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh

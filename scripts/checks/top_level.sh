@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The top level holds what is listed here and nothing else.
+# The top level contains only the files and folders listed here.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
