@@ -28,7 +28,7 @@ Result<TextSet> read_text(const std::string& path) {
   TextSet set{path, {}};
   RWKV_ASSIGN(set.text, read_text_file(path, kMaxTextBytes));
   if (set.text.empty()) {
-    return bad_input("{}: is empty; a text is wanted", path);
+    return bad_input("{}: expected a text, found an empty file", path);
   }
   return set;
 }

@@ -91,7 +91,7 @@ Result<std::vector<PlannedMatrix>> planned_matrices(const Identified& model) {
   const ModelConfig& config = model.config;
   if (config.low_rank != LowRankForm::None || config.n_cluster > 0 || config.predictor_hidden > 0) {
     return usage_error(
-        "this model has factor pairs, clusters or predictors already; a plan starts from the dense "
+        "this model already has factor pairs, clusters or predictors; a plan starts from the dense "
         "checkpoint");
   }
   std::vector<PlannedMatrix> matrices;

@@ -1,4 +1,4 @@
-// What a plan decides, and the recipe that says so.
+// The decisions of a plan, and the recipe for them.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ struct PlannedMatrix {
 /// each block, head. Usage if the model has factor pairs, predictors or clusters already.
 Result<std::vector<PlannedMatrix>> planned_matrices(const Identified& model);
 
-/// How one matrix is had.
+/// The setting of one matrix.
 struct MatrixSetting {
   double factor = 0;  ///< of the pair's rank; 0: dense
   Codec codec{};      ///< of the matrix, or of both factors
@@ -34,13 +34,13 @@ struct MatrixSetting {
 };
 
 /// How pairs are found. All pairs of a plan are fitted to the dense model's own activations, so
-/// that what one matrix costs does not depend on the order of things.
+/// that the cost of one matrix does not depend on the order.
 struct PairMethod {
   bool whitened = true;
   bool diagonal = false;
 };
 
-/// The rank that stage low_rank makes of a factor.
+/// The rank that stage low_rank uses for a factor.
 int64_t rank_of(double factor, uint64_t rows, uint64_t cols);
 
 struct Choice {
@@ -54,7 +54,7 @@ struct Choice {
 /// All of `n` matrices dense in one codec, and the lora matrices in `lora`.
 Choice dense_choice(size_t n, Codec codec, Codec lora);
 
-/// What a recipe has beside the choice.
+/// The parts of a recipe besides the choice.
 struct RecipeFrame {
   std::string name;
   uint64_t seed = 0;

@@ -30,7 +30,7 @@ struct RowsPoint {
   uint64_t clusters = 0;  ///< of the head
 };
 
-/// Every matrix treated alike, as recipes without a plan do.
+/// All matrices alike, as in recipes without a plan.
 struct UniformPoint {
   double factor = 0;         ///< 0: all dense
   bool with_output = false;  ///< att.output is a pair too
@@ -73,16 +73,16 @@ struct Curves {
 std::vector<MatrixSetting> uniform_settings(const std::vector<PlannedMatrix>& matrices,
                                             const UniformPoint& point);
 
-/// Every setting there is, losses left at nothing: for what shapes alone decide.
+/// All settings with losses of zero, for decisions that depend only on shapes.
 Curves unmeasured_curves(const PlanSubject& subject);
 
-/// Measures all of it. `sparse`: also what is only of use where rows are read on demand. `speed`:
-/// also the speed of decoding, the one thing that is not the same every time.
+/// Measures everything. `sparse`: also settings that only help if rows are read on demand. `speed`:
+/// also the speed of decoding, the only measurement that varies.
 Result<Curves> measure_curves(const PlanSubject& subject, LossMeter& meter, bool sparse,
                               bool speed);
 
-/// To a file and back, so that plans for several budgets measure once. `key` says what was
-/// measured; a file of another key is refused (Usage).
+/// Writes curves to a file and reads them back, so that plans for several budgets measure once.
+/// `key` identifies the measurement; a file with another key is refused (Usage).
 Status write_curves(const std::string& path, const std::string& key, const Curves& curves);
 Result<Curves> read_curves(const std::string& path, const std::string& key);
 

@@ -117,13 +117,13 @@ Result<Curves> read_curves(const std::string& path, const std::string& key) {
     const Json json = Json::parse(text);
     if (json.at("key").get<std::string>() != key) {
       return usage_error(
-          "{}: was measured for another model, text or setting; leave --curves out, or name a new "
+          "{}: was measured for another model, text or setting; remove --curves, or name a new "
           "file",
           path);
     }
     return curves_from_json(json);
   } catch (const std::exception& error) {
-    return bad_input("{}: no file of measured curves: {}", path, error.what());
+    return bad_input("{}: expected a file of measured curves: {}", path, error.what());
   }
 }
 

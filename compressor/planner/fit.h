@@ -1,5 +1,5 @@
-// A plan for a budget from the checkpoint to the recipe: what `plan --fit` and `convert` do with a
-// recipe that has a budget, for any caller.
+// A plan for a budget, from the checkpoint to the recipe: the work of `plan --fit`, and of
+// `convert` for a recipe with a budget, for any caller.
 #pragma once
 
 #include <functional>

@@ -9,7 +9,7 @@
 
 namespace rwkv::press {
 
-/// One way to have a component.
+/// One setting of a component.
 struct KnapsackOption {
   uint64_t bytes = 0;
   double loss = 0;  ///< any finite number; what is added up

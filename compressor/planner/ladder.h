@@ -12,7 +12,7 @@ namespace rwkv::press {
 
 class Ladder {
  public:
-  /// What plans choose from: f16 and i8_row.
+  /// The codecs that plans choose from: f16 and i8_row.
   Ladder();
   /// At least one codec, each once, in any order.
   explicit Ladder(std::vector<Codec> codecs);

@@ -1,6 +1,6 @@
-// What replacing matrices costs: how far predictions over held-out text move from the dense
-// model's, in the LibTorch network, with any setting of each matrix in the place of the dense one.
-// Much cheaper than converting: a change in one block leaves the blocks before it alone.
+// The cost of replacing matrices: the distance of predictions over held-out text from those of the
+// dense model, in the LibTorch network, with any setting of each matrix instead of the dense one.
+// Much cheaper than converting: a change in one block does not affect the blocks before it.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -18,7 +18,7 @@
 
 namespace rwkv::press {
 
-/// What held-out text says of a model, per predicted token.
+/// The loss of a model on held-out text, per predicted token.
 struct TextLoss {
   double nats = 0;  ///< cross-entropy
   /// KL(dense || model), nats, over the whole vocabulary: what plans are chosen by. Never below

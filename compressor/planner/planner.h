@@ -1,12 +1,12 @@
-// The plan: the recipe of least predicted loss whose model takes at most so many bytes.
+// The plan: the recipe of least predicted loss whose model fits a number of bytes.
 //
 //   curves (each component by itself) -> knapsack -> measured as a whole -> curves about that
 //   choice -> knapsack -> ... -> packed and measured on the runtime, once
 //
-// Losses of single components only nearly add up, so the last curves are those around the choice,
-// and a choice that is not better when measured as a whole is not taken. What is made small is the
-// distance from the dense model's predictions, KL(dense || model): a few thousand tokens' own
-// cross-entropy can be fitted by chance, below the dense model's even.
+// Losses of single components add up only approximately, so the last curves are those around the
+// choice, and a choice is taken only if it is better when measured as a whole. The plan minimises
+// the distance from the dense model's predictions, KL(dense || model): the cross-entropy of a few
+// thousand tokens can be overfitted, even below that of the dense model.
 #pragma once
 
 #include "compressor/planner/space.h"
@@ -26,12 +26,12 @@ struct PlanReport {
   std::string recipe;                 ///< YAML
 };
 
-/// Refuses (Usage) a budget below the least that any choice takes, naming it, from shapes alone:
+/// Refuses (Usage) a budget below the smallest choice and names that. Needs only shapes, so it runs
 /// before anything is measured.
 Status check_budget(const PlanSubject& subject, const PlanRequest& request);
 
-/// Plans with measured curves. Same inputs, same plan, but for min_speed, which has a clock in it.
-/// Usage if no choice fits, naming the smallest, or is as fast as asked for.
+/// Plans with measured curves. The same inputs give the same plan, except with min_speed, which
+/// measures time. Usage if no choice fits (names the smallest) or none is as fast as required.
 Result<PlanReport> plan_for_budget(const PlanSubject& subject, LossMeter& meter,
                                    const Curves& curves, const PlanRequest& request,
                                    uint64_t rounds);

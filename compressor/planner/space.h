@@ -1,5 +1,5 @@
-// What can be chosen and what it takes: for each way to hold a model in memory, bytes and losses of
-// every setting, and the exact account of a choice.
+// The choices and their cost: for each way to hold a model in memory, bytes and losses of every
+// setting, and the exact account of a choice.
 #pragma once
 
 #include <map>
@@ -11,7 +11,7 @@
 
 namespace rwkv::press {
 
-/// What is asked for.
+/// The request.
 struct PlanRequest {
   uint64_t resident = 0;                 ///< bytes, by the runtime's account without the program
   std::optional<edge::MemoryMode> mode;  ///< loaded or sparse; without one, either
@@ -19,8 +19,8 @@ struct PlanRequest {
   double min_speed = 0;                                   ///< tokens per second; 0: any
 };
 
-/// A way to hold the model: what is decided once for all matrices. Caches hold what one token
-/// touches on average.
+/// A way to hold the model: the decisions that apply to all matrices. Caches hold the rows that one
+/// token touches on average.
 struct MemoryFrame {
   edge::MemoryOptions memory;
   RowsPoint ffn, head;  ///< of Curves
@@ -28,14 +28,14 @@ struct MemoryFrame {
   double nats() const { return ffn.nats + head.nats; }
 };
 
-/// What a choice takes.
+/// The cost of a choice.
 struct ChoiceBytes {
   edge::Account account;
   uint64_t resident = 0;
   double touched = 0;  ///< bytes per token
 };
 
-/// A choice in a frame, with what is predicted of it.
+/// A choice in a frame, with its predictions.
 struct PlannedChoice {
   Choice choice;
   MemoryFrame frame;
@@ -70,7 +70,7 @@ class PlanSpace {
   struct Costs {
     std::vector<std::vector<KnapsackOption>> options;  ///< matrices, then the lora ones
     std::vector<std::vector<double>> touched;
-    uint64_t fixed = 0;  ///< bytes that are there whatever is chosen
+    uint64_t fixed = 0;  ///< bytes that do not depend on the choice
   };
   Result<Costs> costs(const MemoryFrame& frame,
                       const std::vector<std::vector<MatrixPoint>>& points) const;

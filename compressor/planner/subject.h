@@ -1,4 +1,4 @@
-// What a plan is made for: the model, and the texts to learn from and to measure on.
+// The subject of a plan: the model, and the texts to learn from and to measure on.
 #pragma once
 
 #include <functional>
@@ -30,9 +30,8 @@ struct PlanSubject {
                                                                            double) {};
 };
 
-/// Stretches of the calibration text that calibration of `samples` does not take, as many as
-/// asked for; from options.texts. Usage, with what there is and what is wanted, if there is too
-/// little text.
+/// As many stretches of options.texts as requested, without those that calibration takes. Usage if
+/// there is too little text.
 Result<at::Tensor> held_out_samples(const CalibrationOptions& options, uint64_t samples,
                                     const std::optional<Vocabulary>& vocabulary,
                                     const ModelConfig& config);
@@ -45,10 +44,10 @@ struct PackedChoice {
 Result<PackedChoice> pack_choice(const PlanSubject& subject, const Choice& choice,
                                  const std::string& path);
 
-/// The choice that loses nothing: everything dense, in the finest codec.
+/// The lossless choice: everything dense, in the finest codec.
 Choice lossless_choice(const PlanSubject& subject);
 
-/// It packed, once, in the scratch folder: what losses are measured against.
+/// That choice, packed once in the scratch folder; losses are measured against it.
 Result<PackedChoice> pack_dense(const PlanSubject& subject);
 
 /// A choice with other values of p_min, which are settings of the file alone.

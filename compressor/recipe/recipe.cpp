@@ -116,7 +116,7 @@ Status apply_override(const std::string& text, YAML::Node& calibration, YAML::No
   const size_t equals = text.find('=');
   const size_t dot = text.find('.');
   if (equals == std::string::npos || dot == std::string::npos || dot > equals) {
-    return usage_error("--set wants stage.key=value, found '{}'", text);
+    return usage_error("--set: expected stage.key=value, found '{}'", text);
   }
   const std::string stage = text.substr(0, dot);
   const std::string key = text.substr(dot + 1, equals - dot - 1);

@@ -78,7 +78,7 @@ Status ClusterHeadStage::plan(PackPlan& plan) const {
   }
   if (clusters_ > config.n_vocab || frequent_ + clusters_ > config.n_vocab) {
     return usage_error(
-        "cluster_head: {} clusters and {} frequent tokens are asked for, the vocabulary has {} "
+        "cluster_head: {} clusters and {} frequent tokens do not fit; the vocabulary has {} "
         "tokens",
         clusters_, frequent_, config.n_vocab);
   }

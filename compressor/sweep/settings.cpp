@@ -43,13 +43,13 @@ Status read_axes(const YAML::Node& node, std::vector<SweepAxis>& axes) {
     return {};
   }
   if (!node.IsMap()) {
-    return usage_error("'axes' wants a map of stage.key: [values]{}", at_line(node));
+    return usage_error("'axes': expected a map of stage.key: [values]{}", at_line(node));
   }
   for (const auto& pair : node) {
     SweepAxis axis;
     axis.name = pair.first.IsScalar() ? pair.first.Scalar() : "";
     if (!pair.second.IsSequence() || pair.second.size() == 0 || pair.second.size() > kMaxValues) {
-      return usage_error("axes.{} wants a list of 1 to {} values{}", axis.name, kMaxValues,
+      return usage_error("axes.{}: expected a list of 1 to {} values{}", axis.name, kMaxValues,
                          at_line(pair.first));
     }
     for (const SweepAxis& earlier : axes) {
@@ -104,7 +104,7 @@ Status read_evaluation(const YAML::Node& node, const std::string& path,
 Status read_recipe(const YAML::Node& root, const std::string& path, SweepSettings& settings) {
   const int given = (root["preset"] ? 1 : 0) + (root["recipe"] ? 1 : 0) + (root["stages"] ? 1 : 0);
   if (given != 1) {
-    return usage_error("one of 'preset', 'recipe' and 'stages' is wanted, found {}", given);
+    return usage_error("expected one of 'preset', 'recipe' and 'stages', found {}", given);
   }
   if (!root["stages"] && (root["seed"] || root["calibration"])) {
     return usage_error("'seed' and 'calibration' belong to a recipe given by 'stages'");
@@ -119,7 +119,7 @@ Status read_recipe(const YAML::Node& root, const std::string& path, SweepSetting
   if (root["recipe"]) {
     const std::string name = root["recipe"].IsScalar() ? root["recipe"].Scalar() : "";
     if (name.empty()) {
-      return usage_error("'recipe' wants the name of a file{}", at_line(root["recipe"]));
+      return usage_error("'recipe': expected the name of a file{}", at_line(root["recipe"]));
     }
     settings.recipe_origin = beside(path, name);
     RWKV_ASSIGN(settings.recipe, read_text_file(settings.recipe_origin, kMaxRecipeBytes));

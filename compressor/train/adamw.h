@@ -17,9 +17,9 @@ struct AdamWOptions {
   double beta2 = 0.99;
   double epsilon = 1e-8;
   double weight_decay = 0.0;  ///< of matrices; vectors never decay
-  /// Learning rate of emb.weight and head.weight against all others'. Most of their rows get tiny
-  /// gradients that always point the same way (a word that was not said), and Adam makes full steps
-  /// of them: what was in the rows of rare words is lost.
+  /// Learning rate of emb.weight and head.weight, relative to all others. Most of their rows get
+  /// tiny gradients that always point the same way (a word that did not occur), and Adam turns them
+  /// into full steps, which destroys the rows of rare words.
   double vocabulary_rate = 1.0;
 };
 
@@ -28,7 +28,7 @@ class AdamW {
   AdamW(std::vector<Parameter> parameters, const AdamWOptions& options);
 
   /// One step from the parameters' gradients, each times `gradient_scale` first (clipping), then
-  /// lets the gradients go. `step` counts from 1. A parameter without a gradient stays.
+  /// frees the gradients. `step` counts from 1. A parameter without a gradient does not change.
   void step(double learning_rate, double gradient_scale, uint64_t step);
 
   /// Euclidean norm of all gradients together, f64 sums in a fixed order.

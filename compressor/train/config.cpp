@@ -40,7 +40,7 @@ Status apply_override(const std::string& text, YAML::Node& root) {
   constexpr std::string_view kPrefix = "train.";
   const size_t equals = text.find('=');
   if (!text.starts_with(kPrefix) || equals == std::string::npos || equals == kPrefix.size()) {
-    return usage_error("--set wants train.key=value, found '{}'", text);
+    return usage_error("--set: expected train.key=value, found '{}'", text);
   }
   root["train"][text.substr(kPrefix.size(), equals - kPrefix.size())] =
       YAML::Load(text.substr(equals + 1));

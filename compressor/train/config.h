@@ -21,7 +21,8 @@ struct TrainConfig {
 };
 
 /// `text` is YAML, `origin` names it in messages, `overrides` are "train.key=value" from --set.
-/// Every key must be known and every value of the right kind; Usage names the first that is not.
+/// Every key must be known and every value of the right kind; Usage names the first one that is
+/// not.
 Result<TrainConfig> parse_train_config(const std::string& text, const std::string& origin,
                                        std::span<const std::string> overrides);
 

@@ -154,7 +154,7 @@ class Pass {
 
   static at::Tensor leaf(const at::Tensor& x) { return x.detach().set_requires_grad(true); }
 
-  // Roots without anything to move behind them (the embedding when it is fixed) are left out.
+  // Roots that lead to no trainable tensor (the embedding when it is fixed) are left out.
   static void run_backward(std::vector<at::Tensor> roots, std::vector<at::Tensor> gradients) {
     for (size_t i = roots.size(); i-- > 0;) {
       if (!roots[i].requires_grad()) {

@@ -19,8 +19,8 @@ struct LossOptions {
   /// output, as a share of that output's square, over the sequences of a pass (so that the way a
   /// batch is split into passes matters a little).
   double block_match = 0.0;
-  /// Keep only the blocks' inputs and compute each block again on the way back: memory for one
-  /// block's activations instead of all, for a third more time.
+  /// Keep only the inputs of blocks and recompute each block in the backward pass: memory for the
+  /// activations of one block instead of all, for a third more time.
   bool recompute = false;
   /// Tokens that follow this one weigh `answers_weight` instead of 1 in the gradients; -1: none.
   int64_t answers_after = -1;
@@ -40,15 +40,15 @@ struct LossSums {
 };
 
 /// Adds the gradients of scale * total to those of the student's parameters. `teacher` may be null
-/// if the options want none; its n_embd must be the student's if block_match is above 0.
+/// if the options need none; its n_embd must be the student's if block_match is above 0.
 LossSums add_gradients(const Network& student, const Network* teacher, const Batch& batch,
                        const LossOptions& options, double scale);
 
-/// The loss alone.
+/// Only the loss.
 LossSums evaluate_loss(const Network& student, const Batch& batch, Precision precision);
 
-/// The first place where the student's numbers are not finite: "block 3, time to time", a
-/// parameter's name, or its gradient's. Empty if all are.
+/// The first place where the student's values are not finite: "block 3, time to time", the name of
+/// a parameter, or that of its gradient. Empty if all are finite.
 std::string find_not_finite(const Network& student, const Batch& batch);
 
 }  // namespace rwkv::press

@@ -1,7 +1,7 @@
-// What a model's answers cost: cross-entropy with the text, or with a teacher's answers, from the
-// head's input on. The vocabulary's logits are made for a slice of the tokens at a time, so that a
-// batch over 65,536 tokens of vocabulary needs megabytes and not gigabytes; hence gradients are
-// computed here and not by LibTorch.
+// The loss of a model: cross-entropy with the text, or with a teacher's predictions, computed from
+// the input of the head. Logits are computed for a slice of the tokens at a time, so that a batch
+// over a vocabulary of 65,536 needs megabytes and not gigabytes; hence gradients are computed here
+// and not by LibTorch.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -17,7 +17,7 @@ struct TeacherHead {
 };
 
 struct HeadLossOptions {
-  double distill = 0.0;  ///< weight of the teacher's answers; 1 - distill is the text's
+  double distill = 0.0;  ///< weight of the teacher's predictions; 1 - distill is that of the text
   double temperature = 1.0;
   Precision precision = Precision::F32;
 };
@@ -25,7 +25,7 @@ struct HeadLossOptions {
 struct HeadLoss {
   double cross_entropy = 0.0;  ///< nats, summed over tokens
   double divergence = 0.0;     ///< KL(teacher || student) at the temperature, times its square
-  at::Tensor grad_input;       ///< [n, n_embd], of scale * weighted sum; undefined unless asked for
+  at::Tensor grad_input;       ///< [n, n_embd], of scale * weighted sum; undefined unless requested
   at::Tensor grad_head;        ///< [n_vocab, n_embd]
 };
 

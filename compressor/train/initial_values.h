@@ -10,20 +10,19 @@
 
 namespace rwkv::press {
 
-/// What may differ from BlinkDL's values. A head that starts as the embedding's own rows, and
-/// blocks that start by finding what followed the current token before, give words that were seen a
-/// short way to be said again: a small model learns to look things up in the text from far less of
-/// it.
+/// Differences from BlinkDL's values. A head that starts with the rows of the embedding, and blocks
+/// that start by finding what followed earlier occurrences of the current token, make it easy to
+/// repeat words from the text: a small model then learns to look things up from far less text.
 struct InitialOptions {
   uint64_t seed = 0;
-  double embedding = 1e-4;  ///< largest number of the embedding
+  double embedding = 1e-4;  ///< largest value of the embedding
   bool tied_start = false;  ///< the head's rows are the embedding's, of length 0.3
   /// v5.0 to v6: att.receptance starts as a multiple of att.key, att.output as att.value transposed
   /// and the gate open, so that the recurrence copies from where the shifted key equals the current
   /// token (after Trockman et al., Mimetic Initialization Helps State Space Models Learn to Recall,
   /// 2024), most of it with a long memory (decays 0.98 to 0.999 a token). The faster half of the
-  /// first block's heads instead gathers whatever stood before, near tokens more than far ones, so
-  /// that what follows can find a token by its neighbours.
+  /// first block's heads instead gathers the preceding tokens, near ones more than far ones, so
+  /// that later blocks can find a token by its neighbours.
   bool mimetic = false;
 };
 

@@ -1,4 +1,4 @@
-// What a training leaves to look at: a CSV with a row per step and a plot of it.
+// The log of a training: a CSV with a row per step, and a plot of it.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ struct LossRow {
   uint64_t tokens = 0;   ///< since the start
   double seconds = 0.0;  ///< since the start, training only
   double rate = 0.0;     ///< learning rate
-  double loss = 0.0;     ///< what is minimised, per token
+  double loss = 0.0;     ///< the minimised loss, per token
   double cross_entropy = 0.0, divergence = 0.0, block_match = 0.0;  ///< its parts, nats per token
   double gradient_norm = 0.0;
   double valid = -1.0;  ///< nats per token on the validation data; below 0: not measured
@@ -28,7 +28,7 @@ class LossLog {
   void add(const LossRow& row) { rows_.push_back(row); }
   /// nullptr if there is none.
   const LossRow* last() const { return rows_.empty() ? nullptr : &rows_.back(); }
-  /// Writes both files whole.
+  /// Writes both files completely.
   Status save() const;
 
  private:

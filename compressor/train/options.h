@@ -1,4 +1,4 @@
-// Settings of a training: of the recipe's stage `train` and of `rwkv-press train`.
+// Settings of a training, for the stage `train` of recipes and for `rwkv-press train`.
 #pragma once
 
 #include <yaml-cpp/yaml.h>
@@ -21,14 +21,14 @@ struct TrainOptions {
   uint64_t batch = 8;        ///< sequences per step, over all ranks
   uint64_t micro_batch = 8;  ///< sequences per pass; gradients are added up to `batch`
   uint64_t length = 256;     ///< tokens per sequence
-  std::string start_after;   ///< a token; sequences start behind one; empty: anywhere
+  std::string start_after;   ///< a token; sequences start after one; empty: anywhere
   double learning_rate = 6e-4;
   double final_rate = 6e-5;  ///< where the cosine ends
   uint64_t warmup = 10;      ///< steps of linear growth to learning_rate
   double clip = 1.0;         ///< largest gradient norm; 0: none
   AdamWOptions adamw = {.weight_decay = 0.001};
   LossOptions loss;
-  std::string answers_after;  ///< a token; what follows it weighs loss.answers_weight; empty: none
+  std::string answers_after;  ///< a token; tokens after it weigh loss.answers_weight; empty: none
   size_t precision = 0;       ///< as written: auto, fp32 or bf16
   bool wants_bf16 = false;    ///< of products; follows from precision
   /// "factors", "all", or globs over tensor names.

@@ -19,8 +19,8 @@ constexpr int kMaxRanks = 4096;
 constexpr int kDefaultPort = 29500;
 constexpr std::chrono::milliseconds kPoll{20};
 
-// How launchers say which process this is and of how many, in the order in which they are asked.
-// Half a pair means nothing, but in the first: Slurm sets one where nothing was launched.
+// The variables of launchers for rank and size, in the order of precedence. Half a pair means
+// nothing, except in the first: Slurm sets one of them even where nothing was launched.
 constexpr const char* kLaunchers[][2] = {{"RANK", "WORLD_SIZE"},
                                          {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
                                          {"PMI_RANK", "PMI_SIZE"},
@@ -44,7 +44,7 @@ Result<int> number(const char* name, int from, int to, int otherwise) {
   return value;
 }
 
-// The library's own words, without the stack trace that follows them.
+// The message of the library, without the stack trace after it.
 std::string words(const std::exception& error) {
   const auto* with_trace = dynamic_cast<const c10::Error*>(&error);
   const std::string text = with_trace ? with_trace->what_without_backtrace() : error.what();
@@ -61,8 +61,8 @@ std::shared_ptr<::gloo::transport::Device> find_device(const std::string& master
                  : c10d::ProcessGroupGloo::createDefaultDevice();
 }
 
-// Calls `operation` with flat tensors: a large one as it lies, small ones of one type as a copy
-// that is copied back. What goes together depends on nothing but types and shapes.
+// Calls `operation` with flat tensors: a large one in place, small ones of one type as a copy that
+// is copied back. The grouping depends only on types and shapes.
 template <typename Operation>
 void in_buckets(const std::vector<at::Tensor>& tensors, const Operation& operation) {
   const at::NoGradGuard no_grad;
@@ -123,7 +123,7 @@ struct ProcessGroup::Connection {
       }
     }
     if (size == 1) {
-      return {};  // whatever the other variables say
+      return {};  // regardless of the other variables
     }
     address = variable("MASTER_ADDR");
     if (address.empty()) {
@@ -134,7 +134,7 @@ struct ProcessGroup::Connection {
     }
     RWKV_ASSIGN(port, number("MASTER_PORT", 1, 65535, kDefaultPort));
     if (variable("TORCHELASTIC_USE_AGENT_STORE") == "True") {
-      port += port < 65535 ? 1 : -1;  // torchrun itself is there, with its own version's protocol
+      port += port < 65535 ? 1 : -1;  // torchrun itself uses the port, with its own protocol
     }
     return {};
   }
@@ -204,8 +204,8 @@ Result<std::unique_ptr<ProcessGroup>> ProcessGroup::from_environment(uint64_t ba
   return std::unique_ptr<ProcessGroup>(new ProcessGroup(std::move(connection)));
 }
 
-// Exceptions of `call` become a Status. The connections end with them, so that the other ranks
-// learn of it even if this process stays.
+// Exceptions of `call` become a Status and close the connections, so that the other ranks notice
+// even if this process continues.
 Status ProcessGroup::run(const char* operation, const std::function<void()>& call) {
   if (size_ == 1 || !connection_->failure.ok()) {
     return connection_->failure;

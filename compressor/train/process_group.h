@@ -1,12 +1,12 @@
 // The processes of one data-parallel training, over LibTorch's c10d with Gloo: one machine or many,
-// CPU tensors. A launcher starts them (torchrun, mpirun, srun, a shell loop) and tells each through
-// its environment who it is. What is summed, and what follows a failure, is up to the caller.
+// CPU tensors. A launcher starts them (torchrun, mpirun, srun, a shell loop) and gives each its
+// rank in the environment. The caller decides what is summed and how to handle a failure.
 //   RANK, WORLD_SIZE           this process and how many there are; else OMPI_COMM_WORLD_RANK and
 //                              _SIZE, PMI_RANK and PMI_SIZE, or SLURM_PROCID and SLURM_NTASKS
-//   MASTER_ADDR, MASTER_PORT   where rank 0 listens (port 29500 unless told); torchrun sets them,
+//   MASTER_ADDR, MASTER_PORT   address and port of rank 0 (default port 29500); torchrun sets them,
 //                              mpirun and srun do not
-//   GLOO_SOCKET_IFNAME         the network interface, if the host's name leads to the wrong one
-//   RWKV_PRESS_RANK_TIMEOUT    seconds for connecting and for each operation, 300 unless told
+//   GLOO_SOCKET_IFNAME         the network interface, if the host name resolves to the wrong one
+//   RWKV_PRESS_RANK_TIMEOUT    seconds for connecting and for each operation, default 300
 #pragma once
 
 #include <ATen/ATen.h>
@@ -25,9 +25,9 @@ namespace rwkv::press {
 class ProcessGroup {
  public:
   /// One process, without any socket, if the environment names none or says that there is one; else
-  /// connects to all others. Usage if the variables are incomplete or senseless (names which, what
-  /// was found, what is wanted) or if `batch` sequences cannot be shared by so many; Failed if a
-  /// rank does not come in time (names which).
+  /// connects to all others. Usage if the variables are incomplete or invalid (the message names
+  /// them) or if `batch` sequences cannot be divided among the processes; Failed if a rank does not
+  /// connect in time (the message names it).
   static Result<std::unique_ptr<ProcessGroup>> from_environment(uint64_t batch);
   ~ProcessGroup();
   ProcessGroup(const ProcessGroup&) = delete;
@@ -41,9 +41,9 @@ class ProcessGroup {
   /// (Gloo aborts otherwise). Small tensors travel together. Does nothing with one rank.
   Status sum(const std::vector<at::Tensor>& tensors);
   Status sum(double& value);
-  /// From rank 0 to all; any type, else as in sum.
+  /// Copies from rank 0 to all; any type, otherwise as in sum.
   Status broadcast(const std::vector<at::Tensor>& tensors);
-  /// Returns when every rank has come here.
+  /// Returns when every rank has called it.
   Status barrier();
 
  private:

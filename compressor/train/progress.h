@@ -1,4 +1,4 @@
-// What a person sees of a running training, and how to end it.
+// The display of a running training, and how the user ends it.
 #pragma once
 
 #include <chrono>
@@ -10,9 +10,9 @@
 namespace rwkv::press {
 
 /// Callbacks that hand a line now and then to `show` ("step 120 of 6000, loss 3.1416, 5120
-/// tokens/s, 19 min left"), and that end the training when the user has asked for it: from here on
-/// until the object goes, the first Ctrl-C or SIGTERM lets the step finish and a checkpoint be
-/// written, the second ends the program. One at a time.
+/// tokens/s, 19 min left"), and that end the training on request: during the life of the object,
+/// the first Ctrl-C or SIGTERM lets the step finish and writes a snapshot, the second ends the
+/// program. One at a time.
 class TrainProgress {
  public:
   explicit TrainProgress(std::function<void(const std::string& line)> show);
@@ -22,7 +22,7 @@ class TrainProgress {
 
   /// They refer to this object.
   TrainCallbacks callbacks();
-  /// The status of a training that was ended before its last step, with the way to go on.
+  /// The status of a training that ended before its last step; the message says how to continue.
   static Status interrupted(const Trained& trained, const TrainJob& job);
 
  private:

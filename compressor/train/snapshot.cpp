@@ -34,7 +34,7 @@ Piece piece(const std::string& name, const at::Tensor& values) {
           values.data_ptr<float>()};
 }
 
-// By step; what is not named as this file names them is none of ours.
+// Snapshots by step. Files with other names are ignored.
 std::vector<std::string> all_states(const std::string& folder) {
   std::vector<std::pair<uint64_t, std::string>> found;
   std::error_code ignored;

@@ -18,10 +18,10 @@ struct Snapshot {
 };
 
 /// Writes FOLDER/step-NNNNNNNN.safetensors whole or not at all, then removes all but the newest
-/// two. No space left is a Failed status; earlier checkpoints stay as they are.
+/// two. No space left is a Failed status; earlier snapshots are kept.
 Status save_snapshot(const std::string& folder, const Snapshot& state, AdamW& optimizer);
 
-/// The newest checkpoint's path, if there is one.
+/// The path of the newest snapshot, if there is one.
 std::optional<std::string> newest_snapshot(const std::string& folder);
 
 /// Reads it into the optimiser and its parameters. BadInput if the file is damaged or belongs to

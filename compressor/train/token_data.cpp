@@ -12,7 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Text is split into tokens in pieces of about this size, cut behind a line.
+// Text is tokenized in pieces of about this size, cut after a line.
 constexpr uint64_t kPieceBytes = uint64_t{1} << 24;
 
 std::span<const std::byte> bytes_of(std::string_view text) {
@@ -41,8 +41,8 @@ bool is_blank(char c) {
   return c == '\n' || c == '\r' || c == '\t' || c == ' ';
 }
 
-// The end of the next piece: behind the last line end in it that text other than a blank follows,
-// so that no token of line ends is cut; without one, in front of the last character.
+// The end of the next piece: after the last line end that is followed by text other than a blank,
+// so that no token of line ends is cut; without one, before the last character.
 size_t cut(std::string_view piece) {
   for (size_t i = piece.size() - 1; i > 0; --i) {
     if (piece[i - 1] == '\n' && !is_blank(piece[i])) {
@@ -182,8 +182,8 @@ uint64_t TokenData::id_at(const File& file, uint64_t at) const {
   return file.is_wide ? load_le<uint32_t>(bytes + at * 4) : load_le<uint16_t>(bytes + at * 2);
 }
 
-// The first place from `drawn` on that a sequence may start at; the file's beginning behind its
-// end.
+// The first place from `drawn` on where a sequence may start; after the end of the file, its
+// beginning.
 uint64_t TokenData::start_from(const File& file, uint64_t drawn) const {
   if (!behind_) {
     return drawn;

@@ -1,5 +1,5 @@
-// Training data: token ids in memory-mapped files. A text is split into tokens once and the ids are
-// kept beside the training's checkpoints.
+// Training data: token ids in memory-mapped files. A text is tokenized once, and its ids are kept
+// next to the snapshots of the training.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -28,16 +28,16 @@ class TokenData {
                                 const std::optional<Vocabulary>& vocabulary, uint64_t n_vocab,
                                 int64_t length, const std::string& cache_folder);
 
-  /// From now on samples start right behind the token `id` (a line's or document's end) instead of
-  /// anywhere: behind the first one that follows the place drawn, or at the file's beginning. Usage
-  /// if a file has none that a whole sequence follows.
+  /// From now on samples start right after a token `id` (the end of a line or document) instead of
+  /// anywhere: after the first one that follows the place drawn, or at the beginning of the file.
+  /// Usage if no such token in a file is followed by a whole sequence.
   Status start_behind(int32_t id);
   uint64_t n_tokens() const;
-  /// Tells data apart without reading all of it: sizes, beginnings and ends.
+  /// Identifies data without reading all of it: sizes, beginnings and ends.
   uint64_t fingerprint() const;
   /// Sequences [first, first + n) of the endless stream that `seed` draws: each starts anywhere in
-  /// the data with equal probability (but see start_behind). Any part of the stream can be had
-  /// without what precedes it.
+  /// the data with equal probability (but see start_behind). Any part of the stream can be drawn
+  /// without the part before it.
   Result<Batch> sample(uint64_t first, int64_t n, uint64_t seed) const;
   /// Sequence `index` of the data cut into pieces in order, for validation.
   uint64_t n_pieces() const;

@@ -13,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Sequences of the validation data that are looked at, at most.
+// At most this many sequences of the validation data are used.
 constexpr uint64_t kValidPieces = 64;
 
 class Training {
@@ -77,7 +77,7 @@ Status Training::check() const {
   if (options_.loss.block_match > 0 &&
       (theirs.n_embd != ours.n_embd || theirs.n_layer != ours.n_layer)) {
     return usage_error(
-        "train.block_match wants a teacher of the student's shape: it has {} x {}, the student {} "
+        "train.block_match needs a teacher of the student's shape; it has {} x {}, the student {} "
         "x {}",
         theirs.n_layer, theirs.n_embd, ours.n_layer, ours.n_embd);
   }
@@ -107,7 +107,7 @@ Status Training::load_models() {
   return {};
 }
 
-// One rank splits the text, the others find its token file if they share the folder.
+// One rank tokenizes the text; the others find its token file if they share the folder.
 Status Training::open_data() {
   const auto open = [&]() -> Status {
     const auto length = static_cast<int64_t>(options_.length);
@@ -134,13 +134,13 @@ Status Training::open_data() {
 // The id of the token that a setting names.
 Result<int32_t> Training::token_of(const char* key, const std::string& text) const {
   if (!job_.vocabulary) {
-    return usage_error("train.{} '{}' wants a vocabulary: --vocab", key, text);
+    return usage_error("train.{} '{}' needs a vocabulary; name one with --vocab", key, text);
   }
   RWKV_ASSIGN(const auto tokenizer, make_tokenizer(*job_.vocabulary));
   std::vector<int32_t> ids;
   RWKV_TRY(tokenizer->encode(text, ids));
   if (ids.size() != 1) {
-    return usage_error("train.{} wants one token; '{}' is {} of this vocabulary", key, text,
+    return usage_error("train.{}: expected one token, but '{}' is {} of this vocabulary", key, text,
                        ids.size());
   }
   return ids.front();
@@ -261,7 +261,7 @@ Status Training::step(uint64_t number) {
   return {};
 }
 
-// The pieces are shared out, so that no rank waits while another works.
+// The pieces are distributed, so that no rank waits while another works.
 Result<double> Training::validate() const {
   if (!valid_) {
     return -1.0;
@@ -286,7 +286,8 @@ Status Training::save(LossRow& row) {
     return {};
   }
   log_->add(row);
-  RWKV_TRY(log_->save());  // first: rows behind a checkpoint are dropped on resume, gaps stay
+  RWKV_TRY(log_->save());  // first, since on resume rows after a snapshot are dropped, but gaps
+                           // would stay
   RWKV_TRY(save_snapshot(job_.folder, {done_, seconds_, settings()}, *optimizer_));
   if (row.valid >= 0) {
     note(fmt::format("step {}: validation loss {:.4f}", done_, row.valid));

@@ -1,6 +1,6 @@
-// Training: steps of AdamW over sampled sequences, with checkpoints to go on from. Used by
-// `rwkv-press train` and by the recipe's stage `train`; a program of one's own can call it too and
-// look at every step.
+// Training: steps of AdamW over sampled sequences, with snapshots to resume from. Used by
+// `rwkv-press train` and by the stage `train` of recipes; your own program can call it too and see
+// every step.
 #pragma once
 
 #include <functional>
@@ -18,7 +18,7 @@
 
 namespace rwkv::press {
 
-/// What a step was like.
+/// The figures of one step.
 struct StepReport {
   LossRow row;
   uint64_t steps = 0;  ///< of the whole training
@@ -28,11 +28,11 @@ struct StepReport {
 
 /// Called by the first rank; any may be empty.
 struct TrainCallbacks {
-  /// After every step. False ends the training behind a checkpoint, to be resumed.
+  /// After every step. False ends the training after a snapshot, to be resumed.
   std::function<bool(const StepReport& report)> on_step;
-  /// After a checkpoint has been written.
+  /// After a snapshot has been written.
   std::function<void(const std::string& path, uint64_t step)> on_saved;
-  /// A line worth showing.
+  /// A line of information for the user.
   std::function<void(const std::string& line)> on_note;
 };
 
@@ -48,29 +48,29 @@ struct TrainJob {
   ModelRef student;
   std::optional<ModelRef> teacher;  ///< needed if distill or block_match is above 0
   std::optional<Vocabulary> vocabulary;
-  std::string folder;  ///< takes checkpoints, token files, loss.csv and loss.svg; is made
+  std::string folder;  ///< for snapshots, token files, loss.csv and loss.svg; created if missing
   bool resume = false;
   TrainCallbacks callbacks;
 };
 
 struct Trained {
-  /// Its parameters() are what moved.
+  /// Its parameters() are the trained ones.
   std::unique_ptr<Network> network;
   uint64_t step = 0;
   bool is_finished = false;  ///< false: a callback ended it
   LossRow last;
 };
 
-/// Runs the steps that are left. Every process of `group` calls it with the same job. With the same
+/// Runs the remaining steps. Every process of `group` calls it with the same job. With the same
 /// job and number of threads, a training that was killed and resumed ends in the same bits as one
 /// that was not. Failures: Usage for settings that do not fit (data shorter than a sequence, a
 /// teacher of another vocabulary, a pattern that no tensor has); Failed if numbers stop being
-/// finite (names the step and the first place; the last checkpoint stays), if a checkpoint cannot
-/// be written or a rank is gone.
+/// finite (names the step and the first place; the last snapshot stays), if a snapshot cannot be
+/// written or a rank is gone.
 Result<Trained> train(const TrainJob& job, ProcessGroup& group);
 
-/// Which tensors `patterns` let move: "factors" (factor pairs and their diagonals), "all", or globs
-/// over names. Usage if one matches nothing.
+/// Which tensors `patterns` make trainable: "factors" (factor pairs and their diagonals), "all", or
+/// globs over names. Usage if one matches nothing.
 Result<Network::IsTrainable> trainable_in(const std::vector<std::string>& patterns,
                                           std::span<const TensorBinding> tensors);
 

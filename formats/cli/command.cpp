@@ -38,7 +38,7 @@ void print_overview(const Program& program) {
              program.name);
   for (const Command& command : program.commands) {
     if (command.summary) {
-      fmt::print("  {:<12} {}\n", command.name, command.summary);
+      fmt::print("  {:<14} {}\n", command.name, command.summary);
     }
   }
   fmt::print("\n'{} COMMAND --help' shows the options of a command.\n", program.name);

@@ -131,7 +131,7 @@ Result<Renamed> blinkdl_name(std::string_view name, const Architecture& architec
     const char* const end = name.data() + name.size();
     const auto [dot, error] = std::from_chars(digits, end, layer);
     if (error != std::errc() || dot == end || *dot != '.' || layer >= kMaxLayers) {
-      return bad_input("tensor {}: blk.N. with N below {} is wanted", name, kMaxLayers);
+      return bad_input("tensor {}: expected blk.N. with N below {}", name, kMaxLayers);
     }
     rest = std::string_view(dot + 1, static_cast<size_t>(end - dot - 1));
     prefix = fmt::format("blocks.{}.", layer);

@@ -59,7 +59,7 @@ static Status append_numeric_escape(std::string_view rest, LiteralKind kind, std
   }
   const std::optional<uint32_t> value = hex_number(rest.substr(2), n_digits);
   if (!value) {
-    return bad_input("\\{} wants {} hexadecimal digits after it", letter, n_digits);
+    return bad_input("expected {1} hexadecimal digits after \\{0}", letter, n_digits);
   }
   length = 2 + n_digits;
   if (kind == LiteralKind::Bytes) {
