@@ -7,11 +7,11 @@ namespace rwkv::press {
 
 int64_t rank_for_energy(const at::Tensor& energies, double share) {
   const at::Tensor sums = energies.cumsum(0);
-  const double wanted = share * sums[-1].item<double>();
+  const double kept = share * sums[-1].item<double>();
   const double* values = sums.data_ptr<double>();
   const auto* end = values + sums.numel();
   // Rounding may leave the last sum just below.
-  const auto* found = std::lower_bound(values, end, wanted * (1 - 1e-12));
+  const auto* found = std::lower_bound(values, end, kept * (1 - 1e-12));
   return std::min<int64_t>(found - values + 1, sums.numel());
 }
 

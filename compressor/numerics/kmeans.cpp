@@ -68,7 +68,7 @@ Status check_options(int64_t n_rows, const KMeansOptions& options) {
 std::vector<int64_t> draw_sample(const std::vector<double>& weights, int64_t n_clusters,
                                  Random& random) {
   const auto n = static_cast<int64_t>(weights.size());
-  const int64_t wanted = std::min(n, std::max<int64_t>(4096, 8 * n_clusters));
+  const int64_t drawn = std::min(n, std::max<int64_t>(4096, 8 * n_clusters));
   std::vector<double> arrival(weights.size());
   for (size_t i = 0; i < weights.size(); ++i) {
     arrival[i] = -std::log1p(-random.uniform()) / weights[i];
@@ -78,7 +78,7 @@ std::vector<int64_t> draw_sample(const std::vector<double>& weights, int64_t n_c
   std::stable_sort(sample.begin(), sample.end(), [&](int64_t a, int64_t b) {
     return arrival[static_cast<size_t>(a)] < arrival[static_cast<size_t>(b)];
   });
-  sample.resize(static_cast<size_t>(wanted));
+  sample.resize(static_cast<size_t>(drawn));
   std::sort(sample.begin(), sample.end());
   return sample;
 }

@@ -17,7 +17,7 @@ constexpr std::array<double, 4> kRecalls = {0.95, 0.98, 0.99, 0.999};
 constexpr std::array<double, 5> kMasses = {0.9, 0.95, 0.98, 0.99, 0.999};
 constexpr double kTrialFactor = 4;  // at which ways to find pairs are compared
 constexpr int64_t kWidestDiagonal = 1024;
-// Nothing that rounds or leaves out is free: where nothing has to be given up, nothing is.
+// Every lossy choice costs at least this, so that the dense model wins whenever it fits.
 constexpr double kLeastLoss = 1e-9;
 constexpr const char* kScratchName = "/.rwkv-press-plan.gguf";
 

@@ -18,8 +18,8 @@ struct MatrixPoint {
   double loss = 0;
 };
 
-/// A way to read only rows that a token needs: FFN predictors of a recall, or a clustered head of a
-/// p_min. `value` 0 is without.
+/// A way to read only the rows that a token needs: FFN predictors of a recall, or a clustered head
+/// of a p_min. `value` 0 is without.
 struct RowsPoint {
   double value = 0;
   double loss = 0;

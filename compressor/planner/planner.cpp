@@ -36,8 +36,8 @@ double rounding_loss(const std::vector<MatrixPoint>& points, Codec codec) {
   return 0;
 }
 
-// What a matrix's nearby settings cost where all others are as `meter` was last told: some factors
-// up and down, one rung up and down. `loss` is the loss there.
+// What a matrix's nearby settings cost where all others have the settings that `meter` was given
+// last: some factors up and down, one rung up and down. `loss` is the loss there.
 std::vector<MatrixPoint> nearby(LossMeter& meter, const Ladder& ladder,
                                 const std::vector<MatrixPoint>& points, size_t matrix,
                                 const MatrixSetting& now, double loss) {
@@ -68,7 +68,7 @@ class Refiner {
           const PlanSpace& space)
       : subject_(subject), meter_(meter), curves_(curves), space_(space) {}
 
-  // Improves `planned` for so many rounds at most; its losses become the measured ones.
+  // Improves `planned`, for `rounds` rounds at most; its losses become the measured ones.
   Status run(PlannedChoice& planned, uint64_t rounds) {
     double loss = meter_.loss(planned.choice.matrices).kl;
     points_ = curves_.matrices;
@@ -150,7 +150,7 @@ Result<PackedMeasure> pack_and_measure(const PlanSubject& subject, const Planned
   return measure_packed(path, subject.held_out, planned.frame.memory, dense.path);
 }
 
-// What stages find out on the way can make the file larger than predicted: then again with that
+// What stages learn from the data can make the file larger than predicted: then again with that
 // much less.
 Status make_fit(const PlanSubject& subject, const Curves& curves, const PlanRequest& request,
                 Refiner& refiner, PlanReport& report) {

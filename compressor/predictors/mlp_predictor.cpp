@@ -33,7 +33,8 @@ at::Tensor xavier(int64_t rows, int64_t columns, SplitMixRandom& random) {
   return result;
 }
 
-// What the loss wants of each token and neuron: 0 for negatives, else s^p in units of a mean share.
+// The targets of the loss for each token and neuron: 0 for negatives, else s^p in units of a mean
+// share.
 struct Targets {
   at::Tensor weights;  // [n, F] f16
   double balance = 1;  // what positives are multiplied with, so that both labels weigh the same

@@ -46,11 +46,11 @@ SweepPoint point_from(const Recipe& recipe) {
 // Refuses axes whose stage is not in the recipe, and unknown settings.
 Status check_axis(const SweepAxis& axis, const Recipe& recipe) {
   std::vector<std::string_view> stages;
-  const std::string wanted = stage_of(axis.name);
+  const std::string name = stage_of(axis.name);
   Stage* found = nullptr;
   for (const std::unique_ptr<Stage>& stage : recipe.stages) {
     stages.emplace_back(stage->name());
-    found = wanted == stage->name() ? stage.get() : found;
+    found = name == stage->name() ? stage.get() : found;
   }
   if (axis.is_stage()) {
     for (const std::string& value : axis.values) {
@@ -60,18 +60,18 @@ Status check_axis(const SweepAxis& axis, const Recipe& recipe) {
       }
     }
   }
-  if (wanted == kCalibration && !axis.is_stage()) {
+  if (name == kCalibration && !axis.is_stage()) {
     return {};  // its keys are checked with its values
   }
   if (!found) {
     stages.emplace_back(kCalibration);
-    return usage_error("axes.{}: the recipe has no stage '{}'{}", axis.name, wanted,
-                       suggestion(wanted, stages));
+    return usage_error("axes.{}: the recipe has no stage '{}'{}", axis.name, name,
+                       suggestion(name, stages));
   }
   const std::vector<std::string_view> keys = found->settings().keys();
-  const std::string key = axis.is_stage() ? "" : axis.name.substr(wanted.size() + 1);
+  const std::string key = axis.is_stage() ? "" : axis.name.substr(name.size() + 1);
   if (!axis.is_stage() && std::find(keys.begin(), keys.end(), key) == keys.end()) {
-    return usage_error("axes.{}: stage '{}' has no setting '{}'{}", axis.name, wanted, key,
+    return usage_error("axes.{}: stage '{}' has no setting '{}'{}", axis.name, name, key,
                        suggestion(key, keys));
   }
   return {};

@@ -1,4 +1,4 @@
-// rwkv-press plan --fit: the recipe of least loss for so many bytes.
+// rwkv-press plan --fit: the recipe of least loss that fits in a number of bytes.
 #include "compressor/tools/plan_fit.h"
 
 #include <memory>
@@ -149,7 +149,7 @@ Result<FitReport> fit_from(const cxxopts::ParseResult& arguments, const Recipe& 
 }
 
 void declare_fit_options(cxxopts::Options& options) {
-  options.add_options()("fit", "Choose the recipe of least loss for so many bytes in memory: 200MB",
+  options.add_options()("fit", "Choose the recipe of least loss that fits in this memory, e.g. 200MB",
                         cxxopts::value<std::string>())(
       "min-speed", "With --fit: tokens per second that must be reached",
       cxxopts::value<std::string>())("text", "With --fit: text that losses are measured on",

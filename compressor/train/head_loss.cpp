@@ -24,11 +24,11 @@ HeadLoss head_loss(const at::Tensor& input, const at::Tensor& head, const at::Te
   const at::NoGradGuard no_grad;
   const int64_t n = input.size(0);
   const int64_t per_slice = std::max<int64_t>(1, kSliceNumbers / head.size(0));
-  const bool wants_gradient = scale > 0;
+  const bool needs_gradient = scale > 0;
   const double distill = teacher == nullptr ? 0.0 : options.distill;
   const double t = options.temperature;
   HeadLoss loss;
-  if (wants_gradient) {
+  if (needs_gradient) {
     loss.grad_input = at::empty_like(input);
     loss.grad_head = at::zeros_like(head);
   }
@@ -40,7 +40,7 @@ HeadLoss head_loss(const at::Tensor& input, const at::Tensor& head, const at::Te
     const at::Tensor log_p = at::log_softmax(logits, 1);
     loss.cross_entropy -= log_p.gather(1, target).sum().item<double>();
     at::Tensor grad;
-    if (wants_gradient) {
+    if (needs_gradient) {
       grad = log_p.exp();
       grad.scatter_add_(1, target, at::full_like(target, -1, grad.options()));
       grad.mul_(scale * (1.0 - distill));
@@ -52,11 +52,11 @@ HeadLoss head_loss(const at::Tensor& input, const at::Tensor& head, const at::Te
       const at::Tensor ours = t == 1.0 ? log_p : at::log_softmax(logits / t, 1);
       const at::Tensor p = theirs.exp();
       loss.divergence += t * t * (p * (theirs - ours)).sum().item<double>();
-      if (wants_gradient) {
+      if (needs_gradient) {
         grad.add_(ours.exp().sub_(p), scale * distill * t);
       }
     }
-    if (wants_gradient) {
+    if (needs_gradient) {
       if (weights.defined()) {
         grad.mul_(weights.narrow(0, first, rows).unsqueeze(1));
       }

@@ -216,7 +216,7 @@ Status ProcessGroup::run(const char* operation, const std::function<void()>& cal
     const bool is_io = dynamic_cast<const ::gloo::IoException*>(&error) != nullptr;
     const std::string found = words(error);
     connection_->failure = failed(
-        "rank {} of {}, {}: {}, so the job ends here; --resume continues from the last checkpoint "
+        "rank {} of {}, {}: {}, so the job ends here; --resume continues from the last snapshot "
         "({})",
         rank_, size_, operation,
         !is_io ? "the exchange with the other ranks failed"

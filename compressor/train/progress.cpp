@@ -53,7 +53,7 @@ bool TrainProgress::on_step(const StepReport& report) {
 }
 
 Status TrainProgress::interrupted(const Trained& trained, const TrainJob& job) {
-  return failed("stopped behind step {} of {}, saved in {}; --resume goes on from there",
+  return failed("stopped after step {} of {}, saved in {}; --resume continues from there",
                 trained.step, job.options.steps, job.folder);
 }
 

@@ -76,15 +76,15 @@ Result<std::vector<std::byte>> read_raw(const TensorSource& source, const std::s
     RWKV_TRY(source.read(*index, raw));
   }
   if (raw.size() < least) {
-    return bad_input("{}: is no training checkpoint, '{}' is missing", source.path(), name);
+    return bad_input("{}: is not a snapshot of a training, '{}' is missing", source.path(), name);
   }
   return raw;
 }
 
 // The first line in which two settings differ, for the message.
-std::string difference(const std::string& saved, const std::string& wanted) {
+std::string difference(const std::string& saved, const std::string& expected) {
   std::istringstream a(saved);
-  std::istringstream b(wanted);
+  std::istringstream b(expected);
   std::string line_a;
   std::string line_b;
   while (std::getline(a, line_a) && std::getline(b, line_b)) {

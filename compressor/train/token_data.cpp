@@ -145,7 +145,7 @@ Status TokenData::add(const std::string& path, const std::optional<Vocabulary>& 
   file.n_tokens = file.mapped->bytes().size() / width;
   if (file.n_tokens <= static_cast<uint64_t>(length_)) {
     return usage_error(
-        "{}: has {} tokens; a sequence of {} and the token behind it want {}: give more text or "
+        "{}: has {} tokens; a sequence of {} and the token after it need {}: give more text or "
         "lower train.length",
         path, file.n_tokens, length_, length_ + 1);
   }
@@ -185,20 +185,20 @@ uint64_t TokenData::id_at(const File& file, uint64_t at) const {
 // The first place from `drawn` on where a sequence may start; after the end of the file, its
 // beginning.
 uint64_t TokenData::start_from(const File& file, uint64_t drawn) const {
-  if (!behind_) {
+  if (!after_) {
     return drawn;
   }
-  while (drawn > 0 && drawn < starts_in(file) && id_at(file, drawn - 1) != *behind_) {
+  while (drawn > 0 && drawn < starts_in(file) && id_at(file, drawn - 1) != *after_) {
     ++drawn;
   }
   return drawn % starts_in(file);
 }
 
-Status TokenData::start_behind(int32_t id) {
-  behind_ = static_cast<uint64_t>(id);
+Status TokenData::start_after(int32_t id) {
+  after_ = static_cast<uint64_t>(id);
   for (const File& file : files_) {
     if (start_from(file, 1) == 0) {
-      return usage_error("{}: no token {} that a sequence of {} could start behind",
+      return usage_error("{}: no token {} that a sequence of {} could start after",
                          file.mapped->path(), id, length_);
     }
   }

@@ -31,12 +31,12 @@ class TokenData {
   /// From now on samples start right after a token `id` (the end of a line or document) instead of
   /// anywhere: after the first one that follows the place drawn, or at the beginning of the file.
   /// Usage if no such token in a file is followed by a whole sequence.
-  Status start_behind(int32_t id);
+  Status start_after(int32_t id);
   uint64_t n_tokens() const;
   /// Identifies data without reading all of it: sizes, beginnings and ends.
   uint64_t fingerprint() const;
   /// Sequences [first, first + n) of the endless stream that `seed` draws: each starts anywhere in
-  /// the data with equal probability (but see start_behind). Any part of the stream can be drawn
+  /// the data with equal probability (but see start_after). Any part of the stream can be drawn
   /// without the part before it.
   Result<Batch> sample(uint64_t first, int64_t n, uint64_t seed) const;
   /// Sequence `index` of the data cut into pieces in order, for validation.
@@ -62,7 +62,7 @@ class TokenData {
   std::vector<File> files_;
   int64_t length_ = 0;
   uint64_t n_vocab_ = 0;
-  std::optional<uint64_t> behind_;
+  std::optional<uint64_t> after_;
 };
 
 }  // namespace rwkv::press

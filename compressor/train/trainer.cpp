@@ -58,13 +58,13 @@ class Training {
 };
 
 Status Training::check() const {
-  const bool wants_teacher = options_.loss.head.distill > 0 || options_.loss.block_match > 0;
-  if (!wants_teacher) {
+  const bool needs_teacher = options_.loss.head.distill > 0 || options_.loss.block_match > 0;
+  if (!needs_teacher) {
     return {};
   }
   if (!job_.teacher) {
     return usage_error(
-        "train.distill and train.block_match want a teacher, and there is none: --teacher, or set "
+        "train.distill and train.block_match need a teacher, and there is none: --teacher, or set "
         "them to 0");
   }
   const ModelConfig& theirs = job_.teacher->model.config;
@@ -116,7 +116,7 @@ Status Training::open_data() {
                 TokenData::open(options_.data, job_.vocabulary, n_vocab, length, job_.folder));
     if (!options_.start_after.empty()) {
       RWKV_ASSIGN(const int32_t id, token_of("start_after", options_.start_after));
-      RWKV_TRY(data_->start_behind(id));
+      RWKV_TRY(data_->start_after(id));
     }
     if (!options_.valid.empty()) {
       RWKV_ASSIGN(valid_,
@@ -170,7 +170,7 @@ Status Training::resume() {
   const std::optional<std::string> path = newest_snapshot(job_.folder);
   if (path && !job_.resume) {
     return usage_error(
-        "{}: has checkpoints of a training; go on from them with --resume, or remove the folder",
+        "{}: has snapshots of a training; continue from them with --resume, or remove the folder",
         job_.folder);
   }
   if (path) {
@@ -209,8 +209,8 @@ Status Training::not_finite(uint64_t number, const Batch& batch) const {
       "step {}: the loss or its gradient is not finite, first in {}; a lower learning rate or "
       "precision fp32 may help; {}",
       number, place.empty() ? "the loss" : place,
-      saved ? fmt::format("the checkpoint before it is {}", *saved)
-            : "no checkpoint was written before");
+      saved ? fmt::format("the snapshot before it is {}", *saved)
+            : "no snapshot was written before");
 }
 
 Status Training::step(uint64_t number) {

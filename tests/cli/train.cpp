@@ -92,7 +92,7 @@ RunResult run_whole(const Setting& setting, const std::string& folder, const Arg
   return result;
 }
 
-// Ended by SIGINT behind its first checkpoints.
+// Ended by SIGINT after its first snapshots.
 void run_interrupted(const Setting& setting, const std::string& folder) {
   Process process(setting.scratch, "interrupted", setting.arguments(folder));
   REQUIRE(wait_until([&] { return !states_in(setting.work(folder)).empty(); }));
@@ -101,7 +101,7 @@ void run_interrupted(const Setting& setting, const std::string& folder) {
   INFO(result.err);
   CHECK(result.signal == 0);
   CHECK(result.exit_code == 1);
-  CHECK_THAT(result.err, Contains("rwkv-press: error: stopped behind step ") &&
+  CHECK_THAT(result.err, Contains("rwkv-press: error: stopped after step ") &&
                              Contains("--resume") && Contains(setting.work(folder)));
   CHECK_FALSE(fs::exists(setting.output(folder)));
   REQUIRE_FALSE(states_in(setting.work(folder)).empty());
@@ -232,7 +232,7 @@ TEST_CASE("A training killed with SIGKILL goes on to the same bytes", "[train]")
   CHECK(read_bytes(setting.output("killed")) == read_bytes(setting.output("whole")));
 }
 
-TEST_CASE("Ctrl-C ends a training behind a checkpoint, to be resumed", "[train]") {
+TEST_CASE("Ctrl-C ends a training after a snapshot, to be resumed", "[train]") {
   const Setting setting;
   run_interrupted(setting, "a");
   run_whole(setting, "a", {"--resume"});

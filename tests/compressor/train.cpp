@@ -212,12 +212,12 @@ TEST_CASE("A text becomes its tokenizer's ids, once", "[train]") {
   CHECK(std::distance(fs::directory_iterator(cache), {}) == 3);
 }
 
-TEST_CASE("Sequences can start behind a token only", "[train]") {
+TEST_CASE("Sequences can start after a token only", "[train]") {
   const ScratchFolder scratch;
-  // Starts that four tokens follow: the beginning, 3, 4, 9; behind the last 7 there is too little.
+  // Starts that four tokens follow: the beginning, 3, 4, 9; after the last 7 there is too little.
   write_u16(scratch.file("a.u16"), {1, 2, 7, 7, 3, 4, 5, 6, 7, 8, 9, 10, 11, 7, 12, 13});
   TokenData data = open_data({scratch.file("a.u16")}, 4, scratch.path().string());
-  REQUIRE_OK(data.start_behind(7));
+  REQUIRE_OK(data.start_after(7));
   std::map<int64_t, int> starts;
   const press::Batch batch = sample(data, 0, 400, 1);
   for (int64_t i = 0; i < 400; ++i) {
@@ -228,7 +228,7 @@ TEST_CASE("Sequences can start behind a token only", "[train]") {
     CAPTURE(first);
     CHECK(starts[first] > 15);
   }
-  const Status none = data.start_behind(12);
+  const Status none = data.start_after(12);
   CHECK(none.code() == Code::Usage);
   CHECK_THAT(none.message(), Contains("a.u16: no token 12"));
 }

@@ -72,7 +72,7 @@ TEST_CASE("Every version learns a repetitive text", "[train]") {
   job.options.steps = 30;
   job.options.valid = job.options.data;
   std::vector<StepReport> reports;
-  job.callbacks = stop_behind(1000, &reports);
+  job.callbacks = stop_after(1000, &reports);
   const Trained trained = train_all(job);
   REQUIRE(reports.size() == 30);
   const double start = reports.front().row.loss;
@@ -111,7 +111,7 @@ TEST_CASE("A stopped and resumed training ends in the same bits", "[train]") {
 
   TrainJob job = job_in("stopped");
   std::vector<StepReport> reports;
-  job.callbacks = stop_behind(5, &reports);
+  job.callbacks = stop_after(5, &reports);
   std::vector<uint64_t> saved;
   job.callbacks.on_saved = [&](const std::string& path, uint64_t step) {
     CHECK(fs::exists(path));
@@ -123,7 +123,7 @@ TEST_CASE("A stopped and resumed training ends in the same bits", "[train]") {
   CHECK(saved == std::vector<uint64_t>{3, 5});
   CHECK_FALSE(same_parameters(first, whole));
   job.resume = true;
-  job.callbacks = stop_behind(1000, &reports);
+  job.callbacks = stop_after(1000, &reports);
   const Trained second = train_all(job);
   CHECK(second.is_finished);
   CHECK(same_parameters(second, whole));
@@ -147,7 +147,7 @@ TEST_CASE("Checkpoints are neither overwritten nor taken for another training's"
   const ScratchFolder scratch;
   const TinyModel tiny = make_tiny("v5.2");
   TrainJob job = make_job(tiny, write_repetitive(scratch), scratch.file("work"));
-  job.callbacks = stop_behind(2);
+  job.callbacks = stop_after(2);
   train_all(job);
   const Status existing = refusal(job);
   CHECK(existing.code() == Code::Usage);
@@ -313,7 +313,7 @@ TEST_CASE("Numbers that stop being finite end a training, and the checkpoint sta
   CHECK(states_in(job.folder) == std::vector<std::string>{"step-00000004.safetensors"});
   std::vector<StepReport> reports;
   job.resume = true;
-  job.callbacks = stop_behind(5, &reports);
+  job.callbacks = stop_after(5, &reports);
   CHECK(train_all(job).step == 5);
   REQUIRE(reports.size() == 1);
   CHECK(std::isfinite(reports[0].row.loss));
@@ -324,7 +324,7 @@ TEST_CASE("Numbers that stop being finite end a training, and the checkpoint sta
   const Status at_once = refusal(from_nan);
   CHECK(at_once.code() == Code::Failed);
   CHECK_THAT(at_once.message(),
-             Contains("step 1") && Contains("parameter " + name) && Contains("no checkpoint"));
+             Contains("step 1") && Contains("parameter " + name) && Contains("no snapshot"));
   CHECK(states_in(from_nan.folder).empty());
 }
 

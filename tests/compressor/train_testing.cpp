@@ -76,7 +76,7 @@ std::unique_ptr<press::ProcessGroup> one_process() {
   return group.take();
 }
 
-press::TrainCallbacks stop_behind(uint64_t last, std::vector<press::StepReport>* reports) {
+press::TrainCallbacks stop_after(uint64_t last, std::vector<press::StepReport>* reports) {
   press::TrainCallbacks callbacks;
   callbacks.on_step = [last, reports](const press::StepReport& report) {
     if (reports) {

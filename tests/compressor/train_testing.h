@@ -39,6 +39,6 @@ press::TrainJob make_job(const TinyModel& student, const std::string& path,
 std::unique_ptr<press::ProcessGroup> one_process();
 
 /// Ends a training behind step `last`; keeps the reports if asked to.
-press::TrainCallbacks stop_behind(uint64_t last, std::vector<press::StepReport>* reports = nullptr);
+press::TrainCallbacks stop_after(uint64_t last, std::vector<press::StepReport>* reports = nullptr);
 
 }  // namespace rwkv::test
