@@ -48,7 +48,7 @@ struct ChoicesSet {
 /// put them after the others. They are ignored.
 inline constexpr uint64_t kFirstUnconditional = 1000000;
 
-/// A request from a JSON object with the whole numbers "doc_id", "idx" and "label" and, under
+/// A request from a JSON object with the integers "doc_id", "idx" and "label" and, under
 /// "request", the strings "context" and "continuation". Where there is a list under "doc",
 /// "choices", it says how many requests belong together. Other keys are ignored. BadInput if
 /// anything is missing, of another type or empty.

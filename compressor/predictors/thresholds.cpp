@@ -27,7 +27,7 @@ struct Problem {
   double recall(double missed) const { return 1 - missed / static_cast<double>(tokens); }
 };
 
-// Floats as whole numbers of the same order, so that bisection ends at neighbours.
+// Floats as integers of the same order, so that bisection ends at neighbours.
 int64_t to_ordinal(float value) {
   const auto bits = std::bit_cast<int32_t>(value);
   return bits >= 0 ? bits : -static_cast<int64_t>(bits & 0x7fffffff);

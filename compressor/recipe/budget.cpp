@@ -30,7 +30,8 @@ Result<Budget> read_budget(const YAML::Node& node) {
   Budget budget;
   RWKV_TRY(budget_settings(budget).read(node));
   if (budget.resident == 0) {
-    return usage_error("budget.resident is missing: the bytes that the model may take, as 200MB");
+    return usage_error(
+        "budget.resident is missing; expected the bytes that the model may take, such as 200MB");
   }
   return budget;
 }

@@ -1,4 +1,4 @@
-// The key `budget` of a recipe: what a plan has to keep to.
+// The key `budget` of a recipe: the limits of a plan.
 #pragma once
 
 #include <yaml-cpp/yaml.h>
@@ -14,10 +14,10 @@ namespace rwkv::press {
 struct Budget {
   uint64_t resident = 0;          ///< bytes in memory
   std::string memory = "any";     ///< or loaded, or sparse
-  uint64_t embedding_cache = 64;  ///< rows of the embedding kept in memory, where it is sparse
+  uint64_t embedding_cache = 64;  ///< rows of the embedding kept in memory in sparse mode
   double min_speed = 0;           ///< tokens per second; 0: any
-  uint64_t samples = 32;          ///< stretches of text that losses are measured on
-  uint64_t rounds = 4;            ///< of improving the choice as a whole, at most
+  uint64_t samples = 32;          ///< stretches of text on which losses are measured
+  uint64_t rounds = 4;            ///< at most this many rounds of improving the choice
 };
 
 /// The keys of `budget`.

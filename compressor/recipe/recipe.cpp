@@ -49,7 +49,7 @@ Result<StageEntry> read_stage_entry(const YAML::Node& node) {
       entry.options = YAML::Node(YAML::NodeType::Map);
     }
   } else {
-    return usage_error("a stage is '- NAME' or '- NAME: {{key: value}}'{}", at_line(node));
+    return usage_error("expected a stage as '- NAME' or '- NAME: {{key: value}}'{}", at_line(node));
   }
   if (!find_stage(entry.name)) {
     return usage_error("unknown stage '{}'{}{}", entry.name, at_line(node),
@@ -81,7 +81,7 @@ Result<std::vector<StageEntry>> read_stages(const YAML::Node& node) {
   return entries;
 }
 
-// Stages stand in the order of the list; a free one may stand before its place too.
+// Stages stand in the order of the list; a free one may also stand earlier.
 Status check_order(const std::vector<StageEntry>& entries) {
   const std::vector<std::string_view> order = stage_names();
   const auto place = [&](const std::string& name) {
@@ -166,7 +166,8 @@ Result<Recipe> build_recipe(const std::string& text, const std::string& origin,
   if (!budget.IsNull()) {
     RWKV_ASSIGN(recipe.budget, read_budget(budget));
     if (!entries.empty()) {
-      return usage_error("a recipe with a budget has no stages: the plan chooses them");
+      return usage_error(
+          "expected either 'budget' or 'stages', found both; the plan chooses the stages");
     }
   }
   if (calibration && !calibration.IsNull()) {

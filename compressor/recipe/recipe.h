@@ -22,9 +22,9 @@ namespace rwkv::press {
 struct Recipe {
   std::string name;
   uint64_t seed = 0;
-  /// Samples and length; texts are not a recipe's business.
+  /// Samples and length; the texts are not part of a recipe.
   CalibrationOptions calibration;
-  /// What the stages are to be chosen for: such a recipe has none yet and goes to the planner.
+  /// The budget for which the planner chooses stages; such a recipe has no stages yet.
   std::optional<Budget> budget;
   std::vector<std::unique_ptr<Stage>> stages;
 
@@ -35,14 +35,14 @@ struct Recipe {
 
 /// Whether any stage of the recipe learns from text.
 bool needs_calibration(const Recipe& recipe);
-/// Whether any stage trains, or has the model trained.
+/// Whether any stage trains, or calls a program that does.
 bool trains(const Recipe& recipe);
 
 /// `text` is YAML, `origin` names it in messages, `overrides` are "stage.key=value" from --set.
 Result<Recipe> parse_recipe(const std::string& text, const std::string& origin,
                             std::span<const std::string> overrides);
 
-/// A preset that is compiled in: configs/NAME.yaml.
+/// A compiled-in preset: configs/NAME.yaml.
 struct Preset {
   const char* name;
   const char* yaml;

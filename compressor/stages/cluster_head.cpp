@@ -1,7 +1,7 @@
 // Stage `cluster_head` (RWKV-Lite, arXiv 2412.10856, hierarchical head): k-means over the rows of
-// the head or the embedding, rows put cluster by cluster, and a cluster head fitted to the
-// probabilities that the full head gives to each cluster over calibration text. The rows themselves
-// stay as they are.
+// the head or the embedding, rows sorted by cluster, and a cluster head fitted to the probabilities
+// that the full head gives to each cluster over calibration text. The rows themselves do not
+// change.
 #include "compressor/stages/cluster_head.h"
 
 #include <array>
@@ -74,7 +74,7 @@ Status ClusterHeadStage::settle(const YAML::Node& /*given*/) {
 Status ClusterHeadStage::plan(PackPlan& plan) const {
   const ModelConfig& config = plan.config;
   if (config.n_cluster > 0) {
-    return usage_error("cluster_head: this model has a clustered head already");
+    return usage_error("cluster_head: this model already has a clustered head");
   }
   if (clusters_ > config.n_vocab || frequent_ + clusters_ > config.n_vocab) {
     return usage_error(
@@ -152,7 +152,7 @@ Result<ClusterHead> ClusterHeadStage::fit(Work& work, const HeadOrder& order) co
   return head;
 }
 
-// Whole numbers as the floats that the file has.
+// Integers as the floats that the file stores.
 at::Tensor as_floats(const std::vector<int64_t>& numbers) {
   return at::tensor(numbers, at::kLong).to(at::kFloat);
 }

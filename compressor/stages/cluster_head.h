@@ -1,5 +1,5 @@
-// Stage `cluster_head`: the head's rows in clusters, and a small matrix that tells which are
-// needed.
+// Stage `cluster_head`: the rows of the head in clusters, and a small matrix that predicts which
+// clusters a token needs.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
-// Stage `external`: hands the model as it is by now to any program, as a .pth under BlinkDL's names
-// (factor pairs as x058 and x059 have them), and takes what that program wrote back, checked.
+// Stage `external`: writes the model in its current state as a .pth under BlinkDL's names (factor
+// pairs as in x058 and x059), runs any program on it, and checks and reads the result.
 #include "compressor/stages/external.h"
 
 #include <sys/wait.h>
@@ -50,7 +50,8 @@ class ExternalStage final : public Stage {
 
 Status ExternalStage::settle(const YAML::Node& /*given*/) {
   if (command_.empty()) {
-    return usage_error("external.command is missing: what to run, with {{input}} and {{output}}");
+    return usage_error(
+        "external.command is missing; expected a command with {{input}} and {{output}}");
   }
   for (const char* place : {"{input}", "{output}"}) {
     if (command_.find(place) == std::string::npos) {
@@ -64,8 +65,9 @@ Status ExternalStage::plan(PackPlan& plan) const {
   for (const PlannedTensor& tensor : plan.tensors) {
     if (tensor.binding.part == Part::Diagonal && plan.config.low_rank == LowRankForm::Linear) {
       return usage_error(
-          "external: linear pairs with a diagonal have no names in checkpoints (x059's diagonal "
-          "goes with another form); leave low_rank.diagonal out");
+          "external: linear pairs with a diagonal have no names in checkpoints (the diagonal of "
+          "x059 "
+          "belongs to another form); remove low_rank.diagonal");
     }
   }
   return {};
@@ -114,10 +116,11 @@ Status ExternalStage::call(const std::string& input, const std::string& output) 
   return {};
 }
 
-// The same tensors in the same shapes, all numbers finite; nothing is taken before all are checked.
+// Requires the same tensors in the same shapes with finite values; takes none before all are
+// checked.
 Status ExternalStage::take_back(Work& work, const std::string& path) const {
   if (!fs::exists(path)) {
-    return failed("external: the command ended well but wrote no {}", path);
+    return failed("external: the command succeeded but did not write {}", path);
   }
   RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
   const TensorSource& source = *checkpoint.source;
@@ -134,11 +137,12 @@ Status ExternalStage::take_back(Work& work, const std::string& path) const {
                                (values.size(0) == static_cast<int64_t>(binding.shape[0]) &&
                                 values.size(1) == static_cast<int64_t>(binding.shape[1]));
       if (static_cast<uint64_t>(values.numel()) != n || !same_matrix) {
-        return bad_input("{}: '{}' came back as {} numbers in another shape, {} were handed over",
-                         path, binding.name, values.numel(), shape_to_string(binding.shape));
+        return bad_input(
+            "{}: '{}' came back with {} values in another shape; expected {} in the same shape",
+            path, binding.name, values.numel(), shape_to_string(binding.shape));
       }
       if (!at::isfinite(values).all().item<bool>()) {
-        return bad_input("{}: '{}' came back with numbers that are not finite", path, binding.name);
+        return bad_input("{}: '{}' came back with values that are not finite", path, binding.name);
       }
       if (takes) {
         RWKV_TRY(work.replace(binding.name, values));

@@ -1,4 +1,4 @@
-// Stage `external`: the model through a program of the user's own.
+// Stage `external`: runs the user's own program on the model.
 #pragma once
 
 #include <memory>

@@ -1,7 +1,7 @@
 // Stage `ffn_predictor` (RWKV-Lite, arXiv 2412.10856, sparse FFN): per block a one-bit copy of
 // ffn.key, a small MLP, or both; a neuron is computed if either gives it a score above its
-// threshold. Thresholds are set on text that training did not see, so that the neurons named have
-// `recall` of the output's energy. Nothing else of the model changes.
+// threshold. Thresholds are set on text that the training did not see, so that the named neurons
+// carry the share `recall` of the output energy. Nothing else in the model changes.
 #include "compressor/stages/ffn_predictor.h"
 
 #include <algorithm>
@@ -91,7 +91,7 @@ Status FfnPredictorStage::plan(PackPlan& plan) const {
       return usage_error("ffn_predictor: block {} has no dense ffn.key to predict", i);
     }
     if (plan.find(stem_of(block) + "threshold")) {
-      return usage_error("ffn_predictor: this model has predictors already");
+      return usage_error("ffn_predictor: this model already has predictors");
     }
     add_to_plan(plan, block, has_sign(), has_mlp());
   }
@@ -114,8 +114,8 @@ Result<FfnPredictor> FfnPredictorStage::fit(const Block& block,
   return fit_predictor(at::cat(inputs, 0), key, norms, options);
 }
 
-// The mean of V relu(k)^2 over the neurons that are not named, [n_embd], on the tokens that served
-// to set the thresholds (the last fifth).
+// The mean of V relu(k)^2 over the neurons that are not named, [n_embd], on the tokens that set the
+// thresholds (the last fifth).
 at::Tensor mean_missed(const Block& block, const std::vector<at::Tensor>& inputs,
                        const FfnPredictor& predictor) {
   constexpr int64_t kTokens = 2048;
@@ -139,7 +139,7 @@ at::Tensor mean_missed(const Block& block, const std::vector<at::Tensor>& inputs
   return at::mv(value, sum / static_cast<double>(all.size(0) - first));
 }
 
-// A half whose threshold says that it does not help is left out.
+// A half that does not help, by its threshold, is left out.
 Status FfnPredictorStage::put(Work& work, int64_t block, const FfnPredictor& predictor,
                               const at::Tensor& bias) const {
   const Thresholds& thresholds = predictor.thresholds;

@@ -1,7 +1,7 @@
 // Stage `low_rank` (RWKV-Lite, arXiv 2412.10856, section "low-rank projections"): W ~ B A, by the
 // plain SVD as there, or so that the error of the outputs over calibration text is least. With
-// `sequential`, each block is fitted to the inputs that the blocks compressed before it produce.
-// Projections that are pairs already (x058, x059) stay as they are.
+// `sequential`, each block is fitted to the outputs of the compressed blocks before it.
+// Projections that are already pairs (x058, x059) do not change.
 #include "compressor/stages/low_rank.h"
 
 #include <fnmatch.h>
@@ -98,12 +98,12 @@ Settings LowRankStage::settings() {
 
 Status LowRankStage::settle(const YAML::Node& given) {
   if (!given["sequential"]) {
-    // A stage that looks at weights alone needs no text unless asked to.
+    // A stage that uses only weights needs no text unless the recipe says so.
     sequential_ = is_whitened();
   }
   matrices_named_ = static_cast<bool>(given["matrices"]);
   if (sequential_ && !is_whitened()) {
-    return usage_error("low_rank.sequential makes no difference with method svd; leave it out");
+    return usage_error("low_rank.sequential has no effect with method svd; remove it");
   }
   return {};
 }
@@ -125,7 +125,7 @@ Result<int64_t> LowRankStage::planned_rank(const PlannedTensor& tensor) const {
   const double rank = static_cast<double>(full) / factor;
   if (rank > static_cast<double>(full)) {
     return usage_error(
-        "low_rank.factor {} asks for rank {:.0f} of '{}', which has {}; a factor of 1 keeps all",
+        "low_rank.factor {} gives rank {:.0f} for '{}', which has {}; a factor of 1 keeps all",
         factor, rank, name, full);
   }
   return std::max<int64_t>(1, static_cast<int64_t>(rank));
@@ -154,7 +154,7 @@ Result<std::vector<Target>> LowRankStage::targets(const PackPlan& plan) const {
         continue;
       }
       if (diagonal_ && binding.shape[0] != binding.shape[1]) {
-        return usage_error("low_rank.diagonal needs square projections, '{}' is {}", binding.name,
+        return usage_error("low_rank.diagonal needs square projections; '{}' is {}", binding.name,
                            shape_to_string(binding.shape));
       }
       found.push_back({binding.block, matrices_[i], stem, static_cast<int64_t>(binding.shape[0]),
@@ -193,8 +193,8 @@ Status LowRankStage::plan(PackPlan& plan) const {
   RWKV_ASSIGN(const std::vector<Target> all, targets(plan));
   if (plan.config.low_rank == LowRankForm::ReluSquared && diagonal_) {
     return usage_error(
-        "low_rank.diagonal: this checkpoint has enhanced pairs (x059), whose diagonal means "
-        "something else; leave it out");
+        "low_rank.diagonal: this checkpoint has enhanced pairs (x059), whose diagonal has another "
+        "meaning; remove it");
   }
   for (const Target& target : all) {
     replace(plan, target, target.rank);
@@ -206,7 +206,7 @@ Status LowRankStage::plan(PackPlan& plan) const {
 }
 
 // Calls `use` for every target with its product and the moments of its inputs (undefined for svd),
-// block after block. What `use` makes of the product is what later blocks see if `is_sequential`.
+// block by block. With `is_sequential`, later blocks see the product as `use` changed it.
 Status LowRankStage::each_target(
     Work& work, const std::vector<Target>& targets, bool is_sequential,
     const std::function<Status(const Target&, Linear&, const at::Tensor&)>& use,
@@ -245,7 +245,7 @@ Status LowRankStage::each_target(
   return {};
 }
 
-// For energy and budget: the ranks that the dense model's outputs ask for.
+// For energy and budget: the ranks that follow from the outputs of the dense model.
 Status LowRankStage::choose_ranks(Work& work, std::vector<Target>& targets) const {
   std::vector<RankCandidate> candidates;
   const Status status = each_target(
@@ -272,7 +272,7 @@ Status LowRankStage::choose_ranks(Work& work, std::vector<Target>& targets) cons
 
 Factors LowRankStage::factors_of(const at::Tensor& w, const at::Tensor& h, const Target& target,
                                  const Work& work) const {
-  // After compressed blocks inputs differ for every setting.
+  // After compressed blocks the inputs are different for every setting.
   const bool is_common = !sequential_ || target.block == 0;
   const SpectrumStore store(is_common ? work.shared_folder : "");
   return diagonal_ ? factorise_with_diagonal(w, h, target.rank, static_cast<int64_t>(rounds_),

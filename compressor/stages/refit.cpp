@@ -1,7 +1,7 @@
 // Stage `refit`: training-free recovery. Block by block, each factor pair is fitted by least
-// squares to what the original model's projection gives on the original's activations, from the
-// inputs that the compressed model has in its place: errors of earlier blocks are corrected as far
-// as a linear map can. With C = E[y x^T] (y the original's output, x the compressed model's input)
+// squares: from the inputs that the compressed model really has, to the outputs that the original
+// projection gives on the original activations. This corrects errors of earlier blocks as far as a
+// linear map can. With C = E[y x^T] (y the original's output, x the compressed model's input)
 // and H = E[x x^T], the best matrix of full rank is M = C H^-1, and the best pair (with a diagonal)
 // is the one that is closest to M over inputs with moments H (reduced-rank regression, Izenman
 // 1975).
@@ -91,7 +91,7 @@ Status RefitStage::fit(Work& work, const std::string& stem, const Sums& sums, Li
   return pair.diagonal.defined() ? work.replace(stem + "_diag", factors.diagonal) : Status();
 }
 
-// What the pairs in one half of a block ("att.", "ffn.") see and should give, over all tokens.
+// Inputs and target outputs of the pairs in one half of a block ("att.", "ffn."), over all tokens.
 std::map<std::string, Sums> compare(Walk& theirs, const Block& teacher, Walk& ours,
                                     const Block& student, const char* half) {
   std::map<std::string, Sums> sums;

@@ -1,4 +1,4 @@
-// Stage `refit`: factor pairs fitted again to what the original model makes of the text.
+// Stage `refit`: factor pairs fitted again to the outputs of the original model on the text.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
-// What a stage of a recipe is. A stage states its settings, and says in a plan
-// what it will do to which tensor; stages that compute something also run. kStages lists them all.
+// A stage of a recipe. It states its settings and says in a plan what it will do to which tensor;
+// stages that compute something also run. kStages lists them all.
 #pragma once
 
 #include <yaml-cpp/yaml.h>
@@ -20,7 +20,7 @@ class Stage {
  public:
   virtual ~Stage() = default;
   virtual const char* name() const = 0;
-  /// Its settings, bound to its own values: the defaults at first, then what is in force.
+  /// Its settings, bound to its own values: first the defaults, then the values in force.
   virtual Settings settings() = 0;
   /// Takes the values of `given` (a map, possibly empty); Usage as Settings::read().
   Status configure(const YAML::Node& given) {
@@ -28,15 +28,16 @@ class Stage {
     return settle(given);
   }
   /// Changes the plan as the stage will change the model. Cheap: no tensor is read. Refuses a model
-  /// that the stage cannot work on. Where the data decide a size, the largest it can have.
+  /// that the stage cannot work on. If the data decide a size, the plan has the largest possible
+  /// one.
   virtual Status plan(PackPlan& plan) const = 0;
   /// True if run() learns from text.
   virtual bool needs_calibration() const { return false; }
-  /// True if run() needs what Work::Training has.
+  /// True if run() needs Work::Training.
   virtual bool trains() const { return false; }
   /// True if the stage only recovers quality lost by earlier stages.
   virtual bool recovers() const { return trains(); }
-  /// Does it: changes work.source and, as plan() does, work.plan.
+  /// Does the work: changes work.source and, like plan(), work.plan.
   virtual Status run(Work& work) const { return plan(work.plan); }
 
  protected:
@@ -45,12 +46,12 @@ class Stage {
   virtual Status settle(const YAML::Node& /*given*/) { return {}; }
 };
 
-/// One line per stage, in the order in which a recipe must have them: pairs first, since what they
-/// get wrong is what later stages see; numbers are rounded last.
+/// One line per stage, in the order in which a recipe must have them: pairs first, since later
+/// stages should see their errors; values are rounded last.
 struct StageTraits {
   const char* name;
   std::unique_ptr<Stage> (*make)();
-  /// May also stand before stages that the list has before it.
+  /// May also stand earlier than its place in the list.
   bool is_free = false;
 };
 std::span<const StageTraits> stage_list();

@@ -1,6 +1,6 @@
-// Stage `train`: what compression cost is learnt back, from text or from the answers of the model
-// that the recipe started with (RWKV-Lite, arXiv 2412.10856, trains on from its factors with
-// cross-entropy alone). The work itself is in compressor/train.
+// Stage `train`: recovers the loss of compression, from text or from the predictions of the model
+// that the recipe started with (RWKV-Lite, arXiv 2412.10856, continues training its factors with
+// cross-entropy only). The work itself is in compressor/train.
 #include "compressor/stages/train.h"
 
 #include "compressor/train/progress.h"
@@ -12,7 +12,7 @@ class TrainStage final : public Stage {
  public:
   const char* name() const override { return "train"; }
   TrainStage() {
-    // With the model's own predictions at hand, they are what is learnt unless the recipe says not.
+    // The default is to learn the predictions of the original model, which are available here.
     options_.loss.head.distill = 1.0;
   }
   Settings settings() override { return train_settings(options_); }

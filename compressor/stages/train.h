@@ -1,4 +1,4 @@
-// Stage `train`: continual training or distillation of the model as it is by now.
+// Stage `train`: continual training or distillation of the model in its current state.
 #pragma once
 
 #include <memory>

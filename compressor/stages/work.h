@@ -1,5 +1,5 @@
-// What stages work on: the model in its current state, the plan of what will be packed, and what
-// there is to learn from.
+// The subject of stages: the model in its current state, the plan of the packed file, and the text
+// to learn from.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -16,33 +16,33 @@
 
 namespace rwkv::press {
 
-/// What a conversion is given, the same for all of its stages.
+/// The input of a conversion, the same for all of its stages.
 struct WorkContext {
-  /// What the recipe started with: the teacher. Must outlive the work.
+  /// The model that the recipe started with, which is the teacher. Must outlive the work.
   const TensorSource& original;
   Identified original_model;
   std::optional<Calibration> calibration;
   uint64_t seed = 0;
   /// For stages that train.
   struct Training {
-    std::vector<std::string> data;  ///< in place of the recipe's, unless empty
+    std::vector<std::string> data;  ///< instead of the recipe's, unless empty
     std::optional<Vocabulary> vocabulary;
-    std::string folder;  ///< for checkpoints and logs; made when needed
+    std::string folder;  ///< for snapshots and logs; created when needed
     bool resume = false;
   };
   Training training;
-  /// What conversions of one checkpoint may share; empty: nothing.
+  /// Folder for data that conversions of one checkpoint may share; empty: none.
   std::string shared_folder;
-  /// Called with what is being done and the share done.
+  /// Called with the current step and the share done.
   std::function<void(const std::string& what, double share)> progress = [](const std::string&,
                                                                            double) {};
-  /// Called with a line worth keeping: what a stage measured.
+  /// Called with a line to keep: a measurement of a stage.
   std::function<void(const std::string& line)> report = [](const std::string&) {};
 };
 
 struct Work : WorkContext {
-  /// Work on `base`, which must outlive it, where `plan` describes the model. `scratch_folder`
-  /// takes temporary data of about the size of what stages add.
+  /// Work on `base`, which must outlive it; `plan` describes the model. `scratch_folder` receives
+  /// temporary data of about the size of the tensors that stages add.
   static Result<Work> begin(WorkContext context, const TensorSource& base, PackPlan plan,
                             const std::string& scratch_folder);
 

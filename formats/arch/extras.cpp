@@ -41,7 +41,7 @@ constexpr TensorSpec kTensors[] = {
     {"ffn.predictor.bias", kBlock, Role::Vector, {Embd, kNo, kNo}, kAsIs, kAllVersions, kMaybe},
     // cluster_head: rows of head.weight lie cluster by cluster. tokens = id of each row, first =
     // the
-    // first row of each cluster; whole numbers in f32, which is exact for every vocabulary.
+    // first row of each cluster; integers in f32, which is exact for every vocabulary.
     {"head.tokens", kModel, Role::Vector, {Vocab, kNo, kNo}, kAsIs, kAllVersions, kMaybe},
     {"head.cluster.first", kModel, Role::Vector, {Clusters, kNo, kNo}, kAsIs, kAllVersions, kMaybe},
     {"head.cluster.weight",

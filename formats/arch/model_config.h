@@ -30,7 +30,7 @@ struct ModelConfig {
   uint64_t dim_ffn = 0;
   uint64_t n_head = 0;     ///< 0 for v4, whose recurrence is per channel
   uint64_t head_size = 0;  ///< 0 for v4
-  // Inner sizes of the architecture's own small matrices (v6, v7); 0 where there are none.
+  // Inner sizes of the lora matrices of v6 and v7; 0 where there are none.
   uint64_t mix_lora = 0;
   uint64_t decay_lora = 0;
   uint64_t iclr_lora = 0;

@@ -216,8 +216,9 @@ TEST_CASE("Stages are dropped, equal points are one, ablation has a baseline", "
                         "ablation: true\nevaluate: {speed: false}\n");
   require_fine(setting.sweep("out"));
   const Json results = setting.results("out");
-  // Three of the axes (without low_rank its factor has no say); none, low_rank alone, cluster_head
-  // alone are new ones of the ablation but for the last, and all together is k = 8 again.
+  // Three of the axes (without low_rank its factor has no effect); none, low_rank alone,
+  // cluster_head alone are new ones of the ablation but for the last, and all together is k = 8
+  // again.
   std::vector<std::string> labels;
   for (const Json& point : results["points"]) {
     labels.push_back(point["label"].get<std::string>());

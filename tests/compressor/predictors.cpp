@@ -259,7 +259,7 @@ TEST_CASE("A fitted predictor holds f16 numbers and what its thresholds promise"
   CHECK(thresholds.loaded <= sign_only.thresholds.loaded);
 }
 
-TEST_CASE("Predictors refuse what makes no sense", "[predict]") {
+TEST_CASE("Predictors refuse invalid arguments", "[predict]") {
   const Layer layer = planted(256);
   refuses(fit(tokens_of(layer, 0, 255), {}), Code::Usage, "255");
   refuses(train(tokens_of(layer, 0, 255), {}), Code::Usage, "255");

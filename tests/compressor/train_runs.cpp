@@ -184,7 +184,7 @@ TEST_CASE("Checkpoints are neither overwritten nor taken for another training's"
   CHECK(train_all(job).step == 3);  // stops behind 2, hence behind the first step that is done
 }
 
-TEST_CASE("Jobs that make no sense are refused before the first step", "[train]") {
+TEST_CASE("Invalid jobs are refused before the first step", "[train]") {
   const ScratchFolder scratch;
   const TinyModel tiny = make_tiny("v5.2");
   const TinyModel foreign = make_tiny("v5.2", 1, 300);
