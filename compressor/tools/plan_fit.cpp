@@ -149,7 +149,8 @@ Result<FitReport> fit_from(const cxxopts::ParseResult& arguments, const Recipe& 
 }
 
 void declare_fit_options(cxxopts::Options& options) {
-  options.add_options()("fit", "Choose the recipe of least loss that fits in this memory, e.g. 200MB",
+  options.add_options()("fit",
+                        "Choose the recipe of least loss that fits in this memory, e.g. 200MB",
                         cxxopts::value<std::string>())(
       "min-speed", "With --fit: tokens per second that must be reached",
       cxxopts::value<std::string>())("text", "With --fit: text that losses are measured on",
