@@ -1,4 +1,4 @@
-// rwkv-press as users and other tools call it: commands, exit codes, and what stays behind.
+// rwkv-press as users and other tools call it: commands, exit codes, and the files that remain.
 #include <nlohmann/json.hpp>
 
 #include <filesystem>

@@ -18,7 +18,7 @@ using Environment = std::map<std::string, std::string>;
 
 inline constexpr std::chrono::seconds kPatience(60);
 
-/// rwkv-press in the background. Ended with the object, whatever the test did.
+/// rwkv-press in the background. It ends with the object in any case.
 class Process {
  public:
   Process(const ScratchFolder& scratch, const std::string& name,

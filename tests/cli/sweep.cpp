@@ -259,7 +259,7 @@ TEST_CASE("Shards of a sweep make one whole", "[sweep]") {
                         "evaluate: {text: [text.txt], max_tokens: 200, speed: true}\n");
   require_fine(setting.sweep("parts", {"--shard", "1/2"}));
   CHECK(setting.results("parts")["points"][3]["status"] == "missing");
-  // A point that a process on another machine works on is left alone until it is asked for.
+  // A point that a process on another machine works on is not touched until --retry-claimed.
   const std::string id = setting.results("parts")["points"][3]["id"].get<std::string>();
   const std::string claim = setting.scratch.file("parts/points/" + id + "/claim");
   write_text(claim, "elsewhere\n1\n1\n");

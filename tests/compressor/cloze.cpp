@@ -107,7 +107,7 @@ TEST_CASE("Last words are scored as defined, with any number of threads", "[cloz
   const auto model =
       convert_and_open(write_synth(scratch), packed, {"fp32", write_vocabulary(scratch), {}});
   // Where the model says a word there are three documents: that word, another one, and that word
-  // with a letter behind it, of two tokens.
+  // followed by a letter, of two tokens.
   Expected expected{model};
   std::string lines;
   uint64_t n_contexts = 0;

@@ -234,7 +234,7 @@ TEST_CASE("Selection follows the rule of the runtime", "[clusters]") {
   check(0.99, 1, 2, false, 0.7, 2, 0.80);  // k_max
   check(0.39, 9, 9, false, 1.0, 4, 1.00);  // no more than there are
   check(1.01, 1, 9, false, 1.0, 4, 1.00);  // never reached
-  check(0.65, 1, 4, true, 0.8, 3, 0.85);   // the frequent one beside the prefix
+  check(0.65, 1, 4, true, 0.8, 3, 0.85);   // the frequent one besides the prefix
   check(1.01, 1, 9, true, 1.0, 4, 1.00);   // and not twice
 }
 

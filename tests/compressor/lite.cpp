@@ -124,7 +124,7 @@ TEST_CASE("Every stage works on every version, and without loss where nothing is
   }
 }
 
-TEST_CASE("A pair without a diagonal is plain, beside enhanced pairs too", "[lite]") {
+TEST_CASE("A pair without a diagonal is linear, next to enhanced pairs too", "[lite]") {
   const ScratchFolder scratch;
   const std::string input = write_synth(scratch, "x059");
   auto checkpoint = press::open_checkpoint(input);

@@ -138,7 +138,7 @@ TEST_CASE("pth: pickles that are wrong or do not end") {
 }
 
 TEST_CASE("pth: self-reference, depth and repetition stay harmless") {
-  PickleBuilder cycle;  // a dict and a list that hold themselves, beside a tensor
+  PickleBuilder cycle;  // a dict and a list that contain themselves, next to a tensor
   cycle.op('}').op('q').op(1).str("self").op('h').op(1).op('s');
   cycle.str("list").op(']').op('q').op(2).op('h').op(2).op('a').op('s').str("w");
   test::add_tensor(cycle, kPlain);
@@ -185,7 +185,7 @@ TEST_CASE("pth: zip files that are not what they say") {
   REQUIRE_THAT(message([](Entries& e) { e[2].size = 28; }), Contains("overlaps"));
   REQUIRE_THAT(message([](Entries& e) { e[2].size = 99999; }), Contains("do not lie before"));
   REQUIRE_THAT(message([](Entries& e) { e[2].size = 0xffffffff; }), Contains("zip64"));
-  REQUIRE_THAT(message([](Entries& e) { e[2].header_offset = 99999; }), Contains("behind"));
+  REQUIRE_THAT(message([](Entries& e) { e[2].header_offset = 99999; }), Contains("after"));
   REQUIRE_THAT(message([](Entries& e) { e[2].header_offset = 3; }), Contains("damaged"));
   REQUIRE_THAT(message([](Entries& e) { e[2].deflate = true, e[2].size = 1u << 30; }),
                Contains("cannot come from"));
@@ -227,7 +227,7 @@ TEST_CASE("pth: legacy files that are not what they say") {
   REQUIRE_THAT(message({}, {}), Contains("storage 77 is missing"));
   REQUIRE_THAT(message({"78"}, {data}), Contains("storage 78 belongs to no tensor"));
   REQUIRE_THAT(message({"77", "77"}, {data, data}), Contains("twice"));
-  REQUIRE_THAT(message({"77"}, {data}, "x"), Contains("1 bytes behind"));
+  REQUIRE_THAT(message({"77"}, {data}, "x"), Contains("1 bytes after"));
   TensorSpec second = kLegacy;
   second.name = "second";
   second.storage_class = "HalfStorage";
@@ -259,7 +259,7 @@ std::vector<std::string> sample_files() {
   const std::vector<std::string> storages = {test::counting_floats(6), test::counting_floats(2)};
   auto entries = test::checkpoint_entries(test::dict_pickle(specs), storages);
   const std::string stored = test::make_zip(entries);
-  // Without CRCs, so that flipped bits reach what lies behind them.
+  // Without CRCs, so that flipped bits reach the code after them.
   for (ZipEntry& entry : entries) {
     entry.crc = 0;
   }

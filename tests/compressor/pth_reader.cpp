@@ -173,7 +173,7 @@ TEST_CASE("pth: the state dict in a training checkpoint is found") {
                Contains("holds a list"));
 }
 
-TEST_CASE("pth: a record's CRC is verified whatever part of it is read") {
+TEST_CASE("pth: reading any part of a record verifies its CRC") {
   const std::vector<TensorSpec> specs = {kPlain,
                                          {"part", "FloatStorage", "0", 6, 2, {2}, {1}},
                                          {"column", "FloatStorage", "0", 6, 0, {2}, {3}}};

@@ -1,4 +1,4 @@
-// What the tests of the .pth reader share beside pickle_builder.h: opening bytes as a file, and
+// Shared by the tests of the .pth reader, besides pickle_builder.h: opening bytes as a file, and
 // what a refusal must look like.
 #pragma once
 

@@ -27,7 +27,7 @@ double relative(const at::Tensor& found, const at::Tensor& expected) {
   return (found.to(at::kDouble) - wanted).norm().item<double>() / wanted.norm().item<double>();
 }
 
-// Every number moved a little: initial models have matrices of zeros, behind which nothing moves.
+// Every value changed a little: initial models have matrices of zeros, which stop all gradients.
 std::unique_ptr<Network> load_perturbed(const TinyModel& tiny, uint64_t seed) {
   auto loaded = Network::load(*tiny.source, tiny.model.config, [](const auto&) { return true; });
   REQUIRE_OK(loaded.status());

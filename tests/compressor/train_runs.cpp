@@ -181,7 +181,7 @@ TEST_CASE("Checkpoints are neither overwritten nor taken for another training's"
   CHECK(damaged.code() == Code::BadInput);
   CHECK_THAT(damaged.message(), Contains(state));
   write_bytes(state, bytes);
-  CHECK(train_all(job).step == 3);  // stops behind 2, hence behind the first step that is done
+  CHECK(train_all(job).step == 3);  // stops after 2, hence after the first step that is done
 }
 
 TEST_CASE("Invalid jobs are refused before the first step", "[train]") {

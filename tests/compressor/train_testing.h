@@ -38,7 +38,7 @@ press::TrainJob make_job(const TinyModel& student, const std::string& path,
 /// One process.
 std::unique_ptr<press::ProcessGroup> one_process();
 
-/// Ends a training behind step `last`; keeps the reports if asked to.
+/// Ends a training after step `last`; keeps the reports if requested.
 press::TrainCallbacks stop_after(uint64_t last, std::vector<press::StepReport>* reports = nullptr);
 
 }  // namespace rwkv::test

@@ -152,7 +152,7 @@ TEST_CASE("InputFile and MappedFile refuse what is not a file") {
   check(fifo, "not a regular file");  // and does not wait for a writer
 }
 
-TEST_CASE("InputFile reads ranges and refuses those behind the end") {
+TEST_CASE("InputFile reads ranges and refuses those after the end") {
   const test::ScratchFolder folder;
   const std::string path = folder.file("ten");
   test::write_text(path, "0123456789");

@@ -165,7 +165,7 @@ TEST_CASE("GgufFile refuses unknown types and arrays of arrays") {
   nested.key("k", GgufType::Array).number(static_cast<uint32_t>(GgufType::Array));
   nested.number<uint64_t>(0);
   REQUIRE_THAT(refused(nested), Contains("'k'") && Contains("array of arrays"));
-  // Types that ggml has and this reader has not, that ggml has dropped, and that nobody has.
+  // Types that ggml has but this reader does not, that ggml has dropped, and that do not exist.
   for (const uint32_t type : {4u, 5u, 9u, 12u, 16u, 23u, 29u, 31u, 1000u, 0xffffffffu}) {
     FileBuilder file(1, 0);
     file.tensor("t", {32}, type, 0).data(512);
@@ -203,7 +203,7 @@ TEST_CASE("GgufFile refuses shapes that are empty, too large or too deep") {
   REQUIRE_THAT(refused(many), Contains("4294967295 dimensions"));
 }
 
-TEST_CASE("GgufFile rejects misaligned tensors and those behind the end") {
+TEST_CASE("GgufFile rejects misaligned tensors and those after the end") {
   const auto at_offset = [](uint64_t offset) {
     FileBuilder file(1, 0);
     file.tensor("placed", {4}, kF32, offset).data(96);
@@ -255,7 +255,7 @@ TEST_CASE("GgufFile refuses every file that was cut") {
     sizes.push_back(size);
   }
   for (const size_t size : sizes) {
-    // A copy of just that size, so that a read behind the end is seen by the sanitizer.
+    // A copy of just that size, so that the sanitizer detects a read past the end.
     const Bytes cut(good.begin(), good.begin() + static_cast<ptrdiff_t>(size));
     const Status status = GgufFile::parse(cut, "cut").status();
     INFO("cut to " << size << ": " << status.message());

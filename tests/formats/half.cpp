@@ -104,7 +104,7 @@ TEST_CASE("Half floats: rounding is to nearest even") {
     failures.check(same(found, half.round(value)), std::bit_cast<uint32_t>(value));
   };
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  // Between every two neighbours: the middle, where ties go to even, and the floats beside it.
+  // Between every two neighbours: the middle, where ties go to even, and the floats next to it.
   for (uint32_t i = 0; i < half.infinity(); ++i) {
     const double low = half.decode(static_cast<uint16_t>(i));
     const double high = half.decode(static_cast<uint16_t>(i + 1));

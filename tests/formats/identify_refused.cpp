@@ -208,7 +208,7 @@ TEST_CASE("identify refuses factor pairs that do not fit") {
   std::erase_if(tensors, [](const TensorInfo& t) { return t.name == "blocks.1.att.key2.weight"; });
   REQUIRE_THAT(refused(tensors), Contains("'blocks.1.att.key2.weight' is missing"));
 
-  // A pair beside the dense weight that it replaces, and a pair where none may be.
+  // A pair next to the dense weight that it replaces, and a pair where none may be.
   tensors = whole;
   tensors.push_back({"blocks.1.att.key.weight", DType::F32, {22, 26}});
   REQUIRE_THAT(refused(tensors), Contains("has no place"));

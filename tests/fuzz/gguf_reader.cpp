@@ -72,7 +72,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   (void)identify(infos, ShapesAre::AsInCheckpoint).ok();
   for (const auto& [key, value] : file.metadata().entries()) {
-    // Shown to people, so whatever it holds it stays on one line.
+    // Shown to users, so it must stay on one line for any content.
     require(value_to_string(value).find('\n') == std::string::npos);
     require(file.metadata().find(key) == &value);
   }

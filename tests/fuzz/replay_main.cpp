@@ -42,7 +42,7 @@ extern "C" void save_finding(int signal_number) {
   ::raise(signal_number);
 }
 
-// In memory of just its size, so that reads behind the end are seen by the address sanitizer.
+// In memory of just its size, so that the address sanitizer detects reads past the end.
 void run(const Bytes& input) {
   const Bytes exact(input.begin(), input.end());
   current_data = exact.data();

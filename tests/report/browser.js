@@ -61,7 +61,7 @@ class Pages {
       // What was started late is heard of before the page is closed.
       await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(resolve)));
     } catch (error) {
-      complaints.push(error.stack); // behind what may have caused it
+      complaints.push(error.stack); // after its possible cause
     } finally {
       await context.close();
     }

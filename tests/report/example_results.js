@@ -107,7 +107,7 @@ function exampleResults() {
   const ablation = makeAblation(points);
   const [a, b, c] = [12, 14, 16];
   points[a] = spoil(points[a], 'failed',
-    'cluster_head: 128 tokens of calibration text, 200 clusters want 256; give more text');
+    'cluster_head: 128 tokens of calibration text, 200 clusters need 256; give more text');
   points[b] = spoil(points[b], 'failed', 'no space left on the device after 8,388,608 bytes');
   points[c] = spoil(points[c], 'missing', '');
   return {
