@@ -197,7 +197,7 @@ TEST_CASE("rwkv-press train names what is wrong with a configuration", "[train]"
   REQUIRE(run("rwkv-press", {"synth", "--arch", "v5.2", "--n-layer", "2", "--n-embd", "64",
                              "--n-vocab", "256", "--quiet", "-o", there})
               .exit_code == 0);
-  check_refused(setting.arguments("a", {there}), 2, "leave one out");
+  check_refused(setting.arguments("a", {there}), 2, "remove one of them");
   check_refused({"train", "--config", setting.scratch.file("config.yaml"), "-o",
                  setting.output("a"), "--vocab", "bytes"},
                 2, "no training data");

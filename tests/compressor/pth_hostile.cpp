@@ -40,7 +40,7 @@ TEST_CASE("pth: nothing in a pickle is executed") {
   REQUIRE_THAT(refusal(open_checkpoint(stack_global.stop(), {})),
                Contains("refused global 'posix.system'"));
   // Old text opcodes reach globals too; they are not known at all.
-  REQUIRE_THAT(refusal(open_checkpoint("(iposix\nsystem\n.", {})), Contains("0x69 is not one"));
+  REQUIRE_THAT(refusal(open_checkpoint("(iposix\nsystem\n.", {})), Contains("opcode 0x69"));
   REQUIRE_THAT(refusal(open_checkpoint(
                    PickleBuilder().global("torch", "FloatStorage").op(')').op('R').stop(), {})),
                Contains("refused call of 'torch.FloatStorage'"));
@@ -179,7 +179,7 @@ TEST_CASE("pth: zip files that are not what they say") {
   REQUIRE_THAT(message([](Entries& e) { e[2].flags = 1; }), Contains("encrypted"));
   REQUIRE_THAT(message([](Entries& e) { e[2].disk = 1; }), Contains("another part"));
   REQUIRE_THAT(message([](Entries& e) { e[2].method = 12; }), Contains("compression method 12"));
-  REQUIRE_THAT(message([](Entries& e) { e.push_back(e[2]); }), Contains("there twice"));
+  REQUIRE_THAT(message([](Entries& e) { e.push_back(e[2]); }), Contains("occurs twice"));
   REQUIRE_THAT(message([](Entries& e) { e[2].local_name = "model/data/9"; }), Contains("disagree"));
   REQUIRE_THAT(message([](Entries& e) { e[2].local_size = 20; }), Contains("disagree"));
   REQUIRE_THAT(message([](Entries& e) { e[2].size = 28; }), Contains("overlaps"));
@@ -191,7 +191,7 @@ TEST_CASE("pth: zip files that are not what they say") {
                Contains("cannot come from"));
   REQUIRE_THAT(message([](Entries& e) { e[0].deflate = true, e[0].size = 500; }),
                Contains("cannot be inflated"));
-  REQUIRE_THAT(message([](Entries& e) { e[1].data = "big"; }), Contains("byteorder is 'big'"));
+  REQUIRE_THAT(message([](Entries& e) { e[1].data = "big"; }), Contains("found 'big'"));
   REQUIRE_THAT(message([](Entries& e) { e[0].name = "model/x"; }), Contains("0 data.pkl"));
   REQUIRE_THAT(message([](Entries& e) {
                  e.push_back({"other/data.pkl", "."});

@@ -161,7 +161,7 @@ TEST_CASE("A program of the user's own gets the model and gives it back", "[reco
     return std::string(status.message());
   };
   CHECK_THAT(message("exit 7 # {input} {output}"), Catch::Contains("exit code 7"));
-  CHECK_THAT(message("true {input} {output}"), Catch::Contains("wrote no"));
+  CHECK_THAT(message("true {input} {output}"), Catch::Contains("did not write"));
   CHECK_THAT(message("head -c 100 {input} > {output}"), Catch::Contains("external-output.pth"));
   CHECK_THAT(message("cp {input} out"), Catch::Contains("{output}"));
   // Another model altogether.
