@@ -74,7 +74,7 @@ void declare_convert(cxxopts::Options& options, std::vector<std::string>& positi
       "name", "Name of the model, stored in the file", cxxopts::value<std::string>())(
       "train-data", "Text or token file for the recipe's training; may be repeated",
       cxxopts::value<std::vector<std::string>>())(
-      "work", "Folder for a training's checkpoints and log (default OUTPUT.work)",
+      "work", "Folder for a training's snapshots and log (default OUTPUT.work)",
       cxxopts::value<std::string>())("resume", "Continue an interrupted training")(
       "force", "Replace an existing output")("quiet", "Show no progress");
   declare_calibration_options(options);
