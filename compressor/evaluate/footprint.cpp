@@ -1,7 +1,6 @@
 #include "compressor/evaluate/footprint.h"
 
 #include <algorithm>
-#include <array>
 #include <fstream>
 
 #include "runtime/bench/measure.h"
@@ -21,9 +20,9 @@ bool has_something_sparse(const edge::Model& model) {
 }
 
 Result<edge::MemoryMode> mode_named(const std::string& name, const std::string& packed) {
-  for (const edge::MemoryMode mode : edge::kMemoryModes) {
-    if (name == edge::memory_mode_name(mode)) {
-      return mode;
+  for (const edge::ModeTraits& traits : edge::mode_list()) {
+    if (name == traits.name) {
+      return traits.mode;
     }
   }
   // auto: mapped, so that looking costs nothing.
@@ -43,9 +42,9 @@ Result<std::shared_ptr<const edge::Model>> open_as(const std::string& packed,
 
 std::span<const char* const> footprint_modes() {
   static const auto kNames = [] {
-    std::array<const char*, edge::kMemoryModes.size() + 1> names = {"auto"};
-    for (size_t i = 0; i < edge::kMemoryModes.size(); ++i) {
-      names[i + 1] = edge::memory_mode_name(edge::kMemoryModes[i]);
+    std::vector<const char*> names = {"auto"};
+    for (const edge::ModeTraits& traits : edge::mode_list()) {
+      names.push_back(traits.name);
     }
     return names;
   }();
@@ -55,7 +54,7 @@ std::span<const char* const> footprint_modes() {
 Result<Footprint> footprint(const std::string& packed, const std::string& mode) {
   RWKV_ASSIGN(const auto model, open_as(packed, mode, 1));
   const edge::Weights& weights = model->weights();
-  return Footprint{edge::memory_mode_name(weights.plan().mode), weights.account().total(),
+  return Footprint{edge::mode_traits(weights.residency().mode).name, weights.account().total(),
                    weights.account().weights()};
 }
 
@@ -63,9 +62,8 @@ Result<double> decode_speed(const std::string& packed, const std::string& mode, 
                             uint64_t n_tokens) {
   RWKV_ASSIGN(const auto model, open_as(packed, mode, n_threads));
   edge::BenchSubject subject(model, n_threads);
-  std::vector<double> rates;
-  RWKV_TRY(subject.decode(n_tokens, rates));
-  return edge::spread_of(std::move(rates)).median;
+  RWKV_TRY(subject.decode(n_tokens));
+  return edge::spread_of(subject.take_rates()).median;
 }
 
 Machine this_machine() {

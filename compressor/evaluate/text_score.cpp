@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "compressor/evaluate/block_ratio.h"
+#include "compressor/evaluate/reference.h"
 #include "runtime/text/scoring.h"
 #include "runtime/threads/thread_pool.h"
 
@@ -39,7 +40,6 @@ class TextPass {
         top5_(tokens.size() - 1) {
     if (reference) {
       reference_.emplace(reference, edge::EvaluatorOptions{options.n_threads, kMaxChunk});
-      reference_state_.emplace(reference->empty_state());
     }
   }
 
@@ -64,10 +64,9 @@ class TextPass {
  private:
   Status visit(size_t first, std::span<const int32_t> next, std::span<const float> logits) {
     const size_t n_vocab = model_.config().n_vocab;
+    std::span<const float> expected;
     if (reference_) {
-      reference_logits_.resize(logits.size());
-      RWKV_TRY(reference_->forward(tokens_.subspan(first, next.size()), *reference_state_,
-                                   edge::Logits::All, reference_logits_));
+      RWKV_ASSIGN(expected, reference_->logits(tokens_.subspan(first, next.size())));
     }
     positions_.resize(next.size());
     // Exponentials of a large vocabulary take as long as a small model.
@@ -78,8 +77,7 @@ class TextPass {
         position.nats = edge::negative_log_likelihood(row, next[t]);
         position.is_right = std::max_element(row.begin(), row.end()) - row.begin() == next[t];
         if (reference_) {
-          position.comparison = compare_logits(
-              std::span<const float>(reference_logits_).subspan(t * n_vocab, n_vocab), row);
+          position.comparison = compare_logits(expected.subspan(t * n_vocab, n_vocab), row);
         }
       }
     });
@@ -114,10 +112,8 @@ class TextPass {
   std::span<const int32_t> tokens_;
   const TextOptions& options_;
   edge::Evaluator evaluator_;
-  std::optional<edge::Evaluator> reference_;
-  std::optional<edge::State> reference_state_;
+  std::optional<Reference> reference_;
   edge::ThreadPool pool_;
-  std::vector<float> reference_logits_;
   std::vector<Position> positions_;
   BlockRatio nats_, bits_, right_, kl_, top1_, top5_;
   TextScore score_;

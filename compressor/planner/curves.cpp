@@ -6,6 +6,7 @@
 
 #include "compressor/checkpoint/edited_source.h"
 #include "compressor/checkpoint/tensor.h"
+#include "formats/arch/access.h"
 
 namespace rwkv::press {
 namespace {
@@ -145,30 +146,24 @@ edge::MemoryOptions everything_loaded(unsigned n_threads) {
   return options;
 }
 
-double bytes_of(const PackPlan& plan, std::initializer_list<Role> roles) {
+// Bytes that a token reads of the tensors that it reads in this way, all rows of them.
+double bytes_of(const PackPlan& plan, Access access) {
   double bytes = 0;
   for (const PlannedTensor& tensor : plan.tensors) {
-    for (const Role role : roles) {
-      bytes += tensor.binding.role == role ? static_cast<double>(tensor.encoded_bytes()) : 0;
-    }
+    bytes += role_traits(tensor.binding.role).access == access
+                 ? static_cast<double>(tensor.encoded_bytes())
+                 : 0;
   }
   return bytes;
 }
 
-// The share of rows' bytes that makes up what was touched, all other tensors being touched whole
-// but for the embedding.
-double share_touched(const PackPlan& plan, double touched, std::initializer_list<Role> rows,
-                     double other_rows) {
+// The share of these rows' bytes that makes up what was touched; `other_rows` are bytes of the
+// other kind of rows, and all other tensors are touched whole.
+double share_touched(const PackPlan& plan, double touched, Access rows, double other_rows) {
   double always = other_rows;
   for (const PlannedTensor& tensor : plan.tensors) {
-    const Role role = tensor.binding.role;
-    if (role == Role::Embedding) {
-      always += static_cast<double>(tensor.encoded_bytes()) /
-                static_cast<double>(tensor.binding.packed_rows());
-    } else if (role != Role::FfnKey && role != Role::FfnValue && role != Role::Head &&
-               role != Role::Ignored) {
-      always += static_cast<double>(tensor.encoded_bytes());
-    }
+    always += bytes_read(role_traits(tensor.binding.role).access, tensor.encoded_bytes(),
+                         tensor.binding.packed_rows(), {0, 0});
   }
   return std::clamp((touched - always) / bytes_of(plan, rows), 0.0, 1.0);
 }
@@ -190,9 +185,9 @@ Status measure_rows(const PlanSubject& subject, bool sparse, Curves& curves) {
   const std::string path = subject.scratch_folder + kScratchName;
   RWKV_ASSIGN(const PackedChoice dense, pack_dense(subject));
   RWKV_ASSIGN(const PackedMeasure base, measure_packed(dense.path, subject.held_out, options));
-  const double head_bytes = bytes_of(dense.plan, {Role::Head});
+  const double head_bytes = bytes_of(dense.plan, Access::ChosenClusters);
   const double dense_share =
-      share_touched(dense.plan, base.touched_per_token, {Role::FfnKey, Role::FfnValue}, head_bytes);
+      share_touched(dense.plan, base.touched_per_token, Access::NamedNeurons, head_bytes);
   curves.ffn.push_back({.share = dense_share});
   curves.head.push_back({});
   if (!sparse) {
@@ -205,8 +200,8 @@ Status measure_rows(const PlanSubject& subject, bool sparse, Curves& curves) {
     RWKV_ASSIGN(const PackedChoice packed, pack_choice(subject, choice, path));
     RWKV_ASSIGN(const PackedMeasure measure,
                 measure_packed(path, subject.held_out, options, dense.path));
-    const double share = share_touched(packed.plan, measure.touched_per_token,
-                                       {Role::FfnKey, Role::FfnValue}, head_bytes);
+    const double share =
+        share_touched(packed.plan, measure.touched_per_token, Access::NamedNeurons, head_bytes);
     curves.ffn.push_back({.value = recall,
                           .loss = at_least(measure.kl),
                           .nats = measure.nats_per_token - base.nats_per_token,
@@ -216,12 +211,12 @@ Status measure_rows(const PlanSubject& subject, bool sparse, Curves& curves) {
   }
   choice.recall = 0;
   choice.p_min = kMasses[0];
-  const double ffn_bytes = dense_share * bytes_of(dense.plan, {Role::FfnKey, Role::FfnValue});
+  const double ffn_bytes = dense_share * bytes_of(dense.plan, Access::NamedNeurons);
   const auto use = [&](double p_min, const PackedChoice& packed) -> Status {
     RWKV_ASSIGN(const PackedMeasure measure,
                 measure_packed(packed.path, subject.held_out, options, dense.path));
     const double share =
-        share_touched(packed.plan, measure.touched_per_token, {Role::Head}, ffn_bytes);
+        share_touched(packed.plan, measure.touched_per_token, Access::ChosenClusters, ffn_bytes);
     curves.head.push_back({.value = p_min,
                            .loss = at_least(measure.kl),
                            .nats = measure.nats_per_token - base.nats_per_token,

@@ -187,7 +187,7 @@ Status no_choice(const PlanSpace& space, const PlanRequest& request) {
   return usage_error(
       "a budget of {} bytes cannot be met; the smallest that can is {} bytes "
       "(memory mode {})",
-      request.resident, least.footprint.resident, edge::memory_mode_name(*least.frame.memory.mode));
+      request.resident, least.footprint.resident, edge::mode_traits(*least.frame.memory.mode).name);
 }
 
 void list_losses(const Curves& curves, PlanReport& report) {

@@ -1,4 +1,5 @@
 #include "compressor/planner/space.h"
+#include "formats/arch/access.h"
 
 #include <algorithm>
 #include <cmath>
@@ -100,14 +101,8 @@ Result<ChoiceBytes> PlanSpace::footprint(const Choice& choice, const MemoryFrame
   RWKV_ASSIGN(result.account, planned_account(plan, subject_.tokenizer_bytes, frame.memory));
   result.resident = result.account.total();
   for (const PlannedTensor& tensor : plan.tensors) {
-    const auto bytes = static_cast<double>(tensor.encoded_bytes());
-    const Role role = tensor.binding.role;
-    result.touched += role == Role::Embedding
-                          ? bytes / static_cast<double>(tensor.binding.packed_rows())
-                      : role == Role::FfnKey || role == Role::FfnValue ? bytes * frame.ffn.share
-                      : role == Role::Head                             ? bytes * frame.head.share
-                      : role == Role::Ignored                          ? 0
-                                                                       : bytes;
+    result.touched += bytes_read(role_traits(tensor.binding.role).access, tensor.encoded_bytes(),
+                                 tensor.binding.packed_rows(), {frame.ffn.share, frame.head.share});
   }
   return result;
 }

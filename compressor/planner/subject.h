@@ -6,6 +6,7 @@
 #include <string>
 
 #include "compressor/calibrate/calibration.h"
+#include "compressor/evaluate/packed_measure.h"
 #include "compressor/evaluate/planned_account.h"
 #include "compressor/planner/choice.h"
 #include "compressor/planner/ladder.h"

@@ -15,7 +15,7 @@ namespace {
 
 std::string memory_text(const MemoryFrame& frame) {
   const edge::MemoryOptions& memory = frame.memory;
-  std::string text = fmt::format("--memory {}", edge::memory_mode_name(*memory.mode));
+  std::string text = fmt::format("--memory {}", edge::mode_traits(*memory.mode).name);
   if (*memory.mode == edge::MemoryMode::Sparse) {
     text += fmt::format(" --neuron-cache {} --head-cache {} --embedding-cache {}",
                         *memory.neuron_cache, *memory.head_cache, *memory.embedding_rows);
@@ -24,7 +24,7 @@ std::string memory_text(const MemoryFrame& frame) {
 }
 
 nlohmann::ordered_json choice_to_json(const PlannedChoice& planned) {
-  return {{"memory", edge::memory_mode_name(*planned.frame.memory.mode)},
+  return {{"memory", edge::mode_traits(*planned.frame.memory.mode).name},
           {"options", memory_text(planned.frame)},
           {"recall", planned.choice.recall},
           {"p_min", planned.choice.p_min},

@@ -4,17 +4,17 @@ namespace rwkv {
 namespace {
 
 constexpr RoleTraits kRoles[] = {
-    {Role::Vector, "vector", 0},
-    {Role::Lora, "lora", 0},
-    {Role::Projection, "projection", kQuantize | kLowRank},
-    {Role::FfnKey, "ffn_key", kQuantize | kSparseFfn},
-    {Role::FfnValue, "ffn_value", kQuantize | kSparseFfn},
-    {Role::Embedding, "embedding", kQuantize | kRowsOnDemand},
-    {Role::Head, "head", kQuantize | kClusterHead},
-    {Role::Predictor, "predictor", kQuantize},
-    {Role::SignBits, "sign_bits", 0},
-    {Role::ClusterHead, "cluster_head", kQuantize},
-    {Role::Ignored, "ignored", 0},
+    {Role::Vector, "vector", 0, Access::EveryToken},
+    {Role::Lora, "lora", 0, Access::EveryToken},
+    {Role::Projection, "projection", kQuantize | kLowRank, Access::EveryToken},
+    {Role::FfnKey, "ffn_key", kQuantize, Access::NamedNeurons},
+    {Role::FfnValue, "ffn_value", kQuantize, Access::NamedNeurons},
+    {Role::Embedding, "embedding", kQuantize, Access::OneRow},
+    {Role::Head, "head", kQuantize, Access::ChosenClusters},
+    {Role::Predictor, "predictor", kQuantize, Access::EveryToken},
+    {Role::SignBits, "sign_bits", 0, Access::EveryToken},
+    {Role::ClusterHead, "cluster_head", kQuantize, Access::EveryToken},
+    {Role::Ignored, "ignored", 0, Access::Never},
 };
 
 }  // namespace

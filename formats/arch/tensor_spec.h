@@ -48,19 +48,26 @@ enum class Role : uint8_t {
 
 /// Techniques of a recipe, as bits.
 enum Technique : uint8_t {
-  kQuantize = 1,      ///< a codec coarser than f16
-  kLowRank = 2,       ///< replaced by a factor pair
-  kSparseFfn = 4,     ///< rows read only when a predictor asks for them
-  kClusterHead = 8,   ///< rows permuted into clusters
-  kRowsOnDemand = 16  ///< rows read when their token occurs
+  kQuantize = 1,  ///< a codec coarser than f16
+  kLowRank = 2,   ///< replaced by a factor pair
+};
+
+/// Which part of a tensor a token reads.
+enum class Access : uint8_t {
+  EveryToken,      ///< all of it
+  OneRow,          ///< the row of the token itself
+  NamedNeurons,    ///< the rows of neurons that are active, or that a predictor names
+  ChosenClusters,  ///< the rows of likely clusters of the vocabulary
+  Never,
 };
 
 struct RoleTraits {
   Role role;
   const char* name;
   uint8_t techniques;  ///< bits of Technique
+  Access access;       ///< in a model that has what it takes; ModelAccess (access.h) knows which
 };
-/// One row per role: the only list of what may touch what.
+/// One row per role: the only list of what may be done to a tensor and how it is read.
 const RoleTraits& role_traits(Role role);
 
 /// How a matrix lies in a packed file: rows as in the checkpoint, or its last two dimensions

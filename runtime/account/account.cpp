@@ -36,9 +36,36 @@ std::span<const ComponentTraits> component_list() {
   return kComponents;
 }
 
+Component component_of(const TensorBinding& binding) {
+  switch (binding.role) {
+    case Role::Vector:
+    case Role::Ignored:
+      return binding.block < 0 && binding.name.starts_with("head.") ? Component::ClusterHead
+                                                                    : Component::Vectors;
+    case Role::Lora:
+      return Component::TimeMix;
+    case Role::Projection:
+      return binding.name.find(".ffn.") != std::string::npos ? Component::ChannelMix
+                                                             : Component::TimeMix;
+    case Role::FfnKey:
+    case Role::FfnValue:
+      return Component::Neurons;
+    case Role::Predictor:
+    case Role::SignBits:
+      return Component::Predictors;
+    case Role::Embedding:
+      return Component::Embedding;
+    case Role::ClusterHead:
+      return Component::ClusterHead;
+    case Role::Head:
+      return Component::Head;
+  }
+  return Component::Vectors;
+}
+
 uint64_t Account::total() const {
   uint64_t bytes = 0;
-  for (const ComponentBytes& row : rows_) {
+  for (const ComponentBytes& row : rows()) {
     bytes += row.resident;
   }
   return bytes;
@@ -48,14 +75,6 @@ uint64_t Account::weights() const {
   uint64_t bytes = 0;
   for (const ComponentTraits& traits : kComponents) {
     bytes += traits.is_weights ? at(traits.component).resident : 0;
-  }
-  return bytes;
-}
-
-uint64_t Account::read() const {
-  uint64_t bytes = 0;
-  for (const ComponentBytes& row : rows_) {
-    bytes += row.read;
   }
   return bytes;
 }

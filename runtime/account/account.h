@@ -1,5 +1,5 @@
-// The one account of bytes: what is resident, what of it is cache, what was read from storage, by
-// component. Filled by the memory plan, kept up to date by the row caches.
+// The account of bytes that are held: what is resident and what of it is cache, by component.
+// Decided when a model is opened. What tokens then touch and read is in traffic.h.
 #pragma once
 
 #include <array>
@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+
+#include "formats/arch/identify.h"
 
 namespace rwkv::edge {
 
@@ -29,7 +31,7 @@ enum class Component : uint8_t {
 };
 inline constexpr size_t kComponentCount = 15;
 
-/// One row per component; the first so many are weights and what it takes to hold them.
+/// One row per component: the list of them.
 struct ComponentTraits {
   Component component;
   const char* name;
@@ -37,28 +39,31 @@ struct ComponentTraits {
 };
 std::span<const ComponentTraits> component_list();
 
+/// The component that a tensor counts for.
+Component component_of(const TensorBinding& binding);
+
+/// One T for each component.
+template <typename T>
+class ByComponent {
+ public:
+  T& at(Component component) { return rows_[static_cast<size_t>(component)]; }
+  const T& at(Component component) const { return rows_[static_cast<size_t>(component)]; }
+  const std::array<T, kComponentCount>& rows() const { return rows_; }
+
+ private:
+  std::array<T, kComponentCount> rows_{};
+};
+
 struct ComponentBytes {
   uint64_t resident = 0;  ///< held all the time, caches included
   uint64_t cached = 0;    ///< the part of it that is cache
-  uint64_t read = 0;      ///< from storage since opening, loading not included
-  uint64_t hits = 0;      ///< rows that a cache had
-  uint64_t misses = 0;    ///< rows that were read
 };
 
-class Account {
+class Account : public ByComponent<ComponentBytes> {
  public:
-  ComponentBytes& at(Component component) { return rows_[static_cast<size_t>(component)]; }
-  const ComponentBytes& at(Component component) const {
-    return rows_[static_cast<size_t>(component)];
-  }
   /// Resident bytes of all components, and of weights alone.
   uint64_t total() const;
   uint64_t weights() const;
-  /// Bytes read from storage since opening.
-  uint64_t read() const;
-
- private:
-  std::array<ComponentBytes, kComponentCount> rows_{};
 };
 
 /// What the system says about this process, from /proc/self/smaps_rollup; nothing where there is

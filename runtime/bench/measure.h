@@ -21,14 +21,27 @@ struct BenchOptions {
   int64_t n_runs;
 };
 
+/// What decoding gave, over any number of calls.
+struct Decoding {
+  std::vector<double> rates;  ///< tokens per second of each token but those that warm up
+  uint64_t touched = 0;       ///< bytes of weights, all tokens counted
+  size_t n_tokens = 0;
+};
+/// Decodes `tokens` one by one; the first few warm up, but not the last. The only way in which
+/// decoding is timed. No other evaluator of the model is at work meanwhile.
+Status decode_each(Evaluator& evaluator, State& state, std::span<const int32_t> tokens,
+                   Decoding& decoding);
+
 /// One model with a number of threads. Tokens are pseudo-random, and the same for every subject, so
 /// that runs compare.
 class BenchSubject {
  public:
   BenchSubject(std::shared_ptr<const Model> model, unsigned n_threads);
 
-  /// Decodes `n` tokens after a few to warm up; adds tokens per second of each to `rates`.
-  Status decode(size_t n, std::vector<double>& rates);
+  /// Decodes `n` tokens after a few to warm up.
+  Status decode(size_t n);
+  /// Tokens per second of each token decoded since the last call.
+  std::vector<double> take_rates();
   /// Runs a prompt of `n` tokens; adds tokens per second to `rates`.
   Status prefill(size_t n, std::vector<double>& rates);
   /// Bytes of weights and state that a decoded token touched on average.
@@ -38,14 +51,12 @@ class BenchSubject {
 
  private:
   std::vector<int32_t> next_tokens(size_t n);
-  Status feed(std::span<const int32_t> tokens);
 
   Evaluator evaluator_;
   State state_;
   std::vector<float> logits_;
   uint64_t random_ = 1;
-  uint64_t decode_touched_ = 0;
-  size_t n_decoded_ = 0;
+  Decoding decoding_;
   size_t n_evaluated_ = 0;
 };
 

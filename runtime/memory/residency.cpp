@@ -4,9 +4,9 @@
 #include <array>
 #include <cmath>
 
+#include "formats/arch/access.h"
 #include "formats/base/little_endian.h"
-#include "formats/base/nearest.h"
-#include "runtime/storage/row_store.h"
+#include "runtime/storage/cached_rows.h"
 #include "runtime/storage/row_window.h"
 
 namespace rwkv::edge {
@@ -20,7 +20,7 @@ constexpr uint64_t kTableBytesPerTensor = 640;
 // Tokens per pass to try when the limit is tight.
 constexpr std::array<size_t, 3> kChunks = {32, 8, 1};
 
-// What a plan is made of, once all choices are made.
+// What decides a residency, once all choices are made.
 struct Choice {
   MemoryMode mode = MemoryMode::Full;
   size_t max_chunk = 32;
@@ -40,64 +40,62 @@ MatrixView shape_of(const PackedTensor& tensor) {
 
 class Planner {
  public:
-  Planner(const PackedFile& file, const MemoryOptions& options, const OtherMemory& other);
-  MemoryPlan plan(const Choice& choice) const;
-  uint64_t total(const Choice& choice) const { return plan(choice).account.total(); }
+  Planner(const PackedFile& file, const MemoryOptions& options, const OtherMemory& other)
+      : file_(file), options_(options), other_(other), access_(file.config, file.bindings) {}
+  Residency residency(const Choice& choice) const;
+  uint64_t total(const Choice& choice) const { return residency(choice).account.total(); }
 
  private:
-  TensorPlan place(const TensorBinding& binding, const Choice& choice) const;
-  Residence residence(const TensorBinding& binding, bool by_row, MemoryMode mode) const;
+  TensorResidence place(const TensorBinding& binding, const Choice& choice) const;
+  Residence dense(const TensorBinding& binding, bool by_row, DenseWeights how) const;
+  Residence residence(const TensorBinding& binding, bool by_row, const ModeTraits& mode) const;
   uint64_t units(const TensorBinding& binding, uint64_t rows, uint64_t rows_per_unit,
                  const Choice& choice) const;
 
   const PackedFile& file_;
   const MemoryOptions& options_;
   const OtherMemory& other_;
-  std::vector<bool> has_predictor_;  ///< by block
+  ModelAccess access_;
 };
 
-Planner::Planner(const PackedFile& file, const MemoryOptions& options, const OtherMemory& other)
-    : file_(file), options_(options), other_(other), has_predictor_(file.config.n_layer) {
-  for (const TensorBinding& binding : file.bindings) {
-    if (binding.role == Role::SignBits || binding.role == Role::Predictor) {
-      has_predictor_[static_cast<size_t>(binding.block)] = true;
-    }
+// Streamed are the matrices of blocks, and the head, which passes through a few rows at a time.
+// What else belongs to the whole model is small.
+Residence Planner::dense(const TensorBinding& binding, bool by_row, DenseWeights how) const {
+  switch (how) {
+    case DenseWeights::Mapped:
+      return Residence::Mapped;
+    case DenseWeights::Pinned:
+      return Residence::Pinned;
+    case DenseWeights::Streamed:
+      return binding.role == Role::Vector           ? Residence::Pinned
+             : binding.block >= 0                   ? Residence::Slot
+             : binding.role == Role::Head && by_row ? Residence::Rows
+                                                    : Residence::Pinned;
   }
+  return Residence::Pinned;
 }
 
-Residence Planner::residence(const TensorBinding& binding, bool by_row, MemoryMode mode) const {
-  if (mode == MemoryMode::Full) {
-    return Residence::Mapped;
+Residence Planner::residence(const TensorBinding& binding, bool by_row,
+                             const ModeTraits& mode) const {
+  const Access access = access_.of(binding);
+  if (mode.owns_memory() && (access == Access::Never || is_read_once(binding))) {
+    return Residence::Absent;
   }
-  if (mode == MemoryMode::Loaded) {
-    return binding.role == Role::Ignored || is_read_once(binding) ? Residence::Absent
-                                                                  : Residence::Pinned;
+  if (access == Access::EveryToken || access == Access::Never || !by_row) {
+    return dense(binding, by_row, mode.dense);
   }
-  const bool layerwise = mode == MemoryMode::Layerwise;
-  const Residence dense = layerwise ? Residence::Slot : Residence::Pinned;
-  const Residence rows = mode == MemoryMode::Windowed ? Residence::Window : Residence::Rows;
-  switch (binding.role) {
-    case Role::Vector:
-      return is_read_once(binding) ? Residence::Absent : Residence::Pinned;
-    case Role::ClusterHead:
+  switch (mode.rows) {
+    case DemandedRows::Mapped:
+      return Residence::Mapped;
+    case DemandedRows::Pinned:
       return Residence::Pinned;
-    case Role::Lora:
-    case Role::Projection:
-    case Role::Predictor:
-    case Role::SignBits:
-      return dense;
-    case Role::FfnKey:
-      return by_row && has_predictor_[static_cast<size_t>(binding.block)] ? rows : dense;
-    case Role::FfnValue:
-      return by_row ? rows : dense;
-    case Role::Embedding:
-      return by_row ? rows : Residence::Pinned;
-    case Role::Head:
-      return by_row && (file_.config.n_cluster > 0 || layerwise) ? rows : Residence::Pinned;
-    case Role::Ignored:
-      return Residence::Absent;
+    case DemandedRows::Cached:
+    case DemandedRows::PassThrough:
+      return Residence::Rows;
+    case DemandedRows::Windowed:
+      return Residence::Window;
   }
-  return dense;
+  return Residence::Pinned;
 }
 
 // Units that the cache of a matrix of `rows` rows has.
@@ -107,97 +105,108 @@ uint64_t Planner::units(const TensorBinding& binding, uint64_t rows, uint64_t ro
   const auto share = [&](double part) {
     return static_cast<uint64_t>(std::ceil(part * static_cast<double>(n_units)));
   };
-  if (binding.role == Role::Embedding) {
-    return std::min(choice.embedding_rows, rows);
+  switch (access_.of(binding)) {
+    case Access::OneRow:
+      return std::min(choice.embedding_rows, rows);
+    case Access::ChosenClusters:
+      return share(choice.head_cache);
+    case Access::NamedNeurons:
+      // What passes through for every block is not worth keeping.
+      return mode_traits(choice.mode).rows == DemandedRows::PassThrough
+                 ? 0
+                 : share(choice.neuron_cache);
+    case Access::EveryToken:
+    case Access::Never:
+      return 0;
   }
-  // What passes through whole for every block or token is not worth keeping.
-  if (choice.mode == MemoryMode::Layerwise) {
-    return binding.role == Role::Head && file_.config.n_cluster > 0 ? share(choice.head_cache) : 0;
-  }
-  return share(binding.role == Role::Head ? choice.head_cache : choice.neuron_cache);
+  return 0;
 }
 
-TensorPlan Planner::place(const TensorBinding& binding, const Choice& choice) const {
+TensorResidence Planner::place(const TensorBinding& binding, const Choice& choice) const {
   const PackedTensor& packed = file_.tensors[binding.source];
-  TensorPlan plan;
-  plan.component = component_of(binding);
-  plan.residence = residence(binding, codec_traits(packed.codec).unit_rows == 1, choice.mode);
-  if (plan.residence == Residence::Rows) {
-    plan.rows_per_unit = binding.role == Role::Head ? kHeadRowsPerUnit : 1;
-    plan.capacity = units(binding, packed.rows, plan.rows_per_unit, choice);
-    const bool holds_all = plan.capacity * plan.rows_per_unit >= packed.rows;
-    if (holds_all || plan.capacity > Lru::kMaxCapacity) {
-      plan.residence = Residence::Pinned;
+  const Access access = role_traits(binding.role).access;
+  TensorResidence tensor;
+  tensor.component = component_of(binding);
+  const bool by_row = codec_traits(packed.codec).unit_rows == 1;
+  tensor.residence = residence(binding, by_row, mode_traits(choice.mode));
+  tensor.by_rows = by_row && access != Access::EveryToken && access != Access::Never;
+  if (tensor.residence == Residence::Rows) {
+    tensor.rows_per_unit = binding.role == Role::Head ? kHeadRowsPerUnit : 1;
+    tensor.capacity = units(binding, packed.rows, tensor.rows_per_unit, choice);
+    const bool holds_all = tensor.capacity * tensor.rows_per_unit >= packed.rows;
+    if (holds_all || tensor.capacity > Lru::kMaxCapacity) {
+      tensor.residence = Residence::Pinned;
     }
   }
-  return plan;
+  return tensor;
 }
 
-MemoryPlan Planner::plan(const Choice& choice) const {
-  MemoryPlan plan;
-  plan.mode = choice.mode;
-  plan.max_chunk = choice.max_chunk;
-  plan.neuron_cache = choice.neuron_cache;
-  plan.head_cache = choice.head_cache;
-  plan.embedding_rows = choice.embedding_rows;
+Residency Planner::residency(const Choice& choice) const {
+  Residency residency;
+  residency.mode = choice.mode;
+  residency.max_chunk = choice.max_chunk;
+  residency.neuron_cache = choice.neuron_cache;
+  residency.head_cache = choice.head_cache;
+  residency.embedding_rows = choice.embedding_rows;
   uint64_t windowed_bytes = 0;
   std::vector<uint64_t> blocks(file_.config.n_layer);
-  plan.tensors.resize(file_.tensors.size());
+  residency.tensors.resize(file_.tensors.size());
   // In the order of use, also of a file that has another.
   for (const TensorBinding& binding : file_.bindings) {
     const PackedTensor& packed = file_.tensors[binding.source];
-    TensorPlan& tensor = plan.tensors[binding.source];
+    TensorResidence& tensor = residency.tensors[binding.source];
     tensor = place(binding, choice);
-    ComponentBytes& bytes = plan.account.at(tensor.component);
+    ComponentBytes& bytes = residency.account.at(tensor.component);
     const uint64_t aligned = align_up(packed.n_bytes, kAlignment);
     if (tensor.residence == Residence::Pinned) {
-      tensor.offset = plan.pinned_bytes;
-      plan.pinned_bytes += aligned;
+      tensor.offset = residency.pinned_bytes;
+      residency.pinned_bytes += aligned;
       bytes.resident += aligned;
     } else if (tensor.residence == Residence::Slot) {
       uint64_t& block = blocks[static_cast<size_t>(binding.block)];
       tensor.offset = block;
       block += aligned;
     } else if (tensor.residence == Residence::Rows || tensor.residence == Residence::Window) {
-      // What their rows share is wanted with each of them.
+      // Each of the rows needs what all of them share.
       const uint64_t shared =
           align_up(codec_traits(packed.codec).shared_bytes(packed.cols), kAlignment);
-      tensor.offset = plan.pinned_bytes;
-      plan.pinned_bytes += shared;
+      tensor.offset = residency.pinned_bytes;
+      residency.pinned_bytes += shared;
       bytes.resident += shared;
     }
     if (tensor.residence == Residence::Rows) {
       const MatrixView shape = shape_of(packed);
-      const uint64_t cache = RowStore::cache_bytes(shape, tensor.rows_per_unit, tensor.capacity);
+      const CacheSize size{tensor.rows_per_unit, tensor.capacity};
+      const uint64_t cache = CachedRows::cache_bytes(shape, size);
       bytes.resident += cache;
       bytes.cached += cache;
-      plan.staging_bytes =
-          std::max(plan.staging_bytes, RowStore::staging_bytes(shape, tensor.rows_per_unit));
+      residency.staging_bytes =
+          std::max(residency.staging_bytes, CachedRows::staging_bytes(shape, size));
     } else if (tensor.residence == Residence::Window) {
       windowed_bytes += packed.n_bytes;
     } else if (tensor.residence == Residence::Mapped) {
       bytes.resident += binding.role == Role::Ignored ? 0 : packed.n_bytes;
     }
   }
-  plan.slot_bytes = blocks.empty() ? 0 : *std::max_element(blocks.begin(), blocks.end());
-  Account& account = plan.account;
+  residency.slot_bytes = blocks.empty() ? 0 : *std::max_element(blocks.begin(), blocks.end());
+  Account& account = residency.account;
   account.at(Component::ClusterHead).resident += other_.cluster_tables;
-  account.at(Component::Block).resident = plan.slot_bytes;
-  plan.window_bytes = RowWindow::room_for(windowed_bytes);
+  account.at(Component::Block).resident = residency.slot_bytes;
+  residency.window_bytes = RowWindow::room_for(windowed_bytes);
   account.at(Component::Staging).resident =
-      plan.staging_bytes + std::min(windowed_bytes, plan.window_bytes);
+      residency.staging_bytes + std::min(windowed_bytes, residency.window_bytes);
   account.at(Component::Tokenizer).resident = other_.tokenizer;
   account.at(Component::Tables).resident = file_.tensors.size() * kTableBytesPerTensor;
   account.at(Component::State).resident = other_.state;
   account.at(Component::Scratch).resident = other_.scratch(choice.max_chunk);
   account.at(Component::Program).resident = options_.program_bytes;
-  return plan;
+  return residency;
 }
 
 Status check(const MemoryOptions& options) {
   const auto check_share = [](const char* name, const std::optional<double>& share) -> Status {
     if (share && !(*share >= 0.0 && *share <= 1.0)) {
-      return usage_error("{}: a share from 0 to 1 is wanted, found {}", name, *share);
+      return usage_error("{}: expected a share from 0 to 1, found {}", name, *share);
     }
     return {};
   };
@@ -211,7 +220,8 @@ Choice first_choice(MemoryMode mode, const MemoryOptions& options) {
           options.embedding_rows.value_or(kDefaultEmbeddingRows)};
 }
 
-// The least that a mode can do with: one token per pass, and of the caches what was asked for.
+// The least that a mode needs: one token per pass, and caches of the size that was asked for or
+// none.
 Choice least_choice(MemoryMode mode, const MemoryOptions& options) {
   return {mode, 1, options.neuron_cache.value_or(0.0), options.head_cache.value_or(0.0),
           options.embedding_rows.value_or(1)};
@@ -234,8 +244,8 @@ Choice fill_caches(const Planner& planner, Choice choice, const MemoryOptions& o
   double low = 0.0;
   double high = 1.0;
   for (int i = 0; i < kHalvings; ++i) {
-    const double middle = (low + high) / 2;
-    (planner.total(with_share(middle)) <= options.limit ? low : high) = middle;
+    const double half = (low + high) / 2;
+    (planner.total(with_share(half)) <= options.limit ? low : high) = half;
   }
   return with_share(low);
 }
@@ -261,93 +271,36 @@ std::optional<Choice> fit(const Planner& planner, MemoryMode mode, const MemoryO
 
 }  // namespace
 
-const char* memory_mode_name(MemoryMode mode) {
-  switch (mode) {
-    case MemoryMode::Full:
-      return "full";
-    case MemoryMode::Loaded:
-      return "loaded";
-    case MemoryMode::Sparse:
-      return "sparse";
-    case MemoryMode::Windowed:
-      return "windowed";
-    case MemoryMode::Layerwise:
-      return "layerwise";
-  }
-  return "";
-}
-
-Result<MemoryMode> memory_mode_named(const std::string& name, const std::string& option) {
-  std::vector<std::string_view> names;
-  for (const MemoryMode mode : kMemoryModes) {
-    if (name == memory_mode_name(mode)) {
-      return mode;
-    }
-    names.emplace_back(memory_mode_name(mode));
-  }
-  return usage_error("{} is '{}'{}", option, name, suggestion(name, names));
-}
-
-Component component_of(const TensorBinding& binding) {
-  switch (binding.role) {
-    case Role::Vector:
-    case Role::Ignored:
-      return binding.block < 0 && binding.name.starts_with("head.") ? Component::ClusterHead
-                                                                    : Component::Vectors;
-    case Role::Lora:
-      return Component::TimeMix;
-    case Role::Projection:
-      return binding.name.find(".ffn.") != std::string::npos ? Component::ChannelMix
-                                                             : Component::TimeMix;
-    case Role::FfnKey:
-    case Role::FfnValue:
-      return Component::Neurons;
-    case Role::Predictor:
-    case Role::SignBits:
-      return Component::Predictors;
-    case Role::Embedding:
-      return Component::Embedding;
-    case Role::ClusterHead:
-      return Component::ClusterHead;
-    case Role::Head:
-      return Component::Head;
-  }
-  return Component::Vectors;
-}
-
-Result<MemoryPlan> plan_memory(const PackedFile& file, const MemoryOptions& options,
-                               const OtherMemory& other) {
+Result<Residency> residency_for(const PackedFile& file, const MemoryOptions& options,
+                                const OtherMemory& other) {
   RWKV_TRY(check(options));
   const Planner planner(file, options, other);
   if (options.limit == 0) {
-    MemoryPlan plan = planner.plan(first_choice(options.mode.value_or(MemoryMode::Full), options));
-    plan.max_chunk = SIZE_MAX;  // whatever the evaluator is asked for
-    return plan;
+    Residency residency =
+        planner.residency(first_choice(options.mode.value_or(MemoryMode::Full), options));
+    residency.max_chunk = SIZE_MAX;  // whatever the evaluator is asked for
+    return residency;
   }
-  // Only one who asks for it gets loaded, which takes no less than full, or windowed, whose speed
-  // hangs on memory beside the limit.
-  const auto is_for_all = [](MemoryMode mode) {
-    return mode != MemoryMode::Loaded && mode != MemoryMode::Windowed;
-  };
   uint64_t smallest = UINT64_MAX;
-  MemoryMode smallest_mode = MemoryMode::Full;
-  for (const MemoryMode mode : kMemoryModes) {
-    if (options.mode ? *options.mode != mode : !is_for_all(mode)) {
+  const char* smallest_mode = "";
+  for (const ModeTraits& traits : mode_list()) {
+    if (options.mode ? *options.mode != traits.mode : !traits.by_limit) {
       continue;
     }
-    if (const auto choice = fit(planner, mode, options)) {
-      return planner.plan(*choice);
+    if (const auto choice = fit(planner, traits.mode, options)) {
+      return planner.residency(*choice);
     }
-    const uint64_t least = planner.total(least_choice(mode, options));
+    const uint64_t least = planner.total(least_choice(traits.mode, options));
     if (least < smallest) {
       smallest = least;
-      smallest_mode = mode;
+      smallest_mode = traits.name;
     }
   }
   return usage_error(
-      "{}: a memory limit of {} bytes cannot be met; the smallest that can is {} bytes (memory "
-      "mode {})",
-      file.path, options.limit, smallest, memory_mode_name(smallest_mode));
+      "{}: the model does not fit in {} bytes; the smallest possible limit is {} bytes (memory "
+      "mode "
+      "{})",
+      file.path, options.limit, smallest, smallest_mode);
 }
 
 }  // namespace rwkv::edge

@@ -21,21 +21,22 @@ enum class Residence : uint8_t {
   Window   ///< in the mapped file, resident a stretch at a time
 };
 
-struct TensorPlan {
+struct TensorResidence {
   Residence residence = Residence::Mapped;
   Component component = Component::Vectors;
+  bool by_rows = false;        ///< its rows may be read a few at a time, wherever they are
   uint64_t offset = 0;         ///< in pinned memory or in the slot, a multiple of 64
   uint64_t rows_per_unit = 1;  ///< Rows: read together
   uint64_t capacity = 0;       ///< Rows: units in the cache
 };
 
-struct MemoryPlan {
+struct Residency {
   MemoryMode mode = MemoryMode::Full;
   size_t max_chunk = SIZE_MAX;  ///< tokens per pass that the limit allows
   double neuron_cache = 0;
   double head_cache = 0;
   uint64_t embedding_rows = 0;
-  std::vector<TensorPlan> tensors;  ///< as PackedFile::tensors
+  std::vector<TensorResidence> tensors;  ///< as PackedFile::tensors
   uint64_t pinned_bytes = 0;
   uint64_t slot_bytes = 0;
   uint64_t staging_bytes = 0;
@@ -43,7 +44,7 @@ struct MemoryPlan {
   Account account;
 };
 
-/// What takes memory beside the weights.
+/// What takes memory besides the weights.
 struct OtherMemory {
   uint64_t tokenizer = 0;
   uint64_t state = 0;
@@ -51,12 +52,9 @@ struct OtherMemory {
   std::function<uint64_t(size_t max_chunk)> scratch;  ///< of one evaluator and its session
 };
 
-/// Usage if the limit cannot be met, naming the smallest limit that can, or if an option makes no
-/// sense.
-Result<MemoryPlan> plan_memory(const PackedFile& file, const MemoryOptions& options,
-                               const OtherMemory& other);
-
-/// The component a tensor counts for.
-Component component_of(const TensorBinding& binding);
+/// Usage if the model does not fit in the limit, naming the smallest limit that it fits in, or if
+/// an option is out of range.
+Result<Residency> residency_for(const PackedFile& file, const MemoryOptions& options,
+                                const OtherMemory& other);
 
 }  // namespace rwkv::edge

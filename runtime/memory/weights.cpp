@@ -1,40 +1,28 @@
 #include "runtime/memory/weights.h"
 
-#include <atomic>
 #include <cstdint>
 
 #include "formats/base/little_endian.h"
 #include "runtime/storage/large_pages.h"
+#include "runtime/storage/rows_in_memory.h"
+#include "runtime/storage/windowed_rows.h"
 
 namespace rwkv::edge {
 namespace {
 
-// Bytes that one thread reads at a time when a block is entered.
+// Tensors that a thread reads at a time when a block is entered.
 constexpr size_t kSlotReads = 1;
-
-bool is_on_demand(Role role) {
-  return role == Role::Embedding || role == Role::FfnKey || role == Role::FfnValue ||
-         role == Role::Head;
-}
 
 }  // namespace
 
-Weights::Weights(PackedFile file, MemoryPlan plan)
+Weights::Weights(PackedFile file, Residency residency)
     : config_(file.config),
       tensors_(std::move(file.tensors)),
-      plan_(std::move(plan)),
+      residency_(std::move(residency)),
       blocks_(config_.n_layer),
-      account_(plan_.account) {
+      whole_(whole_tensors(config_, file.bindings, tensors_)) {
   for (size_t i = 0; i < tensors_.size(); ++i) {
     by_name_.emplace(tensors_[i].name, i);
-  }
-  for (const TensorBinding& binding : file.bindings) {
-    const PackedTensor& tensor = tensors_[binding.source];
-    const bool is_embedding = binding.role == Role::Embedding;
-    if (binding.role != Role::Ignored) {
-      bytes_per_token_ += is_embedding ? tensor.n_bytes / tensor.rows : tensor.n_bytes;
-      always_touched_bytes_ += is_on_demand(binding.role) ? 0 : tensor.n_bytes;
-    }
   }
 }
 
@@ -43,37 +31,41 @@ Weights::~Weights() {
   unmap_memory(slot_);
 }
 
-Result<std::shared_ptr<const Weights>> Weights::load(PackedFile file, MemoryPlan plan) {
+Result<std::shared_ptr<const Weights>> Weights::load(PackedFile file, Residency residency) {
   const std::string path = file.path;
-  // Block numbers are needed beyond the bindings, which go away.
-  std::vector<int64_t> block_of(file.tensors.size(), -1);
-  for (const TensorBinding& binding : file.bindings) {
-    block_of[binding.source] = binding.block;
-  }
-  std::shared_ptr<Weights> weights(new Weights(std::move(file), std::move(plan)));
-  const MemoryMode mode = weights->plan_.mode;
-  if (mode == MemoryMode::Full || mode == MemoryMode::Windowed) {
+  const std::vector<TensorBinding> bindings = file.bindings;
+  std::shared_ptr<Weights> weights(new Weights(std::move(file), std::move(residency)));
+  const ModeTraits& mode = mode_traits(weights->residency_.mode);
+  if (mode.maps_file()) {
     RWKV_TRY(weights->map_file(path));
   }
-  if (mode != MemoryMode::Full) {
+  if (mode.owns_memory()) {
     RWKV_ASSIGN(weights->file_, InputFile::open(path));
-    RWKV_ASSIGN(weights->pinned_, map_memory(weights->plan_.pinned_bytes));
-    RWKV_ASSIGN(weights->slot_, map_memory(weights->plan_.slot_bytes));
+    weights->reader_ = std::make_unique<PlainReader>(weights->file_);
+    RWKV_ASSIGN(weights->pinned_, map_memory(weights->residency_.pinned_bytes));
+    RWKV_ASSIGN(weights->slot_, map_memory(weights->residency_.slot_bytes));
     RWKV_TRY(weights->load_pinned());
-    for (size_t i = 0; i < weights->tensors_.size(); ++i) {
-      if (weights->plan_.tensors[i].residence == Residence::Slot) {
-        const PackedTensor& tensor = weights->tensors_[i];
-        weights->blocks_[static_cast<size_t>(block_of[i])].push_back(
-            {tensor.offset,
-             weights->slot_.subspan(weights->plan_.tensors[i].offset, tensor.n_bytes)});
-      }
-    }
+    weights->list_slot_reads(bindings);
   }
-  if (mode == MemoryMode::Windowed) {
+  if (mode.rows == DemandedRows::Windowed) {
     weights->open_window();
   }
-  RWKV_TRY(weights->make_stores());
+  weights->staging_ = std::make_unique<Staging>(weights->residency_.staging_bytes);
+  for (size_t i = 0; i < weights->tensors_.size(); ++i) {
+    weights->stores_.push_back(weights->store_of(i));
+  }
   return std::shared_ptr<const Weights>(std::move(weights));
+}
+
+void Weights::list_slot_reads(std::span<const TensorBinding> bindings) {
+  for (const TensorBinding& binding : bindings) {
+    const TensorResidence& tensor = residency_.tensors[binding.source];
+    if (tensor.residence == Residence::Slot) {
+      const PackedTensor& packed = tensors_[binding.source];
+      blocks_[static_cast<size_t>(binding.block)].push_back(
+          {packed.offset, slot_.subspan(tensor.offset, packed.n_bytes)});
+    }
+  }
 }
 
 Status Weights::map_file(const std::string& path) {
@@ -90,68 +82,72 @@ Status Weights::map_file(const std::string& path) {
 void Weights::open_window() {
   std::vector<FileRange> ranges;
   for (size_t i = 0; i < tensors_.size(); ++i) {
-    if (plan_.tensors[i].residence == Residence::Window) {
+    if (residency_.tensors[i].residence == Residence::Window) {
       ranges.push_back({tensors_[i].offset, tensors_[i].n_bytes});
     }
   }
-  window_ = std::make_unique<RowWindow>(mapping_, plan_.window_bytes);
+  window_ = std::make_unique<RowWindow>(mapping_, residency_.window_bytes);
   refill_in_large_pages(*file_, mapping_->bytes(), ranges);
 }
 
+// What is pinned: whole tensors, and of rows on demand what they share.
 Status Weights::load_pinned() {
   for (size_t i = 0; i < tensors_.size(); ++i) {
-    const PackedTensor& tensor = tensors_[i];
-    const Residence residence = plan_.tensors[i].residence;
-    const bool is_on_demand = residence == Residence::Rows || residence == Residence::Window;
-    const uint64_t n_bytes = residence == Residence::Pinned ? tensor.n_bytes
-                             : is_on_demand ? codec_traits(tensor.codec).shared_bytes(tensor.cols)
+    const PackedTensor& packed = tensors_[i];
+    const TensorResidence& tensor = residency_.tensors[i];
+    const bool is_on_demand =
+        tensor.residence == Residence::Rows || tensor.residence == Residence::Window;
+    const uint64_t n_bytes = tensor.residence == Residence::Pinned ? packed.n_bytes
+                             : is_on_demand ? codec_traits(packed.codec).shared_bytes(packed.cols)
                                             : 0;
     if (n_bytes > 0) {
-      RWKV_TRY(file_->read_at(tensor.offset, pinned_.subspan(plan_.tensors[i].offset, n_bytes)));
+      RWKV_TRY(reader_->read_at(packed.offset, pinned_.subspan(tensor.offset, n_bytes)));
     }
   }
   return {};
 }
 
-Status Weights::make_stores() {
-  staging_ = std::make_unique<Staging>(plan_.staging_bytes);
-  stores_.resize(tensors_.size());
-  for (size_t i = 0; i < tensors_.size(); ++i) {
-    const PackedTensor& tensor = tensors_[i];
-    const TensorPlan& plan = plan_.tensors[i];
-    const MatrixView view = view_of(i);
-    const uint64_t first_row = tensor.offset + codec_traits(tensor.codec).shared_bytes(tensor.cols);
-    if (plan.residence == Residence::Rows) {
-      stores_[i] = std::make_unique<RowStore>(
-          view, RowStore::OnStorage{file_, first_row, plan.rows_per_unit, plan.capacity,
-                                    staging_.get(), &account_.at(plan.component)});
-    } else if (plan.residence == Residence::Window) {
-      stores_[i] = std::make_unique<RowStore>(
-          view, RowStore::InWindow{window_.get(), first_row, &account_.at(plan.component)});
-    } else if (plan.component == Component::Neurons || plan.component == Component::Head ||
-               plan.component == Component::Embedding) {
-      stores_[i] = std::make_unique<RowStore>(view);
-    }
+std::unique_ptr<RowStore> Weights::store_of(size_t index) {
+  const PackedTensor& packed = tensors_[index];
+  const TensorResidence& tensor = residency_.tensors[index];
+  if (!tensor.by_rows) {
+    return nullptr;
   }
-  return {};
+  const MatrixView view = view_of(index);
+  const uint64_t first_row = packed.offset + codec_traits(packed.codec).shared_bytes(packed.cols);
+  switch (tensor.residence) {
+    case Residence::Rows:
+      return std::make_unique<CachedRows>(view, tensor.component, *reader_, first_row,
+                                          CacheSize{tensor.rows_per_unit, tensor.capacity},
+                                          *staging_);
+    case Residence::Window:
+      return std::make_unique<WindowedRows>(view, tensor.component, *window_, first_row);
+    case Residence::Mapped:
+    case Residence::Pinned:
+    case Residence::Slot:
+      return std::make_unique<RowsInMemory>(view, tensor.component);
+    case Residence::Absent:
+      return nullptr;
+  }
+  return nullptr;
 }
 
 MatrixView Weights::view_of(size_t index) const {
   const PackedTensor& tensor = tensors_[index];
-  const TensorPlan& plan = plan_.tensors[index];
+  const TensorResidence& place = residency_.tensors[index];
   const auto whole_at = [&](const std::byte* encoded) {
     return MatrixView::of(encoded, tensor.codec, tensor.rows, tensor.cols);
   };
-  switch (plan.residence) {
+  switch (place.residence) {
     case Residence::Mapped:
       return whole_at(mapping_->bytes().data() + tensor.offset);
     case Residence::Pinned:
-      return whole_at(pinned_.data() + plan.offset);
+      return whole_at(pinned_.data() + place.offset);
     case Residence::Slot:
-      return whole_at(slot_.data() + plan.offset);
+      return whole_at(slot_.data() + place.offset);
     case Residence::Rows:
     case Residence::Window:
-      return {pinned_.data() + plan.offset, nullptr, tensor.codec, tensor.rows, tensor.cols};
+      return {pinned_.data() + place.offset, nullptr, tensor.codec, tensor.rows, tensor.cols};
     case Residence::Absent:
       break;
   }
@@ -190,7 +186,7 @@ Result<std::vector<float>> Weights::read_vector(std::string_view name) const {
     encoded = mapping_->bytes().subspan(tensor.offset, tensor.n_bytes);
   } else {
     bytes.resize(tensor.n_bytes);
-    RWKV_TRY(file_->read_at(tensor.offset, bytes));
+    RWKV_TRY(reader_->read_at(tensor.offset, bytes));
     encoded = bytes;
   }
   std::vector<float> values(tensor.rows * tensor.cols);
@@ -211,33 +207,30 @@ Result<RowStore*> Weights::rows(std::string_view name) const {
   return stores_[index].get();
 }
 
-Status Weights::enter_block(size_t block, ThreadPool& pool) const {
-  const std::vector<SlotRead>& reads = blocks_[block];
-  std::atomic<size_t> failed_at{reads.size()};
-  pool.run(reads.size(), kSlotReads, [&](size_t begin, size_t end, unsigned) {
-    for (size_t i = begin; i < end; ++i) {
-      if (!file_->read_at(reads[i].file_offset, reads[i].to).ok()) {
-        failed_at.store(i);
-      }
-    }
-  });
-  for (const SlotRead& read : reads) {
-    account_.at(Component::Block).read += read.to.size();
+Status Weights::enter_block(size_t block, ThreadPool& pool, Traffic& traffic) const {
+  const std::vector<ReadRequest>& reads = blocks_[block];
+  if (reads.empty()) {
+    return {};
   }
-  if (const size_t i = failed_at.load(); i < reads.size()) {
-    RWKV_TRY(file_->read_at(reads[i].file_offset, reads[i].to));
-    return failed("{}: reading failed, then worked; the storage is not reliable", file_->path());
+  for (const ReadRequest& read : reads) {
+    traffic.at(Component::Block).read += read.to.size();
   }
-  return {};
+  return read_all(pool, *reader_, reads, kSlotReads);
 }
 
 std::unique_lock<std::mutex> Weights::lock() const {
-  const bool is_constant = plan_.mode == MemoryMode::Full || plan_.mode == MemoryMode::Loaded;
-  return is_constant ? std::unique_lock<std::mutex>() : std::unique_lock<std::mutex>(mutex_);
+  return mode_traits(residency_.mode).is_changing() ? std::unique_lock<std::mutex>(mutex_)
+                                                    : std::unique_lock<std::mutex>();
 }
 
-uint64_t Weights::bytes_per_token() const {
-  return bytes_per_token_;
+Traffic Weights::traffic() const {
+  const std::lock_guard lock(traffic_mutex_);
+  return traffic_;
+}
+
+void Weights::count(const Traffic& traffic) const {
+  const std::lock_guard lock(traffic_mutex_);
+  traffic_.add(traffic);
 }
 
 uint64_t Weights::total_bytes() const {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace rwkv::edge {
 namespace {
@@ -10,10 +11,10 @@ constexpr float kLayerNormEps = 1e-5f;
 
 }  // namespace
 
-// The memory plan may allow fewer tokens per pass than were asked for.
+// The memory limit may allow fewer tokens per pass than were asked for.
 Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options)
     : model_(std::move(model)),
-      max_chunk_(std::clamp<size_t>(options.max_chunk, 1, model_->weights().plan().max_chunk)),
+      max_chunk_(std::clamp<size_t>(options.max_chunk, 1, model_->weights().residency().max_chunk)),
       // That there are kernels was made sure of when the model was opened.
       pass_(model_->config(), *kernels().value(),
             {std::max(1u, options.n_threads), max_chunk_, model_->max_rank()}) {}
@@ -39,15 +40,23 @@ Status Evaluator::forward(std::span<const int32_t> tokens, State& state, Logits 
                           : wanted == Logits::Last ? std::min<size_t>(1, tokens.size())
                                                    : tokens.size();
   if (logits.size() != n_wanted * n_vocab) {
-    return usage_error("a buffer of {} logits is wanted, {} given", n_wanted * n_vocab,
+    return usage_error("expected a buffer of {} logits, found {}", n_wanted * n_vocab,
                        logits.size());
   }
   const auto lock = model_->weights().lock();
+  const Status status = chunks(tokens, state, wanted, logits.data());
+  model_->weights().count(std::exchange(pass_.traffic, {}));
+  return status;
+}
+
+Status Evaluator::chunks(std::span<const int32_t> tokens, State& state, Logits wanted,
+                         float* logits) {
+  const size_t n_vocab = model_->config().n_vocab;
   for (size_t done = 0; done < tokens.size();) {
     const size_t n = std::min(max_chunk_, tokens.size() - done);
     const bool is_last = done + n == tokens.size();
     const Logits here = wanted == Logits::Last && !is_last ? Logits::None : wanted;
-    float* to = wanted == Logits::All ? logits.data() + done * n_vocab : logits.data();
+    float* to = wanted == Logits::All ? logits + done * n_vocab : logits;
     RWKV_TRY(chunk(tokens.subspan(done, n), state, here, to));
     done += n;
   }
@@ -58,11 +67,11 @@ Status Evaluator::embed(std::span<const int32_t> tokens) {
   RowStore& table = *model_->embedding_;
   const CodecTraits& codec = codec_traits(table.codec());
   const size_t n = table.cols();
-  pass_.touched_bytes += tokens.size() * table.row_bytes();
+  pass_.traffic.touch(table.component(), tokens.size() * table.row_bytes());
   for (size_t t = 0; t < tokens.size(); ++t) {
     const auto id = static_cast<uint32_t>(tokens[t]);
     const std::byte* row = nullptr;
-    RWKV_TRY(table.gather(pass_.pool, {&id, 1}, &row).status());
+    RWKV_TRY(table.gather(pass_.pool, pass_.traffic, {&id, 1}, &row).status());
     const MatrixView view = {table.shared(), row, table.codec(), 1, n};
     codec.decode_rows(view, 0, 1, {pass_.x() + t * n, n});
   }
@@ -94,10 +103,11 @@ Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wa
   const size_t n_tokens = tokens.size();
   pass_.n_tokens = n_tokens;
   pass_.release();
+  pass_.traffic.touch(model_->weights().whole().blocks);
   RWKV_TRY(embed(tokens));
   for (size_t i = 0; i < model_->blocks_.size(); ++i) {
     const Model::Block& block = model_->blocks_[i];
-    RWKV_TRY(model_->weights().enter_block(i, pass_.pool));
+    RWKV_TRY(model_->weights().enter_block(i, pass_.pool, pass_.traffic));
     pass_.state = state.layer(i);
     norm(block.ln1, pass_.x(), pass_.normed());
     RWKV_TRY(block.time_mix->forward(pass_, pass_.normed(), pass_.out()));
@@ -109,7 +119,8 @@ Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wa
   if (wanted == Logits::None) {
     return {};
   }
-  // Only the tokens whose logits are wanted go through the head.
+  pass_.traffic.touch(model_->weights().whole().head);
+  // Only the tokens whose logits are needed go through the head.
   const size_t first = wanted == Logits::Last ? n_tokens - 1 : 0;
   pass_.n_tokens = n_tokens - first;
   norm(model_->ln_out_, pass_.x() + first * n, pass_.normed());
@@ -123,7 +134,6 @@ Status Evaluator::head(float* logits) {
   }
   const MatrixView& head = model_->head_;
   if (head.units) {
-    pass_.touched_bytes += codec_traits(head.codec).encoded_bytes(head.rows, head.cols);
     matmul(pass_, head, pass_.normed(), logits);
     return {};
   }

@@ -17,7 +17,7 @@ struct EvaluatorOptions {
   size_t max_chunk = 32;  ///< tokens per pass in sequence mode; scratch memory grows with it
 };
 
-/// For which tokens logits are wanted.
+/// For which tokens logits are computed.
 enum class Logits { None, Last, All };
 
 class Evaluator {
@@ -28,8 +28,6 @@ class Evaluator {
   /// Bytes that an evaluator and the buffers for logits of its session take.
   static uint64_t scratch_bytes(const ModelConfig& config, size_t max_rank,
                                 const EvaluatorOptions& options);
-  /// Bytes of rows on demand (embedding, neurons, head) that were touched so far.
-  uint64_t touched_bytes() const { return pass_.touched_bytes; }
 
   /// Feeds `tokens` (any number) and moves `state` on. `logits` receives [n_vocab] floats for the
   /// last token or [tokens][n_vocab] for all, as `wanted` says; its size must match.
@@ -39,6 +37,7 @@ class Evaluator {
                  std::span<float> logits);
 
  private:
+  Status chunks(std::span<const int32_t> tokens, State& state, Logits wanted, float* logits);
   Status chunk(std::span<const int32_t> tokens, State& state, Logits wanted, float* logits);
   Status embed(std::span<const int32_t> tokens);
   Status head(float* logits);

@@ -65,14 +65,14 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
   model->max_rank_ = max_rank_of(file);
   model->model_id_ = id_of(file.tensors);
   const uint64_t tokenizer_bytes = model->tokenizer_ ? model->tokenizer_->memory_bytes() : 0;
-  RWKV_ASSIGN(MemoryPlan plan, Model::plan(file, tokenizer_bytes, options));
-  RWKV_ASSIGN(model->weights_, Weights::load(std::move(file), std::move(plan)));
+  RWKV_ASSIGN(Residency residency, Model::residency(file, tokenizer_bytes, options));
+  RWKV_ASSIGN(model->weights_, Weights::load(std::move(file), std::move(residency)));
   RWKV_TRY(model->load().in(path));
   return std::shared_ptr<const Model>(std::move(model));
 }
 
-Result<MemoryPlan> Model::plan(const PackedFile& file, uint64_t tokenizer_bytes,
-                               const MemoryOptions& options) {
+Result<Residency> Model::residency(const PackedFile& file, uint64_t tokenizer_bytes,
+                                   const MemoryOptions& options) {
   const ModelConfig config = file.config;
   const size_t max_rank = max_rank_of(file);
   const unsigned n_threads = options.n_threads;
@@ -81,7 +81,7 @@ Result<MemoryPlan> Model::plan(const PackedFile& file, uint64_t tokenizer_bytes,
       [config, max_rank, n_threads](size_t max_chunk) {
         return Evaluator::scratch_bytes(config, max_rank, {n_threads, max_chunk});
       }};
-  return plan_memory(file, options, other);
+  return residency_for(file, options, other);
 }
 
 Result<Model::Norm> Model::load_norm(const std::string& name) const {

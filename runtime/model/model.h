@@ -19,14 +19,14 @@ class Model {
  public:
   /// Everything mapped.
   static Result<std::shared_ptr<const Model>> open(const std::string& path);
-  /// Usage if options.limit cannot be met, before anything is loaded.
+  /// Usage if the model does not fit in options.limit, before anything is loaded.
   static Result<std::shared_ptr<const Model>> open(const std::string& path,
                                                    const MemoryOptions& options);
 
   /// The memory that the model of `file` will take, before anything of it is loaded: shapes alone
   /// decide it. `tokenizer_bytes` is Tokenizer::memory_bytes of its vocabulary, 0 without one.
-  static Result<MemoryPlan> plan(const PackedFile& file, uint64_t tokenizer_bytes,
-                                 const MemoryOptions& options);
+  static Result<Residency> residency(const PackedFile& file, uint64_t tokenizer_bytes,
+                                     const MemoryOptions& options);
 
   const ModelConfig& config() const { return weights_->config(); }
   const Weights& weights() const { return *weights_; }

@@ -106,7 +106,7 @@ Pass::Prefetch prefetch_after(RowStore& w, std::span<const uint32_t> ids, size_t
   if (n == ids.size() || !w.prefetches()) {
     return otherwise;
   }
-  return {&w, ids[n], ids[n + w.in_one_stretch(ids.subspan(n)) - 1]};
+  return {&w, ids[n], ids[n + w.next_gather(ids.subspan(n)) - 1]};
 }
 
 size_t columns_at_a_time(const Pass& pass, size_t cols) {
@@ -158,9 +158,9 @@ Status matmul_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids,
   const MatmulRowsFn fn = pass.table.matmul_rows(w.codec());
   const Inputs inputs = pass.inputs(0, w.codec(), x, w.cols());
   const Pass::Prefetch after = pass.take_prefetch();
-  pass.touched_bytes += ids.size() * w.row_bytes();
+  pass.traffic.touch(w.component(), ids.size() * w.row_bytes());
   while (!ids.empty()) {
-    RWKV_ASSIGN(const size_t n, w.gather(pass.pool, ids, pass.row_places()));
+    RWKV_ASSIGN(const size_t n, w.gather(pass.pool, pass.traffic, ids, pass.row_places()));
     pass.prefetch(prefetch_after(w, ids, n, after));
     const RowsView view{w.shared(), pass.row_places(), names.data(), n, w.codec(), w.cols(), lie};
     const size_t chunk = rows_at_a_time(pass, n, n * w.row_bytes(),
@@ -180,11 +180,11 @@ Status accumulate_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids, c
   const AccumulateRowsFn fn = pass.table.accumulate_rows(w.codec());
   const size_t n_cols = w.cols();
   const Pass::Prefetch after = pass.take_prefetch();
-  pass.touched_bytes += ids.size() * w.row_bytes();
+  pass.traffic.touch(w.component(), ids.size() * w.row_bytes());
   std::fill(y, y + pass.n_tokens * n_cols, 0.0f);
   std::fill(pass.bias(), pass.bias() + pass.n_tokens, 0.0);
   while (!ids.empty()) {
-    RWKV_ASSIGN(const size_t n, w.gather(pass.pool, ids, pass.row_places()));
+    RWKV_ASSIGN(const size_t n, w.gather(pass.pool, pass.traffic, ids, pass.row_places()));
     pass.prefetch(prefetch_after(w, ids, n, after));
     const RowsView view{w.shared(), pass.row_places(), ids.data(), n, w.codec(), n_cols};
     pass.run_products(n_cols, columns_at_a_time(pass, n_cols),

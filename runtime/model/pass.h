@@ -35,6 +35,7 @@ class Pass {
   const KernelSet& table;
   size_t n_tokens = 0;  ///< of the current chunk
   LayerState state{};   ///< of the current layer
+  Traffic traffic;      ///< since the evaluator last handed it over
 
   /// v7: the first layer's value, [n_tokens][dim_att], kept through the chunk.
   float* v_first() { return scratch_.v_first.data(); }
@@ -119,8 +120,6 @@ class Pass {
       }
     });
   }
-
-  uint64_t touched_bytes = 0;  ///< of rows on demand, since construction
 
  private:
   Scratch scratch_;

@@ -142,7 +142,6 @@ void SparseFfn::name_neurons(Pass& pass, const float* x, float* scores,
 void SparseFfn::activate_all(Pass& pass, const float* x, float* neurons,
                              std::span<const Projection::Application> beside) const {
   const size_t n_neurons = key_.rows;
-  pass.touched_bytes += codec_traits(key_.codec).encoded_bytes(key_.rows, key_.cols);
   const Projection key = Projection::of(key_);
   pass.prefetch(Pass::Prefetch::all_of(value_rows_));
   // In the order in which they lie in a packed file: one stream.

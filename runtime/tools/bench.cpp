@@ -33,22 +33,22 @@ Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n
                            const BenchOptions& options, size_t& n_evaluated) {
   BenchSubject subject(model, n_threads);
   std::optional<BandwidthProbe> probe(std::in_place, n_threads);
-  std::vector<double> decode;
   std::vector<double> prefill;
   // In turn with reading alone.
   constexpr int64_t kTokensAtATime = 16;
   for (int64_t done = 0; done < options.n_decode; done += kTokensAtATime) {
     probe->pass();
-    RWKV_TRY(subject.decode(static_cast<size_t>(std::min(kTokensAtATime, options.n_decode - done)),
-                            decode));
+    RWKV_TRY(
+        subject.decode(static_cast<size_t>(std::min(kTokensAtATime, options.n_decode - done))));
   }
   probe->pass();
   const double bandwidth = probe->median();
-  probe.reset();  // its memory is wanted no more
+  probe.reset();  // its memory is not needed any more
   for (int64_t run = 0; run < options.n_runs; ++run) {
     RWKV_TRY(subject.prefill(static_cast<size_t>(options.n_prompt), prefill));
   }
   n_evaluated += subject.n_evaluated();
+  const std::vector<double> decode = subject.take_rates();
   Json row = bench_row(n_threads, spread_of(decode), decode.size(), spread_of(prefill),
                        options.n_prompt, subject.bytes_per_token());
   row["read_gb_per_s"] = bandwidth;
@@ -68,11 +68,11 @@ Result<std::vector<unsigned>> thread_list(const cxxopts::ParseResult& arguments)
   }
   RWKV_ASSIGN(const std::vector<int32_t> list, parse_ids(arguments["threads"].as<std::string>()));
   if (list.empty()) {
-    return usage_error("--threads is empty, numbers from 1 to 256 are wanted");
+    return usage_error("--threads is empty; expected numbers from 1 to 256");
   }
   for (const int32_t n : list) {
     if (n < 1 || n > 256) {
-      return usage_error("--threads has {}, numbers from 1 to 256 are wanted", n);
+      return usage_error("--threads has {}, expected numbers from 1 to 256", n);
     }
   }
   return std::vector<unsigned>(list.begin(), list.end());
@@ -151,7 +151,7 @@ Status run_bench(const cxxopts::ParseResult& arguments) {
     BenchSubject subject(model, most_threads(threads));
     std::vector<double> unused;
     RWKV_TRY(subject.prefill(static_cast<size_t>(options.n_prompt), unused));
-    RWKV_TRY(subject.decode(1, unused));
+    RWKV_TRY(subject.decode(1));
     n_evaluated += subject.n_evaluated();
   }
   const uint64_t peak_rss = peak_rss_bytes();
@@ -163,7 +163,7 @@ Status run_bench(const cxxopts::ParseResult& arguments) {
                  {"open_ms", open_ms},
                  {"first_logits_ms", first_logits_ms},
                  {"weight_bytes", model->weights().total_bytes()},
-                 {"bytes_per_token", model->weights().bytes_per_token() +
+                 {"bytes_per_token", model->weights().whole().most_per_token +
                                          2 * model->config().state_floats() * sizeof(float)}};
   report["runs"] = Json::array();
   for (const unsigned n : threads) {
@@ -171,7 +171,7 @@ Status run_bench(const cxxopts::ParseResult& arguments) {
     report["runs"].push_back(std::move(run));
   }
   report["peak_rss_bytes"] = peak_rss;
-  report["memory"] = account_to_json(*model, n_evaluated);
+  report["memory"] = account_to_json(model->weights(), n_evaluated);
   arguments.count("json") > 0 ? print_json(report) : print_text(report);
   return {};
 }

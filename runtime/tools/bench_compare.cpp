@@ -48,10 +48,9 @@ Result<Json> bench_threads(const std::vector<std::string>& paths, const Models& 
   for (int64_t run = 0; run < options.n_runs; ++run) {
     for (size_t i = 0; i < models.size(); ++i) {
       probe.pass();
-      std::vector<double> rates;
-      RWKV_TRY(subjects[i].decode(static_cast<size_t>(options.n_decode), rates));
+      RWKV_TRY(subjects[i].decode(static_cast<size_t>(options.n_decode)));
       Measured& here = measured[i];
-      here.decode.push_back(spread_of(std::move(rates)).median);
+      here.decode.push_back(spread_of(subjects[i].take_rates()).median);
       RWKV_TRY(subjects[i].prefill(static_cast<size_t>(options.n_prompt), here.prefill));
       here.decode_ratio.push_back(first.decode.back() / here.decode.back());
       here.prefill_ratio.push_back(first.prefill.back() / here.prefill.back());

@@ -17,9 +17,10 @@ void declare_memory_options(cxxopts::Options& options);
 /// The values of these options, for an evaluator with `n_threads` threads. The program's own bytes
 /// are measured.
 Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigned n_threads);
-/// The account, on stderr or as JSON; `n_tokens` is the number of tokens evaluated.
-void print_account(const Model& model, size_t n_tokens);
-nlohmann::ordered_json account_to_json(const Model& model, size_t n_tokens);
+/// The account and the traffic of a model on which `n_tokens` tokens were evaluated, on stderr or
+/// as JSON.
+void print_account(const Weights& weights, size_t n_tokens);
+nlohmann::ordered_json account_to_json(const Weights& weights, size_t n_tokens);
 /// Opens the model that the arguments name, within the memory that they allow.
 Result<std::shared_ptr<const Model>> model_from(const cxxopts::ParseResult& arguments);
 /// The value of -t, or the number of available processors.

@@ -127,7 +127,7 @@ Status run_generate(const cxxopts::ParseResult& arguments) {
   print_speed(n_done,
               std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   if (arguments.count("stats") > 0) {
-    print_account(*model, session->n_evaluated());
+    print_account(model->weights(), session->n_evaluated());
   }
   return {};
 }

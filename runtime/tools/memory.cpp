@@ -19,12 +19,11 @@ std::string megabytes(uint64_t bytes) {
 }  // namespace
 
 void declare_memory_options(cxxopts::Options& options) {
-  options.add_options()(
-      "memory",
-      "full, loaded, sparse, windowed or layerwise (default: full, or what the limit allows)",
-      cxxopts::value<std::string>())("memory-limit", "Most memory to take: 64MB",
-                                     cxxopts::value<std::string>())(
-      "neuron-cache", "Share of the neurons kept in memory (sparse)",
+  options.add_options()("memory",
+                        memory_mode_names() + " (default: full, or what the limit allows)",
+                        cxxopts::value<std::string>())("memory-limit", "Memory limit, e.g. 64MB",
+                                                       cxxopts::value<std::string>())(
+      "neuron-cache", "Share of the neurons cached in memory (sparse)",
       cxxopts::value<std::string>())("head-cache", "Share of a clustered head kept in memory",
                                      cxxopts::value<std::string>())(
       "embedding-cache", "Rows of the embedding kept in memory", cxxopts::value<std::string>());
@@ -55,32 +54,35 @@ Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigne
   return options;
 }
 
-void print_account(const Model& model, size_t n_tokens) {
-  const Account& account = model.weights().account();
-  const MemoryPlan& plan = model.weights().plan();
+void print_account(const Weights& weights, size_t n_tokens) {
+  const Traffic traffic = weights.traffic();
+  const Account& account = weights.account();
+  const Residency& residency = weights.residency();
+  const ModeTraits& mode = mode_traits(residency.mode);
   const double per_token = n_tokens > 0 ? 1.0 / static_cast<double>(n_tokens) : 0.0;
-  fmt::print(stderr, "memory {}", memory_mode_name(plan.mode));
-  if (plan.mode == MemoryMode::Sparse || plan.mode == MemoryMode::Layerwise) {
+  fmt::print(stderr, "memory {}", mode.name);
+  if (mode.has_caches()) {
     fmt::print(stderr, ", neuron cache {:.3f}, head cache {:.3f}, embedding cache {} rows",
-               plan.neuron_cache, plan.head_cache, plan.embedding_rows);
+               residency.neuron_cache, residency.head_cache, residency.embedding_rows);
   }
   fmt::print(stderr, "\n{:<14} {:>12} {:>12} {:>14} {:>9}\n", "MB", "resident", "of it cache",
              "read per token", "hit rate");
   for (const ComponentTraits& traits : component_list()) {
     const ComponentBytes& bytes = account.at(traits.component);
-    if (bytes.resident == 0 && bytes.read == 0) {
+    const ComponentTraffic& moved = traffic.at(traits.component);
+    if (bytes.resident == 0 && moved.read == 0) {
       continue;
     }
-    const uint64_t asked = bytes.hits + bytes.misses;
+    const uint64_t asked = moved.hits + moved.misses;
     fmt::print(stderr, "{:<14} {:>12} {:>12} {:>14.3f} {:>9}\n", traits.name,
                megabytes(bytes.resident), megabytes(bytes.cached),
-               static_cast<double>(bytes.read) * 1e-6 * per_token,
+               static_cast<double>(moved.read) * 1e-6 * per_token,
                asked == 0 ? ""
-                          : fmt::format("{:.1f} %", 100.0 * static_cast<double>(bytes.hits) /
+                          : fmt::format("{:.1f} %", 100.0 * static_cast<double>(moved.hits) /
                                                         static_cast<double>(asked)));
   }
   fmt::print(stderr, "{:<14} {:>12} {:>12} {:>14.3f}\n", "weights", megabytes(account.weights()),
-             "", static_cast<double>(account.read()) * 1e-6 * per_token);
+             "", static_cast<double>(traffic.read()) * 1e-6 * per_token);
   fmt::print(stderr, "{:<14} {:>12}\n", "all", megabytes(account.total()));
   if (const auto memory = process_memory()) {
     fmt::print(stderr, "{:<14} {:>12}  (this process, as the system counts it)\n", "measured",
@@ -88,26 +90,26 @@ void print_account(const Model& model, size_t n_tokens) {
   }
 }
 
-nlohmann::ordered_json account_to_json(const Model& model, size_t n_tokens) {
-  const Account& account = model.weights().account();
-  const MemoryPlan& plan = model.weights().plan();
+nlohmann::ordered_json account_to_json(const Weights& weights, size_t n_tokens) {
+  const Traffic traffic = weights.traffic();
+  const Account& account = weights.account();
+  const Residency& residency = weights.residency();
   nlohmann::ordered_json components;
   for (const ComponentTraits& traits : component_list()) {
     const ComponentBytes& bytes = account.at(traits.component);
-    components[traits.name] = {{"resident", bytes.resident},
-                               {"cached", bytes.cached},
-                               {"read", bytes.read},
-                               {"hits", bytes.hits},
-                               {"misses", bytes.misses}};
+    const ComponentTraffic& moved = traffic.at(traits.component);
+    components[traits.name] = {{"resident", bytes.resident}, {"cached", bytes.cached},
+                               {"touched", moved.touched},   {"read", moved.read},
+                               {"hits", moved.hits},         {"misses", moved.misses}};
   }
-  nlohmann::ordered_json report = {{"mode", memory_mode_name(plan.mode)},
-                                   {"neuron_cache", plan.neuron_cache},
-                                   {"head_cache", plan.head_cache},
-                                   {"embedding_rows", plan.embedding_rows},
+  nlohmann::ordered_json report = {{"mode", mode_traits(residency.mode).name},
+                                   {"neuron_cache", residency.neuron_cache},
+                                   {"head_cache", residency.head_cache},
+                                   {"embedding_rows", residency.embedding_rows},
                                    {"components", components},
                                    {"weights", account.weights()},
                                    {"total", account.total()},
-                                   {"read", account.read()},
+                                   {"read", traffic.read()},
                                    {"tokens", n_tokens}};
   if (const auto memory = process_memory()) {
     report["measured_rss"] = memory->rss;

@@ -119,8 +119,8 @@ TEST_CASE("A model runs within its memory limit, with the same tokens as without
         run("rwkv-edge", generate(model, {"--memory", mode, "--memory-limit", "1kB"}));
     CHECK(refused.exit_code == 2);
     std::smatch found;
-    REQUIRE(
-        std::regex_search(refused.err, found, std::regex("smallest that can is ([0-9]+) bytes")));
+    REQUIRE(std::regex_search(refused.err, found,
+                              std::regex("smallest possible limit is ([0-9]+) bytes")));
     return std::stoull(found[1]);
   };
   const uint64_t least_sparse = smallest("sparse");
@@ -167,7 +167,7 @@ TEST_CASE("A model runs within its memory limit, with the same tokens as without
   }
 }
 
-TEST_CASE("Memory options that make no sense are refused", "[memory]") {
+TEST_CASE("Wrong memory options are refused", "[memory]") {
   const ScratchFolder scratch;
   const std::string checkpoint = scratch.file("m.pth");
   const std::string model = scratch.file("m.gguf");

@@ -15,9 +15,10 @@ using rwkv::Code;
 using rwkv::Result;
 using rwkv::Status;
 using rwkv::usage_error;
-using rwkv::edge::MemoryMode;
 using rwkv::edge::MemoryOptions;
+using rwkv::edge::mode_list;
 using rwkv::edge::Model;
+using rwkv::edge::ModeTraits;
 using rwkv::edge::Piece;
 using rwkv::edge::SamplerOptions;
 using rwkv::edge::Session;
@@ -142,27 +143,18 @@ SamplerOptions sampler_options(const rwkv_sampler_options& options) {
 Result<MemoryOptions> memory_options(rwkv_memory_mode mode, uint64_t limit) {
   MemoryOptions options;
   options.limit = limit;
-  switch (mode) {
-    case RWKV_MEMORY_ANY:
-      return options;
-    case RWKV_MEMORY_FULL:
-      options.mode = MemoryMode::Full;
-      return options;
-    case RWKV_MEMORY_SPARSE:
-      options.mode = MemoryMode::Sparse;
-      return options;
-    case RWKV_MEMORY_LAYERWISE:
-      options.mode = MemoryMode::Layerwise;
-      return options;
-    case RWKV_MEMORY_LOADED:
-      options.mode = MemoryMode::Loaded;
-      return options;
-    case RWKV_MEMORY_WINDOWED:
-      options.mode = MemoryMode::Windowed;
-      return options;
+  if (mode == RWKV_MEMORY_ANY) {
+    return options;
   }
-  return rwkv::usage_error("mode: RWKV_MEMORY_ANY (0) to RWKV_MEMORY_WINDOWED (5), found {}",
-                           static_cast<int>(mode));
+  for (const ModeTraits& traits : mode_list()) {
+    if (traits.c_value == static_cast<int>(mode)) {
+      options.mode = traits.mode;
+      return options;
+    }
+  }
+  return rwkv::usage_error(
+      "mode: expected RWKV_MEMORY_ANY (0) to RWKV_MEMORY_WINDOWED (5), found {}",
+      static_cast<int>(mode));
 }
 
 rwkv_stop_reason stop_reason(StopReason reason) {
@@ -238,7 +230,7 @@ uint64_t rwkv_model_bytes(const rwkv_model* model) {
 
 uint64_t rwkv_model_bytes_per_token(const rwkv_model* model) {
   return field_of("rwkv_model_bytes_per_token", model,
-                  [](const rwkv_model* m) { return m->model->weights().bytes_per_token(); });
+                  [](const rwkv_model* m) { return m->model->weights().whole().most_per_token; });
 }
 
 uint64_t rwkv_model_resident_bytes(const rwkv_model* model) {
@@ -248,7 +240,7 @@ uint64_t rwkv_model_resident_bytes(const rwkv_model* model) {
 
 uint64_t rwkv_model_bytes_read(const rwkv_model* model) {
   return field_of("rwkv_model_bytes_read", model,
-                  [](const rwkv_model* m) { return m->model->weights().account().read(); });
+                  [](const rwkv_model* m) { return m->model->weights().traffic().read(); });
 }
 
 const char* rwkv_model_version(const rwkv_model* model) {

@@ -1,0 +1,63 @@
+#include "runtime/memory/modes.h"
+
+#include <vector>
+
+#include "formats/base/nearest.h"
+
+namespace rwkv::edge {
+namespace {
+
+constexpr ModeTraits kModes[] = {
+    {MemoryMode::Full, "full", DenseWeights::Mapped, DemandedRows::Mapped, true, 1},
+    {MemoryMode::Loaded, "loaded", DenseWeights::Pinned, DemandedRows::Pinned, false, 4},
+    {MemoryMode::Sparse, "sparse", DenseWeights::Pinned, DemandedRows::Cached, true, 2},
+    {MemoryMode::Windowed, "windowed", DenseWeights::Pinned, DemandedRows::Windowed, false, 5},
+    {MemoryMode::Layerwise, "layerwise", DenseWeights::Streamed, DemandedRows::PassThrough, true,
+     3},
+};
+
+}  // namespace
+
+bool ModeTraits::maps_file() const {
+  return dense == DenseWeights::Mapped || rows == DemandedRows::Mapped ||
+         rows == DemandedRows::Windowed;
+}
+
+bool ModeTraits::has_caches() const {
+  return rows == DemandedRows::Cached || rows == DemandedRows::PassThrough;
+}
+
+bool ModeTraits::is_changing() const {
+  return dense == DenseWeights::Streamed || has_caches() || rows == DemandedRows::Windowed;
+}
+
+std::span<const ModeTraits> mode_list() {
+  return kModes;
+}
+
+const ModeTraits& mode_traits(MemoryMode mode) {
+  return kModes[static_cast<size_t>(mode)];
+}
+
+Result<MemoryMode> memory_mode_named(const std::string& name, const std::string& option) {
+  std::vector<std::string_view> names;
+  for (const ModeTraits& traits : kModes) {
+    if (name == traits.name) {
+      return traits.mode;
+    }
+    names.emplace_back(traits.name);
+  }
+  return usage_error("{} is '{}'{}", option, name, suggestion(name, names));
+}
+
+std::string memory_mode_names() {
+  std::string names;
+  for (const ModeTraits& traits : kModes) {
+    const bool is_last = &traits == &kModes[std::size(kModes) - 1];
+    names += names.empty() ? "" : is_last ? " or " : ", ";
+    names += traits.name;
+  }
+  return names;
+}
+
+}  // namespace rwkv::edge

@@ -1,0 +1,85 @@
+// Which bytes tokens touch: by the shapes where tensors are used whole, counted where rows are
+// used.
+#include "runtime/account/traffic.h"
+
+#include "formats/arch/access.h"
+#include "tests/runtime/session_testing.h"
+#include "tests/support/catch.h"
+
+namespace rwkv::edge {
+namespace {
+
+using test::TinyModelOptions;
+
+// What `n` single tokens touch, with logits or without.
+Traffic traffic_of(const std::shared_ptr<const Model>& model, size_t n, Logits wanted) {
+  Evaluator evaluator(model, {});
+  State state = model->empty_state();
+  std::vector<float> logits(wanted == Logits::None ? 0 : model->config().n_vocab);
+  for (const int32_t token : prompt_of(n)) {
+    REQUIRE_OK(evaluator.forward({&token, 1}, state, wanted, logits));
+  }
+  return model->weights().traffic();
+}
+
+uint64_t bytes_of(const std::shared_ptr<const Model>& model, const std::string& part) {
+  uint64_t bytes = 0;
+  for (const PackedTensor& tensor : model->weights().tensors()) {
+    bytes += tensor.name.find(part) != std::string::npos ? tensor.n_bytes : 0;
+  }
+  return bytes;
+}
+
+TEST_CASE("A token of a dense model touches all matrices and one row of the embedding",
+          "[traffic]") {
+  const auto model = open_tiny({.version = Version::V5_2, .codec = Codec::F16});
+  const uint64_t n_embd = model->config().n_embd;
+  const Traffic traffic = traffic_of(model, 3, Logits::Last);
+  CHECK(traffic.at(Component::Embedding).touched == 3 * 2 * n_embd);
+  CHECK(traffic.at(Component::Head).touched == 3 * bytes_of(model, "head.weight"));
+  CHECK(traffic.at(Component::ChannelMix).touched == 3 * bytes_of(model, "ffn.receptance"));
+  CHECK(traffic.at(Component::TimeMix).touched ==
+        3 * (bytes_of(model, ".att.") - bytes_of(model, ".att.time_") - bytes_of(model, ".ln_x")));
+  // All of the keys, and the values of active neurons.
+  const uint64_t keys = bytes_of(model, "ffn.key");
+  CHECK(traffic.at(Component::Neurons).touched > 3 * keys);
+  CHECK(traffic.at(Component::Neurons).touched < 3 * (keys + bytes_of(model, "ffn.value")));
+  CHECK(traffic.at(Component::Vectors).touched > 0);
+  CHECK(traffic.touched() <= 3 * model->weights().whole().most_per_token);
+  CHECK(traffic.read() == 0);
+}
+
+TEST_CASE("Without logits the head is not touched; traffic of evaluators adds up", "[traffic]") {
+  TinyModelOptions options;
+  options.n_cluster = GENERATE(0, 9);
+  const auto model = open_tiny(options);
+  const Traffic before = traffic_of(model, 2, Logits::None);
+  CHECK(before.at(Component::Head).touched == 0);
+  CHECK(before.at(Component::ClusterHead).touched == 0);
+  const Traffic after = traffic_of(model, 2, Logits::Last);
+  CHECK(after.at(Component::Head).touched > 0);
+  CHECK((after.at(Component::ClusterHead).touched > 0) == (options.n_cluster > 0));
+  CHECK(after.at(Component::TimeMix).touched == 2 * before.at(Component::TimeMix).touched);
+}
+
+TEST_CASE("Rows are read on demand where the model has what it takes", "[traffic]") {
+  TinyModelOptions options;
+  options.sign_predictor = GENERATE(false, true);
+  options.n_cluster = options.sign_predictor ? 9 : 0;
+  const test::ScratchFolder folder;
+  const auto file = PackedFile::open(test::write_tiny_model(folder, options));
+  REQUIRE_OK(file.status());
+  const ModelAccess access(file.value().config, file.value().bindings);
+  for (const TensorBinding& binding : file.value().bindings) {
+    INFO(binding.name);
+    Access expected = role_traits(binding.role).access;
+    if ((binding.role == Role::FfnKey && !options.sign_predictor) ||
+        (binding.role == Role::Head && options.n_cluster == 0)) {
+      expected = Access::EveryToken;
+    }
+    CHECK(access.of(binding) == expected);
+  }
+}
+
+}  // namespace
+}  // namespace rwkv::edge
