@@ -61,7 +61,7 @@ TEST_CASE("pth: a tensor that does not fit its storage is refused by name") {
                Contains("3x3") && Contains("the 6 elements of its storage 0"));
   REQUIRE_THAT(message({"", "FloatStorage", "0", 6, 1, {2, 3}, {3, 1}}), Contains("needs more"));
   REQUIRE_THAT(message({"", "FloatStorage", "0", 6, 0, {2, 3}, {4, 1}}), Contains("needs more"));
-  REQUIRE_THAT(message({"", "FloatStorage", "0", 6, -1, {2, 3}, {3, 1}}), Contains("offset is -1"));
+  REQUIRE_THAT(message({"", "FloatStorage", "0", 6, -1, {2, 3}, {3, 1}}), Contains("found -1"));
   REQUIRE_THAT(message({"", "FloatStorage", "0", 6, 5, {2, 3}, {-1, 1}}), Contains("stride"));
   REQUIRE_THAT(message({"", "FloatStorage", "0", 6, 0, {2, -3}, {3, 1}}), Contains("shape"));
   REQUIRE_THAT(message({"", "FloatStorage", "0", 6, 0, {2, 3}, {1}}), Contains("1 strides"));
@@ -192,11 +192,11 @@ TEST_CASE("pth: zip files that are not what they say") {
   REQUIRE_THAT(message([](Entries& e) { e[0].deflate = true, e[0].size = 500; }),
                Contains("cannot be inflated"));
   REQUIRE_THAT(message([](Entries& e) { e[1].data = "big"; }), Contains("found 'big'"));
-  REQUIRE_THAT(message([](Entries& e) { e[0].name = "model/x"; }), Contains("0 data.pkl"));
+  REQUIRE_THAT(message([](Entries& e) { e[0].name = "model/x"; }), Contains("found 0"));
   REQUIRE_THAT(message([](Entries& e) {
                  e.push_back({"other/data.pkl", "."});
                }),
-               Contains("2 data.pkl"));
+               Contains("found 2"));
 }
 
 TEST_CASE("pth: things that are no checkpoint") {

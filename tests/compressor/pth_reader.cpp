@@ -170,7 +170,7 @@ TEST_CASE("pth: the state dict in a training checkpoint is found") {
   REQUIRE_THAT(refusal(open_checkpoint(PickleBuilder().op('}').stop(), {})),
                Contains("found no tensors"));
   REQUIRE_THAT(refusal(open_checkpoint(PickleBuilder().op(']').stop(), {})),
-               Contains("holds a list"));
+               Contains("found a list"));
 }
 
 TEST_CASE("pth: reading any part of a record verifies its CRC") {
