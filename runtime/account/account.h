@@ -1,5 +1,5 @@
-// The account of bytes that are held: what is resident and what of it is cache, by component.
-// Decided when a model is opened. What tokens then touch and read is in traffic.h.
+// The account of memory: resident bytes, and how many of them are cache, by component. It is
+// decided when a model is opened. The bytes that tokens then touch and read are in traffic.h.
 #pragma once
 
 #include <array>
@@ -15,14 +15,14 @@ namespace rwkv::edge {
 enum class Component : uint8_t {
   Vectors,      ///< norms, mixing coefficients, decays
   Embedding,    ///< rows of the embedding
-  TimeMix,      ///< projections and small matrices of time_mix
+  TimeMix,      ///< projections and lora matrices of time_mix
   ChannelMix,   ///< ffn.receptance
   Neurons,      ///< ffn.key and ffn.value
   Predictors,   ///< of active neurons
   ClusterHead,  ///< probability of each cluster, order of the rows
   Head,         ///< rows of the head
   Block,        ///< layerwise: the block in memory
-  Staging,      ///< rows on their way from storage
+  Staging,      ///< rows being read from storage
   Tokenizer,
   Tables,   ///< names and places of tensors
   State,    ///< recurrent state of one sequence
@@ -61,13 +61,13 @@ struct ComponentBytes {
 
 class Account : public ByComponent<ComponentBytes> {
  public:
-  /// Resident bytes of all components, and of weights alone.
+  /// Resident bytes of all components, and of weights only.
   uint64_t total() const;
   uint64_t weights() const;
 };
 
-/// What the system says about this process, from /proc/self/smaps_rollup; nothing where there is
-/// no such file.
+/// The figures of the system for this process, from /proc/self/smaps_rollup; none if there is no
+/// such file.
 struct ProcessMemory {
   uint64_t rss = 0;
   uint64_t anonymous = 0;
@@ -75,7 +75,7 @@ struct ProcessMemory {
 };
 std::optional<ProcessMemory> process_memory();
 
-/// Gives freed heap memory back to the system where the C library can.
+/// Returns freed heap memory to the system if the C library can.
 void trim_heap();
 
 }  // namespace rwkv::edge

@@ -1,5 +1,5 @@
-// The counters of bytes that tokens move: which weights they touch, wherever those lie, and what of
-// it is read from storage, by component. A pass counts for itself; Weights::traffic() has the sum.
+// Counters of the bytes that tokens move, by component: weights touched, in any place, and bytes
+// read from storage. A pass counts for itself; Weights::traffic() has the sum.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +11,9 @@
 namespace rwkv::edge {
 
 struct ComponentTraffic {
-  uint64_t touched = 0;  ///< bytes of weights that were used
+  uint64_t touched = 0;  ///< bytes of weights used
   uint64_t read = 0;     ///< bytes from storage
-  uint64_t hits = 0;     ///< rows that a cache had
+  uint64_t hits = 0;     ///< rows found in a cache
   uint64_t misses = 0;   ///< rows that were read
 };
 
@@ -30,8 +30,8 @@ class Traffic : public ByComponent<ComponentTraffic> {
   uint64_t read() const;
 };
 
-/// What a pass touches by the shapes alone: tensors that are used whole. Rows on demand are counted
-/// where they are used.
+/// The bytes that a pass touches, as far as shapes decide it: tensors that are used completely.
+/// Rows on demand are counted where they are used.
 struct WholeTensors {
   BytesByComponent blocks;      ///< in every pass
   BytesByComponent head;        ///< in passes that end in logits, besides

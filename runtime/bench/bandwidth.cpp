@@ -13,7 +13,8 @@ namespace {
 constexpr size_t kBytes = size_t{128} << 20;
 constexpr size_t kChunk = size_t{1} << 20;
 
-// Plain vectors of the compiler: a loop over numbers would wait for its additions, not for memory.
+// Vector types of the compiler: a loop over single numbers would wait for its additions, not for
+// memory.
 using Words = uint64_t __attribute__((vector_size(16)));
 
 unsigned sum_of(const std::byte* from, size_t n) {

@@ -10,8 +10,8 @@
 
 namespace rwkv::edge {
 
-/// Reads a buffer larger than the caches, in large pages where there are any. Passes between those
-/// of what is compared with it meet the same moods of the machine.
+/// Reads a buffer larger than the caches, in large pages if possible. Passes that alternate with
+/// the measured work meet the same state of the machine.
 class BandwidthProbe {
  public:
   explicit BandwidthProbe(unsigned n_threads);
@@ -20,14 +20,14 @@ class BandwidthProbe {
   BandwidthProbe& operator=(const BandwidthProbe&) = delete;
 
   void pass();
-  /// Median of the passes so far, in 1e9 bytes per second; 0 where there was no memory for them.
+  /// Median of the passes so far, in 1e9 bytes per second; 0 if there was no memory for them.
   double median() const;
 
  private:
   ThreadPool pool_;
   std::span<std::byte> buffer_;
   std::vector<double> rates_;
-  std::atomic<unsigned> sink_{0};  ///< what was read, so that it is read
+  std::atomic<unsigned> sink_{0};  ///< result of the reads, so that they are not optimised away
 };
 
 }  // namespace rwkv::edge

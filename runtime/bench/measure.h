@@ -1,4 +1,4 @@
-// What a bench measures of one model, and how figures of several runs are put together.
+// The measurements of a bench for one model, and the statistics over several runs.
 #pragma once
 
 #include <memory>
@@ -14,26 +14,26 @@ struct Spread {
 /// Of at least one value.
 Spread spread_of(std::vector<double> values);
 
-/// What is measured: tokens to decode, tokens of the prompt, runs.
+/// What to measure: tokens to decode, tokens of the prompt, runs.
 struct BenchOptions {
   int64_t n_decode;
   int64_t n_prompt;
   int64_t n_runs;
 };
 
-/// What decoding gave, over any number of calls.
+/// The result of decoding, over any number of calls.
 struct Decoding {
-  std::vector<double> rates;  ///< tokens per second of each token but those that warm up
+  std::vector<double> rates;  ///< tokens per second of each token except warm-up ones
   uint64_t touched = 0;       ///< bytes of weights, all tokens counted
   size_t n_tokens = 0;
 };
 /// Decodes `tokens` one by one; the first few warm up, but not the last. The only way in which
-/// decoding is timed. No other evaluator of the model is at work meanwhile.
+/// decoding is timed. No other evaluator of the model may run at the same time.
 Status decode_each(Evaluator& evaluator, State& state, std::span<const int32_t> tokens,
                    Decoding& decoding);
 
-/// One model with a number of threads. Tokens are pseudo-random, and the same for every subject, so
-/// that runs compare.
+/// One model with a number of threads. Tokens are pseudo-random and the same for every subject, so
+/// that runs are comparable.
 class BenchSubject {
  public:
   BenchSubject(std::shared_ptr<const Model> model, unsigned n_threads);
@@ -46,7 +46,7 @@ class BenchSubject {
   Status prefill(size_t n, std::vector<double>& rates);
   /// Bytes of weights and state that a decoded token touched on average.
   uint64_t bytes_per_token() const;
-  /// Tokens that went through, of all kinds.
+  /// All tokens evaluated.
   size_t n_evaluated() const { return n_evaluated_; }
 
  private:

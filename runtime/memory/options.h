@@ -1,4 +1,4 @@
-// What a caller may say about memory.
+// Memory options of a caller.
 #pragma once
 
 #include <cstddef>
@@ -10,17 +10,17 @@
 namespace rwkv::edge {
 
 struct MemoryOptions {
-  /// Without one: full; with a limit the first that it allows of those that a limit may choose.
+  /// Without one: full, or with a limit the first mode that fits, of those that a limit may choose.
   std::optional<MemoryMode> mode;
   /// Bytes that everything together may take; 0: no limit.
   uint64_t limit = 0;
-  // Caches of what is read on demand, in modes that have any. Unset: the default, or with a limit
-  // what it leaves.
+  // Caches of rows on demand, in modes that have them. Unset: the default, or with a limit the
+  // remaining memory.
   std::optional<double> neuron_cache;  ///< share of the neurons of every block
   std::optional<double> head_cache;    ///< share of the rows of a clustered head
   std::optional<uint64_t> embedding_rows;
 
-  // What the limit has to cover besides the model.
+  // Memory that the limit must cover besides the model.
   uint64_t program_bytes = 0;  ///< taken before the model is opened
   unsigned n_threads = 1;      ///< of the evaluator to come
   size_t max_chunk = 32;       ///< tokens per pass; fewer if the limit is tight

@@ -11,8 +11,8 @@ std::vector<TensorInfo> as_infos(const std::vector<PackedTensor>& tensors) {
   return infos;
 }
 
-// Settings that tensors cannot show come from the metadata; where there are factor pairs it says
-// which form they have.
+// Settings that do not follow from the tensors come from the metadata, such as the form of factor
+// pairs.
 void take_settings(const ModelConfig& from, ModelConfig& config) {
   config.group_norm_eps = from.group_norm_eps;
   config.ln0_folded = from.ln0_folded;
@@ -25,7 +25,8 @@ void take_settings(const ModelConfig& from, ModelConfig& config) {
   }
 }
 
-// The tensors decide the sizes; the metadata must agree, and adds what tensors cannot show.
+// The tensors decide the sizes; the metadata must agree, and adds settings that do not follow from
+// tensors.
 Status check_config(const GgufMetadata& metadata, PackedFile& packed) {
   RWKV_ASSIGN(packed.config, config_from_metadata(metadata));
   const std::vector<TensorInfo> infos = as_infos(packed.tensors);
@@ -36,7 +37,7 @@ Status check_config(const GgufMetadata& metadata, PackedFile& packed) {
   for (const auto& [key, value] : from_tensors.entries()) {
     const GgufValue* stored = metadata.find(key);
     if (!stored || stored->value != value.value) {
-      return bad_input("metadata key '{}' is {}, the tensors say {}", key,
+      return bad_input("metadata key '{}' is {}, but the tensors imply {}", key,
                        stored ? value_to_string(*stored) : "missing", value_to_string(value));
     }
   }

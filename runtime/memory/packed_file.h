@@ -1,5 +1,5 @@
-// A packed file opened and checked, before anything of it is loaded: its tensors, which model they
-// make, and where each lies.
+// A packed file, opened and checked before anything is loaded: its tensors, their model, and their
+// places.
 #pragma once
 
 #include <memory>

@@ -15,12 +15,12 @@ namespace {
 constexpr uint64_t kAlignment = 64;
 // Rows of the head read together: clusters are runs of rows.
 constexpr uint64_t kHeadRowsPerUnit = 4;
-// Names, places and lookup tables of one tensor, generously.
+// Names, places and lookup tables of one tensor, a generous estimate.
 constexpr uint64_t kTableBytesPerTensor = 640;
 // Tokens per pass to try when the limit is tight.
 constexpr std::array<size_t, 3> kChunks = {32, 8, 1};
 
-// What decides a residency, once all choices are made.
+// The choices that decide a residency.
 struct Choice {
   MemoryMode mode = MemoryMode::Full;
   size_t max_chunk = 32;
@@ -58,8 +58,8 @@ class Planner {
   ModelAccess access_;
 };
 
-// Streamed are the matrices of blocks, and the head, which passes through a few rows at a time.
-// What else belongs to the whole model is small.
+// The matrices of blocks are streamed, and the head, of which a few rows are read at a time. Other
+// tensors of the whole model are small.
 Residence Planner::dense(const TensorBinding& binding, bool by_row, DenseWeights how) const {
   switch (how) {
     case DenseWeights::Mapped:
@@ -111,7 +111,7 @@ uint64_t Planner::units(const TensorBinding& binding, uint64_t rows, uint64_t ro
     case Access::ChosenClusters:
       return share(choice.head_cache);
     case Access::NamedNeurons:
-      // What passes through for every block is not worth keeping.
+      // Neurons differ for every block, so keeping them gains nothing.
       return mode_traits(choice.mode).rows == DemandedRows::PassThrough
                  ? 0
                  : share(choice.neuron_cache);
@@ -151,7 +151,7 @@ Residency Planner::residency(const Choice& choice) const {
   uint64_t windowed_bytes = 0;
   std::vector<uint64_t> blocks(file_.config.n_layer);
   residency.tensors.resize(file_.tensors.size());
-  // In the order of use, also of a file that has another.
+  // In the order of use, even if the file has another order.
   for (const TensorBinding& binding : file_.bindings) {
     const PackedTensor& packed = file_.tensors[binding.source];
     TensorResidence& tensor = residency.tensors[binding.source];
@@ -167,7 +167,7 @@ Residency Planner::residency(const Choice& choice) const {
       tensor.offset = block;
       block += aligned;
     } else if (tensor.residence == Residence::Rows || tensor.residence == Residence::Window) {
-      // Each of the rows needs what all of them share.
+      // Every row needs the shared part.
       const uint64_t shared =
           align_up(codec_traits(packed.codec).shared_bytes(packed.cols), kAlignment);
       tensor.offset = residency.pinned_bytes;
@@ -220,15 +220,14 @@ Choice first_choice(MemoryMode mode, const MemoryOptions& options) {
           options.embedding_rows.value_or(kDefaultEmbeddingRows)};
 }
 
-// The least that a mode needs: one token per pass, and caches of the size that was asked for or
-// none.
+// The smallest residency of a mode: one token per pass, and caches of the requested size or none.
 Choice least_choice(MemoryMode mode, const MemoryOptions& options) {
   return {mode, 1, options.neuron_cache.value_or(0.0), options.head_cache.value_or(0.0),
           options.embedding_rows.value_or(1)};
 }
 
-// Within the limit, caches that were left open take what is there: all the same share of their
-// largest size. Found by halving, since what a share takes is rounded in many places.
+// Within the limit, caches without a requested size take the remaining memory, each the same share
+// of its largest size. The share is found by bisection, since its bytes are rounded in many places.
 Choice fill_caches(const Planner& planner, Choice choice, const MemoryOptions& options) {
   constexpr int kHalvings = 20;
   const auto with_share = [&](double share) {
@@ -258,7 +257,7 @@ std::optional<Choice> fit(const Planner& planner, MemoryMode mode, const MemoryO
   for (const size_t chunk : kChunks) {
     Choice choice = least_choice(mode, options);
     choice.max_chunk = std::min(chunk, options.max_chunk);
-    // Passes of many tokens are worth a fifth of what is left for caches, not more.
+    // Passes of many tokens are worth at most a fifth of the memory that remains for caches.
     const uint64_t least = planner.total(least_choice(mode, options));
     const uint64_t with_chunk = planner.total(choice);
     if (chunk == 1 ||
@@ -278,7 +277,7 @@ Result<Residency> residency_for(const PackedFile& file, const MemoryOptions& opt
   if (options.limit == 0) {
     Residency residency =
         planner.residency(first_choice(options.mode.value_or(MemoryMode::Full), options));
-    residency.max_chunk = SIZE_MAX;  // whatever the evaluator is asked for
+    residency.max_chunk = SIZE_MAX;  // any size that the evaluator requests
     return residency;
   }
   uint64_t smallest = UINT64_MAX;

@@ -1,5 +1,5 @@
-// Decides before anything is loaded where every tensor will live and how large the caches are, and
-// adds up what that takes: the account that the loaded model then has.
+// Decides, before anything is loaded, where every tensor will live and how large the caches are,
+// and adds up the bytes: the account of the loaded model.
 #pragma once
 
 #include <functional>
@@ -24,7 +24,7 @@ enum class Residence : uint8_t {
 struct TensorResidence {
   Residence residence = Residence::Mapped;
   Component component = Component::Vectors;
-  bool by_rows = false;        ///< its rows may be read a few at a time, wherever they are
+  bool by_rows = false;        ///< its rows may be read a few at a time, from any place
   uint64_t offset = 0;         ///< in pinned memory or in the slot, a multiple of 64
   uint64_t rows_per_unit = 1;  ///< Rows: read together
   uint64_t capacity = 0;       ///< Rows: units in the cache
@@ -44,7 +44,7 @@ struct Residency {
   Account account;
 };
 
-/// What takes memory besides the weights.
+/// Memory besides the weights.
 struct OtherMemory {
   uint64_t tokenizer = 0;
   uint64_t state = 0;

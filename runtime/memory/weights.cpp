@@ -72,7 +72,7 @@ Status Weights::map_file(const std::string& path) {
   RWKV_ASSIGN(mapping_, MappedFile::open(path));
   for (const PackedTensor& tensor : tensors_) {
     if (tensor.offset + tensor.n_bytes > mapping_->bytes().size()) {
-      return bad_input("{}: became shorter while it was opened", path);
+      return bad_input("{}: the file became shorter while it was opened", path);
     }
   }
   want_large_pages(mapping_->bytes());
@@ -90,7 +90,7 @@ void Weights::open_window() {
   refill_in_large_pages(*file_, mapping_->bytes(), ranges);
 }
 
-// What is pinned: whole tensors, and of rows on demand what they share.
+// Pinned memory: whole tensors, and the shared parts of rows on demand.
 Status Weights::load_pinned() {
   for (size_t i = 0; i < tensors_.size(); ++i) {
     const PackedTensor& packed = tensors_[i];
@@ -170,7 +170,7 @@ Result<MatrixView> Weights::matrix(std::string_view name) const {
 Result<std::span<const float>> Weights::vector(std::string_view name) const {
   RWKV_ASSIGN(const MatrixView view, matrix(name));
   if (view.codec != Codec::F32 || reinterpret_cast<uintptr_t>(view.units) % alignof(float) != 0) {
-    return bad_input("tensor '{}' is {}, a vector must be aligned f32", name,
+    return bad_input("tensor '{}' is {}; expected an aligned f32 vector", name,
                      codec_traits(view.codec).name);
   }
   // The one place where stored bytes are used as floats in place: alignment was checked.

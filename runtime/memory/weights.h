@@ -1,5 +1,5 @@
-// The weights of a packed file, where the residency says: mapped, loaded, or read when they are
-// needed. Matrices and vectors by name, and the account of what is where.
+// The weights of a packed file at the places that the residency chose: mapped, loaded, or read when
+// they are needed. Matrices and vectors by name, and the account.
 #pragma once
 
 #include <map>
@@ -20,7 +20,7 @@ namespace rwkv::edge {
 
 class Weights {
  public:
-  /// Loads `file` as `residency` says: what is pinned is read now.
+  /// Loads `file` according to `residency`: pinned tensors are read now.
   static Result<std::shared_ptr<const Weights>> load(PackedFile file, Residency residency);
   ~Weights();
   Weights(const Weights&) = delete;
@@ -31,28 +31,28 @@ class Weights {
   const Residency& residency() const { return residency_; }
 
   bool contains(std::string_view name) const { return by_name_.find(name) != by_name_.end(); }
-  /// A matrix in whatever codec it has; valid as long as the weights. One that lies in the slot
-  /// holds its numbers while its block is entered.
+  /// A matrix in its codec; valid as long as the weights. A matrix in the slot has its values only
+  /// while its block is entered.
   Result<MatrixView> matrix(std::string_view name) const;
   /// A vector, which is always f32. Valid as long as the weights.
   Result<std::span<const float>> vector(std::string_view name) const;
-  /// The numbers of a vector that need not stay: a copy, read from the file where it is not mapped.
+  /// A copy of a vector that need not stay in memory, read from the file unless it is mapped.
   Result<std::vector<float>> read_vector(std::string_view name) const;
-  /// Rows of a matrix that may be read by rows, wherever they live.
+  /// Rows of a matrix that may be read by rows, from any place.
   Result<RowStore*> rows(std::string_view name) const;
 
   /// Loads the matrices of `block` into the slot; nothing unless blocks are streamed. `traffic`
-  /// counts what is read.
+  /// counts the bytes read.
   Status enter_block(size_t block, ThreadPool& pool, Traffic& traffic) const;
-  /// Caches and the slot serve one evaluation at a time: an evaluator holds this lock meanwhile.
-  /// An empty lock where nothing that is in memory changes.
+  /// Caches and the slot serve one evaluation at a time: an evaluator holds this lock while it
+  /// runs. An empty lock if nothing in memory changes.
   std::unique_lock<std::mutex> lock() const;
 
   const Account& account() const { return residency_.account; }
   /// Traffic of all evaluators together, since the model was opened.
   Traffic traffic() const;
   void count(const Traffic& traffic) const;
-  /// What passes touch by the shapes alone.
+  /// The bytes that passes touch, as far as shapes decide it.
   const WholeTensors& whole() const { return whole_; }
   /// Bytes of all tensors.
   uint64_t total_bytes() const;

@@ -5,7 +5,8 @@
 namespace rwkv::edge {
 namespace {
 
-// Staging memory of a model, unless a single unit is larger; of small models a share of the matrix.
+// Staging memory of a model, unless a single unit is larger; for small models a share of the
+// matrix.
 constexpr uint64_t kStagingBytes = uint64_t{512} << 10;
 constexpr uint64_t kStagingShare = 16;
 // Reads handed to a thread at a time.
@@ -21,7 +22,7 @@ uint64_t row_bytes_of(const MatrixView& shape) {
 
 }  // namespace
 
-// What one gather has done so far.
+// The progress of one gather.
 struct CachedRows::Gathering {
   ComponentTraffic& count;
   size_t n_staged = 0;   // units that went to staging
@@ -58,7 +59,7 @@ uint64_t CachedRows::unit_bytes(uint64_t unit) const {
   return std::min(rows_per_unit_, rows() - unit * rows_per_unit_) * row_bytes();
 }
 
-// Where the unit is or will be once the reads are done; nullptr if there is no room left for it.
+// Where the unit is, or will be after the reads; nullptr if there is no room for it.
 std::byte* CachedRows::place_of(uint64_t unit, Gathering& gathering) {
   const uint32_t found = lru_.find(unit);
   if (found != Lru::kNone) {
@@ -109,7 +110,7 @@ Status CachedRows::read(ThreadPool& pool, const Gathering& gathering) {
   const Status status =
       read_all(pool, reader_, std::span(staging_.reads).first(gathering.n_reads), kReadsPerThread);
   if (!status.ok()) {
-    // Slots that were promised may hold anything now.
+    // Reserved slots may contain anything now.
     lru_.clear();
   }
   return status;

@@ -1,4 +1,5 @@
-// Rows that are read from storage when they are needed; those used last stay in a cache.
+// Rows that are read from storage when they are needed; the most recently used ones stay in a
+// cache.
 #pragma once
 
 #include <vector>
@@ -9,8 +10,8 @@
 
 namespace rwkv::edge {
 
-/// What all such stores of a model share: memory that rows pass through when no cache has room for
-/// them, and the list of reads of one gather.
+/// Shared by all such stores of a model: memory for rows that no cache has room for, and the list
+/// of reads of one gather.
 struct Staging {
   explicit Staging(uint64_t n_bytes) : bytes(n_bytes), reads(kMaxGather) {}
   std::vector<std::byte> bytes;

@@ -12,7 +12,7 @@
 namespace rwkv::edge {
 namespace {
 
-// How much of a file's large page the system's cache has.
+// How much of a large page of a file the page cache has.
 enum class Cached : uint8_t { Nothing, Part, All };
 
 Cached cached(std::span<const std::byte> page, std::vector<unsigned char>& flags) {
@@ -30,7 +30,7 @@ uint64_t large_file_pages() {
   return memory ? memory->large_file_pages : 0;
 }
 
-// Whether the system brings this page as a large one, so that there are more than `before`. It is
+// Whether the system loads this page as a large one, so that there are more than `before`. It is
 // not resident afterwards.
 bool comes_large(std::span<const std::byte> page, uint64_t before) {
   static_cast<void>(*reinterpret_cast<const volatile std::byte*>(page.data()));
@@ -73,7 +73,8 @@ Result<std::span<std::byte>> map_memory(uint64_t n_bytes) {
   void* at = ::mmap(nullptr, n_bytes + kLargePage, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (at == MAP_FAILED) {
-    return failed("no memory for {} bytes; try --memory layerwise or a memory limit", n_bytes);
+    return failed("not enough memory for {} bytes; try --memory layerwise or a memory limit",
+                  n_bytes);
   }
   auto* const start = static_cast<std::byte*>(at);
   const auto address = reinterpret_cast<uintptr_t>(at);
@@ -84,7 +85,7 @@ Result<std::span<std::byte>> map_memory(uint64_t n_bytes) {
   if (before < kLargePage) {
     ::munmap(start + before + n_bytes, kLargePage - before);
   }
-  // Advice: where it is not taken, pages are small.
+  // Only advice: if the system ignores it, pages are small.
   ::madvise(start + before, n_bytes, MADV_HUGEPAGE);
   return std::span(start + before, n_bytes);
 }

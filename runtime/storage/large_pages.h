@@ -18,8 +18,8 @@ inline constexpr uint64_t kLargePage = uint64_t{2} << 20;
 Result<std::span<std::byte>> map_memory(uint64_t n_bytes);
 void unmap_memory(std::span<std::byte> memory);
 
-/// For vectors in such memory; what does not fill a large page is in small ones. Throws
-/// std::bad_alloc where the system has none.
+/// For vectors in such memory; a remainder that does not fill a large page is in small ones. Throws
+/// std::bad_alloc if the system has no memory.
 template <typename T>
 struct LargePageAllocator {
   using value_type = T;  // NOLINT(readability-identifier-naming): the standard library asks for it
@@ -33,7 +33,7 @@ struct LargePageAllocator {
   void deallocate(T* at, size_t n) noexcept {
     unmap_memory(std::as_writable_bytes(std::span(at, n)));
   }
-  /// What has no value given stays as it came: zero, and not resident before it is used.
+  /// Elements without a given value are not touched: they are zero, and not resident before use.
   template <typename U>
   void construct(U* at) noexcept {
     ::new (static_cast<void*>(at)) U;
@@ -41,21 +41,21 @@ struct LargePageAllocator {
   bool operator==(const LargePageAllocator&) const = default;
 };
 
-/// What is resident of `mapped`, whole pages of a mapped file, need not stay.
+/// Releases the resident part of `mapped`, whole pages of a mapped file.
 void give_back(std::span<const std::byte> mapped);
 
-/// Asks for large pages where `mapped`, of a file, is used from now on. Advice: systems that hold
-/// files in small pages go on doing so.
+/// Requests large pages for `mapped`, part of a file, from now on. Only advice: some systems hold
+/// files in small pages anyway.
 void want_large_pages(std::span<const std::byte> mapped);
 
 struct FileRange {
   uint64_t offset;
   uint64_t n_bytes;
 };
-/// Where the system's cache has parts of `ranges` of the file in small pages but could have them in
-/// large ones, makes it forget those, so that they come from storage again when they are used.
-/// `mapped` is the whole file, of which nothing is resident yet. The first page tells whether it
-/// helps; if not, all stays as it is.
+/// If the page cache has parts of `ranges` of the file in small pages but could have them in large
+/// ones, drops them, so that they are read from storage again when they are used. `mapped` is the
+/// whole file, of which nothing is resident yet. The first page shows whether this helps; if not,
+/// nothing changes.
 void refill_in_large_pages(const InputFile& file, std::span<const std::byte> mapped,
                            std::span<const FileRange> ranges);
 

@@ -5,8 +5,8 @@
 namespace rwkv::edge {
 namespace {
 
-// A table of all units is worth its memory unless the cache is small, or small against them: then
-// looking through the slots will do.
+// A table of all units is worth its memory unless the cache is small, or small compared with them:
+// then searching the slots is enough.
 bool has_table(uint64_t n_units, uint64_t capacity) {
   constexpr uint64_t kFew = 128;
   constexpr uint64_t kSome = 1024;
@@ -30,8 +30,8 @@ uint64_t Lru::bytes(uint64_t n_units, uint64_t capacity) {
          (has_table(n_units, capacity) ? n_units * sizeof(uint16_t) : 0);
 }
 
-// The ring's head is the place behind the last slot: its `older` is the slot used last, its `newer`
-// the one used longest ago.
+// The head of the ring is the entry after the last slot: its `older` is the most recently used
+// slot, its `newer` the least recently used one.
 void Lru::clear() {
   std::fill(units_.begin(), units_.end(), kNone);
   std::fill(slot_of_.begin(), slot_of_.end(), kEmpty);

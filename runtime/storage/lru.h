@@ -1,4 +1,4 @@
-// Which units are in which slots of a cache, the one used longest ago leaving first. Nothing is
+// Which units are in which slots of a cache; the least recently used one leaves first. Nothing is
 // allocated after construction.
 #pragma once
 
@@ -22,7 +22,7 @@ class Lru {
   uint32_t find(uint64_t unit) const;
   /// Marks a slot as used now.
   void touch(uint32_t slot);
-  /// Gives `unit` the slot that was used longest ago, and marks it as used now.
+  /// Gives `unit` the least recently used slot, and marks that as used now.
   uint32_t replace(uint64_t unit);
   /// Forgets everything.
   void clear();

@@ -18,7 +18,7 @@ Status read_all(ThreadPool& pool, const Reader& reader, std::span<const ReadRequ
   if (i == requests.size()) {
     return {};
   }
-  // Once more for the message, which threads do not hand over.
+  // Once more to get the message, which threads do not return.
   RWKV_TRY(reader.read_at(requests[i].offset, requests[i].to));
   return failed("{}: a read failed and succeeded when repeated; the storage is unreliable",
                 reader.path());

@@ -1,5 +1,5 @@
-// Positioned reads of a file. What needs bytes asks here and need not know how they come: through
-// the system's cache (PlainReader), or in another way that has a class of its own.
+// Positioned reads of a file, independent of how they are made: through the page cache
+// (PlainReader), or in another way with a class of its own.
 #pragma once
 
 #include <cstddef>
@@ -38,8 +38,8 @@ struct ReadRequest {
   uint64_t offset;
   std::span<std::byte> to;
 };
-/// All of `requests`, shared out to the threads `at_a_time` each. If one fails, the memory of all
-/// of them may hold anything.
+/// Performs all `requests`, distributed to the threads `at_a_time` each. If one fails, the memory
+/// of all of them may contain anything.
 Status read_all(ThreadPool& pool, const Reader& reader, std::span<const ReadRequest> requests,
                 size_t at_a_time);
 

@@ -1,6 +1,6 @@
-// Rows of a matrix that are needed a few at a time, in a codec of single rows. What asks for them
-// need not know where they are: in memory (rows_in_memory.h), on storage behind a cache
-// (cached_rows.h), or in a mapped file of which little may be resident (windowed_rows.h).
+// Rows of a matrix that are needed a few at a time, in a codec of single rows. Callers need not
+// know where the rows are: in memory (rows_in_memory.h), on storage behind a cache (cached_rows.h),
+// or in a mapped file of which little may be resident (windowed_rows.h).
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@
 
 namespace rwkv::edge {
 
-/// Rows that gather() takes at most.
+/// The most rows that gather() takes.
 inline constexpr size_t kMaxGather = 1024;
 
 class RowStore {
@@ -27,20 +27,20 @@ class RowStore {
   uint64_t cols() const { return shape_.cols; }
   Codec codec() const { return shape_.codec; }
   uint64_t row_bytes() const { return row_bytes_; }
-  /// What all rows share; always in memory.
+  /// The shared part of all rows; always in memory.
   const std::byte* shared() const { return shape_.shared; }
-  /// What its bytes count for.
+  /// The component that its bytes belong to.
   Component component() const { return component_; }
 
   /// Pins the first rows of `ids` (ascending) and writes their addresses; returns how many, at
   /// least one and at most kMaxGather. They stay valid until the next gather from any store of the
-  /// model or release(). `traffic` counts what is read. Fails if storage does. Does not allocate.
+  /// model or release(). `traffic` counts the bytes read. Fails if storage does. Does not allocate.
   virtual Result<size_t> gather(ThreadPool& pool, Traffic& traffic, std::span<const uint32_t> ids,
                                 const std::byte** rows) = 0;
   /// Unpins the rows that were gathered.
   virtual void release() {}
 
-  /// Whether prefetching rows is of use.
+  /// Whether prefetching rows helps.
   virtual bool prefetches() const { return false; }
   /// Prefetches rows [first, last], or as many as it has room for. From any thread, but only while
   /// none gathers from any store of the model. Rows that are pinned stay so.

@@ -8,8 +8,8 @@
 namespace rwkv::edge {
 namespace {
 
-// Giving back interrupts the other threads' processors, so it is done for several stretches at
-// once: for a small part of what a token may use, but room for one more must be left.
+// Releasing interrupts the processors of the other threads, so it is done for several stretches at
+// once: a small part of the bytes that a token may use, with room for one more stretch.
 constexpr uint64_t kLeastRoom = uint64_t{24} << 20;
 constexpr uint64_t kShare = 14;
 
@@ -19,7 +19,7 @@ uint64_t RowWindow::room_for(uint64_t n_bytes) {
   return std::max(kLeastRoom, n_bytes / kShare);
 }
 
-// The system may bring the whole large page around a byte that is used.
+// Touching one byte may make the whole 2 MB page resident.
 RowWindow::Stretch RowWindow::around(uint64_t begin, uint64_t end) const {
   const std::span<const std::byte> file = mapping_->bytes();
   const auto start = reinterpret_cast<uintptr_t>(file.data());
@@ -27,7 +27,7 @@ RowWindow::Stretch RowWindow::around(uint64_t begin, uint64_t end) const {
           std::min<uint64_t>(start + file.size(), align_up(start + end, kLargePage)) - start};
 }
 
-// To where a stretch came already, with the one before.
+// The end of the resident part of a stretch, with the one before.
 uint64_t RowWindow::kept_to(const Stretch& stretch) const {
   const bool goes_on = before_.first <= stretch.first && stretch.first < before_.last;
   return goes_on ? std::min(stretch.last, before_.last) : stretch.first;
@@ -39,7 +39,7 @@ void RowWindow::give_back_between(uint64_t first, uint64_t last) const {
   }
 }
 
-// Gives back everything but `kept`.
+// Releases everything except `kept`.
 void RowWindow::make_room(const Stretch& kept) {
   give_back_between(came_.first, std::min(kept.first, came_.last));
   give_back_between(std::max(kept.last, came_.first), came_.last);
@@ -54,7 +54,7 @@ void RowWindow::bring(const Stretch& stretch, uint64_t begin, uint64_t end) {
               : Stretch{std::min(came_.first, stretch.first), std::max(came_.last, stretch.last)};
   n_came_ += n_more;
   before_ = stretch;
-  // Now, where one thread waits for it, not several for each other.
+  // Now, while one thread waits for it, and not several for each other.
   const std::byte* const file = mapping_->bytes().data();
   const auto start = reinterpret_cast<uintptr_t>(file);
   for (uint64_t at = begin; at < end; at = align_up(start + at + 1, kLargePage) - start) {

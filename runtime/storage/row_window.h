@@ -1,5 +1,5 @@
-// The stretches of a mapped file that rows are being used from. Of the file no more than those is
-// resident, whatever of it the system keeps in its cache.
+// The stretches of a mapped file that contain the rows in use. No more of the file than these is
+// resident, regardless of the page cache.
 #pragma once
 
 #include <cstddef>
@@ -16,20 +16,20 @@ class RowWindow {
   /// Bytes that a stretch spans at most, for rows that are not longer themselves.
   static constexpr uint64_t kSpan = uint64_t{8} << 20;
 
-  /// Of the file at most `room` bytes are resident, a stretch and a large page at either end of it
-  /// at least.
+  /// At most `room` bytes of the file are resident, and at least a stretch and a large page at
+  /// either end of it.
   RowWindow(std::shared_ptr<const MappedFile> mapping, uint64_t room)
       : mapping_(std::move(mapping)), room_(room) {}
-  /// A good room where `n_bytes` of a file are used through a window.
+  /// A good value of `room` if `n_bytes` of a file are used through a window.
   static uint64_t room_for(uint64_t n_bytes);
 
   /// The address of byte `begin` of the file. Bytes [begin, end) may be used until the next call or
-  /// release(). Stretches are given back to the system together, when there is no room for another.
+  /// release(). Stretches are released together, when there is no room for another.
   const std::byte* move_to(uint64_t begin, uint64_t end);
-  /// Nothing is used any more.
+  /// Ends the use of all bytes.
   void release() { in_use_ = {}; }
-  /// Brings [begin, end) as the next move_to() would, beside what is in use, if there is room for
-  /// both. From any thread, but only while no other calls this window.
+  /// Loads [begin, end) as the next move_to() would, next to the bytes in use, if there is room for
+  /// both. From any thread, but only while no other thread calls this window.
   void prefetch(uint64_t begin, uint64_t end);
 
  private:
@@ -47,9 +47,9 @@ class RowWindow {
   std::shared_ptr<const MappedFile> mapping_;
   uint64_t room_;
   Stretch in_use_;
-  Stretch before_;       ///< what came last
-  Stretch came_;         ///< everything that came since the last giving back lies in it
-  uint64_t n_came_ = 0;  ///< bytes of it that did
+  Stretch before_;       ///< the last stretch loaded
+  Stretch came_;         ///< contains everything loaded since the last release
+  uint64_t n_came_ = 0;  ///< bytes loaded since then
 };
 
 }  // namespace rwkv::edge

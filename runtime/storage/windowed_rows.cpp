@@ -6,7 +6,7 @@
 
 namespace rwkv::edge {
 
-// Without large pages in between that hold none of the rows.
+// Without large pages in between that contain none of the rows.
 size_t WindowedRows::next_gather(std::span<const uint32_t> ids) const {
   const uint64_t end = ids[0] + RowWindow::kSpan / row_bytes();
   const uint64_t most_apart = kLargePage / row_bytes();

@@ -1,4 +1,4 @@
-// Rows of a mapped file, used where they lie: of the file no more than a window is resident.
+// Rows of a mapped file, used in place: no more of the file than a window is resident.
 #pragma once
 
 #include "runtime/storage/row_store.h"

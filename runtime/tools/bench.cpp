@@ -34,7 +34,7 @@ Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n
   BenchSubject subject(model, n_threads);
   std::optional<BandwidthProbe> probe(std::in_place, n_threads);
   std::vector<double> prefill;
-  // In turn with reading alone.
+  // Alternates with measuring the memory bandwidth.
   constexpr int64_t kTokensAtATime = 16;
   for (int64_t done = 0; done < options.n_decode; done += kTokensAtATime) {
     probe->pass();
@@ -43,7 +43,7 @@ Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n
   }
   probe->pass();
   const double bandwidth = probe->median();
-  probe.reset();  // its memory is not needed any more
+  probe.reset();  // its memory is no longer needed
   for (int64_t run = 0; run < options.n_runs; ++run) {
     RWKV_TRY(subject.prefill(static_cast<size_t>(options.n_prompt), prefill));
   }
@@ -145,7 +145,7 @@ Status run_bench(const cxxopts::ParseResult& arguments) {
     RWKV_TRY(evaluator.forward(token, state, Logits::Last, logits));
     return 1e3 * seconds_since(start);
   }());
-  // Once through, before the reading test, whose buffer is not the model's.
+  // One pass, before the bandwidth test, whose buffer does not belong to the model.
   size_t n_evaluated = 1;
   {
     BenchSubject subject(model, most_threads(threads));

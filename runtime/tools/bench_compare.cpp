@@ -13,7 +13,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Models = std::vector<std::shared_ptr<const Model>>;
 
-// What the runs with one model gave: medians of each run, and what the first model's were to them.
+// The results of the runs with one model: medians of each run, and ratios to the first model.
 struct Measured {
   std::vector<double> decode, prefill;
   std::vector<double> decode_ratio, prefill_ratio;

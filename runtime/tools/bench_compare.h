@@ -1,4 +1,5 @@
-// Several models in turn in one process, so that whatever else the machine does hits all of them.
+// Measures several models in turn in one process, so that other load on the machine affects all of
+// them.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -11,10 +12,10 @@
 
 namespace rwkv::edge {
 
-/// The models of `paths`, all of them open at once, for each number of threads: every run decodes
-/// and takes a prompt with one after another, and reads memory alone before each. The report has
-/// for each its speed and, run by run, how many times as fast the first one was. Fails if a model
-/// cannot be opened or run.
+/// Measures the models of `paths`, all open at once, for each number of threads. Every run decodes
+/// and reads a prompt with one model after another, and measures the memory bandwidth before each.
+/// The report has the speed of each and, run by run, how many times as fast the first one was.
+/// Fails if a model cannot be opened or run.
 Result<nlohmann::ordered_json> bench_in_turn(const std::vector<std::string>& paths,
                                              const MemoryOptions& memory,
                                              const std::vector<unsigned>& threads,

@@ -1,4 +1,4 @@
-// Figures of bench as JSON, in the words of --json.
+// Figures of bench as JSON, with the keys of --json.
 #pragma once
 
 #include <nlohmann/json.hpp>

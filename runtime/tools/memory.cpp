@@ -1,4 +1,4 @@
-// --memory, --memory-limit and the sizes of caches; the account for people and as JSON.
+// --memory, --memory-limit and the sizes of caches; the account as text and as JSON.
 #include <array>
 
 #include "formats/base/byte_size.h"
@@ -9,7 +9,7 @@
 namespace rwkv::edge {
 namespace {
 
-// Code that is paged in and stacks that are touched once the model runs; measured on x86-64.
+// Code and stacks that become resident only when the model runs; measured on x86-64.
 constexpr uint64_t kProgramGrowth = uint64_t{700} << 10;
 
 std::string megabytes(uint64_t bytes) {
