@@ -1,5 +1,5 @@
 // The small operations between the products: norms, token shift, activations, decays. Every one
-// works on the channels of one token and gives the same bits in every table.
+// works on the channels of one token and gives the same bits in every kernel set.
 #pragma once
 
 #include <cstddef>

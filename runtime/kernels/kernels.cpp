@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "formats/base/nearest.h"
+#include "runtime/kernels/for_codec.h"
 #include "runtime/kernels/kernel_sets.h"
 
 namespace rwkv::edge {
@@ -74,6 +75,27 @@ Result<const KernelSet*> choose_kernels() {
 
 }  // namespace
 
+InputForm input_form(Codec codec) {
+  return for_codec<InputForm>(codec, []<Codec C>() { return RowFormat<C>::kInputs; });
+}
+
+bool uses_group_sums(Codec codec) {
+  return for_codec<bool>(codec, []<Codec C>() {
+    return RowFormat<C>::kGroup != 0 && RowFormat<C>::kInputs != InputForm::Floats;
+  });
+}
+
+void sum_groups(const float* x, size_t cols, float* sums) {
+  for (size_t begin = 0; begin < cols; begin += kSumCols) {
+    const size_t end = begin + kSumCols < cols ? begin + kSumCols : cols;
+    float sum = 0.0f;
+    for (size_t i = begin; i < end; ++i) {
+      sum += x[i];
+    }
+    *sums++ = sum;
+  }
+}
+
 void byte_inputs(int16_t* q, size_t cols) {
   for (size_t i = 0; i < cols; ++i) {
     // No larger than kMostInput, so half of the step more still fits.
@@ -104,7 +126,9 @@ Result<const KernelSet*> find_kernels(std::string_view name) {
       return set;
     } else {
       return usage_error(
-          "this processor does not support the '{}' kernels; 'generic' works everywhere", name);
+          "this processor does not support the '{}' kernels; "
+          "'generic' works everywhere",
+          name);
     }
   }
   return usage_error("there are no kernels '{}'{}", name, suggestion(name, names));

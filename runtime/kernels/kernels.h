@@ -1,6 +1,6 @@
-// The operations of the forward pass that touch many numbers, as tables of functions: one table
-// per instruction set, `generic` (plain C++) first. The generic table defines the answers.
-// All functions: no allocation, no alignment wanted, safe from any thread.
+// The operations of the forward pass that touch many values, as kernel sets: tables of functions,
+// one per instruction set, `generic` (plain C++) first. The generic set defines the answers. They
+// do not allocate, need no alignment, and may be called from any thread.
 #pragma once
 
 #include <cstddef>
@@ -13,44 +13,45 @@
 
 namespace rwkv::edge {
 
-/// The inputs of a product, [n_tokens][cols] floats, and where `whole_inputs(codec)` also the same
-/// as whole numbers: x is about q * step. Products of whole numbers are exact, so every table and
-/// every way to share the work gives the same bits. One-bit rows want bytes: see byte_inputs().
+/// How kernels take the inputs of a product. Products of integers are exact, so every kernel set
+/// and every way to share the work gives the same bits.
+enum class InputForm : uint8_t {
+  Floats,      ///< Inputs::x
+  Integers,    ///< Inputs::q, step and sum, and group_sums where uses_group_sums()
+  BytePlanes,  ///< the same, with q rounded by byte_inputs(), and planes if the
+               ///< set uses them
+};
+/// The form that a codec's kernels take.
+InputForm input_form(Codec codec);
+/// Whether they need the sums of the inputs by groups of columns: for offsets of groups.
+bool uses_group_sums(Codec codec);
+
+/// The inputs of a product, [n_tokens][cols] floats, and what the form says.
 struct Inputs {
   const float* x = nullptr;
   size_t n_tokens = 0;
   size_t cols = 0;
-  const int16_t* q = nullptr;  ///< [n_tokens][padded_cols(cols)], zeros behind `cols`
+  const int16_t* q = nullptr;  ///< [n_tokens][padded_cols(cols)], zeros after `cols`
   /// q as byte_planes() lays it, [n_tokens] of it: makes products with one-bit rows faster, or
   /// null.
   const int8_t* planes = nullptr;
-  const float* step = nullptr;  ///< [n_tokens]
-  const float* sum = nullptr;   ///< [n_tokens], of x
+  const float* step = nullptr;        ///< [n_tokens]; x is about q * step
+  const float* sum = nullptr;         ///< [n_tokens], of x
+  const float* group_sums = nullptr;  ///< [n_tokens][n_group_sums(cols)], see sum_groups()
 };
 
-// Layout facts of codecs.
-inline constexpr uint64_t kI8RowOffsetAt = 4;
-inline constexpr uint64_t kI8RowHeader = 8;
-inline constexpr uint64_t kSignRowHighAt = 2;
-inline constexpr uint64_t kSignRowHeader = 4;
-
-/// The largest whole number of an input: 512 products with int8 still fit 32 bits.
-/// A multiple of kByteInput, so that bytes hold the largest inputs too.
+/// The largest integer of an input: 512 products with int8 still fit 32 bits. A multiple of
+/// kByteInput, so that bytes hold the largest inputs too.
 inline constexpr int32_t kByteInput = 256;
 inline constexpr int32_t kMostInput = 127 * kByteInput;
-/// Kernels read whole inputs in steps of up to so many.
+/// Kernels read integer inputs in steps of at most this many.
 inline constexpr size_t kInputPadding = 256;
-/// What memory and caches hand over together.
 inline constexpr size_t kCacheLine = 64;
 /// What a kernel takes of its thread's stack at most, with several tokens; with one, 34 KB, which
 /// accounts leave out.
 inline constexpr size_t kKernelStack = size_t{72} << 10;
 constexpr size_t padded_cols(size_t cols) {
   return (cols + kInputPadding - 1) / kInputPadding * kInputPadding;
-}
-/// Whether products with this codec want Inputs::q, step and sum.
-constexpr bool whole_inputs(Codec codec) {
-  return codec == Codec::I8Row || codec == Codec::SignRow;
 }
 
 /// Rounds q to multiples of kByteInput: what rows of bits are multiplied with. Eight bits of an
@@ -66,17 +67,25 @@ constexpr size_t byte_planes_size(size_t cols) {
   return padded_cols(cols);
 }
 
+/// Groups of columns are multiples of this many.
+inline constexpr size_t kSumCols = 32;
+constexpr size_t n_group_sums(size_t cols) {
+  return (cols + kSumCols - 1) / kSumCols;
+}
+/// The sums of every kSumCols inputs of a token, the last of what is left.
+void sum_groups(const float* x, size_t cols, float* sums);
+
 /// Fills q, step and sum of one token: step = max |x| / kMostInput, q = x / step rounded to
 /// nearest, ties to even; sum in 16 interleaved lanes.
 using QuantizeInputFn = void (*)(const float* x, size_t cols, int16_t* q, float* step, float* sum);
 
-/// y[t][r] = sum_c w[r][c] x[t][c] for rows [row_begin, row_end) and every token.
-/// y has `ldy` floats per token; `scratch` has `cols` floats.
+/// y[t][r] = sum_c w[r][c] x[t][c] for rows [row_begin, row_end) and every token. y has `ldy`
+/// floats per token.
 using MatmulFn = void (*)(const MatrixView& w, const Inputs& x, float* y, size_t ldy,
-                          size_t row_begin, size_t row_end, float* scratch);
+                          size_t row_begin, size_t row_end);
 
-/// How rows lie in memory: one by one, or mostly behind one another, which is a stream.
-enum class RowsLie : uint8_t { HereAndThere, InRuns };
+/// Contiguous: most rows follow the one before, which makes a stream of them.
+enum class RowOrder : uint8_t { Scattered, Contiguous };
 
 /// Rows of a matrix in a codec of single rows, each wherever it lies; row i stands for row ids[i].
 struct RowsView {
@@ -86,21 +95,26 @@ struct RowsView {
   size_t n = 0;
   Codec codec = Codec::F32;
   uint64_t cols = 0;
-  RowsLie lie = RowsLie::HereAndThere;
+  RowOrder order = RowOrder::Scattered;
 };
 
 /// y[t][ids[i]] = rows[i] . x[t] for i in [begin, end), the bits that MatmulFn gives for the same
 /// rows. The rest of y is not touched.
 using MatmulRowsFn = void (*)(const RowsView& w, const Inputs& x, float* y, size_t ldy,
-                              size_t begin, size_t end, float* scratch);
+                              size_t begin, size_t end);
 
-/// y[t][c] += sum_i a[t][ids[i]] rows[i][c] for columns [col_begin, col_end), row by row, so that
-/// rows may come in any number of parts; a has `lda` floats per token, y has `cols`. What a row
-/// adds to all its numbers is left out of y: the call whose col_begin is 0 adds it to bias
-/// [n_tokens], and the caller that to every column in the end.
-using AccumulateRowsFn = void (*)(const RowsView& w, const float* a, size_t lda, size_t n_tokens,
-                                  float* y, double* bias, size_t col_begin, size_t col_end,
-                                  float* scratch);
+/// The transposed product: y[t][c] += sum_i a[t][ids[i]] rows[i][c] for columns [col_begin,
+/// col_end), row by row, so that rows may come in any number of parts; a has `lda` floats per
+/// token, y has `cols`. What a row's offsets add is left out of y: of a group of columns that
+/// begins in the range it is added to bias[t][group], and the caller adds that to the group's
+/// columns in the end.
+using AddScaledRowsFn = void (*)(const RowsView& w, const float* a, size_t lda, size_t n_tokens,
+                                 float* y, double* bias, size_t col_begin, size_t col_end);
+/// Groups of columns that have a bias of their own.
+inline size_t n_bias_groups(Codec codec, size_t cols) {
+  const size_t group = codec_traits(codec).group;
+  return group == 0 ? 1 : (cols + group - 1) / group;
+}
 
 /// One head of v5 and v6 over n_tokens: out_j = sum_i r_i (u_i k_i v_j + S_ij), then
 /// S_ij = w_i S_ij + k_i v_j, with S [N key][N value]. r, k, v, out advance by `stride` floats per
@@ -132,23 +146,24 @@ using WkvV7Fn = void (*)(const WkvV7Args& args);
 struct KernelSet {
   const char* name;
   bool (*runs_here)();  ///< whether this processor has the instructions
-  bool wants_planes;    ///< whether Inputs::planes are of use
+  bool uses_planes;     ///< whether Inputs::planes make products faster
   QuantizeInputFn quantize_input;
   MatmulFn (*matmul)(Codec codec);
+  // nullptr for codecs of panels, whose rows cannot lie apart.
   MatmulRowsFn (*matmul_rows)(Codec codec);
-  AccumulateRowsFn (*accumulate_rows)(Codec codec);
+  AddScaledRowsFn (*add_scaled_rows)(Codec codec);
   WkvV5Fn wkv_v5;
   WkvV7Fn wkv_v7;
   const Elementwise* elementwise;
 };
 
-/// Every table that was compiled in, plainest first. Not all may run here.
+/// Every kernel set that was compiled in, plainest first. Not all may run here.
 std::span<const KernelSet* const> kernel_list();
 
 /// Usage for a name that is not in the list or does not run here.
 Result<const KernelSet*> find_kernels(std::string_view name);
 
-/// The table in use: the last of the list that runs here, or the one that RWKV_EDGE_KERNELS names.
+/// The set in use: the last of the list that runs here, or the one that RWKV_EDGE_KERNELS names.
 /// Usage if that one cannot be had. Read once.
 const Result<const KernelSet*>& kernels();
 

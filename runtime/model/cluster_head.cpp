@@ -160,8 +160,8 @@ Result<double> ClusterHead::known_logits(Pass& pass, const float* z, size_t n_se
   LogSumExp known(*pass.table.elementwise);
   size_t n = 0;
   const auto flush = [&]() -> Status {
-    RWKV_TRY(matmul_rows(pass, *rows_, ids.first(n), pass.numbers().first(n), RowsLie::InRuns, z,
-                         found, kMaxGather));
+    RWKV_TRY(matmul_rows(pass, *rows_, ids.first(n), pass.numbers().first(n), RowOrder::Contiguous,
+                         z, found, kMaxGather));
     known.add(std::span(found, n));
     for (size_t i = 0; i < n; ++i) {
       logits[tokens_[ids[i]]] = found[i];

@@ -142,7 +142,7 @@ Status Evaluator::head(float* logits) {
     const std::span<uint32_t> ids =
         pass_.ids().first(std::min<uint64_t>(head.rows - row, kMaxGather));
     std::iota(ids.begin(), ids.end(), row);
-    RWKV_TRY(matmul_rows(pass_, *model_->head_rows_, ids, ids, RowsLie::InRuns, pass_.normed(),
+    RWKV_TRY(matmul_rows(pass_, *model_->head_rows_, ids, ids, RowOrder::Contiguous, pass_.normed(),
                          logits, head.rows));
     row += static_cast<uint32_t>(ids.size());
   }

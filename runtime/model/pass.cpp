@@ -41,29 +41,38 @@ float* Pass::take(size_t per_token) {
 
 Inputs Pass::inputs(size_t i, Codec codec, const float* x, size_t cols) {
   Inputs inputs{x, n_tokens, cols};
-  if (!whole_inputs(codec)) {
+  const InputForm form = input_form(codec);
+  if (form == InputForm::Floats) {
     return inputs;
   }
-  int16_t* q = scratch_.whole.data() + i * n_tokens * scratch_.widest_input;
+  int16_t* q = scratch_.integers.data() + i * n_tokens * scratch_.widest_input;
   float* steps = scratch_.steps.data() + i * n_tokens;
   float* sums = scratch_.sums.data() + i * n_tokens;
+  const size_t n_groups = n_group_sums(cols);
+  float* group_sums =
+      scratch_.group_sums.data() + i * n_tokens * n_group_sums(scratch_.widest_input);
   int8_t* planes = scratch_.planes.data();
-  // Nobody has one-bit matrices that run together with others; if so, the kernels do without.
-  const bool with_planes = table.wants_planes && codec == Codec::SignRow && i == 0;
+  // Only the first product of a batch gets byte planes; others use the slower path.
+  const bool with_planes = table.uses_planes && form == InputForm::BytePlanes && i == 0;
+  const bool with_group_sums = uses_group_sums(codec);
   each_token([&](size_t t) {
     int16_t* to = q + t * padded_cols(cols);
     table.quantize_input(x + t * cols, cols, to, steps + t, sums + t);
-    if (codec == Codec::SignRow) {
+    if (form == InputForm::BytePlanes) {
       byte_inputs(to, cols);
     }
     if (with_planes) {
       byte_planes(to, cols, planes + t * byte_planes_size(cols));
+    }
+    if (with_group_sums) {
+      sum_groups(x + t * cols, cols, group_sums + t * n_groups);
     }
   });
   inputs.planes = with_planes ? planes : nullptr;
   inputs.q = q;
   inputs.step = steps;
   inputs.sum = sums;
+  inputs.group_sums = group_sums;
   return inputs;
 }
 
@@ -97,7 +106,8 @@ size_t bytes_of(const MatrixView& w) {
 size_t rows_of_piece(const Pass& pass, const MatrixView& w, size_t chunk) {
   const size_t n_pieces =
       takes_all_at_once(pass) ? 1 : std::max<size_t>(1, (bytes_of(w) + chunk / 2) / chunk);
-  return whole_steps((w.rows + n_pieces - 1) / n_pieces, kRowStep);
+  return whole_steps((w.rows + n_pieces - 1) / n_pieces,
+                     std::max<size_t>(kRowStep, codec_traits(w.codec).unit_rows));
 }
 
 // What the gather after one of `n` rows will want: the rest of them, or what the caller expects.
@@ -109,9 +119,11 @@ Pass::Prefetch prefetch_after(RowStore& w, std::span<const uint32_t> ids, size_t
   return {&w, ids[n], ids[n + w.next_gather(ids.subspan(n)) - 1]};
 }
 
-size_t columns_at_a_time(const Pass& pass, size_t cols) {
+// Whole groups, where columns have groups.
+size_t columns_at_a_time(const Pass& pass, Codec codec, size_t cols) {
   const size_t n_pieces = kPiecesPerThread * pass.pool.size();
-  const size_t step = pass.n_tokens > 1 ? kColumnsOfMany : kColumnStep;
+  const size_t group = codec_traits(codec).group;
+  const size_t step = group > 0 ? group : pass.n_tokens > 1 ? kColumnsOfMany : kColumnStep;
   return takes_all_at_once(pass) ? cols : whole_steps((cols + n_pieces - 1) / n_pieces, step);
 }
 
@@ -134,14 +146,14 @@ void matmul_all(Pass& pass, std::span<const Product> products) {
     n_rows[i] = rows_of_piece(pass, w, chunk);
     first[i + 1] = first[i] + (w.rows + n_rows[i] - 1) / n_rows[i];
   }
-  pass.run_products(first[products.size()], 1, [&](size_t begin, size_t end, unsigned thread) {
+  pass.run_products(first[products.size()], 1, [&](size_t begin, size_t end, unsigned) {
     for (size_t i = 0; i < products.size(); ++i) {
       const size_t from = std::max(begin, first[i]);
       const size_t to = std::min(end, first[i + 1]);
       if (from < to) {
         const MatrixView& w = products[i].w;
         fns[i](w, inputs[i], products[i].y, w.rows, (from - first[i]) * n_rows[i],
-               std::min(w.rows, (to - first[i]) * n_rows[i]), pass.row_scratch(thread));
+               std::min(w.rows, (to - first[i]) * n_rows[i]));
       }
     }
   });
@@ -153,7 +165,7 @@ void matmul(Pass& pass, const MatrixView& w, const float* x, float* y) {
 }
 
 Status matmul_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids,
-                   std::span<const uint32_t> names, RowsLie lie, const float* x, float* y,
+                   std::span<const uint32_t> names, RowOrder order, const float* x, float* y,
                    size_t ldy) {
   const MatmulRowsFn fn = pass.table.matmul_rows(w.codec());
   const Inputs inputs = pass.inputs(0, w.codec(), x, w.cols());
@@ -162,11 +174,11 @@ Status matmul_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids,
   while (!ids.empty()) {
     RWKV_ASSIGN(const size_t n, w.gather(pass.pool, pass.traffic, ids, pass.row_places()));
     pass.prefetch(prefetch_after(w, ids, n, after));
-    const RowsView view{w.shared(), pass.row_places(), names.data(), n, w.codec(), w.cols(), lie};
-    const size_t chunk = rows_at_a_time(pass, n, n * w.row_bytes(),
-                                        lie == RowsLie::InRuns ? kMostChunk : kMostScattered);
-    pass.run_products(n, chunk, [&](size_t begin, size_t end, unsigned thread) {
-      fn(view, inputs, y, ldy, begin, end, pass.row_scratch(thread));
+    const RowsView view{w.shared(), pass.row_places(), names.data(), n, w.codec(), w.cols(), order};
+    const size_t chunk = rows_at_a_time(
+        pass, n, n * w.row_bytes(), order == RowOrder::Contiguous ? kMostChunk : kMostScattered);
+    pass.run_products(n, chunk, [&](size_t begin, size_t end, unsigned) {
+      fn(view, inputs, y, ldy, begin, end);
     });
     ids = ids.subspan(n);
     names = names.subspan(n);
@@ -175,29 +187,34 @@ Status matmul_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids,
   return {};
 }
 
-Status accumulate_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids, const float* a,
+Status add_scaled_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids, const float* a,
                        float* y) {
-  const AccumulateRowsFn fn = pass.table.accumulate_rows(w.codec());
+  const AddScaledRowsFn fn = pass.table.add_scaled_rows(w.codec());
   const size_t n_cols = w.cols();
+  const size_t n_groups = n_bias_groups(w.codec(), n_cols);
+  const size_t group = n_groups == 1 ? n_cols : codec_traits(w.codec()).group;
+  double* const bias = pass.bias();
   const Pass::Prefetch after = pass.take_prefetch();
   pass.traffic.touch(w.component(), ids.size() * w.row_bytes());
   std::fill(y, y + pass.n_tokens * n_cols, 0.0f);
-  std::fill(pass.bias(), pass.bias() + pass.n_tokens, 0.0);
+  std::fill(bias, bias + pass.n_tokens * n_groups, 0.0);
   while (!ids.empty()) {
     RWKV_ASSIGN(const size_t n, w.gather(pass.pool, pass.traffic, ids, pass.row_places()));
     pass.prefetch(prefetch_after(w, ids, n, after));
     const RowsView view{w.shared(), pass.row_places(), ids.data(), n, w.codec(), n_cols};
-    pass.run_products(n_cols, columns_at_a_time(pass, n_cols),
-                      [&](size_t begin, size_t end, unsigned thread) {
-                        fn(view, a, w.rows(), pass.n_tokens, y, pass.bias(), begin, end,
-                           pass.row_scratch(thread));
+    pass.run_products(n_cols, columns_at_a_time(pass, w.codec(), n_cols),
+                      [&](size_t begin, size_t end, unsigned) {
+                        fn(view, a, w.rows(), pass.n_tokens, y, bias, begin, end);
                       });
     ids = ids.subspan(n);
   }
   w.release();
   pass.each_token([&](size_t t) {
-    pass.table.elementwise->add_constant(y + t * n_cols, static_cast<float>(pass.bias()[t]),
-                                         n_cols);
+    for (size_t g = 0; g < n_groups; ++g) {
+      pass.table.elementwise->add_constant(y + t * n_cols + g * group,
+                                           static_cast<float>(bias[t * n_groups + g]),
+                                           std::min(group, n_cols - g * group));
+    }
   });
   return {};
 }

@@ -51,12 +51,8 @@ class Pass {
   float* rank_space(size_t i) { return scratch_.rank_space.data() + i * n_tokens * max_rank_; }
   /// The inputs of product `i` of those that run together, as `codec` wants them.
   Inputs inputs(size_t i, Codec codec, const float* x, size_t cols);
-  /// What rows add to all numbers of a token, [n_tokens].
+  /// What the offsets of rows add to the groups of columns, [n_tokens][n_bias_groups()].
   double* bias() { return scratch_.bias.data(); }
-  /// A thread's own buffer for one decoded row.
-  float* row_scratch(unsigned thread) {
-    return scratch_.rows.data() + thread * scratch_.widest_row;
-  }
 
   /// Calls f(t) for each token of the chunk, from any thread.
   template <typename F>
@@ -139,13 +135,13 @@ void matmul_all(Pass& pass, std::span<const Product> products);
 void matmul(Pass& pass, const MatrixView& w, const float* x, float* y);
 
 /// y[t][names[i]] = (row ids[i] of w) . x[t] for every token; y has `ldy` floats per token. Rows
-/// are brought in as needed; `ids` ascend, and `lie` says whether most follow the one before. Fails
-/// if storage does.
+/// are brought in as needed; `ids` ascend, and `order` says whether most follow the one before.
+/// Fails if storage does.
 Status matmul_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids,
-                   std::span<const uint32_t> names, RowsLie lie, const float* x, float* y,
+                   std::span<const uint32_t> names, RowOrder order, const float* x, float* y,
                    size_t ldy);
 /// y[t] = sum_i a[t][ids[i]] (row ids[i] of w); a has w.rows() floats per token, y has w.cols().
-Status accumulate_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids, const float* a,
+Status add_scaled_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids, const float* a,
                        float* y);
 
 }  // namespace rwkv::edge

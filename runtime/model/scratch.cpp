@@ -23,11 +23,6 @@ size_t arena_per_token(const ModelConfig& config) {
   return std::max({time_mix, channel_mix, cluster_head});
 }
 
-size_t widest_row_of(const ModelConfig& config, size_t max_rank) {
-  return std::max(
-      {config.n_embd, config.dim_att, config.dim_ffn, config.predictor_hidden, uint64_t{max_rank}});
-}
-
 // The longest input of a product.
 size_t widest_input_of(const ModelConfig& config, size_t max_rank) {
   return std::max({config.n_embd, config.dim_att, config.predictor_hidden, config.mix_lora,
@@ -57,7 +52,6 @@ class Scratch::Cutter {
 
 void Scratch::lay(Cutter& cut, const ModelConfig& config, const ScratchSizes& sizes) {
   const size_t n = sizes.max_tokens;
-  widest_row = widest_row_of(config, sizes.max_rank);
   widest_input = padded_cols(widest_input_of(config, sizes.max_rank));
   cut(x, n * config.n_embd);
   cut(normed, n * config.n_embd);
@@ -65,13 +59,13 @@ void Scratch::lay(Cutter& cut, const ModelConfig& config, const ScratchSizes& si
   cut(arena, n * arena_per_token(config));
   cut(v_first, config.version == Version::V7 ? n * config.dim_att : 0);
   cut(marks, n * config.dim_ffn);
-  cut(bias, n);
+  cut(bias, n * n_group_sums(config.n_embd));
   cut(planes, n * byte_planes_size(widest_input));
   cut(rank_space, kMaxProducts * n * sizes.max_rank);
-  cut(whole, kMaxProducts * n * widest_input);
+  cut(integers, kMaxProducts * n * widest_input);
   cut(steps, kMaxProducts * n);
   cut(sums, kMaxProducts * n);
-  cut(rows, sizes.n_threads * widest_row);
+  cut(group_sums, kMaxProducts * n * n_group_sums(widest_input));
   cut(ids, std::max<size_t>(config.dim_ffn, kMaxGather));
   cut(numbers, kMaxGather);
   cut(row_places, kMaxGather);

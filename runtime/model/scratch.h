@@ -35,21 +35,20 @@ class Scratch {
   std::span<float> arena;    ///< vectors of time_mix and channel_mix
   std::span<float> v_first;  ///< v7, [dim_att]
   std::span<uint8_t> marks;  ///< [dim_ffn]
-  std::span<double> bias;    ///< one
+  std::span<double> bias;    ///< [groups of n_embd columns]
   std::span<int8_t> planes;  ///< inputs of rows of bits, of the first product alone
   // Per token and product of those that run together.
   std::span<float> rank_space;   ///< [max_rank]
-  std::span<int16_t> whole;      ///< inputs as whole numbers, [widest_input]
+  std::span<int16_t> integers;   ///< inputs as integers, [widest_input]
   std::span<float> steps, sums;  ///< one
+  std::span<float> group_sums;   ///< [groups of widest_input columns]
   // Others.
-  std::span<float> rows;                   ///< per thread, [widest_row]
   std::span<uint32_t> ids;                 ///< at least dim_ffn and kMaxGather
   std::span<uint32_t> numbers;             ///< 0, 1, 2, ..., kMaxGather of them
   std::span<const std::byte*> row_places;  ///< kMaxGather
   std::span<float> cluster_logs;           ///< [n_cluster]
   std::span<uint32_t> cluster_order;       ///< [n_cluster]
 
-  size_t widest_row = 0;
   size_t widest_input = 0;  ///< padded
 
  private:

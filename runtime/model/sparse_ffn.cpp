@@ -165,7 +165,7 @@ Result<std::span<uint32_t>> SparseFfn::activate_named(
   const auto ids = list_marked(pass, n_neurons);
   std::fill(neurons, neurons + n, 0.0f);
   pass.prefetch(Pass::Prefetch::all_of(value_rows_));
-  RWKV_TRY(matmul_rows(pass, *key_rows_, ids, ids, RowsLie::HereAndThere, x, neurons, n_neurons));
+  RWKV_TRY(matmul_rows(pass, *key_rows_, ids, ids, RowOrder::Scattered, x, neurons, n_neurons));
   pass.table.elementwise->relu_squared(neurons, n);
   // A neuron may have been named by another token of the pass.
   for (size_t i = 0; i < n && pass.n_tokens > 1; ++i) {
@@ -202,7 +202,7 @@ Status SparseFfn::forward(Pass& pass, const float* x, float* out,
                           std::span<const Projection::Application> beside) const {
   float* neurons = pass.take(key_.rows);
   RWKV_ASSIGN(const std::span<const uint32_t> ids, activate(pass, x, neurons, beside));
-  RWKV_TRY(accumulate_rows(pass, *value_rows_, ids, neurons, out));
+  RWKV_TRY(add_scaled_rows(pass, *value_rows_, ids, neurons, out));
   add_bias(pass, out);
   return {};
 }

@@ -44,6 +44,13 @@ Status TimeMixV6::load(const Weights& weights, const std::string& prefix) {
   }
   RWKV_ASSIGN(maa_w1_, weights.matrix(att + "time_maa_w1"));
   RWKV_ASSIGN(maa_w2_, weights.matrix(att + "time_maa_w2"));
+  // Its five parts are multiplied one by one.
+  if (const uint32_t unit = codec_traits(maa_w2_.codec).unit_rows; config_.n_embd % unit != 0) {
+    return bad_input(
+        "'{}time_maa_w2': parts of {} rows are not whole panels of {}; convert with "
+        "another codec for it",
+        att, config_.n_embd, unit);
+  }
   RWKV_ASSIGN(decay_, weights.vector(att + "time_decay"));
   RWKV_ASSIGN(decay_pair_, Projection::load_lora(weights, att + "time_decay_w1",
                                                  att + "time_decay_w2", Activation::Tanh));

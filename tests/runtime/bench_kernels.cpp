@@ -112,24 +112,28 @@ void bench_products(Bench& bench, Codec codec, const Shape& shape, size_t n_toke
   std::vector<int8_t> planes(n_tokens * byte_planes_size(shape.cols));
   std::vector<float> steps(n_tokens);
   std::vector<float> sums(n_tokens);
+  std::vector<float> group_sums(n_tokens * n_group_sums(shape.cols));
   std::vector<float> y(n_tokens * shape.rows);
-  std::vector<float> scratch(shape.cols);
   bench.run({fmt::format("matmul {} {}x{} t{}", codec_traits(codec).name, shape.rows, shape.cols,
                          n_tokens),
              static_cast<double>(bytes.size()), [&](const KernelSet& table) {
                for (size_t t = 0; t < n_tokens; ++t) {
                  table.quantize_input(x.data() + t * shape.cols, shape.cols,
                                       q.data() + t * padded_cols(shape.cols), &steps[t], &sums[t]);
-                 if (codec == Codec::SignRow) {
+                 if (input_form(codec) == InputForm::BytePlanes) {
                    byte_inputs(q.data() + t * padded_cols(shape.cols), shape.cols);
                    byte_planes(q.data() + t * padded_cols(shape.cols), shape.cols,
                                planes.data() + t * byte_planes_size(shape.cols));
                  }
+                 if (uses_group_sums(codec)) {
+                   sum_groups(x.data() + t * shape.cols, shape.cols,
+                              group_sums.data() + t * n_group_sums(shape.cols));
+                 }
                }
                table.matmul(codec)(w,
                                    {x.data(), n_tokens, shape.cols, q.data(), planes.data(),
-                                    steps.data(), sums.data()},
-                                   y.data(), shape.rows, 0, shape.rows, scratch.data());
+                                    steps.data(), sums.data(), group_sums.data()},
+                                   y.data(), shape.rows, 0, shape.rows);
              }});
 }
 
@@ -145,14 +149,13 @@ void bench_sums(Bench& bench, Codec codec, const Shape& shape, size_t n_tokens) 
   }
   const auto a = noise_vector(n_tokens * shape.rows, 2);
   std::vector<float> y(n_tokens * shape.cols);
-  std::vector<double> bias(n_tokens);
-  std::vector<float> scratch(shape.cols);
+  std::vector<double> bias(n_tokens * n_bias_groups(codec, shape.cols));
   const RowsView rows = {w.shared, places.data(), ids.data(), ids.size(), codec, shape.cols};
-  bench.run({fmt::format("accumulate_rows {} {}x{} t{}", codec_traits(codec).name, ids.size(),
+  bench.run({fmt::format("add_scaled_rows {} {}x{} t{}", codec_traits(codec).name, ids.size(),
                          shape.cols, n_tokens),
              static_cast<double>(ids.size() * row_bytes), [&](const KernelSet& table) {
-               table.accumulate_rows(codec)(rows, a.data(), shape.rows, n_tokens, y.data(),
-                                            bias.data(), 0, shape.cols, scratch.data());
+               table.add_scaled_rows(codec)(rows, a.data(), shape.rows, n_tokens, y.data(),
+                                            bias.data(), 0, shape.cols);
              }});
 }
 
@@ -181,10 +184,12 @@ void bench_wkv(Bench& bench, bool is_v7) {
 int main(int argc, char** argv) {
   Bench bench(argc > 1 ? std::max(1, std::atoi(argv[1])) : 7, argc > 2 ? argv[2] : "");
   for (const Shape& shape : kShapes) {
-    for (const Codec codec : {Codec::F32, Codec::F16, Codec::I8Row, Codec::Mm8, Codec::SignRow}) {
+    for (const CodecTraits& codec : codec_list()) {
       for (const size_t n_tokens : {1, 32}) {
-        bench_products(bench, codec, shape, n_tokens);
-        bench_sums(bench, codec, shape, n_tokens);
+        bench_products(bench, codec.codec, shape, n_tokens);
+        if (codec.unit_rows == 1) {
+          bench_sums(bench, codec.codec, shape, n_tokens);
+        }
       }
     }
   }

@@ -1,11 +1,13 @@
-// Every table of kernels that runs here against plain sums in double and against the generic table,
-// over awkward lengths, unaligned weights, ranges of rows and columns, one token and many.
+// Every kernel set that runs here against plain sums in double and against the generic set, with
+// every codec of the list, over awkward lengths, unaligned weights, ranges of rows and columns, one
+// token and many.
 #include "runtime/kernels/kernels.h"
 
 #include <array>
 #include <cmath>
 #include <cstdlib>
 
+#include "runtime/kernels/for_codec.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
 
@@ -51,12 +53,12 @@ std::vector<float> random_vector(size_t n, uint64_t seed) {
   return x;
 }
 
-// Inputs and what a table makes of them.
+// Inputs and what a kernel set makes of them.
 struct PreparedInputs {
   std::vector<float> x;
   std::vector<int16_t> q;
   std::vector<int8_t> planes;
-  std::vector<float> steps, sums;
+  std::vector<float> steps, sums, group_sums;
   Inputs inputs;
 
   PreparedInputs(const KernelSet& table, Codec codec, size_t n_tokens, size_t cols, uint64_t seed)
@@ -64,17 +66,33 @@ struct PreparedInputs {
         q(n_tokens * padded_cols(cols), int16_t{-1}),
         planes(n_tokens * byte_planes_size(cols)),
         steps(n_tokens),
-        sums(n_tokens) {
+        sums(n_tokens),
+        group_sums(n_tokens * n_group_sums(cols)) {
     for (size_t t = 0; t < n_tokens; ++t) {
       table.quantize_input(x.data() + t * cols, cols, q.data() + t * padded_cols(cols), &steps[t],
                            &sums[t]);
-      if (codec == Codec::SignRow) {
+      sum_groups(x.data() + t * cols, cols, group_sums.data() + t * n_group_sums(cols));
+      if (input_form(codec) == InputForm::BytePlanes) {
         byte_inputs(q.data() + t * padded_cols(cols), cols);
         byte_planes(q.data() + t * padded_cols(cols), cols,
                     planes.data() + t * byte_planes_size(cols));
       }
     }
-    inputs = {x.data(), n_tokens, cols, q.data(), planes.data(), steps.data(), sums.data()};
+    inputs = {x.data(),      n_tokens,     cols,        q.data(),
+              planes.data(), steps.data(), sums.data(), group_sums.data()};
+  }
+
+  // Those of one token.
+  Inputs token(size_t t) const {
+    Inputs one = inputs;
+    one.n_tokens = 1;
+    one.x += t * one.cols;
+    one.q += t * padded_cols(one.cols);
+    one.planes += t * byte_planes_size(one.cols);
+    one.step += t;
+    one.sum += t;
+    one.group_sums += t * n_group_sums(one.cols);
+    return one;
   }
 };
 
@@ -92,43 +110,74 @@ const KernelSet& each_table() {
 
 std::vector<float> product(const KernelSet& table, const MatrixView& w, const Inputs& x) {
   std::vector<float> y(x.n_tokens * w.rows, -1.0f);
-  std::vector<float> scratch(w.cols);
-  // In two ranges of rows, as threads would.
-  table.matmul(w.codec)(w, x, y.data(), w.rows, 0, w.rows / 3, scratch.data());
-  table.matmul(w.codec)(w, x, y.data(), w.rows, w.rows / 3, w.rows, scratch.data());
+  // In two ranges of whole units, as threads would.
+  const uint64_t unit = codec_traits(w.codec).unit_rows;
+  const uint64_t third = w.rows / 3 / unit * unit;
+  table.matmul(w.codec)(w, x, y.data(), w.rows, 0, third);
+  table.matmul(w.codec)(w, x, y.data(), w.rows, third, w.rows);
   return y;
 }
 
-const std::vector<Codec> kCodecs = {Codec::F32, Codec::F16, Codec::I8Row, Codec::Mm8,
-                                    Codec::SignRow};
+// The sum over c of w[r][c] x[t][c].
+double plain_product(const Encoded& w, const PreparedInputs& x, size_t r, size_t t) {
+  const size_t cols = x.inputs.cols;
+  double sum = 0.0;
+  for (size_t c = 0; c < cols; ++c) {
+    sum += static_cast<double>(w.decoded[r * cols + c]) * static_cast<double>(x.x[t * cols + c]);
+  }
+  return sum;
+}
+
+// How far a product may be off, for each input: half a step at most, on average much less.
+double share_of(InputForm form) {
+  switch (form) {
+    case InputForm::Floats:
+      return 1e-5;
+    case InputForm::Integers:
+      return 1e-4;
+    case InputForm::BytePlanes:
+      return 1e-2;
+  }
+  return 0.0;
+}
+
+bool has_single_rows(const CodecTraits& codec) {
+  return codec.unit_rows == 1;
+}
 const std::vector<uint64_t> kLengths = {1,  2,  3,  5,  7,  8,  15,  16,
                                         17, 31, 32, 33, 63, 65, 130, 5000};
 
 }  // namespace
 
-TEST_CASE("matmul is the product, for every table, codec and length", "[kernels]") {
+TEST_CASE("Both halves of a codec agree", "[kernels]") {
+  const auto check = []<Codec C>() {
+    CAPTURE(codec_traits(C).name);
+    CHECK(RowFormat<C>::kGroup == codec_traits(C).group);
+    CHECK(RowFormat<C>::kUnitRows == codec_traits(C).unit_rows);
+    CHECK((RowFormat<C>::kInputs == input_form(C)));
+    CHECK(uses_group_sums(C) == (codec_traits(C).group != 0 && input_form(C) != InputForm::Floats));
+    return true;
+  };
+  for (const CodecTraits& codec : codec_list()) {
+    CHECK(for_codec<bool>(codec.codec, check));
+  }
+}
+
+TEST_CASE("matmul is the product, for every kernel set, codec and length", "[kernels]") {
   const KernelSet& table = each_table();
-  for (const Codec codec : kCodecs) {
+  for (const CodecTraits& codec : codec_list()) {
     for (const size_t n_tokens : {1, 3, 4, 9}) {
       for (const uint64_t cols : kLengths) {
-        const uint64_t rows = 11;
-        CAPTURE(codec_traits(codec).name, n_tokens, cols);
-        const Encoded w = encode(codec, rows, cols);
-        const PreparedInputs x(table, codec, n_tokens, cols, 7);
+        const uint64_t rows = 2 * codec.unit_rows + 9;
+        CAPTURE(codec.name, n_tokens, cols);
+        const Encoded w = encode(codec.codec, rows, cols);
+        const PreparedInputs x(table, codec.codec, n_tokens, cols, 7);
         const std::vector<float> y = product(table, w.view, x.inputs);
-        // Whole inputs are off by half a step at most, and on average by much less.
-        const double share = codec == Codec::SignRow ? 1e-2 : whole_inputs(codec) ? 1e-4 : 1e-5;
-        const double limit = share * (1.0 + std::sqrt(cols));
+        const double limit = share_of(input_form(codec.codec)) * (1.0 + std::sqrt(cols));
         double worst = 0.0;
-        for (size_t t = 0; t < n_tokens; ++t) {
-          for (size_t r = 0; r < rows; ++r) {
-            double sum = 0.0;
-            for (size_t c = 0; c < cols; ++c) {
-              sum += static_cast<double>(w.decoded[r * cols + c]) *
-                     static_cast<double>(x.x[t * cols + c]);
-            }
-            worst = std::max(worst, std::fabs(static_cast<double>(y[t * rows + r]) - sum));
-          }
+        for (size_t i = 0; i < y.size(); ++i) {
+          const double expected = plain_product(w, x, i % rows, i / rows);
+          worst = std::max(worst, std::fabs(static_cast<double>(y[i]) - expected));
         }
         REQUIRE(worst < limit);
       }
@@ -136,18 +185,22 @@ TEST_CASE("matmul is the product, for every table, codec and length", "[kernels]
   }
 }
 
-TEST_CASE("Products of whole numbers have the bits of the generic table", "[kernels]") {
+TEST_CASE("Products of integers have the bits of the generic set", "[kernels]") {
   const KernelSet& table = each_table();
   const KernelSet& generic = *kernel_list().front();
   for (const uint64_t cols : kLengths) {
     CAPTURE(cols);
-    for (const Codec codec : {Codec::I8Row, Codec::SignRow}) {
-      const PreparedInputs x(table, codec, 5, cols, 13);
-      const PreparedInputs plain(generic, codec, 5, cols, 13);
+    for (const CodecTraits& codec : codec_list()) {
+      if (input_form(codec.codec) == InputForm::Floats) {
+        continue;
+      }
+      CAPTURE(codec.name);
+      const PreparedInputs x(table, codec.codec, 5, cols, 13);
+      const PreparedInputs plain(generic, codec.codec, 5, cols, 13);
       REQUIRE((x.q == plain.q));
       REQUIRE((x.steps == plain.steps));
       REQUIRE((x.sums == plain.sums));
-      const Encoded w = encode(codec, 7, cols);
+      const Encoded w = encode(codec.codec, codec.unit_rows + 6, cols);
       REQUIRE((product(table, w.view, x.inputs) == product(generic, w.view, plain.inputs)));
       Inputs no_planes = x.inputs;
       no_planes.planes = nullptr;
@@ -158,7 +211,7 @@ TEST_CASE("Products of whole numbers have the bits of the generic table", "[kern
 
 // Every `step`th row of w, one by one wherever it lies; -1 for the others.
 std::vector<float> gathered_product(const KernelSet& table, const MatrixView& w, uint32_t step,
-                                    RowsLie lie, const Inputs& inputs) {
+                                    RowOrder order, const Inputs& inputs) {
   std::vector<const std::byte*> places;
   std::vector<uint32_t> ids;
   for (uint32_t r = 0; r < w.rows; r += step) {
@@ -166,13 +219,12 @@ std::vector<float> gathered_product(const KernelSet& table, const MatrixView& w,
     ids.push_back(r);
   }
   std::vector<float> y(inputs.n_tokens * w.rows, -1.0f);
-  std::vector<float> scratch(w.cols);
-  const RowsView view = {w.shared, places.data(), ids.data(), ids.size(), w.codec, w.cols, lie};
-  table.matmul_rows(w.codec)(view, inputs, y.data(), w.rows, 0, ids.size(), scratch.data());
+  const RowsView view = {w.shared, places.data(), ids.data(), ids.size(), w.codec, w.cols, order};
+  table.matmul_rows(w.codec)(view, inputs, y.data(), w.rows, 0, ids.size());
   return y;
 }
 
-TEST_CASE("The largest whole products do not overflow", "[kernels]") {
+TEST_CASE("The largest products of integers do not overflow", "[kernels]") {
   const KernelSet& table = each_table();
   // Where kernels change from rows side by side to a stream, and from one stream to another.
   const uint64_t cols = GENERATE(512, 513, 2048, 2049, 4096, 4097, 8192, 8193, 9000);
@@ -187,7 +239,7 @@ TEST_CASE("The largest whole products do not overflow", "[kernels]") {
   const float none = 0.0f;
   for (uint64_t r = 0; r < rows; ++r) {
     std::memcpy(bytes.data() + r * row_bytes, &one, sizeof(one));
-    std::memcpy(bytes.data() + r * row_bytes + kI8RowOffsetAt, &none, sizeof(none));
+    std::memcpy(bytes.data() + r * row_bytes + sizeof(one), &none, sizeof(none));
   }
   PreparedInputs x(table, Codec::I8Row, 1, cols, 1);
   const std::vector<float> inputs(cols, input);
@@ -198,8 +250,8 @@ TEST_CASE("The largest whole products do not overflow", "[kernels]") {
   for (const float y : together) {
     CHECK(y == Approx(static_cast<double>(weight) * input * static_cast<double>(cols)));
   }
-  for (const RowsLie lie : {RowsLie::HereAndThere, RowsLie::InRuns}) {
-    CHECK((gathered_product(table, w, 1, lie, x.inputs) == together));
+  for (const RowOrder order : {RowOrder::Scattered, RowOrder::Contiguous}) {
+    CHECK((gathered_product(table, w, 1, order, x.inputs) == together));
   }
 }
 
@@ -229,30 +281,26 @@ TEST_CASE("The largest sums over set bits do not overflow", "[kernels]") {
 TEST_CASE("One token and many give the same bits, and so do rows wherever they lie", "[kernels]") {
   const KernelSet& table = each_table();
   const uint64_t cols = GENERATE(77, 1001);
-  const uint64_t rows = 27;  // here and there every second: eight together, four together and two
-  for (const Codec codec : kCodecs) {
-    CAPTURE(codec_traits(codec).name);
-    const Encoded w = encode(codec, rows, cols);
-    const PreparedInputs x(table, codec, 6, cols, 3);
+  const uint64_t rows = 43;  // scattered every second: eight together, four together and two
+  for (const CodecTraits& codec : codec_list()) {
+    CAPTURE(codec.name);
+    const Encoded w = encode(codec.codec, rows, cols);
+    const PreparedInputs x(table, codec.codec, 6, cols, 3);
     const std::vector<float> together = product(table, w.view, x.inputs);
     for (size_t t = 0; t < 6; ++t) {
-      Inputs one = x.inputs;
-      one.n_tokens = 1;
-      one.x += t * cols;
-      one.q += t * padded_cols(cols);
-      one.planes += t * byte_planes_size(cols);
-      one.step += t;
-      one.sum += t;
-      const std::vector<float> alone = product(table, w.view, one);
-      REQUIRE((alone ==
-               std::vector<float>(together.begin() + static_cast<std::ptrdiff_t>(t * rows),
-                                  together.begin() + static_cast<std::ptrdiff_t>((t + 1) * rows))));
+      const auto from = together.begin() + static_cast<std::ptrdiff_t>(t * rows);
+      const std::vector<float> alone = product(table, w.view, x.token(t));
+      REQUIRE(std::equal(alone.begin(), alone.end(), from));
     }
-    const std::vector<float> part = product(table, w.view.row_range(10, 3), x.inputs);
-    REQUIRE(part[0] == together[10]);
-    REQUIRE(part[2] == together[12]);
-    for (const RowsLie lie : {RowsLie::HereAndThere, RowsLie::InRuns}) {
-      const std::vector<float> y = gathered_product(table, w.view, 2, lie, x.inputs);
+    const std::vector<float> part = product(table, w.view.row_range(16, 3), x.inputs);
+    REQUIRE(part[0] == together[16]);
+    REQUIRE(part[2] == together[18]);
+    if (!has_single_rows(codec)) {
+      CHECK(table.matmul_rows(codec.codec) == nullptr);
+      continue;
+    }
+    for (const RowOrder order : {RowOrder::Scattered, RowOrder::Contiguous}) {
+      const std::vector<float> y = gathered_product(table, w.view, 2, order, x.inputs);
       for (size_t i = 0; i < y.size(); ++i) {
         REQUIRE(y[i] == (i % rows % 2 == 0 ? together[i] : -1.0f));
       }
@@ -260,44 +308,64 @@ TEST_CASE("One token and many give the same bits, and so do rows wherever they l
   }
 }
 
-TEST_CASE("accumulate_rows adds scaled rows, the same bits in any number of parts", "[kernels]") {
+// Rows of a matrix as their places, and the transposed product with them.
+struct ScaledRows {
+  const Encoded& w;
+  std::vector<const std::byte*> places;
+  std::vector<uint32_t> ids;
+
+  void add(uint32_t row) {
+    places.push_back(row_at(w.view, row));
+    ids.push_back(row);
+  }
+  // Adds `part` rows at a time to y, in two ranges of columns.
+  void add_to(std::vector<float>& y, const KernelSet& table, const std::vector<float>& a,
+              size_t n_tokens, size_t part, uint64_t middle) const {
+    const uint64_t cols = w.view.cols;
+    const AddScaledRowsFn fn = table.add_scaled_rows(w.view.codec);
+    const size_t n_groups = n_bias_groups(w.view.codec, cols);
+    const size_t group = n_groups == 1 ? cols : codec_traits(w.view.codec).group;
+    std::vector<double> bias(n_tokens * n_groups, 0.0);
+    for (size_t i = 0; i < ids.size(); i += part) {
+      const RowsView view = {w.view.shared,  places.data() + i,
+                             ids.data() + i, std::min(part, ids.size() - i),
+                             w.view.codec,   cols};
+      fn(view, a.data(), w.view.rows, n_tokens, y.data(), bias.data(), 0, middle);
+      fn(view, a.data(), w.view.rows, n_tokens, y.data(), bias.data(), middle, cols);
+    }
+    for (size_t i = 0; i < y.size(); ++i) {
+      y[i] += static_cast<float>(bias[i / cols * n_groups + i % cols / group]);
+    }
+  }
+};
+
+TEST_CASE("add_scaled_rows is the transposed product, the same bits in any number of parts",
+          "[kernels]") {
   const KernelSet& table = each_table();
-  for (const Codec codec : kCodecs) {
+  for (const CodecTraits& codec : codec_list()) {
+    if (!has_single_rows(codec)) {
+      CHECK(table.add_scaled_rows(codec.codec) == nullptr);
+      continue;
+    }
     for (const size_t n_tokens : {1, 2, 5}) {
       for (const uint64_t cols : kLengths) {
-        CAPTURE(codec_traits(codec).name, n_tokens, cols);
+        CAPTURE(codec.name, n_tokens, cols);
         const uint64_t rows = 23;
-        const Encoded w = encode(codec, rows, cols);
+        const Encoded w = encode(codec.codec, rows, cols);
         const std::vector<float> a = random_vector(n_tokens * rows, 11);
-        std::vector<const std::byte*> places;
-        std::vector<uint32_t> ids;
+        ScaledRows added{w, {}, {}};
         for (uint32_t r = 0; r < rows; r += r % 5 == 0 ? 2 : 1) {
-          places.push_back(row_at(w.view, r));
-          ids.push_back(r);
+          added.add(r);
         }
-        std::vector<float> scratch(cols);
-        const auto sum_in_parts = [&](size_t part, uint64_t middle) {
-          std::vector<float> y(n_tokens * cols, 0.5f);
-          std::vector<double> bias(n_tokens, 0.0);
-          for (size_t i = 0; i < ids.size(); i += part) {
-            const RowsView view = {w.view.shared,  places.data() + i,
-                                   ids.data() + i, std::min(part, ids.size() - i),
-                                   codec,          cols};
-            const AccumulateRowsFn fn = table.accumulate_rows(codec);
-            fn(view, a.data(), rows, n_tokens, y.data(), bias.data(), 0, middle, scratch.data());
-            fn(view, a.data(), rows, n_tokens, y.data(), bias.data(), middle, cols, scratch.data());
-          }
-          for (size_t i = 0; i < y.size(); ++i) {
-            y[i] += static_cast<float>(bias[i / cols]);
-          }
-          return y;
-        };
-        const std::vector<float> y = sum_in_parts(ids.size(), std::max<uint64_t>(1, cols / 2));
-        REQUIRE((y == sum_in_parts(3, cols)));
+        std::vector<float> y(n_tokens * cols, 0.5f);
+        std::vector<float> in_parts = y;
+        added.add_to(y, table, a, n_tokens, added.ids.size(), std::max<uint64_t>(1, cols / 2));
+        added.add_to(in_parts, table, a, n_tokens, 3, cols);
+        REQUIRE((y == in_parts));
         double worst = 0.0;
         for (size_t i = 0; i < y.size(); ++i) {
           double sum = 0.5;
-          for (const uint32_t r : ids) {
+          for (const uint32_t r : added.ids) {
             sum += static_cast<double>(a[i / cols * rows + r]) *
                    static_cast<double>(w.decoded[r * cols + i % cols]);
           }
@@ -309,43 +377,40 @@ TEST_CASE("accumulate_rows adds scaled rows, the same bits in any number of part
   }
 }
 
-TEST_CASE("accumulate_rows of many rows and tokens is that of one token at a time", "[kernels]") {
+TEST_CASE("add_scaled_rows of many rows and tokens is that of one token at a time", "[kernels]") {
   const KernelSet& table = each_table();
   const uint64_t rows = 400;
   const uint64_t cols = 61;
-  for (const Codec codec : {Codec::F16, Codec::I8Row}) {
-    const Encoded w = encode(codec, rows, cols);
-    std::vector<const std::byte*> places;
-    std::vector<uint32_t> ids;
-    for (uint32_t r = 0; r < rows; ++r) {
-      places.push_back(row_at(w.view, r));
-      ids.push_back(r);
+  for (const CodecTraits& codec : codec_list()) {
+    if (!has_single_rows(codec)) {
+      continue;
     }
-    const RowsView view = {w.view.shared, places.data(), ids.data(), ids.size(), codec, cols};
-    std::vector<float> scratch(cols);
+    CAPTURE(codec.name);
+    const Encoded w = encode(codec.codec, rows, cols);
+    ScaledRows added{w, {}, {}};
+    for (uint32_t r = 0; r < rows; ++r) {
+      added.add(r);
+    }
     for (const size_t n_tokens : {9, 37}) {
       // Most neurons are silent, some rows for all of a group of tokens.
       std::vector<float> a = random_vector(n_tokens * rows, 11);
       for (size_t i = 0; i < a.size(); ++i) {
         a[i] = i % 7 == 0 ? a[i] : 0.0f;
       }
-      std::vector<double> bias(n_tokens);
       std::vector<float> together(n_tokens * cols);
-      std::vector<float> alone(n_tokens * cols);
-      const AccumulateRowsFn fn = table.accumulate_rows(codec);
-      fn(view, a.data(), rows, n_tokens, together.data(), bias.data(), 0, cols, scratch.data());
+      added.add_to(together, table, a, n_tokens, rows, cols);
       for (size_t t = 0; t < n_tokens; ++t) {
-        double bias_of_one = 0;
-        fn(view, a.data() + t * rows, rows, 1, alone.data() + t * cols, &bias_of_one, 0, cols,
-           scratch.data());
-        REQUIRE(bias_of_one == bias[t]);
+        const auto from = a.begin() + static_cast<std::ptrdiff_t>(t * rows);
+        std::vector<float> alone(cols);
+        added.add_to(alone, table, {from, from + rows}, 1, rows, cols);
+        const auto of_token = together.begin() + static_cast<std::ptrdiff_t>(t * cols);
+        REQUIRE(std::equal(alone.begin(), alone.end(), of_token));
       }
-      REQUIRE((together == alone));
     }
   }
 }
 
-TEST_CASE("wkv of every table is that of the generic one", "[kernels]") {
+TEST_CASE("wkv of every kernel set is that of the generic one", "[kernels]") {
   const KernelSet& table = each_table();
   const KernelSet& generic = *kernel_list().front();
   for (const size_t n : {4, 8, 20, 64}) {

@@ -18,7 +18,7 @@ TEST_CASE("Buffers lie in one piece, each on lines of its own", "[scratch]") {
     const auto note = [&](auto span) { parts.push_back(std::as_bytes(span)); };
     note(scratch.x), note(scratch.normed), note(scratch.out), note(scratch.arena);
     note(scratch.marks), note(scratch.bias), note(scratch.planes), note(scratch.rank_space);
-    note(scratch.whole), note(scratch.steps), note(scratch.sums), note(scratch.rows);
+    note(scratch.integers), note(scratch.steps), note(scratch.sums), note(scratch.group_sums);
     note(scratch.ids), note(scratch.numbers), note(scratch.row_places);
     size_t total = 0;
     const std::byte* end = parts.front().data();

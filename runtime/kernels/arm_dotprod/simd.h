@@ -11,14 +11,14 @@ struct Simd : NeonFloats {
   struct Acc {
     int32x4_t high, low;
   };
-  struct Whole {
+  struct Ints {
     int8x16_t high, low;
   };
-  static constexpr size_t kWhole = 16;
+  static constexpr size_t kInts = 16;
   static constexpr size_t kLanes = 4;
 
   static Acc no_products() { return {vdupq_n_s32(0), vdupq_n_s32(0)}; }
-  static Whole load_whole(const int16_t* from) {
+  static Ints load_ints(const int16_t* from) {
     const int16x8_t first = vld1q_s16(from);
     const int16x8_t second = vld1q_s16(from + 8);
     const int16x8_t half = vdupq_n_s16(128);
@@ -26,27 +26,27 @@ struct Simd : NeonFloats {
                         vshrn_n_s16(vaddq_s16(second, half), 8)),
             vcombine_s8(vmovn_s16(first), vmovn_s16(second))};
   }
-  /// kWhole numbers of a row; a set bit of a sign row is -1.
-  template <Codec kCodec>
-  static int8x16_t whole(const std::byte* from) {
-    static_assert(kCodec == Codec::I8Row || kCodec == Codec::SignRow);
-    if constexpr (kCodec == Codec::SignRow) {
+  /// kInts elements; a set bit is -1.
+  template <Element kElement>
+  static int8x16_t ints(const std::byte* from) {
+    static_assert(kElement == Element::I8 || kElement == Element::Bit);
+    if constexpr (kElement == Element::Bit) {
       return bytes_of_bits(from);
     } else {
       return vld1q_s8(reinterpret_cast<const int8_t*>(from));
     }
   }
-  static Acc dot(const Acc& sums, int8x16_t w, const Whole& x) {
+  static Acc dot(const Acc& sums, int8x16_t w, const Ints& x) {
     return {vdotq_s32(sums.high, w, x.high), vdotq_s32(sums.low, w, x.low)};
   }
   /// The sums of both; together they may have as many products as one.
   static Acc join(const Acc& a, const Acc& b) {
     return {vaddq_s32(a.high, b.high), vaddq_s32(a.low, b.low)};
   }
-  template <Codec kCodec>
+  template <Element kElement>
   static int64_t total(const Acc& sums) {
     const int64_t total = 256 * total_of_lanes(sums.high) + total_of_lanes(sums.low);
-    return kCodec == Codec::SignRow ? -total : total;
+    return kElement == Element::Bit ? -total : total;
   }
   /// The totals of four, each of at most kProductsPerLane products in all.
   static void four_totals(const Acc (&sums)[4], int64_t* totals) {

@@ -1,4 +1,4 @@
-// Inputs of products as whole numbers.
+// Inputs of products as integers.
 #pragma once
 
 #include <cmath>

@@ -1,5 +1,6 @@
 // The kernel set in plain C++, which defines the answers of all others.
-#include "runtime/kernels/generic/accumulate.h"
+#include "runtime/kernels/for_codec.h"
+#include "runtime/kernels/generic/add_scaled_rows.h"
 #include "runtime/kernels/generic/inputs.h"
 #include "runtime/kernels/generic/matmul.h"
 #include "runtime/kernels/generic/wkv.h"
@@ -7,15 +8,32 @@
 #include "runtime/kernels/loops/elementwise.h"
 
 namespace rwkv::edge::generic {
+namespace {
+
+MatmulFn matmul_for(Codec codec) {
+  return for_codec<MatmulFn>(codec, []<Codec C>() -> MatmulFn { return matmul<C>; });
+}
+
+MatmulRowsFn matmul_rows_for(Codec codec) {
+  return for_single_rows<MatmulRowsFn>(codec,
+                                       []<Codec C>() -> MatmulRowsFn { return matmul_rows<C>; });
+}
+
+AddScaledRowsFn add_scaled_rows_for(Codec codec) {
+  return for_single_rows<AddScaledRowsFn>(
+      codec, []<Codec C>() -> AddScaledRowsFn { return add_scaled_rows<C>; });
+}
+
+}  // namespace
 
 constexpr KernelSet kernel_set = {
     .name = "generic",
     .runs_here = runs_anywhere,
-    .wants_planes = false,
+    .uses_planes = false,
     .quantize_input = quantize_input,
     .matmul = matmul_for,
     .matmul_rows = matmul_rows_for,
-    .accumulate_rows = accumulate_rows_for,
+    .add_scaled_rows = add_scaled_rows_for,
     .wkv_v5 = wkv_v5,
     .wkv_v7 = wkv_v7,
     .elementwise = &kElementwise,

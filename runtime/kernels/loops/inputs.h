@@ -1,4 +1,4 @@
-// Inputs as whole numbers, for every table with vector registers: the bits of the generic table.
+// Inputs as integers, for every set with vector registers: the bits of the generic set.
 #pragma once
 
 #include "runtime/kernels/kernels.h"
@@ -15,8 +15,8 @@ void quantize_input_with(const float* x, size_t cols, int16_t* q, float* step, f
   for (size_t p = 0; p < kParts; ++p) {
     sums[p] = S::zero();
   }
-  const size_t whole = cols / kLanes * kLanes;
-  for (size_t i = 0; i < whole; i += kLanes) {
+  const size_t even = cols / kLanes * kLanes;
+  for (size_t i = 0; i < even; i += kLanes) {
     for (size_t p = 0; p < kParts; ++p) {
       const typename S::F part = S::load(x + i + p * S::kFloats);
       sums[p] = S::add(sums[p], part);
@@ -25,8 +25,8 @@ void quantize_input_with(const float* x, size_t cols, int16_t* q, float* step, f
   }
   // The rest with zeros behind it, which change neither sum nor maximum.
   float rest[kLanes] = {};
-  for (size_t i = whole; i < cols; ++i) {
-    rest[i - whole] = x[i];
+  for (size_t i = even; i < cols; ++i) {
+    rest[i - even] = x[i];
   }
   float lanes[kLanes];
   float all_most = 0.0f;
@@ -46,11 +46,11 @@ void quantize_input_with(const float* x, size_t cols, int16_t* q, float* step, f
   *step = all_most / static_cast<float>(kMostInput);
   const typename S::F inverse =
       S::all(all_most > 0.0f ? static_cast<float>(kMostInput) / all_most : 0.0f);
-  for (size_t i = 0; i < whole; i += S::kFloats) {
+  for (size_t i = 0; i < even; i += S::kFloats) {
     S::store_rounded(q + i, S::mul(S::load(x + i), inverse));
   }
-  for (size_t p = 0; p < kParts && whole < cols; ++p) {
-    S::store_rounded(q + whole + p * S::kFloats, S::mul(S::load(rest + p * S::kFloats), inverse));
+  for (size_t p = 0; p < kParts && even < cols; ++p) {
+    S::store_rounded(q + even + p * S::kFloats, S::mul(S::load(rest + p * S::kFloats), inverse));
   }
   for (size_t i = (cols + kLanes - 1) / kLanes * kLanes; i < padded_cols(cols); ++i) {
     q[i] = 0;

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "formats/codec/codec.h"
+#include "runtime/kernels/row_format.h"
 
 namespace rwkv::edge {
 namespace {
@@ -15,7 +15,7 @@ namespace {
 struct NeonFloats {
   using F = float32x4_t;
   static constexpr size_t kFloats = 4;
-  static constexpr bool kAsks = true;
+  static constexpr bool kPrefetches = true;
 
   static F zero() { return vdupq_n_f32(0.0f); }
   static F all(float x) { return vdupq_n_f32(x); }
@@ -31,22 +31,22 @@ struct NeonFloats {
     const float32x2_t two = vadd_f32(vget_low_f32(x), vget_high_f32(x));
     return vget_lane_f32(vpadd_f32(two, two), 0);
   }
-  /// kFloats numbers to nearest, ties to even: adding 1.5 * 2^23 leaves no room for a fraction.
+  /// kFloats values to nearest, ties to even: adding 1.5 * 2^23 leaves no room for a fraction.
   static void store_rounded(int16_t* to, F x) {
     const F large = vdupq_n_f32(12582912.0f);
     const F rounded = vsubq_f32(vaddq_f32(x, large), large);
     vst1_s16(to, vqmovn_s32(vcvtq_s32_f32(rounded)));
   }
 
-  /// kFloats numbers of a row, without its scale and offset.
-  template <Codec kCodec>
-  static F numbers(const std::byte* from) {
-    if constexpr (kCodec == Codec::F32) {
+  /// kFloats elements.
+  template <Element kElement>
+  static F floats(const std::byte* from) {
+    if constexpr (kElement == Element::F32) {
       return vreinterpretq_f32_u8(vld1q_u8(reinterpret_cast<const uint8_t*>(from)));
-    } else if constexpr (kCodec == Codec::F16) {
+    } else if constexpr (kElement == Element::F16) {
       return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(reinterpret_cast<const uint8_t*>(from))));
     } else {
-      static_assert(kCodec == Codec::I8Row);
+      static_assert(kElement == Element::I8);
       uint32_t four;
       std::memcpy(&four, from, sizeof(four));
       const int8x8_t bytes = vreinterpret_s8_u32(vdup_n_u32(four));

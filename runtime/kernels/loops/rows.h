@@ -1,95 +1,110 @@
-// Where the rows of a product lie and what is in front of their numbers, for the vectorised tables.
-// Everything in this folder is in an unnamed namespace: each table compiles it with its own
-// instructions, and the linker must not take one's copy for another's.
+// Where the rows of a product lie, for all kernel sets.
 #pragma once
 
-#include <cstring>
-
-#include "formats/base/half.h"
-#include "runtime/kernels/kernels.h"
+#include "runtime/kernels/row_format.h"
 
 namespace rwkv::edge {
 namespace {
 
-// Bytes between what is used and what is asked for of a stream; less comes too late, more drops out
-// of the nearest cache again.
-constexpr size_t kAhead = 1024;
+// Bytes between what is used and what is prefetched of a stream; less comes too late, more drops
+// out of the nearest cache again.
+constexpr size_t kPrefetchDistance = 1024;
 
+/// Rows one after another, kUnitRows in a unit.
+template <size_t kUnitRows>
 struct DenseRows {
   static constexpr bool kScattered = false;
+  const std::byte* shared;
   const std::byte* first;
-  size_t row_bytes;
-  size_t n;
-  const std::byte* at(size_t i) const { return first + i * row_bytes; }
-  /// What will be wanted a little after the same place of row i.
-  const std::byte* ahead(size_t i) const { return at(i) + kAhead; }
+  size_t unit_bytes;
+  size_t cols;
+  const std::byte* at(size_t i) const { return first + i / kUnitRows * unit_bytes; }
+  RowPlace place(size_t i) const { return {shared, at(i), i % kUnitRows, cols}; }
+  /// What will be used a little after the same place of row i.
+  const std::byte* ahead(size_t i) const { return at(i) + kPrefetchDistance; }
   size_t id(size_t i) const { return i; }
 };
 
-template <RowsLie kLie>
+template <size_t kUnitRows>
+inline DenseRows<kUnitRows> dense_rows(const MatrixView& w) {
+  return {w.shared, w.units, codec_traits(w.codec).unit_bytes(w.cols), w.cols};
+}
+
+/// Single rows, wherever they lie.
+template <RowOrder kOrder>
 struct GatheredRows {
-  static constexpr bool kScattered = kLie == RowsLie::HereAndThere;
+  static constexpr bool kScattered = kOrder == RowOrder::Scattered;
   static constexpr size_t kRowsAhead = 8;
-  const std::byte* const* rows;
-  const uint32_t* ids;
-  size_t n;
-  const std::byte* at(size_t i) const { return rows[i]; }
+  const RowsView& w;
+  const std::byte* at(size_t i) const { return w.rows[i]; }
+  RowPlace place(size_t i) const { return {w.shared, w.rows[i], 0, w.cols}; }
   const std::byte* ahead(size_t i) const {
     if constexpr (kScattered) {
-      return rows[i + kRowsAhead < n ? i + kRowsAhead : i];
+      return w.rows[i + kRowsAhead < w.n ? i + kRowsAhead : i];
     } else {
-      return rows[i] + kAhead;
+      return w.rows[i] + kPrefetchDistance;
     }
   }
-  size_t id(size_t i) const { return ids[i]; }
+  size_t id(size_t i) const { return w.ids[i]; }
 };
 
-/// Whether what lies ahead is asked for by software. Rows here and there always are; whether a
-/// stream is the better for it is the processor's matter (kAsks of a table's Simd).
+/// Whether software prefetches what lies ahead. Scattered rows always are; whether a stream is the
+/// better for it depends on the processor (kPrefetches of a set's Simd).
 template <class S, class Rows>
-inline constexpr bool kAsksFor = S::kAsks || Rows::kScattered;
+inline constexpr bool kPrefetchesFor = S::kPrefetches || Rows::kScattered;
 
-inline DenseRows dense_rows(const MatrixView& w) {
-  return {w.units, codec_traits(w.codec).unit_bytes(w.cols), w.rows};
-}
-
-inline float float_at(const std::byte* from) {
-  float value;
-  std::memcpy(&value, from, sizeof(value));
-  return value;
-}
-
-inline uint16_t half_bits(const std::byte* from) {
-  uint16_t bits;
-  std::memcpy(&bits, from, sizeof(bits));
-  return bits;
-}
-
-inline float half_at(const std::byte* from) {
-  return f16_to_f32(half_bits(from));
-}
-
-/// A number of a row is scale * q + offset, with q what `numbers` holds.
+/// A row of one group, and what its codes stand for.
 struct Row {
-  const std::byte* numbers;
-  float scale;
-  float offset;
+  const std::byte* codes;
+  Affine affine;
 };
 
-/// The product of a row with token `t` whose whole products sum to `total`.
-inline float product_with(const Row& row, const Inputs& x, size_t t, int64_t total) {
-  return row.scale * (x.step[t] * static_cast<float>(total)) + row.offset * x.sum[t];
+template <class Format>
+inline Row row_of(const RowPlace& place) {
+  return {place.unit + Format::kHeader, Format::affine(place, 0)};
 }
 
-template <Codec kCodec>
-inline Row row_of(const std::byte* start) {
-  if constexpr (kCodec == Codec::I8Row) {
-    return {start + kI8RowHeader, float_at(start), float_at(start + kI8RowOffsetAt)};
-  } else if constexpr (kCodec == Codec::SignRow) {
-    const float low = half_at(start);
-    return {start + kSignRowHeader, half_at(start + kSignRowHighAt) - low, low};
+/// The product of a row of one group with token `t`, whose integer products sum to `total`.
+inline float product_with(const Affine& affine, const Inputs& x, size_t t, int64_t total) {
+  return affine.scale * (x.step[t] * static_cast<float>(total)) + affine.offset * x.sum[t];
+}
+
+/// The sum of token `t`'s inputs in columns [begin, end), a group.
+inline float sum_of_group(const Inputs& x, size_t t, size_t begin, size_t end) {
+  const float* const sums = x.group_sums + t * n_group_sums(x.cols);
+  float sum = 0.0f;
+  for (size_t i = begin / kSumCols; i * kSumCols < end; ++i) {
+    sum += sums[i];
+  }
+  return sum;
+}
+
+/// What a group adds to the product of its row with token `t`.
+template <class Format>
+inline float group_product(const Affine& affine, const Inputs& x, size_t t, size_t begin,
+                           size_t end, int64_t total) {
+  if constexpr (Format::kGroup == 0) {
+    return product_with(affine, x, t, total);
   } else {
-    return {start, 1.0f, 0.0f};
+    return affine.scale * (x.step[t] * static_cast<float>(total)) +
+           affine.offset * sum_of_group(x, t, begin, end);
+  }
+}
+
+/// Columns of a row that are unpacked at a time.
+constexpr size_t kUnpackedCols = 256;
+
+/// Calls part(group, begin, end, is_last) for columns [begin, end) of a row in parts of at most
+/// kUnpackedCols, each of one group, the last of a group marked.
+template <class Format, class Part>
+inline void each_part(size_t begin, size_t end, size_t cols, const Part& part) {
+  const size_t group = group_cols<Format>(cols);
+  for (size_t at = begin; at < end;) {
+    const size_t g = at / group;
+    const size_t group_end = g * group + group < end ? g * group + group : end;
+    const size_t next = at + kUnpackedCols < group_end ? at + kUnpackedCols : group_end;
+    part(g, at, next, next == group_end);
+    at = next;
   }
 }
 

@@ -1,5 +1,5 @@
-// The wkv recurrences for every table with vector registers; `S` is the table's Simd. Head sizes
-// are multiples of a register in all known models; what is left over goes number by number.
+// The wkv recurrences for every set with vector registers; `S` is the set's Simd. Head sizes are
+// multiples of a register in all known models; what is left over goes number by number.
 #pragma once
 
 #include "runtime/kernels/kernels.h"
@@ -71,13 +71,13 @@ void wkv_v5_with(const WkvHeadArgs& args) {
 template <class S, size_t R>
 inline void wkv_v7_rows(float* state, size_t n, const float* r, const float* k, const float* v,
                         const float* w, const float* kk, const float* kka, float* out) {
-  const size_t whole = n / S::kFloats * S::kFloats;
+  const size_t even = n / S::kFloats * S::kFloats;
   typename S::F taken[R];
 #pragma GCC unroll 8
   for (size_t i = 0; i < R; ++i) {
     taken[i] = S::zero();
   }
-  for (size_t j = 0; j < whole; j += S::kFloats) {
+  for (size_t j = 0; j < even; j += S::kFloats) {
     const typename S::F kk_j = S::load(kk + j);
 #pragma GCC unroll 8
     for (size_t i = 0; i < R; ++i) {
@@ -91,14 +91,14 @@ inline void wkv_v7_rows(float* state, size_t n, const float* r, const float* k, 
 #pragma GCC unroll 8
   for (size_t i = 0; i < R; ++i) {
     removed[i] = S::sum(taken[i]);
-    for (size_t j = whole; j < n; ++j) {
+    for (size_t j = even; j < n; ++j) {
       removed[i] += state[i * n + j] * kk[j];
     }
     less[i] = S::all(-removed[i]);
     added[i] = S::all(v[i]);
     sums[i] = S::zero();
   }
-  for (size_t j = 0; j < whole; j += S::kFloats) {
+  for (size_t j = 0; j < even; j += S::kFloats) {
     const typename S::F w_j = S::load(w + j);
     const typename S::F k_j = S::load(k + j);
     const typename S::F kka_j = S::load(kka + j);
@@ -115,7 +115,7 @@ inline void wkv_v7_rows(float* state, size_t n, const float* r, const float* k, 
 #pragma GCC unroll 8
   for (size_t i = 0; i < R; ++i) {
     out[i] = S::sum(sums[i]);
-    for (size_t j = whole; j < n; ++j) {
+    for (size_t j = even; j < n; ++j) {
       float& number = state[i * n + j];
       number = number * w[j] - removed[i] * kka[j] + v[i] * k[j];
       out[i] += number * r[j];

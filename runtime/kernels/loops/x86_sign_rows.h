@@ -1,17 +1,20 @@
-// Products with one-bit rows for the x86 tables: bits are used where they lie, eight planes of them
-// to 8 bytes of a row. `Sums` of a table has kRows, a multiple of four, and
+// Products with one-bit rows for the x86 sets: bits are used where they lie, eight planes of them
+// to 8 bytes of a row. `Sums` of a set has kRows, a multiple of four, and
 //   of_set<R, T>(rows, planes, ldp, cols, totals)
 // which sets totals[r * T + t] to the sum of token t's input bytes whose bits are set in row r, for
 // R rows and T tokens, one of which is 1; `planes` of a token are `ldp` apart. Exact, so the bits
-// are those of every table. 32 bits hold the sums of 2^20 columns, times 2^7 too.
+// are those of every set. 32 bits hold the sums of 2^20 columns, times 2^7 too.
 #pragma once
 
 #include <immintrin.h>
 
 #include "runtime/kernels/loops/matmul.h"
+#include "runtime/kernels/rows/sign_row.h"
 
 namespace rwkv::edge {
 namespace {
+
+using SignRows = RowFormat<Codec::SignRow>;
 
 // Tokens that share a row; Sums::kRows rows share a token.
 constexpr size_t kSignTokens = 4;
@@ -25,7 +28,7 @@ template <size_t R, typename Add>
   const std::byte* at[R];
 #pragma GCC unroll 8
   for (size_t r = 0; r < R; ++r) {
-    at[r] = rows[r].numbers + begin / kPlanes;
+    at[r] = rows[r].codes + begin / kPlanes;
   }
   planes += begin;
 #pragma GCC unroll 2
@@ -48,7 +51,7 @@ template <size_t R, typename Add>
 }
 
 // Four rows times one token: product_with() for each, the same bits.
-inline void finish_four(const DenseRows& w, const Inputs& x, size_t token, size_t i,
+inline void finish_four(const DenseRows<1>& w, const Inputs& x, size_t token, size_t i,
                         const int32_t* totals, float* y) {
   uint32_t halves[4];
   for (size_t r = 0; r < 4; ++r) {
@@ -60,24 +63,24 @@ inline void finish_four(const DenseRows& w, const Inputs& x, size_t token, size_
   const __m128 low = _mm_shuffle_ps(two, more, _MM_SHUFFLE(2, 0, 2, 0));
   const __m128 high = _mm_shuffle_ps(two, more, _MM_SHUFFLE(3, 1, 3, 1));
   // A power of two, so that it may as well be multiplied after the rounding.
-  const __m128 whole =
+  const __m128 products =
       _mm_mul_ps(_mm_cvtepi32_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(totals))),
                  _mm_set1_ps(kByteInput));
   const __m128 scaled =
-      _mm_mul_ps(_mm_sub_ps(high, low), _mm_mul_ps(_mm_set1_ps(x.step[token]), whole));
+      _mm_mul_ps(_mm_sub_ps(high, low), _mm_mul_ps(_mm_set1_ps(x.step[token]), products));
   _mm_storeu_ps(y, _mm_add_ps(scaled, _mm_mul_ps(low, _mm_set1_ps(x.sum[token]))));
 }
 
 template <class S, class Sums, size_t R, size_t T>
-[[gnu::always_inline]] inline void sign_rows(const DenseRows& w, const Inputs& x, size_t token,
+[[gnu::always_inline]] inline void sign_rows(const DenseRows<1>& w, const Inputs& x, size_t token,
                                              float* y, size_t ldy, size_t i) {
   const size_t ldp = byte_planes_size(x.cols);
-  for (size_t line = 0; S::kAsks && line < R * w.row_bytes; line += kCacheLine) {
+  for (size_t line = 0; S::kPrefetches && line < R * w.unit_bytes; line += kCacheLine) {
     __builtin_prefetch(w.ahead(i) + line);
   }
   Row rows[R];
   for (size_t r = 0; r < R; ++r) {
-    rows[r].numbers = w.at(i + r) + kSignRowHeader;
+    rows[r].codes = w.at(i + r) + SignRows::kHeader;
   }
   int32_t totals[R * T];
   Sums::template of_set<R, T>(rows, x.planes + token * ldp, ldp, x.cols, totals);
@@ -87,10 +90,10 @@ template <class S, class Sums, size_t R, size_t T>
     }
   } else {
     for (size_t r = 0; r < R; ++r) {
-      const Row row = row_of<Codec::SignRow>(w.at(i + r));
+      const Affine affine = SignRows::affine(w.place(i + r), 0);
       for (size_t t = 0; t < T; ++t) {
         y[(token + t) * ldy + i + r] =
-            product_with(row, x, token + t, int64_t{kByteInput} * totals[r * T + t]);
+            product_with(affine, x, token + t, int64_t{kByteInput} * totals[r * T + t]);
       }
     }
   }
@@ -98,7 +101,7 @@ template <class S, class Sums, size_t R, size_t T>
 
 // Rows [begin, end) for T tokens, R rows side by side.
 template <class S, class Sums, size_t R, size_t T>
-[[gnu::noinline]] void all_sign_rows(const DenseRows& w, const Inputs& x, size_t token, float* y,
+[[gnu::noinline]] void all_sign_rows(const DenseRows<1>& w, const Inputs& x, size_t token, float* y,
                                      size_t ldy, size_t begin, size_t end) {
   size_t i = begin;
   for (; i + R <= end; i += R) {
@@ -111,12 +114,12 @@ template <class S, class Sums, size_t R, size_t T>
 
 template <class S, class Sums>
 void sign_matmul(const MatrixView& w, const Inputs& x, float* y, size_t ldy, size_t row_begin,
-                 size_t row_end, float* scratch) {
+                 size_t row_end) {
   if (!x.planes) {
-    matmul<S, PairStream<S>, Codec::SignRow>(w, x, y, ldy, row_begin, row_end, scratch);
+    matmul<S, PairStream<S>, Codec::SignRow>(w, x, y, ldy, row_begin, row_end);
     return;
   }
-  const DenseRows rows = dense_rows(w);
+  const DenseRows<1> rows = dense_rows<1>(w);
   size_t t = 0;
   for (; t + kSignTokens <= x.n_tokens; t += kSignTokens) {
     all_sign_rows<S, Sums, 1, kSignTokens>(rows, x, t, y, ldy, row_begin, row_end);

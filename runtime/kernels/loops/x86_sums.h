@@ -1,4 +1,4 @@
-// Sums of lanes for the x86 tables. In an unnamed namespace, as everything in this folder (rows.h).
+// Sums of lanes for the x86 sets. In an unnamed namespace, as all loops (row_format.h).
 #pragma once
 
 #include <immintrin.h>

@@ -27,47 +27,47 @@ class ByteStream {
     offset_ = kOffset * int64_t{_mm512_reduce_add_epi32(sums)};
   }
 
-  template <bool kAsks>
-  int64_t row(const std::byte* numbers, const std::byte* ahead) const {
-    const Sums sums[4] = {sums_of<kAsks>(numbers, ahead)};
+  template <bool kPrefetches>
+  int64_t row(const std::byte* codes, const std::byte* ahead) const {
+    const Sums sums[4] = {sums_of<kPrefetches>(codes, ahead)};
     int64_t totals[4];
     totals_of(sums, totals);
     return totals[0];
   }
 
-  template <bool kAsks>
-  void four_in_turn(const std::byte* const (&numbers)[4], const std::byte* const (&ahead)[4],
+  template <bool kPrefetches>
+  void four_in_turn(const std::byte* const (&codes)[4], const std::byte* const (&ahead)[4],
                     int64_t (&totals)[4]) const {
     Sums sums[4];
 #pragma GCC unroll 8
     for (size_t r = 0; r < 4; ++r) {
-      sums[r] = sums_of<kAsks>(numbers[r], ahead[r]);
+      sums[r] = sums_of<kPrefetches>(codes[r], ahead[r]);
     }
     totals_of(sums, totals);
   }
 
-  template <bool kAsks, size_t R>
-  void side_by_side(const std::byte* const (&numbers)[R], const std::byte* const (&ahead)[R],
+  template <bool kPrefetches, size_t R>
+  void side_by_side(const std::byte* const (&codes)[R], const std::byte* const (&ahead)[R],
                     int64_t (&totals)[R]) const {
     Sums sums[R] = {};
     size_t i = 0;
     for (; i + kStep <= cols_; i += kStep) {
 #pragma GCC unroll 8
-      for (size_t r = 0; kAsks && r < R; ++r) {
+      for (size_t r = 0; kPrefetches && r < R; ++r) {
         __builtin_prefetch(ahead[r] + i, 0, 2);
       }
 #pragma GCC unroll 8
       for (size_t r = 0; r < R; ++r) {
-        add(sums[r], _mm512_loadu_si512(numbers[r] + i), i);
+        add(sums[r], _mm512_loadu_si512(codes[r] + i), i);
       }
     }
     if (i < cols_) {
 #pragma GCC unroll 8
       for (size_t r = 0; r < R; ++r) {
-        add(sums[r], _mm512_maskz_loadu_epi8(left(i), numbers[r] + i), i);
+        add(sums[r], _mm512_maskz_loadu_epi8(left(i), codes[r] + i), i);
       }
     }
-    for (size_t r = 0; kAsks && r < R; ++r) {
+    for (size_t r = 0; kPrefetches && r < R; ++r) {
       __builtin_prefetch(ahead[r] + cols_, 0, 2);
     }
 #pragma GCC unroll 2
@@ -112,26 +112,26 @@ class ByteStream {
     asm("" : "+v"(both));
     return _mm512_inserti64x4(both, _mm256_loadu_si256(halves + 1), 1);
   }
-  template <bool kAsks>
-  [[gnu::always_inline]] Sums sums_of(const std::byte* numbers, const std::byte* ahead) const {
+  template <bool kPrefetches>
+  [[gnu::always_inline]] Sums sums_of(const std::byte* codes, const std::byte* ahead) const {
     Sums one = {}, other = {};
     size_t i = 0;
     for (; i + 2 * kStep <= cols_; i += 2 * kStep) {
-      if constexpr (kAsks) {
+      if constexpr (kPrefetches) {
         __builtin_prefetch(ahead + i, 0, 2);
         __builtin_prefetch(ahead + i + kStep, 0, 2);
       }
-      add(one, in_halves(numbers + i), i);
-      add(other, in_halves(numbers + i + kStep), i + kStep);
+      add(one, in_halves(codes + i), i);
+      add(other, in_halves(codes + i + kStep), i + kStep);
     }
     one.high = _mm512_add_epi32(one.high, other.high);
     one.low = _mm512_add_epi32(one.low, other.low);
-    if constexpr (kAsks) {
+    if constexpr (kPrefetches) {
       __builtin_prefetch(ahead + i, 0, 2);
       __builtin_prefetch(ahead + cols_, 0, 2);
     }
     for (; i < cols_; i += kStep) {
-      add(one, _mm512_maskz_loadu_epi8(left(i), numbers + i), i);
+      add(one, _mm512_maskz_loadu_epi8(left(i), codes + i), i);
     }
     return one;
   }

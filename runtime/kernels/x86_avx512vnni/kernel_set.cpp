@@ -1,6 +1,7 @@
 // Ties the loops to the registers of this instruction set.
+#include "runtime/kernels/for_codec.h"
 #include "runtime/kernels/kernel_sets.h"
-#include "runtime/kernels/loops/accumulate.h"
+#include "runtime/kernels/loops/add_scaled_rows.h"
 #include "runtime/kernels/loops/elementwise.h"
 #include "runtime/kernels/loops/inputs.h"
 #include "runtime/kernels/loops/matmul.h"
@@ -12,22 +13,23 @@
 namespace rwkv::edge::x86_avx512vnni {
 namespace {
 
+using Stream = ByteStream;
+
 MatmulFn matmul_for(Codec codec) {
   if (codec == Codec::SignRow) {
     return sign_matmul<Simd, SignSums>;
   }
-  const MatmulFn fn = matmul_of<Simd, ByteStream>(codec);
-  return fn ? fn : generic::kernel_set.matmul(codec);
+  return for_codec<MatmulFn>(codec, []<Codec C>() -> MatmulFn { return matmul<Simd, Stream, C>; });
 }
 
 MatmulRowsFn matmul_rows_for(Codec codec) {
-  const MatmulRowsFn fn = matmul_rows_of<Simd, ByteStream>(codec);
-  return fn ? fn : generic::kernel_set.matmul_rows(codec);
+  return for_single_rows<MatmulRowsFn>(
+      codec, []<Codec C>() -> MatmulRowsFn { return matmul_rows<Simd, Stream, C>; });
 }
 
-AccumulateRowsFn accumulate_rows_for(Codec codec) {
-  const AccumulateRowsFn fn = accumulate_rows_of<Simd>(codec);
-  return fn ? fn : generic::kernel_set.accumulate_rows(codec);
+AddScaledRowsFn add_scaled_rows_for(Codec codec) {
+  return for_single_rows<AddScaledRowsFn>(
+      codec, []<Codec C>() -> AddScaledRowsFn { return add_scaled_rows<Simd, C>; });
 }
 
 }  // namespace
@@ -35,11 +37,11 @@ AccumulateRowsFn accumulate_rows_for(Codec codec) {
 constexpr KernelSet kernel_set = {
     .name = "x86_avx512vnni",
     .runs_here = has_avx512vnni,
-    .wants_planes = true,
+    .uses_planes = true,
     .quantize_input = quantize_input_with<Simd>,
     .matmul = matmul_for,
     .matmul_rows = matmul_rows_for,
-    .accumulate_rows = accumulate_rows_for,
+    .add_scaled_rows = add_scaled_rows_for,
     .wkv_v5 = wkv_v5_with<Simd>,
     .wkv_v7 = wkv_v7_with<Simd>,
     .elementwise = &kElementwise,

@@ -7,16 +7,16 @@
 #include <cstdint>
 #include <cstring>
 
-#include "formats/codec/codec.h"
 #include "runtime/kernels/loops/x86_sums.h"
+#include "runtime/kernels/row_format.h"
 
 namespace rwkv::edge::x86_avx512vnni {
 
 struct Simd {
   using F = __m512;
   static constexpr size_t kFloats = 16;
-  /// Asking got half the bandwidth of a plain stream (Zen 4).
-  static constexpr bool kAsks = false;
+  /// Prefetching got half the bandwidth of a plain stream (Zen 4).
+  static constexpr bool kPrefetches = false;
 
   static F zero() { return _mm512_setzero_ps(); }
   static F all(float x) { return _mm512_set1_ps(x); }
@@ -29,56 +29,56 @@ struct Simd {
   static F largest(F a, F b) { return _mm512_max_ps(a, b); }
   static F magnitude(F x) { return _mm512_abs_ps(x); }
   static float sum(F x) { return _mm512_reduce_add_ps(x); }
-  /// kFloats numbers to nearest, ties to even.
+  /// kFloats values to nearest, ties to even.
   static void store_rounded(int16_t* to, F x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
                         _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x)));
   }
 
-  /// kFloats numbers of a row, without its scale and offset.
-  template <Codec kCodec>
-  static F numbers(const std::byte* from) {
-    if constexpr (kCodec == Codec::F32) {
+  /// kFloats elements.
+  template <Element kElement>
+  static F floats(const std::byte* from) {
+    if constexpr (kElement == Element::F32) {
       return _mm512_loadu_ps(from);
-    } else if constexpr (kCodec == Codec::F16) {
+    } else if constexpr (kElement == Element::F16) {
       return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
     } else {
-      static_assert(kCodec == Codec::I8Row);
+      static_assert(kElement == Element::I8);
       return _mm512_cvtepi32_ps(
           _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
     }
   }
 
-  // Whole numbers: products of pairs are added into kLanes sums of 32 bits.
+  // Integers: products of pairs are added into kLanes sums of 32 bits.
   using Acc = __m512i;
-  using Whole = __m512i;
-  static constexpr size_t kWhole = 32;
+  using Ints = __m512i;
+  static constexpr size_t kInts = 32;
   static constexpr size_t kLanes = 16;
 
   static Acc no_products() { return _mm512_setzero_si512(); }
-  static Whole load_whole(const int16_t* from) { return _mm512_loadu_si512(from); }
-  /// kWhole numbers of a row; a set bit of a sign row is -1.
-  template <Codec kCodec>
-  static Whole whole(const std::byte* from) {
-    if constexpr (kCodec == Codec::SignRow) {
+  static Ints load_ints(const int16_t* from) { return _mm512_loadu_si512(from); }
+  /// kInts elements; a set bit is -1.
+  template <Element kElement>
+  static Ints ints(const std::byte* from) {
+    if constexpr (kElement == Element::Bit) {
       uint32_t bits;
       std::memcpy(&bits, from, sizeof(bits));
       return _mm512_movm_epi16(bits);
     } else {
-      static_assert(kCodec == Codec::I8Row);
+      static_assert(kElement == Element::I8);
       return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
     }
   }
-  static Acc dot(Acc sums, Whole w, Whole x) { return _mm512_dpwssd_epi32(sums, w, x); }
+  static Acc dot(Acc sums, Ints w, Ints x) { return _mm512_dpwssd_epi32(sums, w, x); }
   /// The sums of both; together they may have as many products as one.
   static Acc join(Acc a, Acc b) { return _mm512_add_epi32(a, b); }
-  template <Codec kCodec>
+  template <Element kElement>
   static int64_t total(Acc sums) {
     const __m512i wide =
         _mm512_add_epi64(_mm512_cvtepi32_epi64(_mm512_castsi512_si256(sums)),
                          _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(sums, 1)));
     const int64_t total = _mm512_reduce_add_epi64(wide);
-    return kCodec == Codec::SignRow ? -total : total;
+    return kElement == Element::Bit ? -total : total;
   }
   /// The totals of four, each of at most kProductsPerLane products in all.
   static void four_totals(const Acc (&sums)[4], int64_t* totals) {

@@ -1,17 +1,13 @@
-// Sums of scaled rows, for every table with vector registers. `S` is the table's Simd. A column is
-// one chain of fused multiply-adds in the order of the rows, however rows and tokens are grouped.
+// Sums of scaled rows, for every set with vector registers. `S` is the set's Simd. A column is one
+// chain of fused multiply-adds in the order of the rows, however rows and tokens are grouped.
 #pragma once
 
-#include "runtime/kernels/loops/matmul.h"
+#include "runtime/kernels/loops/biases.h"
+#include "runtime/kernels/loops/unpacked.h"
 
 namespace rwkv::edge {
 namespace {
 
-// Rows come from here and there: the more of them at once, the more of memory is waited for
-// together.
-constexpr size_t rows_together(Codec codec) {
-  return codec == Codec::F32 ? 4 : 8;  // rows of f32 are long, and few have them
-}
 // Many tokens: so many of them and so many registers of columns have their sums in registers, over
 // so many rows, which are decoded once for several groups of tokens.
 constexpr size_t kSummedTokens = 4;
@@ -19,35 +15,35 @@ constexpr size_t kSummedFloats = 3;
 constexpr size_t kSummedRows = 192;
 constexpr size_t kTokenGroups = 8;
 
-// y[c] += sum_r factors[r] * numbers of row r, columns [begin, end) of one token. `next` are rows
-// to come.
-template <class S, Codec kCodec, size_t R>
-inline void add_rows(const std::byte* const (&numbers)[R], const float (&factors)[R], float* y,
+// y[c] += sum_r factors[r] * codes of row r, columns [begin, end) of one token. `next` are rows to
+// come.
+template <class S, Element kElement, size_t R>
+inline void add_rows(const std::byte* const (&codes)[R], const float (&factors)[R], float* y,
                      size_t begin, size_t end, const std::byte* const (&next)[R]) {
   typename S::F scaled[R];
   for (size_t r = 0; r < R; ++r) {
     scaled[r] = S::all(factors[r]);
   }
-  constexpr size_t kBytes = bytes_of<kCodec>(1);
+  constexpr size_t kBytes = bytes_of(kElement, 1);
   const auto add = [&](const std::byte* const(&from)[R], size_t i, float* to)
       __attribute__((always_inline)) {
     typename S::F sum = S::load(to);
 #pragma GCC unroll 8
     for (size_t r = 0; r < R; ++r) {
-      sum = S::fma(scaled[r], S::template numbers<kCodec>(from[r] + i * kBytes), sum);
+      sum = S::fma(scaled[r], S::template floats<kElement>(from[r] + i * kBytes), sum);
     }
     S::store(to, sum);
   };
-  constexpr size_t kNumbersPerLine = kCacheLine / kBytes;
+  constexpr size_t kPerLine = kCacheLine / kBytes;
   size_t c = begin;
-  for (; c + kNumbersPerLine <= end; c += kNumbersPerLine) {
+  for (; c + kPerLine <= end; c += kPerLine) {
 #pragma GCC unroll 8
     for (size_t r = 0; r < R; ++r) {
       __builtin_prefetch(next[r] + c * kBytes, 0, 2);
     }
 #pragma GCC unroll 8
-    for (size_t i = 0; i < kNumbersPerLine; i += S::kFloats) {
-      add(numbers, c + i, y + c + i);
+    for (size_t i = 0; i < kPerLine; i += S::kFloats) {
+      add(codes, c + i, y + c + i);
     }
   }
 #pragma GCC unroll 8
@@ -56,14 +52,14 @@ inline void add_rows(const std::byte* const (&numbers)[R], const float (&factors
     __builtin_prefetch(next[r] + end * kBytes, 0, 2);
   }
   for (; c + S::kFloats <= end; c += S::kFloats) {
-    add(numbers, c, y + c);
+    add(codes, c, y + c);
   }
   if (c < end) {
     std::byte rest[R][S::kFloats * kBytes] = {};
     float sums[S::kFloats] = {};
     const std::byte* at[R];
     for (size_t r = 0; r < R; ++r) {
-      std::memcpy(rest[r], numbers[r] + c * kBytes, (end - c) * kBytes);
+      std::memcpy(rest[r], codes[r] + c * kBytes, (end - c) * kBytes);
       at[r] = rest[r];
     }
     std::memcpy(sums, y + c, (end - c) * sizeof(float));
@@ -72,19 +68,20 @@ inline void add_rows(const std::byte* const (&numbers)[R], const float (&factors
   }
 }
 
-template <class S, Codec kCodec, size_t R>
+template <class S, class Format, size_t R>
 inline void rows_of_one(const RowsView& w, const float* a, size_t i, float* y, size_t begin,
                         size_t end) {
-  const std::byte* numbers[R];
+  const GatheredRows<RowOrder::Scattered> rows{w};
+  const std::byte* codes[R];
   const std::byte* next[R];
   float factors[R];
   for (size_t r = 0; r < R; ++r) {
-    const Row row = row_of<kCodec>(w.rows[i + r]);
-    numbers[r] = row.numbers;
-    factors[r] = a[w.ids[i + r]] * row.scale;
+    const Row row = row_of<Format>(rows.place(i + r));
+    codes[r] = row.codes;
+    factors[r] = a[w.ids[i + r]] * row.affine.scale;
     next[r] = w.rows[i + 2 * R + r < w.n ? i + 2 * R + r : i + r];
   }
-  add_rows<S, kCodec, R>(numbers, factors, y, begin, end, next);
+  add_rows<S, Format::kElement, R>(codes, factors, y, begin, end, next);
 }
 
 // Of decoded rows, those that count for any of a group's tokens, and how much.
@@ -98,7 +95,7 @@ struct TokenGroup {
 template <class S>
 struct DecodedRows {
   static constexpr size_t kWidth = kSummedFloats * S::kFloats;
-  float numbers[kSummedRows][kWidth];
+  float codes[kSummedRows][kWidth];
 };
 
 inline void fill_group(const RowsView& w, const Row* rows, size_t n_rows, size_t first_row,
@@ -110,7 +107,7 @@ inline void fill_group(const RowsView& w, const Row* rows, size_t n_rows, size_t
     for (size_t t = 0; t < kSummedTokens; ++t) {
       const float factor = of_row[t * lda];
       counts = counts || factor != 0.0f;
-      group.factors[group.n][t] = factor * rows[r].scale;
+      group.factors[group.n][t] = factor * rows[r].affine.scale;
     }
     group.rows[group.n] = static_cast<uint16_t>(r);
     group.n += counts ? 1 : 0;
@@ -130,18 +127,18 @@ template <class S, size_t F>
     }
   }
   for (size_t r = 0; r < group.n; ++r) {
-    const float* from = decoded.numbers[group.rows[r]];
-    typename S::F numbers[F];
+    const float* from = decoded.codes[group.rows[r]];
+    typename S::F codes[F];
 #pragma GCC unroll 8
     for (size_t f = 0; f < F; ++f) {
-      numbers[f] = S::load(from + f * S::kFloats);
+      codes[f] = S::load(from + f * S::kFloats);
     }
 #pragma GCC unroll 8
     for (size_t t = 0; t < kSummedTokens; ++t) {
       const typename S::F factor = S::all(group.factors[r][t]);
 #pragma GCC unroll 8
       for (size_t f = 0; f < F; ++f) {
-        sums[t][f] = S::fma(factor, numbers[f], sums[t][f]);
+        sums[t][f] = S::fma(factor, codes[f], sums[t][f]);
       }
     }
   }
@@ -155,15 +152,15 @@ template <class S, size_t F>
 }
 
 // One strip of F registers of columns from c on: its rows decoded, then every group.
-template <class S, Codec kCodec, size_t F>
+template <class S, Element kElement, size_t F>
 inline void add_strip(const Row* rows, size_t n_rows, size_t c, const TokenGroup* groups,
                       size_t n_groups, DecodedRows<S>& decoded, float* y, size_t ldy) {
-  constexpr size_t kBytes = bytes_of<kCodec>(1);
+  constexpr size_t kBytes = bytes_of(kElement, 1);
   for (size_t r = 0; r < n_rows; ++r) {
-    const std::byte* from = rows[r].numbers + c * kBytes;
+    const std::byte* from = rows[r].codes + c * kBytes;
     for (size_t f = 0; f < F; ++f) {
-      S::store(decoded.numbers[r] + f * S::kFloats,
-               S::template numbers<kCodec>(from + f * S::kFloats * kBytes));
+      S::store(decoded.codes[r] + f * S::kFloats,
+               S::template floats<kElement>(from + f * S::kFloats * kBytes));
     }
   }
   for (size_t g = 0; g < n_groups; ++g) {
@@ -173,102 +170,112 @@ inline void add_strip(const Row* rows, size_t n_rows, size_t c, const TokenGroup
 
 // At most kSummedRows rows from `first_row` on, for `n_groups` groups of tokens; a and y are those
 // of the first of them.
-template <class S, Codec kCodec>
+template <class S, class Format>
 inline void add_to_groups(const RowsView& w, size_t first_row, const float* a, size_t lda,
                           size_t n_groups, float* y, size_t begin, size_t end) {
+  constexpr Element kElement = Format::kElement;
+  const GatheredRows<RowOrder::Scattered> gathered{w};
   Row rows[kSummedRows];
   TokenGroup groups[kTokenGroups];
   DecodedRows<S> decoded;
   const size_t left = w.n - first_row;
   const size_t n_rows = left < kSummedRows ? left : kSummedRows;
   for (size_t r = 0; r < n_rows; ++r) {
-    rows[r] = row_of<kCodec>(w.rows[first_row + r]);
+    rows[r] = row_of<Format>(gathered.place(first_row + r));
   }
   for (size_t g = 0; g < n_groups; ++g) {
     fill_group(w, rows, n_rows, first_row, a + g * kSummedTokens * lda, lda, groups[g]);
   }
   size_t c = begin;
   for (; c + DecodedRows<S>::kWidth <= end; c += DecodedRows<S>::kWidth) {
-    add_strip<S, kCodec, kSummedFloats>(rows, n_rows, c, groups, n_groups, decoded, y, w.cols);
+    add_strip<S, kElement, kSummedFloats>(rows, n_rows, c, groups, n_groups, decoded, y, w.cols);
   }
   for (; c + S::kFloats <= end; c += S::kFloats) {
-    add_strip<S, kCodec, 1>(rows, n_rows, c, groups, n_groups, decoded, y, w.cols);
+    add_strip<S, kElement, 1>(rows, n_rows, c, groups, n_groups, decoded, y, w.cols);
   }
   for (size_t g = 0; g < n_groups && c < end; ++g) {
     for (size_t r = 0; r < groups[g].n; ++r) {
-      const std::byte* const numbers[] = {rows[groups[g].rows[r]].numbers};
+      const std::byte* const codes[] = {rows[groups[g].rows[r]].codes};
       for (size_t t = 0; t < kSummedTokens; ++t) {
         const float factor[] = {groups[g].factors[r][t]};
-        add_rows<S, kCodec, 1>(numbers, factor, y + (g * kSummedTokens + t) * w.cols, c, end,
-                               numbers);
+        add_rows<S, kElement, 1>(codes, factor, y + (g * kSummedTokens + t) * w.cols, c, end,
+                                 codes);
       }
     }
   }
 }
 
-template <class S, Codec kCodec>
+// Of eight rows together the rest may be four.
+template <class S, class Format>
 inline void all_rows_of_one(const RowsView& w, const float* a, float* y, size_t begin, size_t end) {
   size_t i = 0;
-  constexpr size_t kTogether = rows_together(kCodec);
+  constexpr size_t kTogether = Format::kAddedRows;
   for (; i + kTogether <= w.n; i += kTogether) {
-    rows_of_one<S, kCodec, kTogether>(w, a, i, y, begin, end);
+    rows_of_one<S, Format, kTogether>(w, a, i, y, begin, end);
   }
   if constexpr (kTogether == 8) {
     for (; i + kTogether / 2 <= w.n; i += kTogether / 2) {
-      rows_of_one<S, kCodec, kTogether / 2>(w, a, i, y, begin, end);
+      rows_of_one<S, Format, kTogether / 2>(w, a, i, y, begin, end);
     }
   }
   for (; i < w.n; ++i) {
-    rows_of_one<S, kCodec, 1>(w, a, i, y, begin, end);
+    rows_of_one<S, Format, 1>(w, a, i, y, begin, end);
   }
 }
 
-template <Codec kCodec>
-inline void add_offsets(const RowsView& w, const float* a, size_t lda, size_t n_tokens,
-                        double* bias) {
-  for (size_t i = 0; i < w.n; ++i) {
-    const auto offset = static_cast<double>(row_of<kCodec>(w.rows[i]).offset);
-    for (size_t t = 0; t < n_tokens; ++t) {
-      bias[t] += static_cast<double>(a[t * lda + w.ids[i]]) * offset;
-    }
-  }
-}
-
-template <class S, Codec kCodec>
-void accumulate_rows(const RowsView& w, const float* a, size_t lda, size_t n_tokens, float* y,
-                     double* bias, size_t col_begin, size_t col_end, float* /*scratch*/) {
+template <class S, class Format>
+inline void add_direct_rows(const RowsView& w, const float* a, size_t lda, size_t n_tokens,
+                            float* y, size_t begin, size_t end) {
   const size_t n_together = n_tokens / kSummedTokens * kSummedTokens;
   constexpr size_t kTokensTogether = kTokenGroups * kSummedTokens;
   for (size_t t = 0; t < n_together; t += kTokensTogether) {
     const size_t left = (n_together - t) / kSummedTokens;
     for (size_t i = 0; i < w.n; i += kSummedRows) {
-      add_to_groups<S, kCodec>(w, i, a + t * lda, lda, left < kTokenGroups ? left : kTokenGroups,
-                               y + t * w.cols, col_begin, col_end);
+      add_to_groups<S, Format>(w, i, a + t * lda, lda, left < kTokenGroups ? left : kTokenGroups,
+                               y + t * w.cols, begin, end);
     }
   }
   for (size_t t = n_together; t < n_tokens; ++t) {
-    all_rows_of_one<S, kCodec>(w, a + t * lda, y + t * w.cols, col_begin, col_end);
-  }
-  if (kCodec == Codec::I8Row && col_begin == 0) {
-    add_offsets<kCodec>(w, a, lda, n_tokens, bias);
+    all_rows_of_one<S, Format>(w, a + t * lda, y + t * w.cols, begin, end);
   }
 }
 
-/// nullptr for codecs that have no vectorised sum.
-template <class S>
-AccumulateRowsFn accumulate_rows_of(Codec codec) {
-  switch (codec) {
-    case Codec::F32:
-      return accumulate_rows<S, Codec::F32>;
-    case Codec::F16:
-      return accumulate_rows<S, Codec::F16>;
-    case Codec::I8Row:
-      return accumulate_rows<S, Codec::I8Row>;
-    case Codec::SignRow:
-    case Codec::Mm8:
-      break;
+// Rows of a codec that is unpacked: a part of a group at a time as floats, scaled, for all tokens.
+template <class S, class Format>
+inline void add_unpacked_rows(const RowsView& w, const float* a, size_t lda, size_t n_tokens,
+                              float* y, size_t col_begin, size_t col_end) {
+  for (size_t i = 0; i < w.n; ++i) {
+    const RowPlace row = {w.shared, w.rows[i], 0, w.cols};
+    const float* const factors = a + w.ids[i];
+    each_part<Format>(
+        col_begin, col_end, w.cols, [&](size_t group, size_t begin, size_t end, bool) {
+          RowCode<Format> codes[kUnpackedCols];
+          read_codes<Format>(row, begin, end - begin, codes);
+          const float scale = Format::affine(row, group).scale;
+          float values[kUnpackedCols];
+          for (size_t c = 0; c < end - begin; ++c) {
+            values[c] = scale * static_cast<float>(codes[c]);
+          }
+          const std::byte* const from[] = {reinterpret_cast<const std::byte*>(values)};
+          for (size_t t = 0; t < n_tokens; ++t) {
+            const float factor[] = {factors[t * lda]};
+            add_rows<S, Element::F32, 1>(from, factor, y + t * w.cols + begin, 0, end - begin,
+                                         from);
+          }
+        });
   }
-  return nullptr;
+}
+
+template <class S, Codec C>
+void add_scaled_rows(const RowsView& w, const float* a, size_t lda, size_t n_tokens, float* y,
+                     double* bias, size_t col_begin, size_t col_end) {
+  using Format = RowFormat<C>;
+  if constexpr (kIsDirect<Format> && Format::kElement != Element::Bit) {
+    add_direct_rows<S, Format>(w, a, lda, n_tokens, y, col_begin, col_end);
+  } else {
+    add_unpacked_rows<S, Format>(w, a, lda, n_tokens, y, col_begin, col_end);
+  }
+  add_offsets<Format>(w, a, lda, n_tokens, bias, col_begin, col_end);
 }
 
 }  // namespace
