@@ -11,8 +11,8 @@
 
 namespace rwkv::edge {
 
-/// x is the normed input, out what is added to the residual, both [n_tokens][n_embd]. The state of
-/// the layer is in pass.state and moves on by n_tokens.
+/// x is the normed input, out is added to the residual stream; both [n_tokens][n_embd]. The state
+/// of the layer is in pass.state and advances by n_tokens.
 class TimeMix {
  public:
   virtual ~TimeMix() = default;
@@ -27,7 +27,7 @@ class ChannelMix {
   virtual Status forward(Pass& pass, const float* x, float* out) const = 0;
 };
 
-// Loaders; `prefix` is "blocks.N.". They only look tensors up: shapes were checked by identify().
+// Loaders; `prefix` is "blocks.N.". They only look tensors up: identify() has checked the shapes.
 Result<std::unique_ptr<TimeMix>> load_time_mix_v4(const Weights& weights,
                                                   const std::string& prefix);
 Result<std::unique_ptr<TimeMix>> load_time_mix_v5(const Weights& weights,

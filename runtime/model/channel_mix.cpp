@@ -21,7 +21,7 @@ class ChannelMixImpl final : public ChannelMix {
   SparseFfn neurons_;
 };
 
-// The names of the mixing coefficients, which is all that differs besides receptance.
+// The names of the mixing coefficients, the only difference besides receptance.
 struct MixNames {
   const char* k;
   const char* r;
@@ -71,8 +71,8 @@ Status ChannelMixImpl::forward(Pass& pass, const float* x, float* out) const {
   });
   shift.advance(pass.n_tokens);
   float* gate = has_receptance_ ? pass.take(n_embd) : nullptr;
-  const Projection::Application beside{&receptance_, mixed_r, gate};
-  RWKV_TRY(neurons_.forward(pass, mixed_k, out, {&beside, has_receptance_ ? size_t{1} : 0}));
+  const Projection::Application alongside{&receptance_, mixed_r, gate};
+  RWKV_TRY(neurons_.forward(pass, mixed_k, out, {&alongside, has_receptance_ ? size_t{1} : 0}));
   if (has_receptance_) {
     pass.each_token(
         [&](size_t t) { elementwise.sigmoid_gate(out + t * n_embd, gate + t * n_embd, n_embd); });

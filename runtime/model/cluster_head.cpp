@@ -11,7 +11,7 @@
 namespace rwkv::edge {
 namespace {
 
-// Whole numbers that were packed as floats; BadInput for anything else.
+// Integers that were packed as floats; BadInput for anything else.
 Result<std::vector<uint32_t>> whole_numbers(std::span<const float> values, const char* name,
                                             uint64_t below) {
   std::vector<uint32_t> numbers;
@@ -19,8 +19,7 @@ Result<std::vector<uint32_t>> whole_numbers(std::span<const float> values, const
   for (const float value : values) {
     if (!(value >= 0.0f && static_cast<double>(value) < static_cast<double>(below)) ||
         std::trunc(value) != value) {
-      return bad_input("tensor '{}' holds {}, whole numbers below {} are wanted", name, value,
-                       below);
+      return bad_input("tensor '{}' has {}; expected integers below {}", name, value, below);
     }
     numbers.push_back(static_cast<uint32_t>(value));
   }
@@ -69,7 +68,7 @@ class LogSumExp {
   size_t n_ = 0;
 };
 
-// Stands for the logit of a cluster whose tokens have their own.
+// Replaces the logit of a cluster whose tokens have their own.
 constexpr float kHasOwn = std::numeric_limits<float>::infinity();
 constexpr size_t kTokensAtATime = 8192;
 constexpr size_t kTokensPerLine = kCacheLine / sizeof(uint32_t);
@@ -115,7 +114,7 @@ void ClusterHead::list_clusters() {
   }
 }
 
-// Orders clusters by probability; the first so many of the order are selected. cluster_logs()
+// Orders clusters by probability; returns how many of the first ones are selected. cluster_logs()
 // becomes log p.
 size_t ClusterHead::select(Pass& pass, const float* z) const {
   const size_t n = n_clusters();
@@ -142,7 +141,7 @@ size_t ClusterHead::select(Pass& pass, const float* z) const {
   }
   const auto end = order.begin() + static_cast<std::ptrdiff_t>(n_selected);
   if (first_always_ && std::find(order.begin(), end, 0u) == end) {
-    // What follows shifts by one, so the order stays one of all clusters.
+    // The clusters after it shift by one, so the order still contains all clusters.
     const auto first = std::find(end, order.end(), 0u);
     std::rotate(end, first, first + 1);
     ++n_selected;
@@ -150,8 +149,8 @@ size_t ClusterHead::select(Pass& pass, const float* z) const {
   return n_selected;
 }
 
-// Exact logits of the selected clusters, read in the order in which they lie, as many rows together
-// as fit. Returns the log of the sum of their exp.
+// Exact logits of the selected clusters, read in their order in memory, as many rows at a time as
+// fit. Returns the log of the sum of their exp.
 Result<double> ClusterHead::known_logits(Pass& pass, const float* z, size_t n_selected,
                                          float* logits) const {
   const std::span<uint32_t> order = pass.cluster_order();
@@ -190,7 +189,7 @@ Result<double> ClusterHead::known_logits(Pass& pass, const float* z, size_t n_se
 
 // Tokens of other clusters: l_j = ln Q + ln p_j - ln P_A - ln n_j, with Q the sum of exp of the
 // known logits and P_A the probability of the selected clusters (the specification's 4.5, with one
-// maximum for all clusters). Token after token: row after row they would lie here and there.
+// maximum for all clusters). Token by token, since row by row they would be scattered.
 void ClusterHead::spread_rest(Pass& pass, size_t n_selected, double known, float* logits) const {
   const std::span<float> logs = pass.cluster_logs();
   const std::span<const uint32_t> order = pass.cluster_order();

@@ -21,7 +21,7 @@ class ClusterHead {
   /// Fails if storage does.
   Status forward(Pass& pass, const float* z, float* logits) const;
 
-  /// Bytes that its own tables take.
+  /// Bytes of its own tables.
   static uint64_t bytes(const ModelConfig& config);
 
  private:

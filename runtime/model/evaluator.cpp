@@ -11,11 +11,11 @@ constexpr float kLayerNormEps = 1e-5f;
 
 }  // namespace
 
-// The memory limit may allow fewer tokens per pass than were asked for.
+// The memory limit may allow fewer tokens per pass than requested.
 Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options)
     : model_(std::move(model)),
       max_chunk_(std::clamp<size_t>(options.max_chunk, 1, model_->weights().residency().max_chunk)),
-      // That there are kernels was made sure of when the model was opened.
+      // Opening the model has checked that there are kernels.
       pass_(model_->config(), *kernels().value(),
             {std::max(1u, options.n_threads), max_chunk_, model_->max_rank()}) {}
 
@@ -27,7 +27,7 @@ uint64_t Evaluator::scratch_bytes(const ModelConfig& config, size_t max_rank,
          kLogitBuffers * config.n_vocab * sizeof(float);
 }
 
-Status Evaluator::forward(std::span<const int32_t> tokens, State& state, Logits wanted,
+Status Evaluator::forward(std::span<const int32_t> tokens, State& state, Logits which,
                           std::span<float> logits) {
   const size_t n_vocab = model_->config().n_vocab;
   for (size_t i = 0; i < tokens.size(); ++i) {
@@ -36,27 +36,26 @@ Status Evaluator::forward(std::span<const int32_t> tokens, State& state, Logits 
                        n_vocab - 1);
     }
   }
-  const size_t n_wanted = wanted == Logits::None   ? 0
-                          : wanted == Logits::Last ? std::min<size_t>(1, tokens.size())
-                                                   : tokens.size();
-  if (logits.size() != n_wanted * n_vocab) {
-    return usage_error("expected a buffer of {} logits, found {}", n_wanted * n_vocab,
-                       logits.size());
+  const size_t n_rows = which == Logits::None   ? 0
+                        : which == Logits::Last ? std::min<size_t>(1, tokens.size())
+                                                : tokens.size();
+  if (logits.size() != n_rows * n_vocab) {
+    return usage_error("expected a buffer of {} logits, found {}", n_rows * n_vocab, logits.size());
   }
   const auto lock = model_->weights().lock();
-  const Status status = chunks(tokens, state, wanted, logits.data());
+  const Status status = chunks(tokens, state, which, logits.data());
   model_->weights().count(std::exchange(pass_.traffic, {}));
   return status;
 }
 
-Status Evaluator::chunks(std::span<const int32_t> tokens, State& state, Logits wanted,
+Status Evaluator::chunks(std::span<const int32_t> tokens, State& state, Logits which,
                          float* logits) {
   const size_t n_vocab = model_->config().n_vocab;
   for (size_t done = 0; done < tokens.size();) {
     const size_t n = std::min(max_chunk_, tokens.size() - done);
     const bool is_last = done + n == tokens.size();
-    const Logits here = wanted == Logits::Last && !is_last ? Logits::None : wanted;
-    float* to = wanted == Logits::All ? logits + done * n_vocab : logits;
+    const Logits here = which == Logits::Last && !is_last ? Logits::None : which;
+    float* to = which == Logits::All ? logits + done * n_vocab : logits;
     RWKV_TRY(chunk(tokens.subspan(done, n), state, here, to));
     done += n;
   }
@@ -90,14 +89,14 @@ void Evaluator::norm(const Model::Norm& norm, const float* x, float* y) {
   });
 }
 
-// What a half of a block gave goes to the residual stream.
+// Adds the result of half a block to the residual stream.
 void Evaluator::add_out() {
   const size_t n = model_->config().n_embd;
   pass_.each_token(
       [&](size_t t) { pass_.table.elementwise->add(pass_.x() + t * n, pass_.out() + t * n, n); });
 }
 
-Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wanted,
+Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits which,
                         float* logits) {
   const size_t n = model_->config().n_embd;
   const size_t n_tokens = tokens.size();
@@ -116,12 +115,12 @@ Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wa
     RWKV_TRY(block.channel_mix->forward(pass_, pass_.normed(), pass_.out()));
     add_out();
   }
-  if (wanted == Logits::None) {
+  if (which == Logits::None) {
     return {};
   }
   pass_.traffic.touch(model_->weights().whole().head);
   // Only the tokens whose logits are needed go through the head.
-  const size_t first = wanted == Logits::Last ? n_tokens - 1 : 0;
+  const size_t first = which == Logits::Last ? n_tokens - 1 : 0;
   pass_.n_tokens = n_tokens - first;
   norm(model_->ln_out_, pass_.x() + first * n, pass_.normed());
   return head(logits);

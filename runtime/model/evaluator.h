@@ -25,20 +25,20 @@ class Evaluator {
   Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options);
 
   const Model& model() const { return *model_; }
-  /// Bytes that an evaluator and the buffers for logits of its session take.
+  /// Bytes of an evaluator and of the logit buffers of its session.
   static uint64_t scratch_bytes(const ModelConfig& config, size_t max_rank,
                                 const EvaluatorOptions& options);
 
-  /// Feeds `tokens` (any number) and moves `state` on. `logits` receives [n_vocab] floats for the
-  /// last token or [tokens][n_vocab] for all, as `wanted` says; its size must match.
-  /// An id outside the vocabulary is BadInput and nothing is evaluated. If storage fails on the
-  /// way, so does this, and `state` is of no use any more.
-  Status forward(std::span<const int32_t> tokens, State& state, Logits wanted,
+  /// Feeds `tokens` (any number) and updates `state`. `logits` receives [n_vocab] floats for the
+  /// last token or [tokens][n_vocab] for all, according to `which`; its size must match.
+  /// An id outside the vocabulary is BadInput and nothing is evaluated. If storage fails on
+  /// the way, so does this, and `state` is no longer usable.
+  Status forward(std::span<const int32_t> tokens, State& state, Logits which,
                  std::span<float> logits);
 
  private:
-  Status chunks(std::span<const int32_t> tokens, State& state, Logits wanted, float* logits);
-  Status chunk(std::span<const int32_t> tokens, State& state, Logits wanted, float* logits);
+  Status chunks(std::span<const int32_t> tokens, State& state, Logits which, float* logits);
+  Status chunk(std::span<const int32_t> tokens, State& state, Logits which, float* logits);
   Status embed(std::span<const int32_t> tokens);
   Status head(float* logits);
   void norm(const Model::Norm& norm, const float* x, float* y);

@@ -37,7 +37,7 @@ Result<std::unique_ptr<Tokenizer>> tokenizer_of(const PackedFile& file) {
   RWKV_ASSIGN(const Vocabulary vocabulary, vocabulary_from_metadata(file.metadata));
   RWKV_ASSIGN(std::unique_ptr<Tokenizer> tokenizer, make_tokenizer(vocabulary));
   if (tokenizer->n_vocab() > file.config.n_vocab) {
-    return bad_input("the packed vocabulary has ids up to {}, the model knows {}",
+    return bad_input("the packed vocabulary has ids up to {}, but the model has {}",
                      tokenizer->n_vocab() - 1, file.config.n_vocab);
   }
   return tokenizer;
@@ -57,8 +57,8 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
   auto tokenizer = tokenizer_of(file);
   RWKV_TRY(tokenizer.status().in(path));
   model->tokenizer_ = tokenizer.take();
-  // The vocabulary's text is in the tokenizer now and nothing else of the metadata is needed; on a
-  // small device its memory is worth having back before the weights come.
+  // The text of the vocabulary is now in the tokenizer and nothing else in the metadata is needed;
+  // on a small device its memory should be free before the weights are loaded.
   file.metadata = {};
   trim_heap();
 

@@ -1,6 +1,6 @@
-// A model ready to run: weights bound to the parts of the network, and its tokenizer. Immutable
-// once open but for the caches of its weights, which lock themselves, so any number of evaluators
-// in any threads may share it.
+// A model ready to run: weights bound to the parts of the network, and its tokenizer. After
+// opening, only the caches of its weights change, and they lock themselves, so any number of
+// evaluators in any threads may share it.
 #pragma once
 
 #include <memory>
@@ -23,8 +23,8 @@ class Model {
   static Result<std::shared_ptr<const Model>> open(const std::string& path,
                                                    const MemoryOptions& options);
 
-  /// The memory that the model of `file` will take, before anything of it is loaded: shapes alone
-  /// decide it. `tokenizer_bytes` is Tokenizer::memory_bytes of its vocabulary, 0 without one.
+  /// Where the model of `file` will live, before anything of it is loaded; only shapes decide it.
+  /// `tokenizer_bytes` is Tokenizer::memory_bytes of its vocabulary, 0 without one.
   static Result<Residency> residency(const PackedFile& file, uint64_t tokenizer_bytes,
                                      const MemoryOptions& options);
 
@@ -55,7 +55,7 @@ class Model {
   std::unique_ptr<Tokenizer> tokenizer_;
   RowStore* embedding_ = nullptr;
   RowStore* head_rows_ = nullptr;
-  MatrixView head_;  ///< its shape at least; data unless rows are read on demand
+  MatrixView head_;  ///< at least its shape; data unless rows are read on demand
   std::unique_ptr<ClusterHead> cluster_head_;
   Norm ln0_, ln_out_;
   std::vector<Block> blocks_;

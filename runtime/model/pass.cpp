@@ -6,15 +6,15 @@
 namespace rwkv::edge {
 namespace {
 
-// What is handed to a thread at a time: small enough to even out, large enough that the handing out
-// costs nothing. Rows are handed out in multiples of what kernels take together.
+// The work that a thread gets at a time: small enough to balance, large enough that distributing
+// costs nothing. Rows are handed out in multiples of the number that kernels process together.
 constexpr size_t kLeastChunk = size_t{16} << 10;
 constexpr size_t kMostChunk = size_t{128} << 10;
-// Rows here and there come at less than half the speed, so the last piece is waited for longer.
+// Scattered rows are read at less than half the speed, so waiting for the last piece takes longer.
 constexpr size_t kMostScattered = kLeastChunk;
 constexpr size_t kChunksPerThread = 4;
 constexpr size_t kRowStep = 8;
-// Columns of rows that are added up: a few pieces per thread, each of whole cache lines.
+// Columns of transposed products: a few pieces per thread, each of whole cache lines.
 constexpr size_t kColumnStep = 64;
 constexpr size_t kColumnsOfMany = 48;  // with many tokens, of what every table takes together
 constexpr size_t kPiecesPerThread = 2;
@@ -78,8 +78,8 @@ Inputs Pass::inputs(size_t i, Codec codec, const float* x, size_t cols) {
 
 namespace {
 
-// One thread takes all in one stream; but the rows of a chunk are gone through for some tokens
-// after others, so with many they must stay in a cache.
+// One thread takes everything as one stream. But the rows of a chunk are read again for each group
+// of tokens, so with many tokens they must stay in a cache.
 bool takes_all_at_once(const Pass& pass) {
   return pass.pool.size() == 1 && pass.n_tokens == 1;
 }
@@ -102,7 +102,7 @@ size_t bytes_of(const MatrixView& w) {
   return codec_traits(w.codec).encoded_bytes(w.rows, w.cols);
 }
 
-// Rows of each of the pieces that a matrix is taken in, each of about `chunk` bytes.
+// Rows of each piece of a matrix; a piece has about `chunk` bytes.
 size_t rows_of_piece(const Pass& pass, const MatrixView& w, size_t chunk) {
   const size_t n_pieces =
       takes_all_at_once(pass) ? 1 : std::max<size_t>(1, (bytes_of(w) + chunk / 2) / chunk);

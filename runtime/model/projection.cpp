@@ -16,7 +16,7 @@ Result<Projection> Projection::load(const Weights& weights, const std::string& s
   RWKV_ASSIGN(projection.factor_b_, weights.matrix(stem + "2.weight"));
   if (weights.contains(stem + "_diag")) {
     RWKV_ASSIGN(projection.diagonal_, weights.vector(stem + "_diag"));
-    // The enhanced form always has a diagonal; a pair without one is plain in any model.
+    // The enhanced form always has a diagonal; a pair without one is linear in any model.
     projection.activation_ = weights.config().low_rank == LowRankForm::ReluSquared
                                  ? Activation::ReluSquared
                                  : Activation::Nothing;

@@ -1,5 +1,5 @@
 // A projection of time_mix or channel_mix: a dense matrix, the factor pair that stands in for it,
-// one of the small pairs that v6 and v7 have by themselves, or half of a predictor of neurons.
+// one of the lora pairs of v6 and v7, or half of a predictor of neurons.
 #pragma once
 
 #include <string>
@@ -17,7 +17,7 @@ class Projection {
   /// `stem` is the name without ".weight": "blocks.3.att.key". Finds the dense matrix, or
   /// stem1/stem2.weight and stem_diag.
   static Result<Projection> load(const Weights& weights, const std::string& stem);
-  /// A dense matrix of whatever kind: y = W x.
+  /// A dense matrix of any kind: y = W x.
   static Projection of(const MatrixView& dense);
   /// The pair of two matrices with these names, packed turned: y = B f(A x).
   static Result<Projection> load_lora(const Weights& weights, const std::string& a,

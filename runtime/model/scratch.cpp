@@ -12,8 +12,8 @@ namespace rwkv::edge {
 namespace {
 
 // Floats per token that the most demanding time_mix (v7: fourteen vectors, four inner ones) or
-// channel_mix (three vectors, the neurons, and what one half of a predictor says of them) takes
-// from the arena, with room to spare; or the head, which has one token.
+// channel_mix (three vectors, the neurons, and the scores of one half of a predictor) takes from
+// the arena, with room to spare; or the head, which has one token.
 size_t arena_per_token(const ModelConfig& config) {
   const size_t width = std::max(config.n_embd, config.dim_att);
   const size_t time_mix = 20 * width + 10 * config.mix_lora + config.decay_lora + config.iclr_lora +
@@ -32,7 +32,7 @@ size_t widest_input_of(const ModelConfig& config, size_t max_rank) {
 
 }  // namespace
 
-// Cuts parts from memory; of none, it only counts.
+// Cuts parts from memory; without memory, it only counts.
 class Scratch::Cutter {
  public:
   explicit Cutter(std::byte* memory) : memory_(memory) {}

@@ -32,7 +32,7 @@ uint64_t eight_marks(const uint8_t* from) {
   return eight;
 }
 
-// Those of `ids` that are above zero in a single token's neurons, in the same place.
+// Keeps those of `ids` that are above zero in the neurons of a single token, in place.
 std::span<const uint32_t> keep_positive(std::span<uint32_t> ids, const float* neurons) {
   size_t n = 0;
   for (const uint32_t id : ids) {
@@ -42,8 +42,8 @@ std::span<const uint32_t> keep_positive(std::span<uint32_t> ids, const float* ne
   return ids.first(n);
 }
 
-// Ascending neurons that are marked, 1 and not 0, for any token. Eight at a time and without a
-// branch: which ones are wanted is not to be guessed.
+// The neurons that are marked, 1 and not 0, for any token, ascending. Eight at a time and without a
+// branch, since the marks are not predictable.
 std::span<uint32_t> list_marked(Pass& pass, size_t n_neurons) {
   const uint8_t* const marks = pass.marks();
   const size_t whole = n_neurons / 8 * 8;
@@ -112,19 +112,19 @@ Status SparseFfn::load_predictor(const Weights& weights, const std::string& pref
 
 // Marks the neurons that either half of the predictor names. `scores` is scratch.
 void SparseFfn::name_neurons(Pass& pass, const float* x, float* scores,
-                             std::span<const Projection::Application> beside) const {
+                             std::span<const Projection::Application> alongside) const {
   const size_t n = pass.n_tokens * key_.rows;
   float* mlp_scores = has_sign_ && has_mlp_ ? pass.take(key_.rows) : scores;
   std::array<Projection::Application, kMaxProducts> all;
   size_t n_all = 0;
-  // The bits first: their inputs have a form of their own, which only the first product may have.
+  // The bits first: their inputs have their own form, which only the first product may have.
   if (has_sign_) {
     all[n_all++] = {&sign_, x, scores};
   }
   if (has_mlp_) {
     all[n_all++] = {&mlp_, x, mlp_scores};
   }
-  n_all = static_cast<size_t>(std::copy(beside.begin(), beside.end(), all.begin() + n_all) -
+  n_all = static_cast<size_t>(std::copy(alongside.begin(), alongside.end(), all.begin() + n_all) -
                               all.begin());
   Projection::apply_all(pass, {all.data(), n_all});
   uint8_t* marks = pass.marks();
@@ -140,27 +140,28 @@ void SparseFfn::name_neurons(Pass& pass, const float* x, float* scores,
 
 // relu(K x)^2 of all neurons.
 void SparseFfn::activate_all(Pass& pass, const float* x, float* neurons,
-                             std::span<const Projection::Application> beside) const {
+                             std::span<const Projection::Application> alongside) const {
   const size_t n_neurons = key_.rows;
   const Projection key = Projection::of(key_);
   pass.prefetch(Pass::Prefetch::all_of(value_rows_));
-  // In the order in which they lie in a packed file: one stream.
+  // In their order in a packed file: one stream.
   std::array<Projection::Application, kMaxProducts> all;
-  const auto end = std::copy(beside.begin(), beside.end(), all.begin());
+  const auto end = std::copy(alongside.begin(), alongside.end(), all.begin());
   *end = {&key, x, neurons};
   Projection::apply_all(pass, {all.begin(), end + 1});
   pass.each_token(
       [&](size_t t) { pass.table.elementwise->relu_squared(neurons + t * n_neurons, n_neurons); });
 }
 
-// The same of those that the predictor names for any token, which are returned; the others are 0.
+// The same for the neurons that the predictor names for any token, which are returned; the others
+// are 0.
 Result<std::span<uint32_t>> SparseFfn::activate_named(
     Pass& pass, const float* x, float* neurons,
-    std::span<const Projection::Application> beside) const {
+    std::span<const Projection::Application> alongside) const {
   const size_t n_neurons = key_.rows;
   const size_t n = pass.n_tokens * n_neurons;
   pass.prefetch(Pass::Prefetch::all_of(key_rows_));
-  name_neurons(pass, x, neurons, beside);
+  name_neurons(pass, x, neurons, alongside);
   const uint8_t* marks = pass.marks();
   const auto ids = list_marked(pass, n_neurons);
   std::fill(neurons, neurons + n, 0.0f);
@@ -177,14 +178,14 @@ Result<std::span<uint32_t>> SparseFfn::activate_named(
 // Neurons of all tokens; returns those that are above zero for any, ascending.
 Result<std::span<const uint32_t>> SparseFfn::activate(
     Pass& pass, const float* x, float* neurons,
-    std::span<const Projection::Application> beside) const {
+    std::span<const Projection::Application> alongside) const {
   if (has_predictor()) {
-    RWKV_ASSIGN(const std::span<uint32_t> named, activate_named(pass, x, neurons, beside));
+    RWKV_ASSIGN(const std::span<uint32_t> named, activate_named(pass, x, neurons, alongside));
     if (pass.n_tokens == 1) {
       return keep_positive(named, neurons);
     }
   } else {
-    activate_all(pass, x, neurons, beside);
+    activate_all(pass, x, neurons, alongside);
   }
   const size_t n = pass.n_tokens * key_.rows;
   std::fill(pass.marks(), pass.marks() + n, uint8_t{0});
@@ -199,9 +200,9 @@ void SparseFfn::add_bias(const Pass& pass, float* out) const {
 }
 
 Status SparseFfn::forward(Pass& pass, const float* x, float* out,
-                          std::span<const Projection::Application> beside) const {
+                          std::span<const Projection::Application> alongside) const {
   float* neurons = pass.take(key_.rows);
-  RWKV_ASSIGN(const std::span<const uint32_t> ids, activate(pass, x, neurons, beside));
+  RWKV_ASSIGN(const std::span<const uint32_t> ids, activate(pass, x, neurons, alongside));
   RWKV_TRY(add_scaled_rows(pass, *value_rows_, ids, neurons, out));
   add_bias(pass, out);
   return {};

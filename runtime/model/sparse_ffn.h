@@ -1,4 +1,4 @@
-// The neurons of channel_mix: out = V relu(K x)^2, computing and reading no more of them than
+// The neurons of channel_mix: out = V relu(K x)^2, computing and reading only the neurons that are
 // needed. With a predictor (RWKV-Lite) in two stages: the rows of K that it names, exactly; then
 // the rows of V of those that are not zero. Without one all of K, then the rows of V: lossless.
 #pragma once
@@ -16,31 +16,33 @@ class SparseFfn {
 
   size_t n_embd() const { return key_.cols; }
   /// x [n_tokens][n_embd] is the mixed input, out [n_tokens][n_embd]. Takes from the pass's arena.
-  /// `beside` are projections to be applied meanwhile, at most three: threads wait for one another
-  /// less often. Fails if storage does.
+  /// `alongside` are projections to apply in the same jobs, at most three, so that threads wait for
+  /// one another less often. Fails if storage does.
   Status forward(Pass& pass, const float* x, float* out,
-                 std::span<const Projection::Application> beside) const;
+                 std::span<const Projection::Application> alongside) const;
 
  private:
   Status load_predictor(const Weights& weights, const std::string& prefix);
   bool has_predictor() const { return has_sign_ || has_mlp_; }
   void name_neurons(Pass& pass, const float* x, float* scores,
-                    std::span<const Projection::Application> beside) const;
+                    std::span<const Projection::Application> alongside) const;
   void add_bias(const Pass& pass, float* out) const;
   void activate_all(Pass& pass, const float* x, float* neurons,
-                    std::span<const Projection::Application> beside) const;
-  Result<std::span<uint32_t>> activate_named(Pass& pass, const float* x, float* neurons,
-                                             std::span<const Projection::Application> beside) const;
-  Result<std::span<const uint32_t>> activate(Pass& pass, const float* x, float* neurons,
-                                             std::span<const Projection::Application> beside) const;
+                    std::span<const Projection::Application> alongside) const;
+  Result<std::span<uint32_t>> activate_named(
+      Pass& pass, const float* x, float* neurons,
+      std::span<const Projection::Application> alongside) const;
+  Result<std::span<const uint32_t>> activate(
+      Pass& pass, const float* x, float* neurons,
+      std::span<const Projection::Application> alongside) const;
 
-  MatrixView key_;                ///< its shape at least; units unless rows are read on demand
+  MatrixView key_;                ///< at least its shape; units unless rows are read on demand
   RowStore* key_rows_ = nullptr;  ///< null without a predictor
   RowStore* value_rows_ = nullptr;
   Projection sign_, mlp_;
   float sign_threshold_ = 0;
   float mlp_threshold_ = 0;
-  std::span<const float> bias_;  ///< stands for the neurons not named; may be empty
+  std::span<const float> bias_;  ///< replaces the neurons not named; may be empty
   bool has_sign_ = false;
   bool has_mlp_ = false;
 };

@@ -49,7 +49,7 @@ size_t State::saved_bytes() const {
 
 Status State::save(std::span<std::byte> out) const {
   if (out.size() < saved_bytes()) {
-    return usage_error("a state needs {} bytes, the buffer has {}", saved_bytes(), out.size());
+    return usage_error("a state needs {} bytes, but the buffer has {}", saved_bytes(), out.size());
   }
   std::byte* at = out.data();
   std::memcpy(at, kMagic, sizeof(kMagic));
@@ -62,7 +62,7 @@ Status State::save(std::span<std::byte> out) const {
 
 Status State::load(std::span<const std::byte> bytes) {
   if (bytes.size() != saved_bytes() || std::memcmp(bytes.data(), kMagic, sizeof(kMagic)) != 0) {
-    return bad_input("not a saved state of this model: {} bytes found, {} wanted", bytes.size(),
+    return bad_input("not a saved state of this model: found {} bytes, expected {}", bytes.size(),
                      saved_bytes());
   }
   if (load_le<uint64_t>(bytes.data() + 8) != model_id_ ||

@@ -31,8 +31,8 @@ class State {
   size_t saved_bytes() const;
   /// Writes saved_bytes() bytes; a smaller `out` is a usage error.
   Status save(std::span<std::byte> out) const;
-  /// Takes a saved state over. Refused, leaving this one as it was: another model's state, another
-  /// size, a wrong checksum.
+  /// Replaces the state by a saved one. Refuses a state of another model or size, or with a wrong
+  /// checksum, and does not change then.
   Status load(std::span<const std::byte> bytes);
 
  private:

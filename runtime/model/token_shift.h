@@ -14,7 +14,7 @@ struct TokenShift {
 
   const float* at(size_t t) const { return x + t * n; }
   const float* before(size_t t) const { return t == 0 ? state : at(t - 1); }
-  /// Makes the last vector the state, when no `before` is wanted any more.
+  /// Makes the last vector the state, when no `before` is needed any more.
   void advance(size_t n_tokens) const { std::memcpy(state, at(n_tokens - 1), n * sizeof(float)); }
 };
 

@@ -25,7 +25,7 @@ class TimeMixV4 final : public TimeMix {
 
   std::span<const float> mix_k_, mix_v_, mix_r_;
   std::span<const float> bonus_;
-  std::vector<float> decay_;  ///< -exp(time_decay): what is added to an exponent per token
+  std::vector<float> decay_;  ///< -exp(time_decay), added to an exponent per token
   Projection key_, value_, receptance_, output_;
 };
 

@@ -84,7 +84,7 @@ Status TimeMixV5::forward(Pass& pass, const float* x, float* out) const {
   float* g = pass.take(dim_att);
   float* y = pass.take(dim_att);
 
-  // In the order in which they lie in a packed file: one stream.
+  // In their order in a packed file: one stream.
   const std::array<Projection::Application, 4> projections = {{{&key_, mixed[0], k},
                                                                {&value_, mixed[1], v},
                                                                {&receptance_, mixed[2], r},

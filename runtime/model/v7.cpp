@@ -10,7 +10,7 @@
 namespace rwkv::edge {
 namespace {
 
-// What is read: the mixes of x; what is computed from them: [n_tokens][dim_att] each.
+// Inputs: the mixes of x; outputs computed from them: [n_tokens][dim_att] each.
 struct Mixed {
   float *r, *w, *k, *v, *a, *g;
 };
@@ -35,7 +35,7 @@ class TimeMixV7 final : public TimeMix {
   std::span<const float> k_k_, k_a_, r_k_;
   std::span<const float> ln_x_weight_, ln_x_bias_;
   Projection key_, value_, receptance_, output_;
-  Projection decay_, iclr_, value_residual_, gate_;  // the architecture's small pairs
+  Projection decay_, iclr_, value_residual_, gate_;  // lora pairs
 };
 
 Status TimeMixV7::load(const Weights& weights, const std::string& prefix, bool is_first) {
@@ -89,7 +89,7 @@ void TimeMixV7::project(Pass& pass, const Mixed& mixed, const Outputs& out) cons
        {&iclr_, mixed.a, out.a},
        {&gate_, mixed.g, out.g},
        {&value_residual_, mixed.v, out.v_residual}}};
-  // The first block's value is what the others take a part of.
+  // The other blocks mix in a part of the first block's value.
   Projection::apply_all(pass, std::span(projections).first(is_first_ ? 6 : 7));
 }
 

@@ -7,14 +7,14 @@
 namespace rwkv::edge {
 namespace {
 
-// About 20 us of looking before sleeping: longer than the gap between two products of a layer,
-// shorter than what a busy machine would notice.
+// About 20 us of spinning before sleeping: longer than the gap between two products of a layer,
+// short enough not to matter on a busy machine.
 constexpr int kSpins = 2000;
 
-// A ticket: 28 bits number the job, 12 say how many chunks it has, and 12 each how many are gone
+// A ticket: 28 bits number the job, 12 say how many chunks it has, and 12 each how many are taken
 // from either end of it. Threads with even numbers work from the first chunk up, the others from
-// the middle up, so that each has one long stretch of memory; who is done goes on backwards through
-// what is left of the other half.
+// the middle up, so that each has one long stretch of memory; an idle thread takes chunks from the
+// far end of the other half.
 constexpr unsigned kChunkBits = 12;
 constexpr unsigned kNumberShift = 3 * kChunkBits;
 constexpr uint64_t kMaxChunks = (uint64_t{1} << kChunkBits) - 1;
@@ -39,8 +39,8 @@ struct Ticket {
   }
 };
 
-// A chunk that is waited for this long, and so many times longer than others took, belongs to a
-// thread that has lost its core. A few time slices of the system, and what nobody would notice.
+// A chunk that takes this long, and this many times longer than others, belongs to a thread that
+// has lost its core: a few time slices of the system, and a delay that does not matter.
 constexpr auto kStall = std::chrono::microseconds(300);
 constexpr int kStallFactor = 4;
 constexpr auto kLeastPenalty = std::chrono::milliseconds(5);
@@ -63,7 +63,7 @@ ThreadPool::ThreadPool(unsigned n_threads) {
       workers_.emplace_back([this, thread] { work(thread); });
     }
   } catch (...) {
-    // Where the system grants fewer threads: those that run must end before they are destroyed.
+    // If the system grants fewer threads, the running ones must end before they are destroyed.
     stop();
     throw;
   }
@@ -96,7 +96,7 @@ void ThreadPool::work(unsigned thread) {
   }
 }
 
-// Makes the chunks of a job available and returns how many they are.
+// Makes the chunks of a job available and returns their number.
 uint32_t ThreadPool::publish(const Job& job) {
   const size_t n_chunks = (job.n + job.chunk - 1) / job.chunk;
   call_.store(job.call, std::memory_order_relaxed);
@@ -111,8 +111,9 @@ uint32_t ThreadPool::publish(const Job& job) {
   return static_cast<uint32_t>(n_chunks);
 }
 
-// Works on the job until no chunk is left; returns how many it did. A thread that was asleep since
-// an earlier job may read a job that is being written, but then its ticket is an old one.
+// Works on the job until no chunk is left; returns the number of chunks done. A thread that was
+// asleep since an earlier job may read a job that is being written, but then its ticket is an old
+// one.
 uint32_t ThreadPool::take_chunks(unsigned thread) {
   const bool upper = thread % 2 == 1;
   uint32_t n_taken = 0;
@@ -145,8 +146,9 @@ void ThreadPool::wait_until_done(uint32_t n_chunks) {
   }
 }
 
-// Other processes may hold a core that a thread of ours wants; then its chunk is waited for as long
-// as they keep it, and doing everything alone is faster. How long that is done doubles each time.
+// Other processes may hold a core that one of our threads needs; then waiting for its chunk takes
+// as long as they keep the core, and working alone is faster. The time of working alone doubles
+// each time.
 void ThreadPool::judge(Clock::duration worked, uint32_t n_own, Clock::duration waited) {
   const Clock::duration usual = n_own == 0 ? worked : worked / n_own;
   if (waited > kStall && waited > kStallFactor * usual && n_own > 0) {

@@ -1,5 +1,5 @@
 // Threads that wait for short jobs. A job is a range of items handed out in chunks, so a thread
-// that loses its core delays only its own chunk; one that keeps losing it is left out for a while.
+// that loses its core delays only its own chunk; one that keeps losing it gets no work for a while.
 // No allocation after construction.
 #pragma once
 
@@ -15,7 +15,7 @@ namespace rwkv::edge {
 class ThreadPool {
  public:
   /// `n_threads` counts the calling thread: 1 starts none. Threads are joined on destruction.
-  /// Throws what std::thread does if the system refuses; none is left running then.
+  /// Throws like std::thread if the system refuses; then none is left running.
   explicit ThreadPool(unsigned n_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -54,17 +54,17 @@ class ThreadPool {
   void work(unsigned thread);
   void stop();
 
-  // The job. Written while no chunk is to be had; a thread that reads it too late finds its ticket
-  // gone.
+  // The job. Written while no chunk is available; a thread that reads it too late finds an old
+  // ticket.
   std::atomic<Call> call_{nullptr};
   std::atomic<const void*> f_{nullptr};
   std::atomic<size_t> n_{0};
   std::atomic<size_t> chunk_{1};
-  std::atomic<uint64_t> ticket_{0};  ///< number of the job, its chunks, those that are gone
+  std::atomic<uint64_t> ticket_{0};  ///< number of the job, its chunks, chunks taken
   std::atomic<uint32_t> done_{0};    ///< chunks that are finished
   std::atomic<uint32_t> generation_{0};
   std::atomic<bool> stopping_{false};
-  Clock::time_point alone_until_{};  ///< no help is asked for before
+  Clock::time_point alone_until_{};  ///< until then the caller works alone
   Clock::duration penalty_{};
   std::vector<std::thread> workers_;
 };

@@ -1,5 +1,5 @@
-// The C API: checks pointers, turns Status into codes and texts, stops exceptions. What the
-// functions mean stands in rwkv_edge.h alone.
+// The C API: checks pointers, turns Status into codes and texts, stops exceptions. Only rwkv_edge.h
+// describes the functions.
 #include <algorithm>
 #include <cstring>
 #include <exception>
@@ -8,7 +8,7 @@
 #include "runtime/text/session.h"
 #include "rwkv_edge.h"
 
-// RWKV_TRY has a variable of the name that is a type here.
+// RWKV_TRY declares a variable whose name is a type here.
 #pragma GCC diagnostic ignored "-Wshadow"
 
 using rwkv::Code;
@@ -62,7 +62,7 @@ rwkv_status status_of(Code code) {
   return RWKV_FAILED;
 }
 
-/// Runs `work`, which returns a Status; nothing that it throws gets out.
+/// Runs `work`, which returns a Status; no exception escapes.
 template <typename Work>
 rwkv_status guarded(const char* function, const Work& work) {
   try {
@@ -350,7 +350,7 @@ rwkv_status rwkv_logits(const rwkv_session* session, float* out, size_t n) {
       return usage_error("there are no logits yet: feed at least one token first");
     }
     if (n != logits.size()) {
-      return usage_error("a buffer of {} logits is wanted, {} given", logits.size(), n);
+      return usage_error("expected a buffer of {} logits, found {}", logits.size(), n);
     }
     std::copy(logits.begin(), logits.end(), out);
     return {};
@@ -410,7 +410,7 @@ rwkv_status rwkv_generate(rwkv_session* session, const rwkv_sampler_options* opt
       RWKV_TRY(session->session->set_sampler(sampler_options(*options)));
     }
     const auto on_piece = [&](const Piece& piece) {
-      // A view of nothing may have no address; C's functions want one.
+      // An empty view may have no address, but C functions need one.
       const char* text = piece.text.empty() ? "" : piece.text.data();
       return callback(user, piece.token, text, piece.text.size()) == 0;
     };
