@@ -5,8 +5,8 @@
 #   RWKV_PRESS: the executable (default build/release/bin/rwkv-press of this checkout).
 # The tasks do not talk to each other, so none of the variables of a training in several processes is
 # needed. A node with fewer than 8 cores or 16 GB never gets a task: say what it has with sbatch's
-# --cpus-per-task and --mem. Sent again after a time limit, it goes on where it was. A task that ends makes the results anew, so
-# the last one leaves them complete. Other schedulers: give each task its own --shard.
+# --cpus-per-task and --mem. Sent again after a time limit, it goes on where it was. A task that ends
+# makes the results anew, so the last one leaves them complete. Other schedulers: give each task its own --shard.
 #SBATCH --job-name=rwkv-sweep
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=16G

@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <string>
 
+#include "compressor/numerics/tensor_ops.h"
+
 namespace rwkv::press {
 namespace {
 

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "compressor/evaluate/measurement_json.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/tools/commands.h"
 #include "compressor/tools/eval_print.h"
 #include "compressor/tools/packed_input.h"

@@ -1,6 +1,5 @@
 // rwkv-press: the offline tool. This file only lists the commands.
-#include <ATen/Parallel.h>
-
+#include "compressor/numerics/spinning.h"
 #include "compressor/tools/blas_check.h"
 #include "compressor/tools/commands.h"
 #include "formats/cli/command.h"
@@ -31,6 +30,7 @@ int main(int argc, char** argv) {
   };
   static constexpr cli::Program kProgram = {"rwkv-press", "compress RWKV checkpoints", kCommands};
   press::set_up_threads();
+  const press::SpinWatch spin_watch;
   press::warn_about_slow_blas();
   return cli::run_program(kProgram, argc, argv);
 }

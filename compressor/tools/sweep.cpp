@@ -7,6 +7,7 @@
 #include <iostream>
 #include <iterator>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/pipeline/pipeline.h"
 #include "compressor/sweep/results.h"
 #include "compressor/sweep/run.h"

@@ -3,6 +3,7 @@
 
 #include "compressor/checkpoint/edited_source.h"
 #include "compressor/checkpoint/write.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/tools/commands.h"
 #include "compressor/train/config.h"
 #include "compressor/train/initial_values.h"
