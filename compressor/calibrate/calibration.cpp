@@ -5,6 +5,7 @@
 
 #include "compressor/calibrate/statistics.h"
 #include "compressor/numerics/random.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "formats/base/file.h"
 
 namespace rwkv::press {

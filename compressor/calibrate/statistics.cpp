@@ -5,6 +5,7 @@
 
 #include "compressor/calibrate/walk.h"
 #include "compressor/checkpoint/tensor.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
 #include "formats/container/safetensors_reader.h"

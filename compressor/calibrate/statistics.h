@@ -8,7 +8,7 @@
 //   blocks.N.ffn.energy      f32 [dim_ffn], the mean of its relu(k)^4
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <memory>

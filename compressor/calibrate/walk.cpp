@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "compressor/model/ends.h"
+#include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
 namespace {

@@ -2,6 +2,8 @@
 
 #include <optional>
 
+#include "compressor/numerics/tensor_ops.h"
+
 namespace rwkv::press {
 namespace {
 

@@ -1,7 +1,7 @@
 // Source tensors as LibTorch tensors, one at a time.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include "formats/container/tensor_source.h"
 

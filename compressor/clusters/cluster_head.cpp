@@ -1,6 +1,5 @@
 #include "compressor/clusters/cluster_head.h"
 
-#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include <cmath>
@@ -8,6 +7,7 @@
 #include <numeric>
 
 #include "compressor/clusters/fit.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 
 namespace rwkv::press {

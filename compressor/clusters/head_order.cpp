@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "compressor/clusters/spherical.h"
+#include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
 namespace {

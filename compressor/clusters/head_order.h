@@ -6,7 +6,7 @@
 // limited, and the most frequent tokens can have a cluster that is always read.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <vector>

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "compressor/clusters/cluster_head.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 
 namespace rwkv::press {

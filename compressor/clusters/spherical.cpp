@@ -2,6 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 
 namespace rwkv::press {

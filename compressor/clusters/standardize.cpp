@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 
 namespace rwkv::press {
@@ -39,6 +40,10 @@ Standard standard_of(const at::Tensor& z) {
     }
   });
   return standard;
+}
+
+at::Tensor Standard::apply(const at::Tensor& z) const {
+  return (z - mean).mul_(inverse);
 }
 
 ClusterHead Standard::undo(const ClusterHead& head) const {

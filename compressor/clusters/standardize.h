@@ -10,7 +10,7 @@ struct Standard {
   at::Tensor mean;     ///< [D] f32
   at::Tensor inverse;  ///< [D] f32, 1 / standard deviation; 0 for columns that do not vary
 
-  at::Tensor apply(const at::Tensor& z) const { return (z - mean).mul_(inverse); }
+  at::Tensor apply(const at::Tensor& z) const;
   /// A head for standardised inputs, as the head that gives the same for inputs as they were.
   ClusterHead undo(const ClusterHead& head) const;
 };

@@ -8,6 +8,7 @@
 #include "compressor/clusters/fit.h"
 #include "compressor/numerics/adam.h"
 #include "compressor/numerics/random.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 
 namespace rwkv::press {

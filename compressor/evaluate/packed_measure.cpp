@@ -6,6 +6,7 @@
 
 #include "compressor/evaluate/agreement.h"
 #include "compressor/evaluate/reference.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "runtime/bench/measure.h"
 #include "runtime/text/scoring.h"
 

@@ -2,7 +2,7 @@
 // predicts, measured on the runtime that devices run.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <string>

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/tensor_random.h"
 
 namespace rwkv::press {

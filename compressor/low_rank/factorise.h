@@ -8,7 +8,7 @@
 // truncated SVD of RWKV-Lite (arXiv 2412.10856).
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 

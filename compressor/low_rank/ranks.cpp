@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <queue>
 
+#include "compressor/numerics/tensor_ops.h"
+
 namespace rwkv::press {
 
 int64_t rank_for_energy(const at::Tensor& energies, double share) {

@@ -1,7 +1,7 @@
 // How many ranks each matrix gets, if not all of them have the same factor.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <vector>

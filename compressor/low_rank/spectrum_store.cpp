@@ -4,6 +4,7 @@
 
 #include <span>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "formats/base/checksum.h"
 #include "formats/base/file.h"
 

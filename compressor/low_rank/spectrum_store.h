@@ -3,7 +3,7 @@
 // the matrix, so a fit gives the same bits with or without a store.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <optional>
 #include <string>

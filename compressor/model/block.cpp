@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "compressor/model/mix.h"
+#include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
 namespace {

@@ -3,7 +3,7 @@
 // has the state and the kernels that a device needs.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <map>

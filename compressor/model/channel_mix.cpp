@@ -1,5 +1,6 @@
 // channel_mix of all versions: k = relu(K x_k)^2, out = V k, gated by sigmoid(R x_r) before v7.
 #include "compressor/model/mix.h"
+#include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
 namespace {

@@ -1,5 +1,7 @@
 #include "compressor/model/elementwise.h"
 
+#include "compressor/numerics/tensor_ops.h"
+
 namespace rwkv::press {
 
 at::Tensor LayerNorm::apply(const at::Tensor& x) const {

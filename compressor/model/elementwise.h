@@ -2,7 +2,7 @@
 // sequence after sequence: [batch * length, n].
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <string>
 

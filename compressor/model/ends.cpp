@@ -7,6 +7,7 @@
 
 #include "compressor/checkpoint/tensor.h"
 #include "compressor/model/elementwise.h"
+#include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
 namespace {

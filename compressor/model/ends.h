@@ -1,7 +1,7 @@
 // The parts before the first block and after the last one.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include "compressor/model/named_tensors.h"
 #include "formats/arch/model_config.h"

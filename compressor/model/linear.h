@@ -1,7 +1,7 @@
 // One product of a block: a dense matrix, or the factor pair that replaces it.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 

@@ -1,7 +1,7 @@
 // Tensors of a source by their BlinkDL names, as LibTorch tensors in f32.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <initializer_list>

@@ -1,5 +1,7 @@
 #include "compressor/model/network.h"
 
+#include "compressor/numerics/tensor_ops.h"
+
 namespace rwkv::press {
 
 Result<std::unique_ptr<Network>> Network::load(const TensorSource& source,

@@ -1,7 +1,7 @@
 // The whole network in memory, in f32, for training and as a teacher.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <memory>

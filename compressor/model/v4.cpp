@@ -1,6 +1,7 @@
 // time_mix of v4: a weighted average per channel, gated by sigmoid(receptance).
 #include "compressor/model/mix.h"
 #include "compressor/model/wkv.h"
+#include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
 namespace {

@@ -2,6 +2,7 @@
 // are v5.2 whose projections are factor pairs.
 #include "compressor/model/mix.h"
 #include "compressor/model/wkv.h"
+#include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
 namespace {

@@ -4,6 +4,7 @@
 
 #include "compressor/model/mix.h"
 #include "compressor/model/wkv.h"
+#include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
 namespace {

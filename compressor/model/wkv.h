@@ -8,7 +8,7 @@
 // after sequence.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 namespace rwkv::press {
 

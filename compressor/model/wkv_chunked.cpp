@@ -4,6 +4,8 @@
 #include <limits>
 #include <vector>
 
+#include "compressor/numerics/tensor_ops.h"
+
 namespace rwkv::press {
 namespace {
 

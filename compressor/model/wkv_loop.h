@@ -2,8 +2,8 @@
 // with OpenMP, without which LibTorch's parallel loops run on one thread.
 #pragma once
 
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
 
 #include "compressor/model/wkv.h"
 

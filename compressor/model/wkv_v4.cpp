@@ -9,6 +9,7 @@
 // exponent so far, and backwards P and Q are kept the same way with max' = the largest of
 // -(exponent of D), decayed. An exponent of D is at least that of any token before it, decayed as
 // much, so all exponents that the products above need are at most 0.
+#include <ATen/Dispatch.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 
 #include "compressor/model/wkv_chunked.h"
 #include "compressor/model/wkv_loop.h"
+#include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
 namespace {

@@ -6,12 +6,14 @@
 // The gradient of log w_i is w_i sum_j G_ij S_ij. Neither state is kept for all tokens: with
 // Q = sum_j G_ij S_ij after a token, it is Q - k_i (sum_j G_ij v_j), and Q before the token is that
 // plus r_i (sum_j g_j S_ij), so Q runs from the last token, where it is 0, to the first.
+#include <ATen/Dispatch.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <vector>
 
 #include "compressor/model/wkv_chunked.h"
 #include "compressor/model/wkv_loop.h"
+#include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
 namespace {

@@ -12,6 +12,7 @@
 //
 // States are turned against the formula, state[j][i] with the key index j first: so the inner loops
 // run over values, and sums over keys need not be reordered to become vector code.
+#include <ATen/Dispatch.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -19,6 +20,7 @@
 
 #include "compressor/model/wkv_chunked.h"
 #include "compressor/model/wkv_loop.h"
+#include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
 namespace {

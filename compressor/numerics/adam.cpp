@@ -6,6 +6,8 @@
 #include <cmath>
 #include <utility>
 
+#include "compressor/numerics/tensor_ops.h"
+
 namespace rwkv::press {
 namespace {
 

@@ -3,7 +3,7 @@
 // keeps its state where snapshots cannot see it.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 

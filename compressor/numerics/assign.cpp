@@ -4,6 +4,7 @@
 #include <limits>
 #include <numeric>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 
 namespace rwkv::press {

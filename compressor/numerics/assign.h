@@ -1,7 +1,7 @@
 // One step of k-means: which cluster each row belongs to, given the centroids.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <vector>
 

@@ -9,6 +9,7 @@
 
 #include "compressor/numerics/assign.h"
 #include "compressor/numerics/random.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 
 namespace rwkv::press {

@@ -1,7 +1,7 @@
 // Weighted k-means over the rows of a matrix, with or without a limit on the size of clusters.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <vector>

@@ -1,9 +1,10 @@
 #include "compressor/numerics/threads.h"
 
-#include <ATen/ATen.h>
 #include <ATen/TensorIterator.h>
 
 #include <algorithm>
+
+#include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "compressor/checkpoint/tensor.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "formats/base/checksum.h"
 #include "formats/container/packed_listing.h"
 #include "formats/container/packed_writer.h"

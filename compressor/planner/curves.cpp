@@ -6,6 +6,7 @@
 
 #include "compressor/checkpoint/edited_source.h"
 #include "compressor/checkpoint/tensor.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "formats/arch/access.h"
 
 namespace rwkv::press {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 #include "formats/base/checksum.h"
 

@@ -6,6 +6,7 @@
 
 #include "compressor/model/ends.h"
 #include "compressor/model/named_tensors.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {

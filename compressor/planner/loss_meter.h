@@ -3,7 +3,7 @@
 // Much cheaper than converting: a change in one block does not affect the blocks before it.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <map>
 #include <memory>

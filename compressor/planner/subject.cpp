@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/pipeline/pack.h"
 #include "compressor/pipeline/pipeline.h"
 

@@ -1,7 +1,7 @@
 // What the functions of this folder refuse, in one wording.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include "formats/base/status.h"
 

@@ -11,6 +11,7 @@
 
 #include "compressor/numerics/adam.h"
 #include "compressor/numerics/random.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 #include "compressor/predictors/checks.h"
 #include "compressor/predictors/thresholds.h"

@@ -2,7 +2,7 @@
 // neurons. Thresholds on its scores are thresholds.h's.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 #include "compressor/predictors/checks.h"
 

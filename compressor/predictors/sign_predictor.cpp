@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 #include "formats/base/half.h"
 

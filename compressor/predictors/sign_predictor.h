@@ -2,7 +2,7 @@
 // bits are packed is a codec's matter, which thresholds its scores need is thresholds.h's.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 namespace rwkv::press {
 

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/predictors/checks.h"
 
 namespace rwkv::press {

@@ -2,7 +2,7 @@
 // named, so that few neurons are named and little of the layer's output is lost.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 

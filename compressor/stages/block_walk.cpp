@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "compressor/calibrate/statistics.h"
+#include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
 

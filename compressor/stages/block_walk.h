@@ -2,7 +2,7 @@
 // a time, what its products see collected before it is changed, activations moved on through it.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <map>

@@ -9,6 +9,7 @@
 #include "compressor/checkpoint/tensor.h"
 #include "compressor/clusters/cluster_head.h"
 #include "compressor/model/ends.h"
+#include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
 namespace {

@@ -12,6 +12,7 @@
 #include "compressor/checkpoint/tensor.h"
 #include "compressor/checkpoint/write.h"
 #include "compressor/model/named_tensors.h"
+#include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
 namespace {

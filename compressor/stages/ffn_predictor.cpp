@@ -9,6 +9,7 @@
 #include <limits>
 #include <vector>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/predictors/predictor.h"
 #include "compressor/stages/block_walk.h"
 

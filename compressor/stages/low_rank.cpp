@@ -13,6 +13,7 @@
 
 #include "compressor/low_rank/factorise.h"
 #include "compressor/low_rank/ranks.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {

@@ -10,6 +10,7 @@
 #include <map>
 
 #include "compressor/low_rank/factorise.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {

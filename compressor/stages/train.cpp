@@ -3,6 +3,7 @@
 // cross-entropy only). The work itself is in compressor/train.
 #include "compressor/stages/train.h"
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/train/progress.h"
 
 namespace rwkv::press {

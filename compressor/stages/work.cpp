@@ -1,5 +1,6 @@
 #include "compressor/stages/work.h"
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "compressor/numerics/tensor_ops.h"
+
 namespace rwkv::press {
 
 AdamW::AdamW(std::vector<Parameter> parameters, const AdamWOptions& options)

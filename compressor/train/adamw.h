@@ -2,7 +2,7 @@
 // matrices, vectors and the vocabulary's matrices have.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <vector>

@@ -5,6 +5,8 @@
 
 #include <vector>
 
+#include "compressor/numerics/tensor_ops.h"
+
 namespace rwkv::press {
 namespace {
 

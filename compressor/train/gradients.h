@@ -1,7 +1,7 @@
 // One batch forwards and backwards.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include "compressor/model/network.h"
 #include "compressor/train/head_loss.h"

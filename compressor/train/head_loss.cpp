@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "compressor/numerics/tensor_ops.h"
+
 namespace rwkv::press {
 namespace {
 

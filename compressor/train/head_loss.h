@@ -4,7 +4,7 @@
 // and not by LibTorch.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include "compressor/model/linear.h"
 

@@ -1,12 +1,12 @@
 #include "compressor/train/initial_values.h"
 
-#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <cmath>
 #include <map>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/tensor_random.h"
 #include "formats/arch/versions.h"
 

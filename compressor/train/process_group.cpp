@@ -11,6 +11,8 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include "compressor/numerics/tensor_ops.h"
+
 namespace rwkv::press {
 namespace {
 

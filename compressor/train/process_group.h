@@ -9,7 +9,7 @@
 //   RWKV_PRESS_RANK_TIMEOUT    seconds for connecting and for each operation, default 300
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <memory>

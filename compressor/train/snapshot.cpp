@@ -8,6 +8,7 @@
 
 #include "compressor/checkpoint/tensor.h"
 #include "compressor/model/named_tensors.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "formats/base/little_endian.h"
 #include "formats/container/safetensors_reader.h"
 #include "formats/container/safetensors_writer.h"

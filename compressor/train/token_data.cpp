@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "compressor/numerics/random.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
 

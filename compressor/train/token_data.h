@@ -2,7 +2,7 @@
 // next to the snapshots of the training.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <memory>

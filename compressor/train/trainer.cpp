@@ -5,6 +5,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/train/snapshot.h"
 #include "compressor/train/token_data.h"
 

@@ -12,6 +12,7 @@
 
 #include "formats/base/file.h"
 #include "formats/base/nearest.h"
+#include "formats/cli/short_options.h"
 #include "formats/cli/version.h"
 
 namespace rwkv::cli {
@@ -108,9 +109,15 @@ Status run_command(const Program& program, const Command& command, int argc, cha
   command.declare(options, positionals);
   options.add_options()("h,help", "Show this help");
   options.parse_positional(positionals);
-  const std::vector<std::string> words(argv + 1, argv + argc);  // parsing does not keep them
+  const std::vector<std::string> words =
+      separate_short_options(options, std::vector<std::string>(argv + 1, argv + argc));
+  std::vector<const char*> parsed = {argv[0]};
+  for (const std::string& word : words) {
+    parsed.push_back(word.c_str());
+  }
   try {
-    const cxxopts::ParseResult arguments = options.parse(argc, argv);
+    const cxxopts::ParseResult arguments =
+        options.parse(static_cast<int>(parsed.size()), parsed.data());
     if (arguments.count("help") > 0) {
       fmt::print("{}\n", options.help());
       return {};

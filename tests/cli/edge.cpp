@@ -43,6 +43,21 @@ std::string output_of(const Arguments& arguments) {
 
 }  // namespace
 
+TEST_CASE("Values of options may be long, and stand right behind a short option", "[cli]") {
+  check_refused({"generate", "none.gguf", "--prompt=" + std::string(100000, 'a')}, 3, "none.gguf");
+  check_refused({"generate", "none.gguf", "-p" + std::string(100000, 'a')}, 3, "none.gguf");
+  const ScratchFolder scratch;
+  const std::string model = tiny(scratch, TokenizerKind::Byte);
+  const std::string text =
+      output_of({"generate", model, "-p", "a/b.c", "-n", "9", "--seed", "7", "-t", "1"});
+  CHECK(text == output_of({"generate", model, "-pa/b.c", "-n9", "--seed=7", "-t1"}));
+  // A prompt that looks like an option with a value is a prompt.
+  const std::string dashes =
+      output_of({"generate", model, "--prompt=-n2", "-n", "9", "--seed", "7"});
+  CHECK(dashes == output_of({"generate", model, "-p", "-n2", "-n9", "--seed", "7"}));
+  CHECK(dashes == output_of({"generate", model, "--prompt", "-n2", "-n9", "--seed", "7"}));
+}
+
 TEST_CASE("rwkv-edge generates the same text from the same seed on any threads", "[cli]") {
   const ScratchFolder scratch;
   const std::string model = tiny(scratch, TokenizerKind::Byte);

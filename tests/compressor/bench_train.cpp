@@ -2,7 +2,6 @@
 // (forward, backward, AdamW) of v5.2 and nothing but the products of that step, of the same shapes,
 // so that both meet the same machine. Prints tokens/s of both and the share, median and spread.
 //   usage: bench_train [LAYERS WIDTH LENGTH BATCH VOCABULARY THREADS ROUNDS]
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "compressor/checkpoint/open.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/train/adamw.h"
 #include "compressor/train/gradients.h"
 #include "compressor/train/initial_values.h"

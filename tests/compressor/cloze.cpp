@@ -1,6 +1,6 @@
 // Last-word accuracy is what its definition says, computed here a second way: from all logits of
 // one pass over each document. What is no document is named and skipped.
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <algorithm>
 #include <cmath>

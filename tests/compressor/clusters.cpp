@@ -1,5 +1,4 @@
 // The hierarchical head's algorithms: clustering, order of rows, targets, fit and selection.
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
 #include <cmath>
@@ -9,6 +8,7 @@
 #include "compressor/clusters/head_order.h"
 #include "compressor/clusters/spherical.h"
 #include "compressor/numerics/random.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
 

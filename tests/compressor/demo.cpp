@@ -1,7 +1,7 @@
 // The demo model as a user meets it: it answers, int8 costs it next to nothing, RWKV-Lite at k = 8
 // costs most of it, and a little training wins much of that back. Every figure is in
 // docs/quality.md.
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include "compressor/evaluate/cloze.h"
 #include "tests/compressor/demo_model.h"

@@ -1,6 +1,6 @@
 // What measure() says of a model is what its definitions say, computed here a second way: from all
 // logits of passes over whole texts.
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <algorithm>
 #include <cmath>

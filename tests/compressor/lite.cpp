@@ -1,7 +1,5 @@
 // The stages of RWKV-Lite from checkpoint to runtime: what must be lossless is, bad recipes are
 // refused before work starts, and a compressed model predicts text as well as it should.
-#include <ATen/ATen.h>
-
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -11,6 +9,7 @@
 #include "compressor/low_rank/factorise.h"
 #include "compressor/low_rank/ranks.h"
 #include "compressor/model/block.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/pipeline/pipeline.h"
 #include "formats/arch/versions.h"
 #include "runtime/text/scoring.h"

@@ -1,6 +1,5 @@
 // The compressor's forward pass in LibTorch: the same logits as the runtime for every version, what
 // observers see, products replaced by pairs, sources that lack a tensor.
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
 #include <memory>
@@ -11,6 +10,7 @@
 #include "compressor/model/block.h"
 #include "compressor/model/ends.h"
 #include "compressor/model/wkv.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "tests/compressor/press_testing.h"
 #include "tests/support/catch.h"
 

@@ -1,5 +1,4 @@
 // What several algorithms compute with: random numbers, Adam, k-means, work in tiles.
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
 #include <cmath>
@@ -9,6 +8,7 @@
 #include "compressor/numerics/adam.h"
 #include "compressor/numerics/kmeans.h"
 #include "compressor/numerics/random.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"

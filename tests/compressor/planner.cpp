@@ -1,6 +1,6 @@
 // The planner: bytes predicted against the runtime's own account, what a budget refuses, and a plan
 // of a small model from text to packed file.
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <map>
 #include <random>

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "formats/base/half.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"

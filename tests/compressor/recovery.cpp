@@ -1,12 +1,11 @@
 // The stages that win back what compression cost: refit, train, external.
-#include <ATen/ATen.h>
-
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 
 #include "compressor/checkpoint/open.h"
 #include "compressor/model/network.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "tests/compressor/press_testing.h"
 #include "tests/support/catch.h"
 

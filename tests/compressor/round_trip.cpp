@@ -4,6 +4,7 @@
 
 #include "compressor/checkpoint/open.h"
 #include "compressor/checkpoint/synth.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "tests/compressor/press_testing.h"
 #include "tests/support/catch.h"
 

@@ -1,9 +1,9 @@
 // Parts of a sweep by themselves: claims, who gets which points, fields of the CSV, eigenvectors
 // that fits share.
-#include <ATen/ATen.h>
 #include <unistd.h>
 
 #include "compressor/low_rank/factorise.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/sweep/claim.h"
 #include "compressor/sweep/points.h"
 #include "compressor/sweep/results.h"

@@ -1,12 +1,11 @@
 // The parts of a training: AdamW, learning rates, token data.
-#include <ATen/ATen.h>
-
 #include <cmath>
 #include <filesystem>
 #include <map>
 #include <numbers>
 
 #include "compressor/model/named_tensors.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/train/adamw.h"
 #include "compressor/train/token_data.h"
 #include "tests/compressor/train_testing.h"

@@ -1,6 +1,5 @@
 // What training differentiates: the head's loss against LibTorch's autograd, whole networks against
 // differences of an independent loss in f64, recomputed blocks, bf16.
-#include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -8,6 +7,7 @@
 #include <cmath>
 #include <map>
 
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/train/gradients.h"
 #include "compressor/train/head_loss.h"
 #include "tests/compressor/train_testing.h"
@@ -54,14 +54,14 @@ at::Tensor log_softmax64(const at::Tensor& logits, double temperature) {
   return at::log_softmax(logits.to(at::kDouble) / temperature, 1);
 }
 
-struct Outputs {
+struct NetworkOutputs {
   std::vector<at::Tensor> blocks;
   at::Tensor logits;
 };
 
-Outputs run(const Network& network, const press::Batch& batch) {
+NetworkOutputs run(const Network& network, const press::Batch& batch) {
   const at::NoGradGuard no_grad;
-  Outputs outputs;
+  NetworkOutputs outputs;
   at::Tensor v_first;
   at::Tensor x = network.embed(batch.inputs);
   for (int64_t i = 0; i < network.n_layer(); ++i) {
@@ -73,9 +73,9 @@ Outputs run(const Network& network, const press::Batch& batch) {
 }
 
 // The loss as the headers document it, in f64 from the network's f32 outputs on.
-double documented_loss(const Network& student, const Outputs& theirs, const press::Batch& batch,
-                       const press::LossOptions& options) {
-  const Outputs ours = run(student, batch);
+double documented_loss(const Network& student, const NetworkOutputs& theirs,
+                       const press::Batch& batch, const press::LossOptions& options) {
+  const NetworkOutputs ours = run(student, batch);
   const double t = options.head.temperature;
   const double d = options.head.distill;
   const auto n = static_cast<double>(batch.targets.size(0));
@@ -189,7 +189,7 @@ TEST_CASE("Gradients of every parameter are the slopes of the loss", "[train]") 
   const auto teacher = load_perturbed(make_tiny(arch), 12);
   const press::Batch batch = random_batch(5);
   const press::LossOptions options = all_parts();
-  const Outputs theirs = run(*teacher, batch);
+  const NetworkOutputs theirs = run(*teacher, batch);
   const auto sums = press::add_gradients(*student, teacher.get(), batch, options, 1.0);
   CHECK(sums.total(options) ==
         Approx(documented_loss(*student, theirs, batch, options)).epsilon(1e-5));

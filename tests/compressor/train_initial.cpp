@@ -1,10 +1,9 @@
 // Initial models: complete, BlinkDL's values, and a start that looks things up.
-#include <ATen/ATen.h>
-
 #include <cmath>
 
 #include "compressor/checkpoint/open.h"
 #include "compressor/model/named_tensors.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "compressor/train/initial_values.h"
 #include "tests/compressor/train_testing.h"
 #include "tests/support/catch.h"

@@ -1,6 +1,6 @@
 // Whole trainings inside the test: that they learn, that they go on bit for bit, what they refuse
 // and how they end when numbers or disks fail.
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cmath>
 #include <filesystem>

@@ -1,6 +1,5 @@
 // The wkv recurrences and their gradients: the loops and the chunked tensor operations against one
 // plain tensor operation after the other, differentiated by LibTorch, and finite differences.
-#include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/variable.h>
@@ -12,6 +11,7 @@
 
 #include "compressor/model/wkv.h"
 #include "compressor/model/wkv_chunked.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "tests/support/catch.h"
 
 using namespace rwkv::press;

@@ -8,10 +8,10 @@
 #if __has_include(<catch2/catch_test_macros.hpp>)
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/catch_tostring.hpp>
 #include <catch2/generators/catch_generators_all.hpp>
 #include <catch2/matchers/catch_matchers.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
-#include <string>
 
 using Catch::Approx;
 namespace Catch {
@@ -24,3 +24,15 @@ using Matchers::StartsWith;
 #else
 #include <catch2/catch.hpp>
 #endif
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+/// glog also prints vectors, of whatever can be printed; bytes cannot.
+template <>
+struct Catch::StringMaker<std::vector<std::byte>> {
+  static std::string convert(const std::vector<std::byte>& bytes) {
+    return std::to_string(bytes.size()) + " bytes";
+  }
+};
