@@ -1,5 +1,5 @@
 // Codecs: how the values of a matrix lie on disk. The list is codec_list.h, each codec has a file
-// of its own; how values are chosen is the business of quantizers, in the compressor.
+// of its own; quantizers, in the compressor, choose the values.
 //
 // A matrix has `rows` x `cols`; vectors are one row. Encoded, it is a part that all its rows share,
 // which most codecs do not have, and then units of rows: single rows, which can be read one by one,
@@ -16,8 +16,8 @@
 
 namespace rwkv {
 
-/// A matrix to encode. Which side holds the outputs of the product matters to mm8 alone: they are
-/// the rows, except in matrices that are packed transposed.
+/// A matrix to encode. Only mm8 needs to know which side has the outputs of the product: the rows,
+/// except in matrices that are packed transposed.
 enum class Outputs : uint8_t { Rows, Cols };
 struct MatrixShape {
   uint64_t rows;
@@ -28,11 +28,11 @@ struct MatrixShape {
 struct CodecTraits {
   Codec codec;
   const char* name;     ///< in recipes, in metadata, in tables
-  const char* summary;  ///< one line for people
+  const char* summary;  ///< one line of description
   double bits;          ///< of a value, without scales and the like
   /// Whether values of a trained model change by more than a half float's rounding.
   bool is_lossy;
-  bool for_predictors;  ///< of sparse activations, and for nothing else
+  bool for_predictors;  ///< only for predictors of sparse activations
   uint32_t group;       ///< columns that share a scale and an offset; 0: the row
   uint32_t unit_rows;   ///< rows that lie together: 1, or a panel
 
@@ -46,7 +46,7 @@ struct CodecTraits {
   /// Decodes rows [first, first + n) into n * cols floats. The scalar definition of the codec:
   /// kernels are tested against it.
   void (*decode_rows)(const MatrixView& w, uint64_t first, uint64_t n, std::span<float> out);
-  /// How far the decoded value at (row, col) may be from the `value` that was encoded there.
+  /// The largest difference between the decoded value at (row, col) and the encoded `value`.
   double (*error_bound)(const MatrixView& w, uint64_t row, uint64_t col, float value);
 
   /// Bytes of the whole matrix.
@@ -63,7 +63,7 @@ const CodecTraits* find_codec(std::string_view name);
 /// The first value that is not finite, as a status that names its row and column.
 Status check_finite(std::span<const float> values, uint64_t cols, float limit, const char* codec);
 
-/// shared_bytes of codecs whose rows share nothing.
+/// shared_bytes of codecs without a shared part.
 uint64_t nothing_shared(uint64_t cols);
 
 // The disk half of each codec, in the file of its name.

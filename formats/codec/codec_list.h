@@ -1,6 +1,6 @@
-// The one list of codecs. X(Name, name): the enumerator Codec::Name; `name` is what people and
-// files call it, and the name of its two halves: formats/codec/name.cpp, how values lie on disk,
-// and runtime/kernels/rows/name.h, how kernels read them. CMake reads the list too.
+// The one list of codecs. X(Name, name): the enumerator Codec::Name, and the name that users and
+// files use. `name` is also the name of the two halves: formats/codec/name.cpp, how values lie on
+// disk, and runtime/kernels/rows/name.h, how kernels read them. CMake reads the list too.
 #pragma once
 
 #define RWKV_CODECS(X) \

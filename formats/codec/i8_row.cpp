@@ -1,8 +1,8 @@
 // i8_row: f32 scale, f32 offset, then cols int8, then zeros up to a multiple of 4; a value is
-// scale * q + offset. The 256 steps of a row span exactly what it holds. Scale and offset lie in
-// front of their row, so one read brings a row whole. With an offset, because it lowers the
-// rounding error by 5 to 11 % against a symmetric range for 4 bytes a row (docs/quality.md,
-// "Symmetric or with offset").
+// scale * q + offset. The 256 steps of a row span exactly its range. Scale and offset stand before
+// their row, so one read brings the whole row. The offset costs 4 bytes per row and lowers the
+// rounding error by 5 to 11 % compared with a symmetric range (docs/quality.md, "Symmetric or with
+// offset").
 #include <algorithm>
 #include <cmath>
 
@@ -22,7 +22,7 @@ uint64_t row_bytes(uint64_t cols) {
   return align_up(kHeader + cols, 4);
 }
 
-// What a row can hold. A scale of 0 means that the row is its offset alone.
+// The values that a row can hold. With a scale of 0, every value is the offset.
 struct Grid {
   float scale;
   float offset;
@@ -38,7 +38,7 @@ Grid grid_of(std::span<const float> row) {
   // In double: the difference of two floats may overflow, and half a step must not drift.
   const double range = static_cast<double>(*high) - static_cast<double>(*low);
   const auto scale = static_cast<float>(range / kSteps);
-  // A constant row, or one whose range is too small to divide by, is its offset alone.
+  // A constant row, or one whose range is too small to divide by, has only an offset.
   if (!(scale > 0.0f) || !std::isfinite(1.0f / scale)) {
     return {0.0f, *low};
   }
@@ -81,7 +81,7 @@ void decode_rows(const MatrixView& w, uint64_t first, uint64_t n, std::span<floa
 }
 
 // Half a step, and the rounding of scale, offset and product. A row whose scale has no finite
-// inverse is its offset alone: a range under 255 / FLT_MAX.
+// inverse has only an offset: a range under 255 / FLT_MAX.
 double error_bound(const MatrixView& w, uint64_t row, uint64_t /*col*/, float value) {
   constexpr double kUnit = 0x1p-22;
   constexpr double kSmallestRange = 7.6e-37;

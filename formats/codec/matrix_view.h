@@ -14,8 +14,8 @@ enum class Codec : uint8_t {
 #undef RWKV_CODEC
 };
 
-/// Not owned. What all rows share and the units of rows may lie apart; of a matrix whose units are
-/// not in memory `units` is null, and the rest says its shape.
+/// Not owned. The shared part and the units of rows may lie apart. If the units are not in memory,
+/// `units` is null, and the other members give the shape.
 struct MatrixView {
   const std::byte* shared = nullptr;
   const std::byte* units = nullptr;

@@ -1,8 +1,8 @@
 // mm8: ChatRWKV's int8 scheme, kept as the baseline that others compare against. Rows share f32
 // scales cs and f32 offsets co of the columns; a row is its f32 scale rs, its f32 offset ro and
 // uint8 numbers q, and a value (q + 0.5) * rs * cs + ro + co. As in the original, the side with
-// more entries (of equal sides the outputs) gives up its minima first, and maxima are taken per
-// output first; the order changes the numbers.
+// more entries (the outputs, if both are equal) subtracts its minima first, and maxima are taken
+// per output first; the order changes the values.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -49,7 +49,7 @@ struct Scales {
   std::vector<float> offset;
 };
 
-// The matrix as it shrinks from values to fractions of their scales.
+// The matrix on its way from values to fractions of their scales.
 struct Work {
   std::vector<float> values;
   uint64_t rows;

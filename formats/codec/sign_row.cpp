@@ -1,7 +1,8 @@
 // sign_row: f16 low, f16 high, then one bit a value, lowest bit first, zeros up to a multiple of 4
 // bytes; a value is bit ? high : low, the means of the row's values above the row's mean and of the
-// others. Made for predictors of sparse activations: a cut at the row's own mean stands outliers,
-// which a cut between the smallest and the largest value of a matrix does not.
+// others. Made for predictors of sparse activations: a threshold at the row's own mean
+// withstands outliers; a threshold halfway between the smallest and the largest value of a matrix
+// does not.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -43,7 +44,7 @@ void encode_row(std::span<const float> row, std::byte* out) {
       out[kHeader + i / 8] |= static_cast<std::byte>(1u << (i % 8));
     }
   }
-  // A constant row has no number above its mean; both levels are the constant then.
+  // A constant row has no value above its mean; then both levels are the constant.
   const double low = counts[0] > 0 ? sums[0] / static_cast<double>(counts[0]) : mean;
   const double high = counts[1] > 0 ? sums[1] / static_cast<double>(counts[1]) : low;
   store_le(out, f32_to_f16(static_cast<float>(low)));

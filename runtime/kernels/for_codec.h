@@ -1,4 +1,4 @@
-// From a codec to what the kernels have for it. The generated row_formats.h includes the kernel
+// Selects the kernels of a codec. The generated row_formats.h includes the kernel
 // half of every codec of the list; one that lacks it does not compile.
 #pragma once
 

@@ -23,7 +23,7 @@ bool runs_anywhere() {
 
 #if defined(__x86_64__)
 namespace {
-// Not every compiler knows its name.
+// Not every compiler knows this feature by name.
 bool with_f16c() {
   unsigned a = 0;
   unsigned b = 0;
@@ -49,7 +49,7 @@ bool has_dotprod() {
 
 namespace {
 
-// Plainest first; the last that runs here is used.
+// The simplest first; the last one that this processor supports is used.
 constexpr const KernelSet* kSets[] = {
     &generic::kernel_set,
 #if defined(__x86_64__)

@@ -14,7 +14,7 @@
 namespace rwkv::edge {
 
 /// How kernels take the inputs of a product. Products of integers are exact, so every kernel set
-/// and every way to share the work gives the same bits.
+/// and every distribution of the work gives the same bits.
 enum class InputForm : uint8_t {
   Floats,      ///< Inputs::x
   Integers,    ///< Inputs::q, step and sum, and group_sums where uses_group_sums()
@@ -23,16 +23,16 @@ enum class InputForm : uint8_t {
 };
 /// The form that a codec's kernels take.
 InputForm input_form(Codec codec);
-/// Whether they need the sums of the inputs by groups of columns: for offsets of groups.
+/// Whether the kernels need the sums of the inputs by groups of columns, for offsets of groups.
 bool uses_group_sums(Codec codec);
 
-/// The inputs of a product, [n_tokens][cols] floats, and what the form says.
+/// The inputs of a product, [n_tokens][cols] floats, and their other forms.
 struct Inputs {
   const float* x = nullptr;
   size_t n_tokens = 0;
   size_t cols = 0;
   const int16_t* q = nullptr;  ///< [n_tokens][padded_cols(cols)], zeros after `cols`
-  /// q as byte_planes() lays it, [n_tokens] of it: makes products with one-bit rows faster, or
+  /// q in the layout of byte_planes(), [n_tokens]; makes products with one-bit rows faster. May be
   /// null.
   const int8_t* planes = nullptr;
   const float* step = nullptr;        ///< [n_tokens]; x is about q * step
@@ -54,8 +54,8 @@ constexpr size_t padded_cols(size_t cols) {
   return (cols + kInputPadding - 1) / kInputPadding * kInputPadding;
 }
 
-/// Rounds q to multiples of kByteInput: what rows of bits are multiplied with. Eight bits of an
-/// input are enough beside one bit of a weight.
+/// Rounds q to multiples of kByteInput, for products with rows of bits. Eight bits of an
+/// input are enough for one bit of a weight.
 void byte_inputs(int16_t* q, size_t cols);
 /// One-bit rows meet their inputs in blocks of 64 columns, of 8 planes of 8 bytes.
 inline constexpr size_t kPlaneBlock = 64;

@@ -8,8 +8,8 @@
 namespace rwkv::edge {
 namespace {
 
-// Many tokens: so many of them and so many registers of columns have their sums in registers, over
-// so many rows, which are decoded once for several groups of tokens.
+// With many tokens: how many tokens and how many registers of columns have their sums in registers,
+// and over how many rows, which are decoded once for several groups of tokens.
 constexpr size_t kSummedTokens = 4;
 constexpr size_t kSummedFloats = 3;
 constexpr size_t kSummedRows = 192;

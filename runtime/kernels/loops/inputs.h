@@ -23,7 +23,7 @@ void quantize_input_with(const float* x, size_t cols, int16_t* q, float* step, f
       most = S::largest(most, S::magnitude(part));
     }
   }
-  // The rest with zeros behind it, which change neither sum nor maximum.
+  // The rest, padded with zeros, which change neither the sum nor the maximum.
   float rest[kLanes] = {};
   for (size_t i = even; i < cols; ++i) {
     rest[i - even] = x[i];

@@ -12,12 +12,12 @@ template <class S>
 class PairStream {
  public:
   static constexpr size_t kMostCols = SIZE_MAX;
-  /// What side_by_side() takes.
+  /// The most columns that side_by_side() takes.
   static constexpr size_t kMostSideBySide = kProductsPerLane * S::kLanes;
   PairStream(const int16_t* q, size_t cols) : q_(q), cols_(cols) {}
 
-  /// The integer products of a row; what lies `ahead` of it is prefetched meanwhile, to the line
-  /// that its last codes are in.
+  /// The integer products of a row. Meanwhile it prefetches `ahead` of the row, up to the line of
+  /// its last codes.
   template <bool kPrefetches>
   int64_t row(const std::byte* codes, const std::byte* ahead) const {
     constexpr size_t kPart = kProductsPerLane * S::kLanes;
@@ -125,8 +125,8 @@ class PairStream {
 
 constexpr size_t kRowsInTurn = 4;
 
-// Rows [begin, end) of int8 times one token, in one stream. What a row needs besides its products
-// is done for four at once: the less there is between loads, the more of them are in flight.
+// Rows [begin, end) of int8 times one token, in one stream. The other work of a row is done for
+// four rows at once: the fewer instructions between loads, the more loads are in flight.
 template <class S, class Stream, class Format, class Rows>
 [[gnu::noinline]] void stream_rows(const Rows& w, const Inputs& x, size_t token, float* y,
                                    size_t begin, size_t end) {
@@ -152,7 +152,7 @@ template <class S, class Stream, class Format, class Rows>
   }
 }
 
-// The same, R rows side by side, as long as there are so many; returns the first that is left.
+// The same for R rows side by side while there are that many; returns the first remaining row.
 template <class S, class Stream, class Format, size_t R, class Rows>
 [[gnu::noinline]] size_t rows_side_by_side(const Rows& w, const Inputs& x, size_t token, float* y,
                                            size_t begin, size_t end) {
@@ -177,8 +177,8 @@ template <class S, class Stream, class Format, size_t R, class Rows>
   return i;
 }
 
-// Rows of at most kProductsPerLane codes lie so close to each other that they are one stream also
-// four side by side; longer scattered ones are no stream, and eight in flight hide more latency.
+// Rows of at most kProductsPerLane codes are so close to each other that four side by side are
+// still one stream. Longer scattered rows are not a stream, and eight in flight hide more latency.
 template <class S, class Stream, class Format, class Rows>
 inline void rows_of_int8(const Rows& w, const Inputs& x, size_t token, float* y, size_t begin,
                          size_t end) {

@@ -12,7 +12,7 @@ namespace {
 constexpr size_t kProductsPerLane = 512;
 
 // totals += integer products of the first `n` elements of rows, where n fits the lanes. Not
-// inlined: what surrounds it would take the registers that its sums use.
+// inlined: the surrounding code would take the registers that its sums use.
 template <class S, Element kElement, size_t R, size_t T>
 [[gnu::noinline]] void add_int_products(const std::byte* const (&rows)[R], const int16_t* q,
                                         size_t ldq, size_t n, int64_t (&totals)[R][T]) {

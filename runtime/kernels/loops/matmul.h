@@ -1,6 +1,6 @@
 // Products with matrices stored row by row, for every set with vector registers. `S` is the set's
-// Simd: F, kFloats, kPrefetches, zero(), load(), fma(), sum(); floats<Element>(); for integers what
-// int_products.h says. `Stream` is how rows of int8 meet one token: int8_rows.h.
+// Simd: F, kFloats, kPrefetches, zero(), load(), fma(), sum(); floats<Element>(); for integers see
+// int_products.h. `Stream` multiplies rows of int8 by one token: int8_rows.h.
 #pragma once
 
 #include "runtime/kernels/loops/int8_rows.h"
@@ -14,7 +14,7 @@ namespace {
 constexpr size_t kRowsOfMany = 2;
 constexpr size_t kTokensOfMany = 4;
 
-// `ahead` of a row lies what will be used soon.
+// Bytes `ahead` of a row will be used soon.
 template <class S, Element kElement, bool kPrefetches, size_t R, size_t T>
 inline void float_products(const Row (&rows)[R], const std::byte* const (&ahead)[R],
                            const Inputs& x, size_t token, float (&products)[R][T]) {
@@ -95,8 +95,8 @@ inline void tile(const Rows& w, const Inputs& x, size_t i, size_t token, float* 
   }
 }
 
-// All rows for T tokens: their inputs stay in the nearest cache while the rows pass by. Of eight
-// rows side by side the rest may be four.
+// All rows for T tokens, whose inputs stay in the nearest cache meanwhile. With eight rows side by
+// side, the rest may be four.
 template <class S, class Format, size_t R, size_t T, class Rows>
 inline void all_rows(const Rows& w, const Inputs& x, size_t token, float* y, size_t ldy,
                      size_t begin, size_t end) {

@@ -1,4 +1,4 @@
-// Where the rows of a product lie, for all kernel sets.
+// The places of the rows of a product, for all kernel sets.
 #pragma once
 
 #include "runtime/kernels/row_format.h"
@@ -6,8 +6,8 @@
 namespace rwkv::edge {
 namespace {
 
-// Bytes between what is used and what is prefetched of a stream; less comes too late, more drops
-// out of the nearest cache again.
+// Bytes between the used and the prefetched part of a stream; with less, prefetches arrive too
+// late, with more, lines leave the nearest cache before use.
 constexpr size_t kPrefetchDistance = 1024;
 
 /// Rows one after another, kUnitRows in a unit.
@@ -20,7 +20,7 @@ struct DenseRows {
   size_t cols;
   const std::byte* at(size_t i) const { return first + i / kUnitRows * unit_bytes; }
   RowPlace place(size_t i) const { return {shared, at(i), i % kUnitRows, cols}; }
-  /// What will be used a little after the same place of row i.
+  /// The bytes that will be used a little after the same place of row i.
   const std::byte* ahead(size_t i) const { return at(i) + kPrefetchDistance; }
   size_t id(size_t i) const { return i; }
 };
@@ -30,7 +30,7 @@ inline DenseRows<kUnitRows> dense_rows(const MatrixView& w) {
   return {w.shared, w.units, codec_traits(w.codec).unit_bytes(w.cols), w.cols};
 }
 
-/// Single rows, wherever they lie.
+/// Single rows at any places.
 template <RowOrder kOrder>
 struct GatheredRows {
   static constexpr bool kScattered = kOrder == RowOrder::Scattered;
@@ -48,12 +48,12 @@ struct GatheredRows {
   size_t id(size_t i) const { return w.ids[i]; }
 };
 
-/// Whether software prefetches what lies ahead. Scattered rows always are; whether a stream is the
-/// better for it depends on the processor (kPrefetches of a set's Simd).
+/// Whether software prefetches ahead. It always does for scattered rows; whether it helps a stream
+/// depends on the processor (kPrefetches of a set's Simd).
 template <class S, class Rows>
 inline constexpr bool kPrefetchesFor = S::kPrefetches || Rows::kScattered;
 
-/// A row of one group, and what its codes stand for.
+/// A row of one group, and the meaning of its codes.
 struct Row {
   const std::byte* codes;
   Affine affine;
@@ -79,7 +79,7 @@ inline float sum_of_group(const Inputs& x, size_t t, size_t begin, size_t end) {
   return sum;
 }
 
-/// What a group adds to the product of its row with token `t`.
+/// The part of a group in the product of its row with token `t`.
 template <class Format>
 inline float group_product(const Affine& affine, const Inputs& x, size_t t, size_t begin,
                            size_t end, int64_t total) {

@@ -9,7 +9,7 @@
 namespace rwkv::edge {
 namespace {
 
-/// Whether a row's codes are elements that registers load, behind one scale and one offset.
+/// Whether the codes of a row are elements that registers load, after one scale and one offset.
 template <class Format>
 inline constexpr bool kIsDirect =
     Format::kElement != Element::Packed&& Format::kGroup == 0 && Format::kUnitRows == 1;
@@ -45,7 +45,7 @@ struct FloatTile {
     }
   }
 
-  // The last elements of a row, fewer than a register holds: zeros behind them add nothing.
+  // The last elements of a row, fewer than a register holds: zeros after them add nothing.
   void add_rest(const std::byte* const (&codes)[R], const float* x, size_t ldx, size_t i,
                 size_t n) {
     constexpr size_t kBytes = bytes_of(kElement, 1);

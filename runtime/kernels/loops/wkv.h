@@ -1,5 +1,5 @@
 // The wkv recurrences for every set with vector registers; `S` is the set's Simd. Head sizes are
-// multiples of a register in all known models; what is left over goes number by number.
+// multiples of a register in all known models; remaining channels are computed one by one.
 #pragma once
 
 #include "runtime/kernels/kernels.h"
@@ -7,8 +7,8 @@
 namespace rwkv::edge {
 namespace {
 
-// Columns [j, j + n * kFloats) of a head's state, all of its rows, one token: `n` registers of sums
-// stay where they are.
+// Columns [j, j + n * kFloats) of a head's state, all of its rows, one token; the sums stay in `n`
+// registers.
 template <class S, size_t n>
 inline void wkv_v5_columns(const WkvHeadArgs& args, const float* r, const float* k, const float* v,
                            const float* w, float* out, size_t j) {
@@ -66,8 +66,8 @@ void wkv_v5_with(const WkvHeadArgs& args) {
   }
 }
 
-// R rows of a head's state of v7, one token; `out` and `v` have a number for each. What all rows
-// meet is loaded once for them.
+// R rows of a head's state of v7, one token; `out` and `v` have one value for each. Values that all
+// rows use are loaded once.
 template <class S, size_t R>
 inline void wkv_v7_rows(float* state, size_t n, const float* r, const float* k, const float* v,
                         const float* w, const float* kk, const float* kka, float* out) {

@@ -1,5 +1,5 @@
-// Products with one-bit rows for the x86 sets: bits are used where they lie, eight planes of them
-// to 8 bytes of a row. `Sums` of a set has kRows, a multiple of four, and
+// Products with one-bit rows for the x86 sets: bits are used in place, eight planes of inputs for 8
+// bytes of a row. `Sums` of a set has kRows, a multiple of four, and
 //   of_set<R, T>(rows, planes, ldp, cols, totals)
 // which sets totals[r * T + t] to the sum of token t's input bytes whose bits are set in row r, for
 // R rows and T tokens, one of which is 1; `planes` of a token are `ldp` apart. Exact, so the bits
@@ -19,8 +19,8 @@ using SignRows = RowFormat<Codec::SignRow>;
 // Tokens that share a row; Sums::kRows rows share a token.
 constexpr size_t kSignTokens = 4;
 
-// Calls add(bits, planes) for the blocks of columns [begin, end): where the 8 bytes of each row lie
-// and the planes that they meet. Bytes behind a row are zeros.
+// Calls add(bits, planes) for the blocks of columns [begin, end), with the address of 8 bytes of
+// each row and the planes to multiply them with. Bytes after the end of a row count as zeros.
 template <size_t R, typename Add>
 [[gnu::always_inline]] inline void each_block(const Row (&rows)[R], const int8_t* planes,
                                               size_t begin, size_t end, const Add& add) {
@@ -62,7 +62,7 @@ inline void finish_four(const DenseRows<1>& w, const Inputs& x, size_t token, si
   const __m128 more = _mm256_extractf128_ps(pairs, 1);
   const __m128 low = _mm_shuffle_ps(two, more, _MM_SHUFFLE(2, 0, 2, 0));
   const __m128 high = _mm_shuffle_ps(two, more, _MM_SHUFFLE(3, 1, 3, 1));
-  // A power of two, so that it may as well be multiplied after the rounding.
+  // A power of two, so that it may be multiplied after the rounding.
   const __m128 products =
       _mm_mul_ps(_mm_cvtepi32_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(totals))),
                  _mm_set1_ps(kByteInput));

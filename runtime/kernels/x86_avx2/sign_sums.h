@@ -10,7 +10,7 @@
 namespace rwkv::edge {
 namespace {
 
-// A lane of 16 bits holds the sums of so many columns: of a block two times 2 products of at most
+// A lane of 16 bits holds the sums of this many columns: of a block two times 2 products of at most
 // 128 each.
 constexpr size_t kColsPerLane = 63 * kPlaneBlock;
 

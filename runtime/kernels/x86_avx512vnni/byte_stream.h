@@ -88,7 +88,7 @@ class ByteStream {
     __m512i high, low;
   };
 
-  // The bytes of 32 inputs, the lower ones kStep behind the higher; their sums.
+  // The bytes of 32 inputs, the lower ones kStep after the higher ones; their sums.
   static __m512i split(const int16_t* q, int8_t* to) {
     const __m512i inputs = _mm512_loadu_si512(q);
     const __m512i high = _mm512_srai_epi16(_mm512_add_epi16(inputs, _mm512_set1_epi16(128)), 8);
