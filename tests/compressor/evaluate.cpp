@@ -347,7 +347,7 @@ TEST_CASE("What cannot be measured is refused", "[evaluate]") {
   write_text(scratch.file("empty.txt"), "");
   const Status empty = press::load_evaluation_sets({{scratch.file("empty.txt")}, {}, {}}).status();
   CHECK(empty.code() == Code::BadInput);
-  CHECK_THAT(empty.message(), Contains("empty.txt: is empty"));
+  CHECK_THAT(empty.message(), Contains("empty.txt: expected a text"));
 }
 
 TEST_CASE("Standard errors and intervals of known cases", "[evaluate]") {

@@ -129,7 +129,7 @@ TEST_CASE("Heads whose order is wrong are refused", "[cluster_head]") {
   set("head.tokens", 3, 1e9f);
   CHECK_THAT(refusal(), Catch::Contains("head.tokens"));
   set("head.tokens", 3, 0.5f);
-  CHECK_THAT(refusal(), Catch::Contains("whole numbers"));
+  CHECK_THAT(refusal(), Catch::Contains("expected integers"));
   set("head.tokens", 3, std::nanf(""));
   CHECK_THAT(refusal(), Catch::Contains("head.tokens"));
   set("head.tokens", 3, 0.0f);
