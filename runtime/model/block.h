@@ -42,4 +42,12 @@ Result<std::unique_ptr<ChannelMix>> load_channel_mix(const Weights& weights,
 /// The loader of the config's version.
 Result<std::unique_ptr<TimeMix>> load_time_mix(const Weights& weights, const std::string& prefix);
 
+// Floats per token that each half takes of the arena, factor pairs of projections left out.
+size_t time_mix_floats_v4(const ModelConfig& config);
+size_t time_mix_floats_v5(const ModelConfig& config);
+size_t time_mix_floats_v6(const ModelConfig& config);
+size_t time_mix_floats_v7(const ModelConfig& config);
+size_t time_mix_floats(const ModelConfig& config);
+size_t channel_mix_floats(const ModelConfig& config);
+
 }  // namespace rwkv::edge

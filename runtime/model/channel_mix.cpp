@@ -7,6 +7,17 @@
 namespace rwkv::edge {
 namespace {
 
+struct Buffers {
+  float* mixed_k;
+  float* mixed_r;
+  float* gate;
+};
+
+Buffers take_buffers(Arena& arena, size_t n_tokens, size_t n_embd, bool has_receptance) {
+  const auto embd = [&] { return arena.take(n_tokens * n_embd); };
+  return has_receptance ? Buffers{embd(), embd(), embd()} : Buffers{embd(), nullptr, nullptr};
+}
+
 class ChannelMixImpl final : public ChannelMix {
  public:
   Status load(const Weights& weights, const std::string& prefix);
@@ -59,23 +70,22 @@ Status ChannelMixImpl::forward(Pass& pass, const float* x, float* out) const {
   const size_t n_embd = neurons_.n_embd();
   const Elementwise& elementwise = *pass.table.elementwise;
   const auto mix = is_new_mixed_ ? elementwise.mix_new : elementwise.mix_previous;
-  float* mixed_k = pass.take(n_embd);
-  float* mixed_r = has_receptance_ ? pass.take(n_embd) : nullptr;
+  const Buffers b = take_buffers(pass.arena, pass.n_tokens, n_embd, has_receptance_);
+  RWKV_TRY(pass.arena.status());
   const TokenShift shift{x, pass.state.ffn_shift, n_embd};
   pass.each_token([&](size_t t) {
     const size_t at = t * n_embd;
-    mix(shift.at(t), shift.before(t), mix_k_.data(), mixed_k + at, n_embd);
+    mix(shift.at(t), shift.before(t), mix_k_.data(), b.mixed_k + at, n_embd);
     if (has_receptance_) {
-      mix(shift.at(t), shift.before(t), mix_r_.data(), mixed_r + at, n_embd);
+      mix(shift.at(t), shift.before(t), mix_r_.data(), b.mixed_r + at, n_embd);
     }
   });
   shift.advance(pass.n_tokens);
-  float* gate = has_receptance_ ? pass.take(n_embd) : nullptr;
-  const Projection::Application alongside{&receptance_, mixed_r, gate};
-  RWKV_TRY(neurons_.forward(pass, mixed_k, out, {&alongside, has_receptance_ ? size_t{1} : 0}));
+  const Projection::Application receptance{&receptance_, b.mixed_r, b.gate};
+  RWKV_TRY(neurons_.forward(pass, b.mixed_k, out, has_receptance_ ? &receptance : nullptr));
   if (has_receptance_) {
     pass.each_token(
-        [&](size_t t) { elementwise.sigmoid_gate(out + t * n_embd, gate + t * n_embd, n_embd); });
+        [&](size_t t) { elementwise.sigmoid_gate(out + t * n_embd, b.gate + t * n_embd, n_embd); });
   }
   pass.release();
   return {};
@@ -83,27 +93,17 @@ Status ChannelMixImpl::forward(Pass& pass, const float* x, float* out) const {
 
 }  // namespace
 
+size_t channel_mix_floats(const ModelConfig& config) {
+  Arena counter;
+  take_buffers(counter, 1, config.n_embd, mix_names(config.version).r != nullptr);
+  return counter.most() + SparseFfn::floats(config);
+}
+
 Result<std::unique_ptr<ChannelMix>> load_channel_mix(const Weights& weights,
                                                      const std::string& prefix) {
   auto mix = std::make_unique<ChannelMixImpl>();
   RWKV_TRY(mix->load(weights, prefix));
   return std::unique_ptr<ChannelMix>(std::move(mix));
-}
-
-Result<std::unique_ptr<TimeMix>> load_time_mix(const Weights& weights, const std::string& prefix) {
-  switch (weights.config().version) {
-    case Version::V4:
-      return load_time_mix_v4(weights, prefix);
-    case Version::V5_0:
-    case Version::V5_1:
-    case Version::V5_2:
-      return load_time_mix_v5(weights, prefix);
-    case Version::V6:
-      return load_time_mix_v6(weights, prefix);
-    case Version::V7:
-      return load_time_mix_v7(weights, prefix);
-  }
-  return bad_input("unknown version");
 }
 
 }  // namespace rwkv::edge

@@ -116,11 +116,11 @@ void ClusterHead::list_clusters() {
 
 // Orders clusters by probability; returns how many of the first ones are selected. cluster_logs()
 // becomes log p.
-size_t ClusterHead::select(Pass& pass, const float* z) const {
+Result<size_t> ClusterHead::select(Pass& pass, const float* z) const {
   const size_t n = n_clusters();
   const std::span<float> logs = pass.cluster_logs();
   const std::span<uint32_t> order = pass.cluster_order();
-  matmul(pass, weight_, z, logs.data());
+  RWKV_TRY(matmul(pass, weight_, z, logs.data()));
   for (size_t c = 0; c < n; ++c) {
     logs[c] += bias_[c];
   }
@@ -156,6 +156,7 @@ Result<double> ClusterHead::known_logits(Pass& pass, const float* z, size_t n_se
   const std::span<uint32_t> order = pass.cluster_order();
   const std::span<uint32_t> ids = pass.ids().first(kMaxGather);
   float* const found = pass.take(kMaxGather);
+  RWKV_TRY(pass.arena.status());
   LogSumExp known(*pass.table.elementwise);
   size_t n = 0;
   const auto flush = [&]() -> Status {
@@ -210,7 +211,7 @@ void ClusterHead::spread_rest(Pass& pass, size_t n_selected, double known, float
 }
 
 Status ClusterHead::one_token(Pass& pass, const float* z, float* logits) const {
-  const size_t n_selected = select(pass, z);
+  RWKV_ASSIGN(const size_t n_selected, select(pass, z));
   RWKV_ASSIGN(const double known, known_logits(pass, z, n_selected, logits));
   if (n_selected < n_clusters()) {
     spread_rest(pass, n_selected, known, logits);

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "runtime/memory/weights.h"
-#include "runtime/model/pass.h"
+#include "runtime/model/products.h"
 
 namespace rwkv::edge {
 
@@ -27,7 +27,7 @@ class ClusterHead {
  private:
   size_t n_clusters() const { return first_.size() - 1; }
   void list_clusters();
-  size_t select(Pass& pass, const float* z) const;
+  Result<size_t> select(Pass& pass, const float* z) const;
   Status one_token(Pass& pass, const float* z, float* logits) const;
   Result<double> known_logits(Pass& pass, const float* z, size_t n_selected, float* logits) const;
   void spread_rest(Pass& pass, size_t n_selected, double known, float* logits) const;

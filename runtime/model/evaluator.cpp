@@ -17,15 +17,7 @@ Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions&
       max_chunk_(std::clamp<size_t>(options.max_chunk, 1, model_->weights().residency().max_chunk)),
       // Opening the model has checked that there are kernels.
       pass_(model_->config(), *kernels().value(),
-            {std::max(1u, options.n_threads), max_chunk_, model_->max_rank()}) {}
-
-uint64_t Evaluator::scratch_bytes(const ModelConfig& config, size_t max_rank,
-                                  const EvaluatorOptions& options) {
-  // A session holds the logits, a copy to sample from, and the sampler's candidates.
-  constexpr uint64_t kLogitBuffers = 3;
-  return Pass::bytes(config, {std::max(1u, options.n_threads), options.max_chunk, max_rank}) +
-         kLogitBuffers * config.n_vocab * sizeof(float);
-}
+            {std::max(1u, options.n_threads), max_chunk_, model_->needs()}) {}
 
 Status Evaluator::forward(std::span<const int32_t> tokens, State& state, Logits which,
                           std::span<float> logits) {
@@ -133,8 +125,7 @@ Status Evaluator::head(float* logits) {
   }
   const MatrixView& head = model_->head_;
   if (head.units) {
-    matmul(pass_, head, pass_.normed(), logits);
-    return {};
+    return matmul(pass_, head, pass_.normed(), logits);
   }
   // Layerwise: rows pass through a few at a time.
   for (uint32_t row = 0; row < head.rows;) {

@@ -25,9 +25,6 @@ class Evaluator {
   Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options);
 
   const Model& model() const { return *model_; }
-  /// Bytes of an evaluator and of the logit buffers of its session.
-  static uint64_t scratch_bytes(const ModelConfig& config, size_t max_rank,
-                                const EvaluatorOptions& options);
 
   /// Feeds `tokens` (any number) and updates `state`. `logits` receives [n_vocab] floats for the
   /// last token or [tokens][n_vocab] for all, according to `which`; its size must match.

@@ -5,21 +5,9 @@
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
 #include "formats/tokenizer/vocabulary_metadata.h"
-#include "runtime/model/evaluator.h"
 
 namespace rwkv::edge {
 namespace {
-
-// The largest inner size of a pair that Projection applies, from the tensors alone.
-size_t max_rank_of(const PackedFile& file) {
-  const ModelConfig& config = file.config;
-  uint64_t rank = std::max({config.decay_lora, config.iclr_lora, config.value_lora,
-                            config.gate_lora, config.predictor_hidden});
-  for (const TensorBinding& binding : file.bindings) {
-    rank = std::max(rank, binding.part == Part::FactorA ? binding.shape[0] : 0);
-  }
-  return rank;
-}
 
 // States belong to a model's exact weights: its id hashes the checksums of all tensors.
 uint64_t id_of(const std::vector<PackedTensor>& tensors) {
@@ -62,7 +50,7 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
   file.metadata = {};
   trim_heap();
 
-  model->max_rank_ = max_rank_of(file);
+  model->needs_ = pass_needs(file);
   model->model_id_ = id_of(file.tensors);
   const uint64_t tokenizer_bytes = model->tokenizer_ ? model->tokenizer_->memory_bytes() : 0;
   RWKV_ASSIGN(Residency residency, Model::residency(file, tokenizer_bytes, options));
@@ -73,13 +61,16 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
 
 Result<Residency> Model::residency(const PackedFile& file, uint64_t tokenizer_bytes,
                                    const MemoryOptions& options) {
+  // A session holds the logits, a copy to sample from, and the sampler's candidates.
+  constexpr uint64_t kLogitBuffers = 3;
   const ModelConfig config = file.config;
-  const size_t max_rank = max_rank_of(file);
+  const PassNeeds needs = pass_needs(file);
   const unsigned n_threads = options.n_threads;
   const OtherMemory other = {
       tokenizer_bytes, config.state_floats() * sizeof(float), ClusterHead::bytes(config),
-      [config, max_rank, n_threads](size_t max_chunk) {
-        return Evaluator::scratch_bytes(config, max_rank, {n_threads, max_chunk});
+      [config, needs, n_threads](size_t max_chunk) {
+        return Pass::bytes(config, {std::max(1u, n_threads), max_chunk, needs}) +
+               kLogitBuffers * config.n_vocab * sizeof(float);
       }};
   return residency_for(file, options, other);
 }

@@ -11,6 +11,7 @@
 #include "runtime/memory/weights.h"
 #include "runtime/model/block.h"
 #include "runtime/model/cluster_head.h"
+#include "runtime/model/pass_needs.h"
 #include "runtime/model/state.h"
 
 namespace rwkv::edge {
@@ -33,8 +34,8 @@ class Model {
   /// nullptr if the file was packed without a vocabulary; ids still work.
   const Tokenizer* tokenizer() const { return tokenizer_.get(); }
   State empty_state() const { return State(config(), model_id_); }
-  /// The largest inner size of any factor pair.
-  size_t max_rank() const { return max_rank_; }
+  /// What the memory of a pass over it must hold.
+  const PassNeeds& needs() const { return needs_; }
 
  private:
   friend class Evaluator;
@@ -59,7 +60,7 @@ class Model {
   std::unique_ptr<ClusterHead> cluster_head_;
   Norm ln0_, ln_out_;
   std::vector<Block> blocks_;
-  size_t max_rank_ = 0;
+  PassNeeds needs_;
   uint64_t model_id_ = 0;
 };
 

@@ -9,6 +9,7 @@
 
 #include "formats/arch/model_config.h"
 #include "runtime/kernels/kernels.h"
+#include "runtime/model/arena.h"
 #include "runtime/model/scratch.h"
 #include "runtime/storage/row_store.h"
 #include "runtime/threads/thread_pool.h"
@@ -21,9 +22,6 @@ struct LayerState {
   float* wkv;
   float* ffn_shift;
 };
-
-/// Products that may run together.
-inline constexpr size_t kMaxProducts = 7;
 
 class Pass {
  public:
@@ -44,15 +42,13 @@ class Pass {
   float* x() { return scratch_.x.data(); }
   float* normed() { return scratch_.normed.data(); }
   float* out() { return scratch_.out.data(); }
-  /// `per_token` floats for each token of the chunk, valid until release(). Not cleared.
-  float* take(size_t per_token);
-  void release() { used_ = 0; }
-  /// Inner vectors of factor pairs, [n_tokens][rank], of product `i` of those that run together.
-  float* rank_space(size_t i) { return scratch_.rank_space.data() + i * n_tokens * max_rank_; }
-  /// The inputs of product `i` of those that run together, as `codec` wants them.
-  Inputs inputs(size_t i, Codec codec, const float* x, size_t cols);
-  /// What the offsets of rows add to the groups of columns, [n_tokens][n_bias_groups()].
-  double* bias() { return scratch_.bias.data(); }
+  /// `per_token` floats of the arena for each token of the chunk.
+  float* take(size_t per_token) { return arena.take(per_token * n_tokens); }
+  void release() { arena.rewind(0); }
+  /// Room for `n` products that run together; Failed where there is less.
+  Result<std::span<Product>> products(size_t n);
+  /// What products run from (products.cpp).
+  Scratch& scratch() { return scratch_; }
 
   /// Calls f(t) for each token of the chunk, from any thread.
   template <typename F>
@@ -74,11 +70,14 @@ class Pass {
              [&](size_t begin, size_t end, unsigned) { f(begin, end); });
   }
 
-  /// Which neurons are wanted, [n_tokens][dim_ffn]; lists of neurons or rows, at least dim_ffn and
+  /// What the offsets of rows add to the groups of columns, [n_tokens][n_bias_groups()].
+  double* bias() { return scratch_.bias.data(); }
+
+  /// Which neurons are needed, [n_tokens][dim_ffn]; lists of neurons or rows, at least dim_ffn and
   /// kMaxGather long; addresses of gathered rows, kMaxGather long.
   uint8_t* marks() { return scratch_.marks.data(); }
   std::span<uint32_t> ids() { return scratch_.ids; }
-  /// 0, 1, 2, ...: the names of gathered rows whose products are wanted one behind another.
+  /// 0, 1, 2, ...: the names of gathered rows whose products go one behind another.
   std::span<const uint32_t> numbers() const { return scratch_.numbers; }
   const std::byte** row_places() { return scratch_.row_places.data(); }
   /// Probabilities of clusters and their order, [n_cluster] each.
@@ -97,51 +96,13 @@ class Pass {
   };
   void prefetch(const Prefetch& prefetch) { prefetch_ = prefetch; }
   Prefetch take_prefetch() { return std::exchange(prefetch_, {}); }
-  /// pool.run() for products, and the prefetch meanwhile.
-  template <typename F>
-  void run_products(size_t n, size_t chunk, const F& f) {
-    const Prefetch prefetch = take_prefetch();
-    if (!prefetch.rows || !prefetch.rows->prefetches()) {
-      pool.run(n, chunk, f);
-      return;
-    }
-    // In place of a first chunk: it must not be what the threads wait for in the end.
-    pool.run(n + chunk, chunk, [&](size_t begin, size_t end, unsigned thread) {
-      if (begin == 0) {
-        prefetch.rows->prefetch(prefetch.first, prefetch.last);
-        begin = std::min(end, chunk);
-      }
-      if (begin < end) {
-        f(begin - chunk, end - chunk, thread);
-      }
-    });
-  }
 
  private:
   Scratch scratch_;
-  size_t max_rank_;
-  size_t used_ = 0;  ///< floats of the arena
   Prefetch prefetch_;
-};
 
-/// y = W x for every token of the chunk; x [n_tokens][cols], y [n_tokens][rows].
-struct Product {
-  MatrixView w;
-  const float* x;
-  float* y;
+ public:
+  Arena arena;  ///< vectors of the part of the network that is at work
 };
-/// Up to kMaxProducts that do not need one another's results: threads wait for one another once.
-void matmul_all(Pass& pass, std::span<const Product> products);
-void matmul(Pass& pass, const MatrixView& w, const float* x, float* y);
-
-/// y[t][names[i]] = (row ids[i] of w) . x[t] for every token; y has `ldy` floats per token. Rows
-/// are brought in as needed; `ids` ascend, and `order` says whether most follow the one before.
-/// Fails if storage does.
-Status matmul_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids,
-                   std::span<const uint32_t> names, RowOrder order, const float* x, float* y,
-                   size_t ldy);
-/// y[t] = sum_i a[t][ids[i]] (row ids[i] of w); a has w.rows() floats per token, y has w.cols().
-Status add_scaled_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids, const float* a,
-                       float* y);
 
 }  // namespace rwkv::edge

@@ -1,7 +1,6 @@
 #include "runtime/model/projection.h"
 
 #include <algorithm>
-#include <array>
 
 namespace rwkv::edge {
 
@@ -40,34 +39,38 @@ Result<Projection> Projection::load_lora(const Weights& weights, const std::stri
   return projection;
 }
 
-void Projection::apply(Pass& pass, const float* x, float* y) const {
+Status Projection::apply(Pass& pass, const float* x, float* y) const {
   const Application application{this, x, y};
-  apply_all(pass, {&application, 1});
+  return apply_all(pass, {&application, 1});
 }
 
-void Projection::apply_all(Pass& pass, std::span<const Application> applications) {
-  std::array<Product, kMaxProducts> products;
-  size_t n_second = 0;
+Status Projection::apply_all(Pass& pass, std::span<const Application> applications) {
+  const size_t arena_before = pass.arena.used();
+  RWKV_ASSIGN(const std::span<Product> products, pass.products(applications.size()));
   for (size_t i = 0; i < applications.size(); ++i) {
     const auto& [p, x, y] = applications[i];
     products[i] =
-        p->is_pair_ ? Product{p->factor_a_, x, pass.rank_space(i)} : Product{p->dense_, x, y};
+        p->is_pair_ ? Product{p->factor_a_, x, pass.take(p->rank())} : Product{p->dense_, x, y};
   }
-  matmul_all(pass, {products.data(), applications.size()});
+  RWKV_TRY(pass.arena.status());
+  RWKV_TRY(matmul_all(pass, products));
+  size_t n_second = 0;
   for (size_t i = 0; i < applications.size(); ++i) {
     const auto& [p, x, y] = applications[i];
     if (p->is_pair_) {
-      p->activate(pass, pass.rank_space(i));
-      products[n_second++] = {p->factor_b_, pass.rank_space(i), y};
+      float* const inner = products[i].y;
+      p->activate(pass, inner);
+      products[n_second++] = {p->factor_b_, inner, y};
     }
   }
-  if (n_second == 0) {
-    return;
+  if (n_second > 0) {
+    RWKV_TRY(matmul_all(pass, products.first(n_second)));
+    for (const auto& [p, x, y] : applications) {
+      p->add_diagonal(pass, x, y);
+    }
   }
-  matmul_all(pass, {products.data(), n_second});
-  for (const auto& [p, x, y] : applications) {
-    p->add_diagonal(pass, x, y);
-  }
+  pass.arena.rewind(arena_before);
+  return {};
 }
 
 void Projection::activate(Pass& pass, float* inner) const {

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "runtime/memory/weights.h"
-#include "runtime/model/pass.h"
+#include "runtime/model/products.h"
 
 namespace rwkv::edge {
 
@@ -31,15 +31,16 @@ class Projection {
   /// y = P x for every token of the chunk; x [n_tokens][cols()], y [n_tokens][rows()].
   /// Pairs: y = B (A x) or, in the relu_squared form, y = B relu(A x)^2 + diagonal * x
   /// (RWKV-Lite's simple and enhanced SVD).
-  void apply(Pass& pass, const float* x, float* y) const;
+  /// Fails if storage does.
+  Status apply(Pass& pass, const float* x, float* y) const;
 
-  /// Several that do not need one another's results, at most kMaxProducts.
+  /// Several that do not need one another's results: threads wait for one another once.
   struct Application {
     const Projection* projection;
     const float* x;
     float* y;
   };
-  static void apply_all(Pass& pass, std::span<const Application> applications);
+  static Status apply_all(Pass& pass, std::span<const Application> applications);
 
  private:
   void activate(Pass& pass, float* inner) const;

@@ -8,15 +8,33 @@
 #include <vector>
 
 #include "formats/arch/model_config.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/model/pass_needs.h"
 #include "runtime/storage/large_pages.h"
 
 namespace rwkv::edge {
 
-/// What buffers depend on: the largest chunk of tokens and the largest factor pair's inner size.
+/// y = W x for every token of the chunk; x [n_tokens][cols], y [n_tokens][rows].
+struct Product {
+  MatrixView w;
+  const float* x;
+  float* y;
+};
+/// A product among those that run together.
+struct ProductJob {
+  Inputs inputs;
+  bool has_group_sums;
+  InputForm form;
+  MatmulFn fn;
+  size_t piece_rows;   ///< of a piece that a thread takes
+  size_t first_piece;  ///< among the pieces of all
+};
+
+/// What buffers depend on, besides the sizes of the model.
 struct ScratchSizes {
   unsigned n_threads;
-  size_t max_tokens;
-  size_t max_rank;
+  size_t max_tokens;  ///< of a chunk
+  PassNeeds needs;
 };
 
 class Scratch {
@@ -32,24 +50,23 @@ class Scratch {
   std::span<float> x;        ///< residual stream, [n_embd]
   std::span<float> normed;   ///< [n_embd]
   std::span<float> out;      ///< [n_embd]
-  std::span<float> arena;    ///< vectors of time_mix and channel_mix
+  std::span<float> arena;    ///< vectors of half a block or of the head
   std::span<float> v_first;  ///< v7, [dim_att]
   std::span<uint8_t> marks;  ///< [dim_ffn]
   std::span<double> bias;    ///< [groups of n_embd columns]
-  std::span<int8_t> planes;  ///< inputs of rows of bits, of the first product alone
-  // Per token and product of those that run together.
-  std::span<float> rank_space;   ///< [max_rank]
-  std::span<int16_t> integers;   ///< inputs as integers, [widest_input]
-  std::span<float> steps, sums;  ///< one
-  std::span<float> group_sums;   ///< [groups of widest_input columns]
+  // Of products that run together: their table, and per token of a chunk their inputs.
+  std::span<Product> products;
+  std::span<ProductJob> jobs;
+  std::span<int16_t> integers;  ///< padded columns of all
+  std::span<int8_t> planes;
+  std::span<float> steps, sums;  ///< one each
+  std::span<float> group_sums;
   // Others.
   std::span<uint32_t> ids;                 ///< at least dim_ffn and kMaxGather
   std::span<uint32_t> numbers;             ///< 0, 1, 2, ..., kMaxGather of them
   std::span<const std::byte*> row_places;  ///< kMaxGather
   std::span<float> cluster_logs;           ///< [n_cluster]
   std::span<uint32_t> cluster_order;       ///< [n_cluster]
-
-  size_t widest_input = 0;  ///< padded
 
  private:
   class Cutter;

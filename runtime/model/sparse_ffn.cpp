@@ -110,58 +110,74 @@ Status SparseFfn::load_predictor(const Weights& weights, const std::string& pref
   return {};
 }
 
-// Marks the neurons that either half of the predictor names. `scores` is scratch.
-void SparseFfn::name_neurons(Pass& pass, const float* x, float* scores,
-                             std::span<const Projection::Application> alongside) const {
+SparseFfn::Buffers SparseFfn::take_buffers(Arena& arena, size_t n, bool has_both) {
+  float* const neurons = arena.take(n);
+  return {neurons, has_both ? arena.take(n) : neurons};
+}
+
+size_t SparseFfn::floats(const ModelConfig& config) {
+  Arena counter;
+  take_buffers(counter, config.dim_ffn, config.predictor_hidden > 0);
+  return counter.most() + config.predictor_hidden;
+}
+
+// Marks the neurons that either half of the predictor names.
+Status SparseFfn::name_neurons(Pass& pass, const float* x, const Buffers& buffers,
+                               const Projection::Application* alongside) const {
   const size_t n = pass.n_tokens * key_.rows;
-  float* mlp_scores = has_sign_ && has_mlp_ ? pass.take(key_.rows) : scores;
-  std::array<Projection::Application, kMaxProducts> all;
+  std::array<Projection::Application, 3> all{};
   size_t n_all = 0;
-  // The bits first: their inputs have their own form, which only the first product may have.
   if (has_sign_) {
-    all[n_all++] = {&sign_, x, scores};
+    all[n_all++] = {&sign_, x, buffers.neurons};
   }
   if (has_mlp_) {
-    all[n_all++] = {&mlp_, x, mlp_scores};
+    all[n_all++] = {&mlp_, x, buffers.mlp_scores};
   }
-  n_all = static_cast<size_t>(std::copy(alongside.begin(), alongside.end(), all.begin() + n_all) -
-                              all.begin());
-  Projection::apply_all(pass, {all.data(), n_all});
+  if (alongside) {
+    all[n_all++] = *alongside;
+  }
+  RWKV_TRY(Projection::apply_all(pass, std::span(all).first(n_all)));
   uint8_t* marks = pass.marks();
   std::fill(marks, marks + n, uint8_t{0});
   const auto mark_above = pass.table.elementwise->mark_above;
   if (has_sign_) {
-    mark_above(scores, sign_threshold_, marks, n);
+    mark_above(buffers.neurons, sign_threshold_, marks, n);
   }
   if (has_mlp_) {
-    mark_above(mlp_scores, mlp_threshold_, marks, n);
+    mark_above(buffers.mlp_scores, mlp_threshold_, marks, n);
   }
+  return {};
 }
 
 // relu(K x)^2 of all neurons.
-void SparseFfn::activate_all(Pass& pass, const float* x, float* neurons,
-                             std::span<const Projection::Application> alongside) const {
+Status SparseFfn::activate_all(Pass& pass, const float* x, const Buffers& buffers,
+                               const Projection::Application* alongside) const {
   const size_t n_neurons = key_.rows;
   const Projection key = Projection::of(key_);
   pass.prefetch(Pass::Prefetch::all_of(value_rows_));
-  // In their order in a packed file: one stream.
-  std::array<Projection::Application, kMaxProducts> all;
-  const auto end = std::copy(alongside.begin(), alongside.end(), all.begin());
-  *end = {&key, x, neurons};
-  Projection::apply_all(pass, {all.begin(), end + 1});
-  pass.each_token(
-      [&](size_t t) { pass.table.elementwise->relu_squared(neurons + t * n_neurons, n_neurons); });
+  // In the order in which they lie in a packed file: one stream.
+  std::array<Projection::Application, 2> all{};
+  size_t n_all = 0;
+  if (alongside) {
+    all[n_all++] = *alongside;
+  }
+  all[n_all++] = {&key, x, buffers.neurons};
+  RWKV_TRY(Projection::apply_all(pass, std::span(all).first(n_all)));
+  pass.each_token([&](size_t t) {
+    pass.table.elementwise->relu_squared(buffers.neurons + t * n_neurons, n_neurons);
+  });
+  return {};
 }
 
-// The same for the neurons that the predictor names for any token, which are returned; the others
-// are 0.
+// The same of those that the predictor names for any token, which are returned; the others are 0.
 Result<std::span<uint32_t>> SparseFfn::activate_named(
-    Pass& pass, const float* x, float* neurons,
-    std::span<const Projection::Application> alongside) const {
+    Pass& pass, const float* x, const Buffers& buffers,
+    const Projection::Application* alongside) const {
   const size_t n_neurons = key_.rows;
   const size_t n = pass.n_tokens * n_neurons;
+  float* const neurons = buffers.neurons;
   pass.prefetch(Pass::Prefetch::all_of(key_rows_));
-  name_neurons(pass, x, neurons, alongside);
+  RWKV_TRY(name_neurons(pass, x, buffers, alongside));
   const uint8_t* marks = pass.marks();
   const auto ids = list_marked(pass, n_neurons);
   std::fill(neurons, neurons + n, 0.0f);
@@ -177,19 +193,19 @@ Result<std::span<uint32_t>> SparseFfn::activate_named(
 
 // Neurons of all tokens; returns those that are above zero for any, ascending.
 Result<std::span<const uint32_t>> SparseFfn::activate(
-    Pass& pass, const float* x, float* neurons,
-    std::span<const Projection::Application> alongside) const {
+    Pass& pass, const float* x, const Buffers& buffers,
+    const Projection::Application* alongside) const {
   if (has_predictor()) {
-    RWKV_ASSIGN(const std::span<uint32_t> named, activate_named(pass, x, neurons, alongside));
+    RWKV_ASSIGN(const std::span<uint32_t> named, activate_named(pass, x, buffers, alongside));
     if (pass.n_tokens == 1) {
-      return keep_positive(named, neurons);
+      return keep_positive(named, buffers.neurons);
     }
   } else {
-    activate_all(pass, x, neurons, alongside);
+    RWKV_TRY(activate_all(pass, x, buffers, alongside));
   }
   const size_t n = pass.n_tokens * key_.rows;
   std::fill(pass.marks(), pass.marks() + n, uint8_t{0});
-  pass.table.elementwise->mark_above(neurons, 0.0f, pass.marks(), n);
+  pass.table.elementwise->mark_above(buffers.neurons, 0.0f, pass.marks(), n);
   return std::span<const uint32_t>(list_marked(pass, key_.rows));
 }
 
@@ -200,10 +216,12 @@ void SparseFfn::add_bias(const Pass& pass, float* out) const {
 }
 
 Status SparseFfn::forward(Pass& pass, const float* x, float* out,
-                          std::span<const Projection::Application> alongside) const {
-  float* neurons = pass.take(key_.rows);
-  RWKV_ASSIGN(const std::span<const uint32_t> ids, activate(pass, x, neurons, alongside));
-  RWKV_TRY(add_scaled_rows(pass, *value_rows_, ids, neurons, out));
+                          const Projection::Application* alongside) const {
+  const Buffers buffers =
+      take_buffers(pass.arena, pass.n_tokens * key_.rows, has_sign_ && has_mlp_);
+  RWKV_TRY(pass.arena.status());
+  RWKV_ASSIGN(const std::span<const uint32_t> ids, activate(pass, x, buffers, alongside));
+  RWKV_TRY(add_scaled_rows(pass, *value_rows_, ids, buffers.neurons, out));
   add_bias(pass, out);
   return {};
 }

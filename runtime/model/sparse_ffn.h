@@ -15,26 +15,30 @@ class SparseFfn {
   Status load(const Weights& weights, const std::string& prefix);
 
   size_t n_embd() const { return key_.cols; }
-  /// x [n_tokens][n_embd] is the mixed input, out [n_tokens][n_embd]. Takes from the pass's arena.
-  /// `alongside` are projections to apply in the same jobs, at most three, so that threads wait for
-  /// one another less often. Fails if storage does.
+  /// x [n_tokens][n_embd] is the mixed input, out [n_tokens][n_embd]. `alongside`, or none, is a
+  /// projection to apply meanwhile: threads wait for one another less often. Fails if storage does.
   Status forward(Pass& pass, const float* x, float* out,
-                 std::span<const Projection::Application> alongside) const;
+                 const Projection::Application* alongside) const;
+  /// Floats per token that it takes of the arena.
+  static size_t floats(const ModelConfig& config);
 
  private:
+  struct Buffers {
+    float* neurons;
+    float* mlp_scores;  ///< what the second half of a predictor says; `neurons` where it is alone
+  };
+  static Buffers take_buffers(Arena& arena, size_t n, bool has_both);
   Status load_predictor(const Weights& weights, const std::string& prefix);
   bool has_predictor() const { return has_sign_ || has_mlp_; }
-  void name_neurons(Pass& pass, const float* x, float* scores,
-                    std::span<const Projection::Application> alongside) const;
+  Status name_neurons(Pass& pass, const float* x, const Buffers& buffers,
+                      const Projection::Application* alongside) const;
   void add_bias(const Pass& pass, float* out) const;
-  void activate_all(Pass& pass, const float* x, float* neurons,
-                    std::span<const Projection::Application> alongside) const;
-  Result<std::span<uint32_t>> activate_named(
-      Pass& pass, const float* x, float* neurons,
-      std::span<const Projection::Application> alongside) const;
-  Result<std::span<const uint32_t>> activate(
-      Pass& pass, const float* x, float* neurons,
-      std::span<const Projection::Application> alongside) const;
+  Status activate_all(Pass& pass, const float* x, const Buffers& buffers,
+                      const Projection::Application* alongside) const;
+  Result<std::span<uint32_t>> activate_named(Pass& pass, const float* x, const Buffers& buffers,
+                                             const Projection::Application* alongside) const;
+  Result<std::span<const uint32_t>> activate(Pass& pass, const float* x, const Buffers& buffers,
+                                             const Projection::Application* alongside) const;
 
   MatrixView key_;                ///< at least its shape; units unless rows are read on demand
   RowStore* key_rows_ = nullptr;  ///< null without a predictor

@@ -15,6 +15,16 @@ namespace {
 // Each takes four exponentials per token.
 constexpr size_t kChannelsAtATime = 256;
 
+struct Buffers {
+  float *mixed_r, *mixed_k, *mixed_v, *r, *k, *v;
+};
+
+Buffers take_buffers(Arena& arena, size_t n_tokens, const ModelConfig& config) {
+  const auto embd = [&] { return arena.take(n_tokens * config.n_embd); };
+  const auto att = [&] { return arena.take(n_tokens * config.dim_att); };
+  return {embd(), embd(), embd(), att(), att(), att()};
+}
+
 class TimeMixV4 final : public TimeMix {
  public:
   Status load(const Weights& weights, const std::string& prefix);
@@ -23,6 +33,7 @@ class TimeMixV4 final : public TimeMix {
  private:
   void wkv(Pass& pass, const float* k, float* v_to_wkv) const;
 
+  ModelConfig config_;
   std::span<const float> mix_k_, mix_v_, mix_r_;
   std::span<const float> bonus_;
   std::vector<float> decay_;  ///< -exp(time_decay), added to an exponent per token
@@ -30,6 +41,7 @@ class TimeMixV4 final : public TimeMix {
 };
 
 Status TimeMixV4::load(const Weights& weights, const std::string& prefix) {
+  config_ = weights.config();
   const std::string att = prefix + "att.";
   RWKV_ASSIGN(mix_k_, weights.vector(att + "time_mix_k"));
   RWKV_ASSIGN(mix_v_, weights.vector(att + "time_mix_v"));
@@ -60,12 +72,8 @@ void TimeMixV4::wkv(Pass& pass, const float* k, float* v_to_wkv) const {
 Status TimeMixV4::forward(Pass& pass, const float* x, float* out) const {
   const size_t n_embd = mix_k_.size();
   const size_t dim_att = decay_.size();
-  float* mixed_r = pass.take(n_embd);
-  float* mixed_k = pass.take(n_embd);
-  float* mixed_v = pass.take(n_embd);
-  float* r = pass.take(dim_att);
-  float* k = pass.take(dim_att);
-  float* v = pass.take(dim_att);
+  const Buffers b = take_buffers(pass.arena, pass.n_tokens, config_);
+  RWKV_TRY(pass.arena.status());
   const Elementwise& elementwise = *pass.table.elementwise;
   const TokenShift shift{x, pass.state.att_shift, n_embd};
   pass.each_token([&](size_t t) {
@@ -73,23 +81,29 @@ Status TimeMixV4::forward(Pass& pass, const float* x, float* out) const {
       elementwise.mix_new(shift.at(t), shift.before(t), coefficients.data(), to + t * n_embd,
                           n_embd);
     };
-    mix(mix_r_, mixed_r);
-    mix(mix_k_, mixed_k);
-    mix(mix_v_, mixed_v);
+    mix(mix_r_, b.mixed_r);
+    mix(mix_k_, b.mixed_k);
+    mix(mix_v_, b.mixed_v);
   });
   shift.advance(pass.n_tokens);
   const std::array<Projection::Application, 3> projections = {
-      {{&key_, mixed_k, k}, {&value_, mixed_v, v}, {&receptance_, mixed_r, r}}};
-  Projection::apply_all(pass, projections);
-  wkv(pass, k, v);
+      {{&key_, b.mixed_k, b.k}, {&value_, b.mixed_v, b.v}, {&receptance_, b.mixed_r, b.r}}};
+  RWKV_TRY(Projection::apply_all(pass, projections));
+  wkv(pass, b.k, b.v);
   pass.each_token(
-      [&](size_t t) { elementwise.sigmoid_gate(v + t * dim_att, r + t * dim_att, dim_att); });
-  output_.apply(pass, v, out);
+      [&](size_t t) { elementwise.sigmoid_gate(b.v + t * dim_att, b.r + t * dim_att, dim_att); });
+  RWKV_TRY(output_.apply(pass, b.v, out));
   pass.release();
   return {};
 }
 
 }  // namespace
+
+size_t time_mix_floats_v4(const ModelConfig& config) {
+  Arena counter;
+  take_buffers(counter, 1, config);
+  return counter.most();
+}
 
 Result<std::unique_ptr<TimeMix>> load_time_mix_v4(const Weights& weights,
                                                   const std::string& prefix) {

@@ -12,6 +12,17 @@
 namespace rwkv::edge {
 namespace {
 
+struct Buffers {
+  std::array<float*, 4> mixed;
+  float *r, *k, *v, *g, *y;
+};
+
+Buffers take_buffers(Arena& arena, size_t n_tokens, const ModelConfig& config) {
+  const auto embd = [&] { return arena.take(n_tokens * config.n_embd); };
+  const auto att = [&] { return arena.take(n_tokens * config.dim_att); };
+  return {{embd(), embd(), embd(), embd()}, att(), att(), att(), att(), att()};
+}
+
 class TimeMixV5 final : public TimeMix {
  public:
   Status load(const Weights& weights, const std::string& prefix);
@@ -74,17 +85,15 @@ Status TimeMixV5::forward(Pass& pass, const float* x, float* out) const {
   const size_t dim_att = config_.dim_att;
   const size_t n = config_.head_size;
   const size_t T = pass.n_tokens;
-  std::array<float*, 4> mixed{};
-  for (float*& m : mixed) {
-    m = pass.take(n_embd);
-  }
-  float* r = pass.take(dim_att);
-  float* k = pass.take(dim_att);
-  float* v = pass.take(dim_att);
-  float* g = pass.take(dim_att);
-  float* y = pass.take(dim_att);
-
-  // In their order in a packed file: one stream.
+  const Buffers buffers = take_buffers(pass.arena, T, config_);
+  RWKV_TRY(pass.arena.status());
+  const auto& mixed = buffers.mixed;
+  float* const r = buffers.r;
+  float* const k = buffers.k;
+  float* const v = buffers.v;
+  float* const g = buffers.g;
+  float* const y = buffers.y;
+  // In the order in which they lie in a packed file: one stream.
   const std::array<Projection::Application, 4> projections = {{{&key_, mixed[0], k},
                                                                {&value_, mixed[1], v},
                                                                {&receptance_, mixed[2], r},
@@ -100,7 +109,7 @@ Status TimeMixV5::forward(Pass& pass, const float* x, float* out) const {
     }
   });
   shift.advance(T);
-  Projection::apply_all(pass, {projections.data(), n_projections});
+  RWKV_TRY(Projection::apply_all(pass, {projections.data(), n_projections}));
   pass.each_head(config_.n_head, [&](size_t begin, size_t end) {
     for (size_t h = begin; h < end; ++h) {
       const size_t at = h * n;
@@ -118,12 +127,18 @@ Status TimeMixV5::forward(Pass& pass, const float* x, float* out) const {
       }
     }
   });
-  output_.apply(pass, y, out);
+  RWKV_TRY(output_.apply(pass, y, out));
   pass.release();
   return {};
 }
 
 }  // namespace
+
+size_t time_mix_floats_v5(const ModelConfig& config) {
+  Arena counter;
+  take_buffers(counter, 1, config);
+  return counter.most();
+}
 
 Result<std::unique_ptr<TimeMix>> load_time_mix_v5(const Weights& weights,
                                                   const std::string& prefix) {

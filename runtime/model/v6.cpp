@@ -15,13 +15,35 @@ constexpr std::array<const char*, 5> kMixNames = {"time_maa_w", "time_maa_k", "t
                                                   "time_maa_r", "time_maa_g"};
 enum Mix { kW, kK, kV, kR, kG };
 
+struct Buffers {
+  std::array<float*, 5> mixed;
+  float *r, *k, *v, *g, *w, *y;
+  float* inner;                 // of the five mixes, together
+  std::array<float*, 5> parts;  // and one by one
+};
+
+Buffers take_buffers(Arena& arena, size_t n_tokens, const ModelConfig& config) {
+  const auto embd = [&] { return arena.take(n_tokens * config.n_embd); };
+  const auto att = [&] { return arena.take(n_tokens * config.dim_att); };
+  const auto rank = [&] { return arena.take(n_tokens * config.mix_lora); };
+  return {{embd(), embd(), embd(), embd(), embd()},
+          att(),
+          att(),
+          att(),
+          att(),
+          att(),
+          att(),
+          arena.take(n_tokens * 5 * config.mix_lora),
+          {rank(), rank(), rank(), rank(), rank()}};
+}
+
 class TimeMixV6 final : public TimeMix {
  public:
   Status load(const Weights& weights, const std::string& prefix);
   Status forward(Pass& pass, const float* x, float* out) const override;
 
  private:
-  void mix_all(Pass& pass, const TokenShift& shift, std::array<float*, 5>& mixed) const;
+  Status mix_all(Pass& pass, const TokenShift& shift, const Buffers& buffers) const;
 
   ModelConfig config_;
   std::span<const float> maa_x_;
@@ -66,19 +88,19 @@ Status TimeMixV6::load(const Weights& weights, const std::string& prefix) {
 }
 
 // x_q = x + (prev - x) * (maa_q + m_q), m = tanh((x + (prev - x) maa_x) w1) w2 in five parts.
-void TimeMixV6::mix_all(Pass& pass, const TokenShift& shift, std::array<float*, 5>& mixed) const {
+Status TimeMixV6::mix_all(Pass& pass, const TokenShift& shift, const Buffers& buffers) const {
+  const auto& mixed = buffers.mixed;
+  const auto& parts = buffers.parts;
+  float* const inner = buffers.inner;
   const Elementwise& elementwise = *pass.table.elementwise;
   const size_t n = config_.n_embd;
   const size_t rank = config_.mix_lora;
-  float* inner = pass.take(5 * rank);
   pass.each_token([&](size_t t) {
     elementwise.mix_previous(shift.at(t), shift.before(t), maa_x_.data(), mixed[0] + t * n, n);
   });
-  matmul(pass, maa_w1_, mixed[0], inner);
-  std::array<float*, 5> parts{};
+  RWKV_TRY(matmul(pass, maa_w1_, mixed[0], inner));
   std::array<Product, 5> products;
   for (size_t q = 0; q < mixed.size(); ++q) {
-    parts[q] = pass.take(rank);
     products[q] = {maa_w2_.row_range(q * n, n), parts[q], mixed[q]};
   }
   pass.each_token([&](size_t t) {
@@ -88,12 +110,13 @@ void TimeMixV6::mix_all(Pass& pass, const TokenShift& shift, std::array<float*, 
       std::copy(all + q * rank, all + (q + 1) * rank, parts[q] + t * rank);
     }
   });
-  matmul_all(pass, products);
+  RWKV_TRY(matmul_all(pass, products));
   pass.each_token([&](size_t t) {
     for (size_t q = 0; q < mixed.size(); ++q) {
       elementwise.mix_adapted(shift.at(t), shift.before(t), maa_[q].data(), mixed[q] + t * n, n);
     }
   });
+  return {};
 }
 
 Status TimeMixV6::forward(Pass& pass, const float* x, float* out) const {
@@ -101,25 +124,24 @@ Status TimeMixV6::forward(Pass& pass, const float* x, float* out) const {
   const size_t dim_att = config_.dim_att;
   const size_t n = config_.head_size;
   const size_t T = pass.n_tokens;
-  std::array<float*, 5> mixed{};
-  for (float*& m : mixed) {
-    m = pass.take(n_embd);
-  }
-  float* r = pass.take(dim_att);
-  float* k = pass.take(dim_att);
-  float* v = pass.take(dim_att);
-  float* g = pass.take(dim_att);
-  float* w = pass.take(dim_att);
-  float* y = pass.take(dim_att);
+  const Buffers buffers = take_buffers(pass.arena, T, config_);
+  RWKV_TRY(pass.arena.status());
+  const auto& mixed = buffers.mixed;
+  float* const r = buffers.r;
+  float* const k = buffers.k;
+  float* const v = buffers.v;
+  float* const g = buffers.g;
+  float* const w = buffers.w;
+  float* const y = buffers.y;
   const TokenShift shift{x, pass.state.att_shift, n_embd};
-  mix_all(pass, shift, mixed);
+  RWKV_TRY(mix_all(pass, shift, buffers));
   shift.advance(T);
   const std::array<Projection::Application, 5> projections = {{{&key_, mixed[kK], k},
                                                                {&value_, mixed[kV], v},
                                                                {&receptance_, mixed[kR], r},
                                                                {&gate_, mixed[kG], g},
                                                                {&decay_pair_, mixed[kW], w}}};
-  Projection::apply_all(pass, projections);
+  RWKV_TRY(Projection::apply_all(pass, projections));
   // w = exp(-exp(time_decay + tanh(x_w w1) w2)), per token and channel.
   const Elementwise& elementwise = *pass.table.elementwise;
   pass.each_head(config_.n_head, [&](size_t begin, size_t end) {
@@ -140,12 +162,18 @@ Status TimeMixV6::forward(Pass& pass, const float* x, float* out) const {
       elementwise.silu_gate(y + at, g + at, size);
     }
   });
-  output_.apply(pass, y, out);
+  RWKV_TRY(output_.apply(pass, y, out));
   pass.release();
   return {};
 }
 
 }  // namespace
+
+size_t time_mix_floats_v6(const ModelConfig& config) {
+  Arena counter;
+  take_buffers(counter, 1, config);
+  return counter.most() + config.decay_lora;
+}
 
 Result<std::unique_ptr<TimeMix>> load_time_mix_v6(const Weights& weights,
                                                   const std::string& prefix) {

@@ -19,13 +19,31 @@ struct Outputs {
   float* v_residual;
 };
 
+struct Buffers {
+  Outputs outputs;
+  float *kk, *y;
+  std::array<float*, 6> mixed;
+};
+
+Buffers take_buffers(Arena& arena, size_t n_tokens, const ModelConfig& config) {
+  const auto embd = [&] { return arena.take(n_tokens * config.n_embd); };
+  const auto att = [&] { return arena.take(n_tokens * config.dim_att); };
+  Buffers buffers = {{att(), att(), att(), att(), att(), att(), nullptr},
+                     att(),
+                     att(),
+                     {embd(), embd(), embd(), embd(), embd(), embd()}};
+  // Until the recurrence has its inputs.
+  buffers.outputs.v_residual = buffers.y;
+  return buffers;
+}
+
 class TimeMixV7 final : public TimeMix {
  public:
   Status load(const Weights& weights, const std::string& prefix, bool is_first);
   Status forward(Pass& pass, const float* x, float* out) const override;
 
  private:
-  void project(Pass& pass, const Mixed& mixed, const Outputs& out) const;
+  Status project(Pass& pass, const Mixed& mixed, const Outputs& out) const;
   void shape(Pass& pass, const Outputs& out, float* kk, size_t channel, size_t n) const;
 
   ModelConfig config_;
@@ -80,7 +98,7 @@ Status TimeMixV7::load(const Weights& weights, const std::string& prefix, bool i
 }
 
 // All products of the mixed inputs, in two steps for the pairs.
-void TimeMixV7::project(Pass& pass, const Mixed& mixed, const Outputs& out) const {
+Status TimeMixV7::project(Pass& pass, const Mixed& mixed, const Outputs& out) const {
   const std::array<Projection::Application, 7> projections = {
       {{&key_, mixed.k, out.k},
        {&value_, mixed.v, out.v},
@@ -89,8 +107,8 @@ void TimeMixV7::project(Pass& pass, const Mixed& mixed, const Outputs& out) cons
        {&iclr_, mixed.a, out.a},
        {&gate_, mixed.g, out.g},
        {&value_residual_, mixed.v, out.v_residual}}};
-  // The other blocks mix in a part of the first block's value.
-  Projection::apply_all(pass, std::span(projections).first(is_first_ ? 6 : 7));
+  // The first block's value is what the others take a part of.
+  return Projection::apply_all(pass, std::span(projections).first(is_first_ ? 6 : 7));
 }
 
 // What the products gave to what the recurrence takes: decays, learning rates, values, keys; of `n`
@@ -117,21 +135,21 @@ Status TimeMixV7::forward(Pass& pass, const float* x, float* out) const {
   const size_t dim_att = config_.dim_att;
   const size_t n = config_.head_size;
   const size_t T = pass.n_tokens;
-  float* r = pass.take(dim_att);
-  float* w = pass.take(dim_att);
-  float* k = pass.take(dim_att);
-  float* v = pass.take(dim_att);
-  float* a = pass.take(dim_att);
-  float* g = pass.take(dim_att);
-  float* kk = pass.take(dim_att);
-  float* y = pass.take(dim_att);
+  const Buffers buffers = take_buffers(pass.arena, T, config_);
+  RWKV_TRY(pass.arena.status());
+  const Outputs& outputs = buffers.outputs;
+  float* const r = outputs.r;
+  float* const w = outputs.w;
+  float* const k = outputs.k;
+  float* const v = outputs.v;
+  float* const a = outputs.a;
+  float* const g = outputs.g;
+  float* const kk = buffers.kk;
+  float* const y = buffers.y;
+  const auto& mixed = buffers.mixed;
   const Elementwise& elementwise = *pass.table.elementwise;
   const TokenShift shift{x, pass.state.att_shift, n_embd};
   const std::array<std::span<const float>, 6> coefficients = {x_r_, x_w_, x_k_, x_v_, x_a_, x_g_};
-  std::array<float*, 6> mixed{};
-  for (float*& m : mixed) {
-    m = pass.take(n_embd);
-  }
   pass.each_token([&](size_t t) {
     for (size_t i = 0; i < mixed.size(); ++i) {
       elementwise.mix_previous(shift.at(t), shift.before(t), coefficients[i].data(),
@@ -139,12 +157,10 @@ Status TimeMixV7::forward(Pass& pass, const float* x, float* out) const {
     }
   });
   shift.advance(T);
-  const Outputs outputs = {r, w, k, v, a, g, y};
-  project(pass, {mixed[0], mixed[1], mixed[2], mixed[3], mixed[4], mixed[5]}, outputs);
+  RWKV_TRY(project(pass, {mixed[0], mixed[1], mixed[2], mixed[3], mixed[4], mixed[5]}, outputs));
   pass.each_head(config_.n_head, [&](size_t begin, size_t end) {
     const size_t channel = begin * n;
     const size_t size = (end - begin) * n;
-    // y is out.v_residual until then.
     shape(pass, outputs, kk, channel, size);
     for (size_t h = begin; h < end; ++h) {
       const size_t at = h * n;
@@ -161,12 +177,19 @@ Status TimeMixV7::forward(Pass& pass, const float* x, float* out) const {
       elementwise.multiply(y + at, g + at, size);
     }
   });
-  output_.apply(pass, y, out);
+  RWKV_TRY(output_.apply(pass, y, out));
   pass.release();
   return {};
 }
 
 }  // namespace
+
+size_t time_mix_floats_v7(const ModelConfig& config) {
+  Arena counter;
+  take_buffers(counter, 1, config);
+  return counter.most() + config.decay_lora + config.iclr_lora + config.gate_lora +
+         config.value_lora;
+}
 
 Result<std::unique_ptr<TimeMix>> load_time_mix_v7(const Weights& weights,
                                                   const std::string& prefix) {

@@ -47,7 +47,7 @@ TEST_CASE("Clusters that were not selected have the probability of the cluster h
   const auto bias = weights.vector("head.cluster.bias").value();
   const auto first = weights.vector("head.cluster.first").value();
   const auto dense = weights.matrix("head.weight").value();
-  Pass pass(model->config(), *kernel_list().front(), {1, 1, 0});
+  Pass pass(model->config(), *kernel_list().front(), {1, 1, model->needs()});
   pass.n_tokens = 1;
   std::mt19937 random(7);
   size_t n_unselected = 0;

@@ -1,0 +1,83 @@
+#include "runtime/model/pass_needs.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "runtime/account/account.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/model/block.h"
+
+namespace rwkv::edge {
+namespace {
+
+bool is_multiplied(Role role) {
+  switch (role) {
+    case Role::Lora:
+    case Role::Projection:
+    case Role::FfnKey:
+    case Role::Head:
+    case Role::Predictor:
+    case Role::SignBits:
+    case Role::ClusterHead:
+      return true;
+    case Role::Vector:
+    case Role::FfnValue:  // rows are added up, which takes floats
+    case Role::Embedding:
+    case Role::Ignored:
+      return false;
+  }
+  return false;
+}
+
+// A matrix in as many slices as its leading dimension says, each with inputs of its own.
+void add_products(const TensorBinding& binding, Codec codec, PassNeeds& needs) {
+  const size_t n_slices = binding.shape.size() == 3 ? binding.shape[0] : 1;
+  const size_t cols = binding.packed_cols();
+  needs.n_products += n_slices;
+  if (input_form(codec) != InputForm::Floats) {
+    needs.integers += n_slices * padded_cols(cols);
+  }
+  if (input_form(codec) == InputForm::BytePlanes) {
+    needs.planes += n_slices * byte_planes_size(cols);
+  }
+  if (uses_group_sums(codec)) {
+    needs.group_sums += n_slices * n_group_sums(cols);
+  }
+  needs.arena += binding.part == Part::FactorA ? binding.shape[0] : 0;
+}
+
+void take_larger(const PassNeeds& part, PassNeeds& all) {
+  all.arena = std::max(all.arena, part.arena);
+  all.n_products = std::max(all.n_products, part.n_products);
+  all.integers = std::max(all.integers, part.integers);
+  all.planes = std::max(all.planes, part.planes);
+  all.group_sums = std::max(all.group_sums, part.group_sums);
+}
+
+}  // namespace
+
+PassNeeds pass_needs(const PackedFile& file) {
+  // Both halves of each block, and the ends of the model.
+  const size_t n_layer = file.config.n_layer;
+  std::vector<PassNeeds> parts(2 * n_layer + 1);
+  for (size_t i = 0; i < n_layer; ++i) {
+    parts[2 * i].arena = time_mix_floats(file.config);
+    parts[2 * i + 1].arena = channel_mix_floats(file.config);
+  }
+  for (const TensorBinding& binding : file.bindings) {
+    if (is_multiplied(binding.role)) {
+      const bool is_time_mix = component_of(binding) == Component::TimeMix;
+      const size_t part = binding.block < 0
+                              ? 2 * n_layer
+                              : 2 * static_cast<size_t>(binding.block) + (is_time_mix ? 0 : 1);
+      add_products(binding, file.tensors[binding.source].codec, parts[part]);
+    }
+  }
+  PassNeeds needs;
+  for (const PassNeeds& part : parts) {
+    take_larger(part, needs);
+  }
+  return needs;
+}
+
+}  // namespace rwkv::edge
