@@ -78,7 +78,7 @@ Result<Version> decide_version(const TensorIndex& index) {
   return decay_is_per_channel(*decay, n_channels) ? Version::V5_2 : Version::V5_1;
 }
 
-// Names that real files carry beside the model and that nothing here uses.
+// Names that real files carry besides the model and that nothing here uses.
 bool is_known_extra(std::string_view name) {
   constexpr std::string_view kExtras[] = {"head_l1.weight", "head_l1fc1.weight",
                                           "head_l1fc2.weight"};

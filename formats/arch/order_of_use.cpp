@@ -9,7 +9,7 @@
 namespace rwkv {
 namespace {
 
-// How the names go on behind "blocks.N.", in the order of use; the first that fits counts.
+// How the names go on after "blocks.N.", in the order of use; the first that fits counts.
 constexpr std::string_view kInBlock[] = {
     "ln0.", "ln1.",
     // What mixes the token with the one before; v6 has a product for it.

@@ -3,7 +3,7 @@
 namespace rwkv::edge {
 
 Pass::Pass(const ModelConfig& config, const KernelSet& kernels, const ScratchSizes& sizes)
-    : pool(sizes.n_threads), table(kernels), scratch_(config, sizes), arena(scratch_.arena) {}
+    : pool(sizes.n_threads), table(kernels), scratch(config, sizes), arena(scratch.arena) {}
 
 uint64_t Pass::bytes(const ModelConfig& config, const ScratchSizes& sizes) {
   return Scratch::bytes(config, sizes) +
@@ -11,12 +11,12 @@ uint64_t Pass::bytes(const ModelConfig& config, const ScratchSizes& sizes) {
 }
 
 Result<std::span<Product>> Pass::products(size_t n) {
-  if (n > scratch_.products.size()) {
+  if (n > scratch.products.size()) {
     return failed(
         "scratch memory has room for {} products, {} run together; this is a program error",
-        scratch_.products.size(), n);
+        scratch.products.size(), n);
   }
-  return scratch_.products.first(n);
+  return scratch.products.first(n);
 }
 
 }  // namespace rwkv::edge

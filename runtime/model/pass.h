@@ -34,21 +34,21 @@ class Pass {
   size_t n_tokens = 0;  ///< of the current chunk
   LayerState state{};   ///< of the current layer
   Traffic traffic;      ///< since the evaluator last handed it over
+  Scratch scratch;
+  Arena arena;  ///< vectors of the part of the network that is at work
 
   /// v7: the first layer's value, [n_tokens][dim_att], kept through the chunk.
-  float* v_first() { return scratch_.v_first.data(); }
+  float* v_first() { return scratch.v_first.data(); }
   /// The residual stream, what it was normed to, and what half of a block gives:
   /// [n_tokens][n_embd].
-  float* x() { return scratch_.x.data(); }
-  float* normed() { return scratch_.normed.data(); }
-  float* out() { return scratch_.out.data(); }
+  float* x() { return scratch.x.data(); }
+  float* normed() { return scratch.normed.data(); }
+  float* out() { return scratch.out.data(); }
   /// `per_token` floats of the arena for each token of the chunk.
   float* take(size_t per_token) { return arena.take(per_token * n_tokens); }
   void release() { arena.rewind(0); }
   /// Room for `n` products that run together; Failed where there is less.
   Result<std::span<Product>> products(size_t n);
-  /// What products run from (products.cpp).
-  Scratch& scratch() { return scratch_; }
 
   /// Calls f(t) for each token of the chunk, from any thread.
   template <typename F>
@@ -71,18 +71,18 @@ class Pass {
   }
 
   /// What the offsets of rows add to the groups of columns, [n_tokens][n_bias_groups()].
-  double* bias() { return scratch_.bias.data(); }
+  double* bias() { return scratch.bias.data(); }
 
   /// Which neurons are needed, [n_tokens][dim_ffn]; lists of neurons or rows, at least dim_ffn and
   /// kMaxGather long; addresses of gathered rows, kMaxGather long.
-  uint8_t* marks() { return scratch_.marks.data(); }
-  std::span<uint32_t> ids() { return scratch_.ids; }
-  /// 0, 1, 2, ...: the names of gathered rows whose products go one behind another.
-  std::span<const uint32_t> numbers() const { return scratch_.numbers; }
-  const std::byte** row_places() { return scratch_.row_places.data(); }
+  uint8_t* marks() { return scratch.marks.data(); }
+  std::span<uint32_t> ids() { return scratch.ids; }
+  /// 0, 1, 2, ...: the names of gathered rows whose products go one after another.
+  std::span<const uint32_t> numbers() const { return scratch.numbers; }
+  const std::byte** row_places() { return scratch.row_places.data(); }
   /// Probabilities of clusters and their order, [n_cluster] each.
-  std::span<float> cluster_logs() { return scratch_.cluster_logs; }
-  std::span<uint32_t> cluster_order() { return scratch_.cluster_order; }
+  std::span<float> cluster_logs() { return scratch.cluster_logs; }
+  std::span<uint32_t> cluster_order() { return scratch.cluster_order; }
 
   /// Rows to prefetch while the next products are computed, where the store prefetches at all.
   struct Prefetch {
@@ -98,11 +98,7 @@ class Pass {
   Prefetch take_prefetch() { return std::exchange(prefetch_, {}); }
 
  private:
-  Scratch scratch_;
   Prefetch prefetch_;
-
- public:
-  Arena arena;  ///< vectors of the part of the network that is at work
 };
 
 }  // namespace rwkv::edge

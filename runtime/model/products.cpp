@@ -74,7 +74,7 @@ size_t columns_at_a_time(const Pass& pass, Codec codec, size_t cols) {
 // The inputs of one job, each in every form that some product needs.
 class JobInputs {
  public:
-  explicit JobInputs(Pass& pass) : pass_(pass), jobs_(pass.scratch().jobs) {}
+  explicit JobInputs(Pass& pass) : pass_(pass), jobs_(pass.scratch.jobs) {}
 
   /// The next product's row in the table of jobs, with its inputs.
   Result<ProductJob*> add(Codec codec, const float* x, size_t cols);
@@ -121,7 +121,7 @@ bool JobInputs::find(ProductJob& job, const float* x) const {
 }
 
 Status JobInputs::prepare(ProductJob& job, size_t cols) {
-  Scratch& scratch = pass_.scratch();
+  Scratch& scratch = pass_.scratch;
   const size_t n_tokens = pass_.n_tokens;
   const bool has_planes = pass_.table.uses_planes && job.form == InputForm::BytePlanes;
   int16_t* const q = scratch.integers.data() + integers_;
@@ -198,7 +198,7 @@ Status matmul_all(Pass& pass, std::span<const Product> products) {
     job->first_piece = n_pieces;
     n_pieces += (w.rows + job->piece_rows - 1) / job->piece_rows;
   }
-  const std::span<const ProductJob> jobs = pass.scratch().jobs.first(products.size());
+  const std::span<const ProductJob> jobs = pass.scratch.jobs.first(products.size());
   run_products(pass, n_pieces, 1, [&](size_t begin, size_t end, unsigned) {
     for (size_t i = 0; i < jobs.size(); ++i) {
       const ProductJob& job = jobs[i];

@@ -45,17 +45,17 @@ std::vector<std::span<const std::byte>> pages_of(std::span<const std::byte> mapp
                                                  std::span<const FileRange> ranges) {
   const auto start = reinterpret_cast<uintptr_t>(mapped.data());
   const uint64_t first = align_up(start, kLargePage) - start;
-  std::vector<bool> wanted(mapped.size() < first ? 0 : (mapped.size() - first) / kLargePage);
+  std::vector<bool> touched(mapped.size() < first ? 0 : (mapped.size() - first) / kLargePage);
   for (const FileRange& range : ranges) {
     const uint64_t end = range.offset + range.n_bytes;
     for (uint64_t at = range.offset < first ? 0 : (range.offset - first) / kLargePage;
-         at < wanted.size() && first + at * kLargePage < end; ++at) {
-      wanted[at] = true;
+         at < touched.size() && first + at * kLargePage < end; ++at) {
+      touched[at] = true;
     }
   }
   std::vector<std::span<const std::byte>> pages;
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    if (wanted[i]) {
+  for (size_t i = 0; i < touched.size(); ++i) {
+    if (touched[i]) {
       pages.push_back(mapped.subspan(first + i * kLargePage, kLargePage));
     }
   }

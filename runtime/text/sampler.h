@@ -29,6 +29,14 @@ struct SamplerOptions {
   uint64_t seed = 0;
 };
 
+/// What programs for people sample with unless they are told otherwise: top-p 0.85, as ChatRWKV.
+/// SamplerOptions itself, and with it the C API, cuts nothing off.
+constexpr SamplerOptions default_sampling() {
+  SamplerOptions options;
+  options.top_p = 0.85f;
+  return options;
+}
+
 /// Usage if an option is out of range; the message gives its name, its range and the value found.
 Status check(const SamplerOptions& options);
 

@@ -60,23 +60,24 @@ void print_speed(size_t n, double seconds) {
 void declare_generate(cxxopts::Options& options, std::vector<std::string>& positionals) {
   declare_model_options(options, positionals);
   declare_memory_options(options);
+  constexpr SamplerOptions kSampling = default_sampling();
+  const auto with_default = [](auto value) {
+    return cxxopts::value<std::string>()->default_value(fmt::format("{}", value));
+  };
   options.add_options()("p,prompt", "Text to continue", cxxopts::value<std::string>())(
       "f,file", "Read the prompt from a file", cxxopts::value<std::string>())(
       "n", "Number of tokens to generate", cxxopts::value<std::string>()->default_value("128"))(
       "temp", "Temperature; 0 always takes the most likely token",
-      cxxopts::value<std::string>()->default_value("1"))(
+      with_default(kSampling.temperature))(
       "top-p", "Keep the most likely tokens that add up to this probability; 1 keeps all",
-      cxxopts::value<std::string>()->default_value("0.85"))(
-      "top-k", "Keep only the K most likely tokens; 0 keeps all",
-      cxxopts::value<std::string>()->default_value("0"))(
+      with_default(kSampling.top_p))("top-k", "Keep only the K most likely tokens; 0 keeps all",
+                                     with_default(kSampling.top_k))(
       "presence", "Penalty for tokens that have occurred",
-      cxxopts::value<std::string>()->default_value("0"))(
-      "frequency", "Penalty for each occurrence",
-      cxxopts::value<std::string>()->default_value("0"))(
+      with_default(kSampling.presence_penalty))("frequency", "Penalty for each occurrence",
+                                                with_default(kSampling.frequency_penalty))(
       "penalty-decay", "Factor by which counts of occurrences shrink at each token",
-      cxxopts::value<std::string>()->default_value("0.996"))(
-      "seed", "Random seed; the same seed gives the same text",
-      cxxopts::value<std::string>()->default_value("0"))(
+      with_default(kSampling.penalty_decay))(
+      "seed", "Random seed; the same seed gives the same text", with_default(kSampling.seed))(
       "stop", "End before this text; may be repeated", cxxopts::value<std::vector<std::string>>())(
       "ids", "Prompt and output are token ids")(
       "stats", "Print memory use (on stderr): resident, cached, read from storage");

@@ -61,7 +61,8 @@ std::string write_places(const test::ScratchFolder& folder, uint64_t n_bytes) {
   return path;
 }
 
-// Of files alone: sanitizers have memory of their own for what is touched. 0 if nobody says.
+// Of files alone: sanitizers have memory of their own for what is touched. 0 if the system does not
+// say.
 uint64_t resident_of_files() {
   const auto memory = process_memory();
   return memory ? memory->rss - memory->anonymous : 0;

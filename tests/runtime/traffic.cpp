@@ -12,12 +12,12 @@ namespace {
 using test::TinyModelOptions;
 
 // What `n` single tokens touch, with logits or without.
-Traffic traffic_of(const std::shared_ptr<const Model>& model, size_t n, Logits wanted) {
+Traffic traffic_of(const std::shared_ptr<const Model>& model, size_t n, Logits which) {
   Evaluator evaluator(model, {});
   State state = model->empty_state();
-  std::vector<float> logits(wanted == Logits::None ? 0 : model->config().n_vocab);
+  std::vector<float> logits(which == Logits::None ? 0 : model->config().n_vocab);
   for (const int32_t token : prompt_of(n)) {
-    REQUIRE_OK(evaluator.forward({&token, 1}, state, wanted, logits));
+    REQUIRE_OK(evaluator.forward({&token, 1}, state, which, logits));
   }
   return model->weights().traffic();
 }
