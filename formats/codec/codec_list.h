@@ -8,4 +8,5 @@
   X(F16, f16)          \
   X(I8Row, i8_row)     \
   X(Mm8, mm8)          \
-  X(SignRow, sign_row)
+  X(SignRow, sign_row) \
+  /* the next one goes here */

@@ -62,8 +62,8 @@ constexpr const KernelSet* kSets[] = {
 };
 
 Result<const KernelSet*> choose_kernels() {
-  if (const char* wanted = std::getenv("RWKV_EDGE_KERNELS"); wanted && *wanted != '\0') {
-    Result<const KernelSet*> found = find_kernels(wanted);
+  if (const char* name = std::getenv("RWKV_EDGE_KERNELS"); name && *name != '\0') {
+    Result<const KernelSet*> found = find_kernels(name);
     return found.ok() ? found : found.status().in("RWKV_EDGE_KERNELS");
   }
   const KernelSet* best = kSets[0];

@@ -171,13 +171,13 @@ void ThreadPool::run_job(Job job) {
   if (start > alone_until_ + kForgiveAfter * penalty_) {
     penalty_ = {};
   }
-  // More chunks than a ticket can count: several in one.
+  // A ticket counts at most kMaxChunks: larger chunks for longer jobs.
   job.chunk *= (job.n + job.chunk * kMaxChunks - 1) / (job.chunk * kMaxChunks);
   const uint32_t n_chunks = publish(job);
   const uint32_t n_own = take_chunks(0);
   const auto mine_done = Clock::now();
   wait_until_done(n_chunks);
-  judge(mine_done - start, n_own, Clock::now() - mine_done);
+  update_backoff(mine_done - start, n_own, Clock::now() - mine_done);
 }
 
 unsigned available_threads() {

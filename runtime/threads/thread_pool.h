@@ -50,7 +50,7 @@ class ThreadPool {
   uint32_t publish(const Job& job);
   uint32_t take_chunks(unsigned thread);
   void wait_until_done(uint32_t n_chunks);
-  void judge(Clock::duration worked, uint32_t n_own, Clock::duration waited);
+  void update_backoff(Clock::duration worked, uint32_t n_own, Clock::duration waited);
   void work(unsigned thread);
   void stop();
 

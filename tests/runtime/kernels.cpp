@@ -17,7 +17,7 @@ using rwkv::test::noise;
 
 namespace {
 
-// An encoded matrix at an odd address, with its decoded numbers.
+// An encoded matrix at an odd address, with its decoded values.
 struct Encoded {
   std::vector<std::byte> buffer;
   std::vector<float> decoded;
