@@ -149,7 +149,7 @@ void ThreadPool::wait_until_done(uint32_t n_chunks) {
 // Other processes may hold a core that one of our threads needs; then waiting for its chunk takes
 // as long as they keep the core, and working alone is faster. The time of working alone doubles
 // each time.
-void ThreadPool::judge(Clock::duration worked, uint32_t n_own, Clock::duration waited) {
+void ThreadPool::update_backoff(Clock::duration worked, uint32_t n_own, Clock::duration waited) {
   const Clock::duration usual = n_own == 0 ? worked : worked / n_own;
   if (waited > kStall && waited > kStallFactor * usual && n_own > 0) {
     penalty_ = std::clamp<Clock::duration>(2 * penalty_, kLeastPenalty, kMostPenalty);
