@@ -12,7 +12,7 @@ namespace {
 /// Whether the codes of a row are elements that registers load, after one scale and one offset.
 template <class Format>
 inline constexpr bool kIsDirect =
-    Format::kElement != Element::Packed&& Format::kGroup == 0 && Format::kUnitRows == 1;
+    Format::kGroup == 0 && Format::kUnitRows == 1 && Format::kElement != Element::Packed;
 
 constexpr size_t kUnpackedTokens = 4;
 
