@@ -3,21 +3,26 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace rwkv::press {
 namespace {
 
-// A file without a name: nothing is left behind however the process ends.
+constexpr const char* kLn0Weight = "blocks.0.ln0.weight";
+constexpr const char* kLn0Bias = "blocks.0.ln0.bias";
+
+// A file without a name: nothing remains, however the process ends.
 int open_unnamed(const std::string& folder) {
   const std::string where = folder.empty() ? "." : folder;
   const int fd = ::open(where.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (fd >= 0) {
     return fd;
   }
-  // Not every file system knows unnamed files.
+  // Not every file system supports unnamed files.
   std::string path = where + "/.rwkv-press-XXXXXX";
   const int named = ::mkstemp(path.data());
   if (named >= 0) {
@@ -33,7 +38,7 @@ Status write_all(int fd, uint64_t offset, std::span<const std::byte> bytes) {
       continue;
     }
     if (n <= 0) {
-      return failed("cannot write {} bytes of temporary data beside the output: {}", bytes.size(),
+      return failed("cannot write {} bytes of temporary data next to the output: {}", bytes.size(),
                     std::strerror(errno));
     }
     bytes = bytes.subspan(static_cast<size_t>(n));
@@ -80,23 +85,52 @@ EditedSource::~EditedSource() {
   ::close(fd_);
 }
 
-Status EditedSource::put(const std::string& name, std::vector<uint64_t> shape,
-                         std::span<const float> values) {
-  RWKV_TRY(write_all(fd_, end_, std::as_bytes(values)));
-  Entry entry;
+Status EditedSource::add(TensorInfo info, Entry entry, std::span<const std::byte> bytes) {
+  RWKV_TRY(write_all(fd_, end_, bytes));
   entry.is_added = true;
   entry.offset = end_;
-  end_ += values.size_bytes();
-  const TensorInfo info{name, DType::F32, std::move(shape)};
-  const auto [found, is_new] = by_name_.try_emplace(name, infos_.size());
+  end_ += bytes.size();
+  const auto [found, is_new] = by_name_.try_emplace(info.name, infos_.size());
   if (is_new) {
-    infos_.push_back(info);
+    infos_.push_back(std::move(info));
     entries_.push_back(std::move(entry));
   } else {
-    infos_[found->second] = info;
+    infos_[found->second] = std::move(info);
     entries_[found->second] = std::move(entry);
   }
   return {};
+}
+
+Status EditedSource::put(const std::string& name, std::vector<uint64_t> shape,
+                         std::span<const float> values) {
+  return add({name, DType::F32, std::move(shape)}, {}, std::as_bytes(values));
+}
+
+Status EditedSource::put_encoded(const std::string& name, std::vector<uint64_t> shape,
+                                 const EncodedForm& form, std::span<const std::byte> codes) {
+  TensorInfo info{name, DType::F32, std::move(shape)};
+  if (codes.size() != form.n_bytes() || info.n_elements() != form.rows * form.cols) {
+    return failed("tensor '{}': internal error: {} bytes are not {} rows of {} in codec {}", name,
+                  codes.size(), form.rows, form.cols, codec_traits(form.codec).name);
+  }
+  Entry entry;
+  entry.form = form;
+  if (form.has_ln0) {
+    RWKV_ASSIGN(entry.ln0, ln0());
+  }
+  return add(std::move(info), std::move(entry), codes);
+}
+
+Result<FoldedNorm> EditedSource::ln0() const {
+  FoldedNorm norm;
+  for (const auto& [name, values] : {std::pair{kLn0Weight, &norm.weight}, {kLn0Bias, &norm.bias}}) {
+    RWKV_ASSIGN(const size_t index, index_of(name));
+    std::vector<std::byte> bytes;
+    RWKV_TRY(read(index, bytes));
+    values->resize(infos_[index].n_elements());
+    decode_to_f32(infos_[index].dtype, bytes, *values);
+  }
+  return norm;
 }
 
 Status EditedSource::permute_rows(const std::string& name, std::vector<uint64_t> rows) {
@@ -136,6 +170,9 @@ Result<size_t> EditedSource::index_of(std::string_view name) const {
 
 Status EditedSource::read(size_t index, std::vector<std::byte>& out) const {
   const Entry& entry = entries_[index];
+  if (entry.form) {
+    return read_values(index, out);
+  }
   if (!entry.is_added && entry.rows.empty()) {
     return base_.read(entry.base_index, out);
   }
@@ -145,8 +182,89 @@ Status EditedSource::read(size_t index, std::vector<std::byte>& out) const {
 
 Status EditedSource::read_range(size_t index, uint64_t offset, std::span<std::byte> out) const {
   const Entry& entry = entries_[index];
+  if (entry.form) {
+    return has_movable_rows(*entry.form) ? read_rows(entry, offset, out)
+                                         : TensorSource::read_range(index, offset, out);
+  }
   return entry.rows.empty() ? read_unpermuted(entry, offset, out)
                             : read_permuted(entry, infos_[index], offset, out);
+}
+
+// Part of the values of a tensor that was put as codes: its rows are decoded one by one.
+Status EditedSource::read_rows(const Entry& entry, uint64_t offset,
+                               std::span<std::byte> out) const {
+  const uint64_t row_bytes = entry.form->cols * sizeof(float);
+  const uint64_t first = offset / row_bytes;
+  const uint64_t end = (offset + out.size() + row_bytes - 1) / row_bytes;
+  std::vector<uint64_t> rows;
+  for (uint64_t row = first; row < end; ++row) {
+    rows.push_back(entry.rows.empty() ? row : entry.rows[row]);
+  }
+  std::vector<float> values(rows.size() * entry.form->cols);
+  const auto read_codes = [&](uint64_t at, std::span<std::byte> codes) {
+    return read_all(fd_, entry.offset + at, codes);
+  };
+  RWKV_TRY(decode_rows(*entry.form, entry.ln0, rows, read_codes, values));
+  const auto bytes = std::as_bytes(std::span(values)).subspan(offset - first * row_bytes);
+  std::copy_n(bytes.begin(), out.size(), out.begin());
+  return {};
+}
+
+// The values of a tensor that was put as codes.
+Status EditedSource::read_values(size_t index, std::vector<std::byte>& out) const {
+  const Entry& entry = entries_[index];
+  std::vector<std::byte> codes;
+  RWKV_TRY(read_unordered(index, codes));
+  const std::vector<float> values =
+      decode_tensor(*entry.form, codes, infos_[index].shape, entry.ln0);
+  const auto bytes = std::as_bytes(std::span(values));
+  out.assign(bytes.begin(), bytes.end());
+  if (!entry.rows.empty()) {
+    const uint64_t row_bytes = out.size() / entry.rows.size();
+    for (size_t i = 0; i < entry.rows.size(); ++i) {
+      std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(entry.rows[i] * row_bytes), row_bytes,
+                  out.begin() + static_cast<std::ptrdiff_t>(i * row_bytes));
+    }
+  }
+  return {};
+}
+
+Status EditedSource::read_unordered(size_t index, std::vector<std::byte>& out) const {
+  const Entry& entry = entries_[index];
+  if (!entry.is_added) {
+    return press::read_codes(base_, entry.base_index, out);
+  }
+  out.resize(entry.form->n_bytes());
+  return read_all(fd_, entry.offset, out);
+}
+
+// Whether the norm that an embedding's codes have applied is still the model's.
+bool EditedSource::has_same_ln0(const Entry& entry) const {
+  for (const char* name : {kLn0Weight, kLn0Bias}) {
+    const auto found = by_name_.find(name);
+    const bool is_put = found != by_name_.end() && entries_[found->second].is_added;
+    if (is_put && (!entry.is_added || entries_[found->second].offset > entry.offset)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+std::optional<EncodedForm> EditedSource::encoded(size_t index) const {
+  const Entry& entry = entries_[index];
+  const std::optional<EncodedForm> form =
+      entry.is_added ? entry.form : encoded_form(base_, entry.base_index);
+  const bool is_lost = form && ((form->has_ln0 && !has_same_ln0(entry)) ||
+                                (!entry.rows.empty() && !has_movable_rows(*form)));
+  return is_lost ? std::nullopt : form;
+}
+
+Status EditedSource::read_encoded(size_t index, std::vector<std::byte>& out) const {
+  RWKV_TRY(read_unordered(index, out));
+  if (!entries_[index].rows.empty()) {
+    out = reordered_rows(*encoded(index), out, entries_[index].rows);
+  }
+  return {};
 }
 
 Status EditedSource::read_unpermuted(const Entry& entry, uint64_t offset,

@@ -1,20 +1,21 @@
 // A checkpoint as stages change it: tensors replaced, added, removed or put into another order of
 // rows, over a source that stays as it is. What is added waits in a temporary file, so that memory
-// holds one tensor at a time whatever the model's size.
+// holds one tensor at a time, for models of any size.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
-#include "formats/container/tensor_source.h"
+#include "compressor/checkpoint/encoded_source.h"
 
 namespace rwkv::press {
 
-class EditedSource final : public TensorSource {
+class EditedSource final : public EncodedSource {
  public:
   /// `base` must outlive it. `folder` takes the temporary file, which has no name and goes away
   /// with the process.
@@ -26,6 +27,11 @@ class EditedSource final : public TensorSource {
 
   /// Appends a tensor of f32, or replaces the one of that name in its place.
   Status put(const std::string& name, std::vector<uint64_t> shape, std::span<const float> values);
+  /// The same as codes: the packer copies them where it is to pack the tensor in this form, and
+  /// read() gives the values that they stand for, as f32. `shape` is the checkpoint's, as for
+  /// put().
+  Status put_encoded(const std::string& name, std::vector<uint64_t> shape, const EncodedForm& form,
+                     std::span<const std::byte> codes);
   /// Row i becomes what was row `rows[i]`; `rows` is a permutation. The tensor must have two
   /// dimensions and not be permuted yet.
   Status permute_rows(const std::string& name, std::vector<uint64_t> rows);
@@ -39,15 +45,25 @@ class EditedSource final : public TensorSource {
   const std::vector<TensorInfo>& tensors() const override { return infos_; }
   Status read(size_t index, std::vector<std::byte>& out) const override;
   Status read_range(size_t index, uint64_t offset, std::span<std::byte> out) const override;
+  std::optional<EncodedForm> encoded(size_t index) const override;
+  Status read_encoded(size_t index, std::vector<std::byte>& out) const override;
 
  private:
   struct Entry {
     bool is_added = false;
     size_t base_index = 0;
-    uint64_t offset = 0;         ///< of an added tensor in the temporary file
-    std::vector<uint64_t> rows;  ///< empty unless permuted
+    uint64_t offset = 0;              ///< of an added tensor in the temporary file
+    std::vector<uint64_t> rows;       ///< empty unless permuted
+    std::optional<EncodedForm> form;  ///< of an added tensor, if it was put as codes
+    FoldedNorm ln0;                   ///< that these codes have, if the form says so
   };
   EditedSource(const TensorSource& base, int fd);
+  Status add(TensorInfo info, Entry entry, std::span<const std::byte> bytes);
+  bool has_same_ln0(const Entry& entry) const;
+  Result<FoldedNorm> ln0() const;
+  Status read_unordered(size_t index, std::vector<std::byte>& out) const;
+  Status read_rows(const Entry& entry, uint64_t offset, std::span<std::byte> out) const;
+  Status read_values(size_t index, std::vector<std::byte>& out) const;
   Status read_unpermuted(const Entry& entry, uint64_t offset, std::span<std::byte> out) const;
   Status read_permuted(const Entry& entry, const TensorInfo& info, uint64_t offset,
                        std::span<std::byte> out) const;

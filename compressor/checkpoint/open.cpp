@@ -69,7 +69,7 @@ Result<Checkpoint> open_gguf(std::shared_ptr<InputFile> input) {
   checkpoint.is_packed = true;
   RWKV_ASSIGN(const std::vector<PackedTensor> tensors, packed_tensors(file));
   for (const PackedTensor& tensor : tensors) {
-    checkpoint.is_quantized |= tensor.codec != Codec::F32 && tensor.codec != Codec::F16;
+    checkpoint.is_quantized |= codec_traits(tensor.codec).is_lossy;
   }
   RWKV_ASSIGN(checkpoint.source, open_packed(std::move(input), file));
   return checkpoint;

@@ -4,9 +4,9 @@
 #include <charconv>
 #include <numeric>
 
+#include "compressor/checkpoint/encoded_source.h"
+#include "compressor/checkpoint/write.h"
 #include "formats/arch/identify.h"
-#include "formats/base/half.h"
-#include "formats/base/little_endian.h"
 #include "formats/container/packed_keys.h"
 #include "formats/container/packed_tensors.h"
 
@@ -35,35 +35,10 @@ Result<std::vector<uint64_t>> parse_shape(std::string_view text) {
   }
 }
 
-void store_as(DType dtype, std::span<const float> values, std::byte* out) {
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (dtype == DType::BF16) {
-      store_le(out + 2 * i, f32_to_bf16(values[i]));
-    } else if (dtype == DType::F16) {
-      store_le(out + 2 * i, f32_to_f16(values[i]));
-    } else if (dtype == DType::F64) {
-      store_le(out + 8 * i, static_cast<double>(values[i]));
-    } else {
-      store_le(out + 4 * i, values[i]);
-    }
-  }
-}
+constexpr const char* kEmbedding = "emb.weight";
+constexpr const char* kHead = "head.weight";
 
-// [a, b] or [n, a, b] with the last two swapped back.
-std::vector<float> turned(const std::vector<float>& values, uint64_t rows, uint64_t cols,
-                          uint64_t inner_rows) {
-  std::vector<float> result(values.size());
-  for (uint64_t base = 0; base < rows; base += inner_rows) {
-    for (uint64_t r = 0; r < inner_rows; ++r) {
-      for (uint64_t c = 0; c < cols; ++c) {
-        result[base * cols + c * inner_rows + r] = values[(base + r) * cols + c];
-      }
-    }
-  }
-  return result;
-}
-
-// Predictors and cluster heads are no part of a checkpoint.
+// Predictors and cluster heads are not part of a checkpoint.
 bool is_of_a_stage(const TensorBinding& binding) {
   return binding.role == Role::SignBits || binding.role == Role::Predictor ||
          binding.role == Role::ClusterHead || binding.name == "head.tokens" ||
@@ -71,7 +46,7 @@ bool is_of_a_stage(const TensorBinding& binding) {
          binding.name.find(".ffn.predictor.") != std::string::npos;
 }
 
-class PackedSource final : public TensorSource {
+class PackedSource final : public EncodedSource {
  public:
   PackedSource(std::shared_ptr<InputFile> input) : input_(std::move(input)) {}
   Status load(const GgufFile& file);
@@ -80,6 +55,8 @@ class PackedSource final : public TensorSource {
   const std::string& path() const override { return input_->path(); }
   const std::vector<TensorInfo>& tensors() const override { return infos_; }
   Status read(size_t index, std::vector<std::byte>& out) const override;
+  std::optional<EncodedForm> encoded(size_t index) const override;
+  Status read_encoded(size_t index, std::vector<std::byte>& out) const override;
   std::map<std::string, std::string> metadata() const override {
     return {{"rwkv.low_rank", low_rank_}};
   }
@@ -87,20 +64,20 @@ class PackedSource final : public TensorSource {
  private:
   struct Entry {
     PackedTensor packed;
-    bool is_transposed;
+    EncodedForm form;
+    bool is_clustered;  ///< the head, with rows in the order of clusters
   };
+  Status read_codes(const PackedTensor& packed, std::vector<std::byte>& codes) const;
   Status read_values(const PackedTensor& packed, std::vector<float>& values) const;
-  Status load_fold(const std::vector<PackedTensor>& packed);
-  void unfold(std::vector<float>& rows) const;
+  Status load_ln0(const std::vector<PackedTensor>& packed);
   Status load_order(const std::vector<PackedTensor>& packed);
   std::vector<float> in_token_order(const std::vector<float>& rows) const;
   std::shared_ptr<InputFile> input_;
   std::vector<TensorInfo> infos_;
   std::vector<Entry> entries_;
-  std::vector<float> ln0_weight_;  ///< empty unless ln0 was folded into the embedding
-  std::vector<float> ln0_bias_;
-  std::vector<size_t> tokens_;  ///< of each row of a clustered head; else empty
-  std::string low_rank_;        ///< the form of factor pairs, which their tensors do not show
+  FoldedNorm ln0_;                      ///< empty unless ln0 was folded into the embedding
+  std::vector<uint64_t> row_of_token_;  ///< in a clustered head; else empty
+  std::string low_rank_;  ///< the form of factor pairs, which their tensors do not show
 };
 
 Status PackedSource::load(const GgufFile& file) {
@@ -119,7 +96,7 @@ Status PackedSource::load(const GgufFile& file) {
   RWKV_ASSIGN(const Identified model, identify(as_packed, ShapesAre::AsPacked));
   RWKV_ASSIGN(const bool is_folded, file.metadata().get_bool("rwkv.ln0_folded"));
   if (is_folded) {
-    RWKV_TRY(load_fold(packed));
+    RWKV_TRY(load_ln0(packed));
   }
   std::vector<bool> transposed(packed.size());
   std::vector<bool> added(packed.size());
@@ -140,7 +117,7 @@ Status PackedSource::load(const GgufFile& file) {
     const DTypeTraits* dtype = find_dtype((*dtypes)[i]);
     auto shape = parse_shape((*shapes)[i]);
     if (!dtype || !dtype->is_float || !shape.ok()) {
-      return bad_input("{}: tensor '{}' came as {} {}, which makes no sense", path(),
+      return bad_input("{}: tensor '{}' came as {} {}, which is no shape of floats", path(),
                        packed[i].name, (*dtypes)[i], (*shapes)[i]);
     }
     TensorInfo info{packed[i].name, dtype->dtype, shape.take()};
@@ -149,41 +126,44 @@ Status PackedSource::load(const GgufFile& file) {
       return bad_input("{}: tensor '{}' came as {} but {} rows of {} are packed", path(), info.name,
                        (*shapes)[i], packed[i].rows, packed[i].cols);
     }
+    const size_t n_dims = packed[i].shape.size();
+    if (transposed[i] &&
+        (info.shape.empty() || n_dims < 2 || info.shape.back() != packed[i].shape[n_dims - 2])) {
+      return bad_input("{}: tensor '{}' came as {}, but {} is packed transposed", path(), info.name,
+                       (*shapes)[i], shape_to_string(packed[i].shape));
+    }
+    const EncodedForm form = {packed[i].codec, packed[i].rows, packed[i].cols, transposed[i],
+                              is_folded && info.name == kEmbedding};
     infos_.push_back(std::move(info));
-    entries_.push_back({packed[i], transposed[i]});
+    entries_.push_back({packed[i], form, packed[i].name == kHead && !row_of_token_.empty()});
   }
   return {};
 }
 
+Status PackedSource::read_codes(const PackedTensor& packed, std::vector<std::byte>& codes) const {
+  codes.resize(packed.n_bytes);
+  RWKV_TRY(input_->read_at(packed.offset, codes));
+  return verify_tensor(packed, codes).in(path());
+}
+
 Status PackedSource::read_values(const PackedTensor& packed, std::vector<float>& values) const {
-  std::vector<std::byte> encoded(packed.n_bytes);
-  RWKV_TRY(input_->read_at(packed.offset, encoded));
-  RWKV_TRY(verify_tensor(packed, encoded).in(path()));
+  std::vector<std::byte> codes;
+  RWKV_TRY(read_codes(packed, codes));
   values.resize(packed.rows * packed.cols);
-  const MatrixView w = MatrixView::of(encoded.data(), packed.codec, packed.rows, packed.cols);
+  const MatrixView w = MatrixView::of(codes.data(), packed.codec, packed.rows, packed.cols);
   codec_traits(packed.codec).decode_rows(w, 0, packed.rows, values);
   return {};
 }
 
-Status PackedSource::load_fold(const std::vector<PackedTensor>& packed) {
+Status PackedSource::load_ln0(const std::vector<PackedTensor>& packed) {
   for (const PackedTensor& tensor : packed) {
     if (tensor.name == "blocks.0.ln0.weight") {
-      RWKV_TRY(read_values(tensor, ln0_weight_));
+      RWKV_TRY(read_values(tensor, ln0_.weight));
     } else if (tensor.name == "blocks.0.ln0.bias") {
-      RWKV_TRY(read_values(tensor, ln0_bias_));
+      RWKV_TRY(read_values(tensor, ln0_.bias));
     }
   }
   return {};
-}
-
-// Rows that ln0 maps to the folded ones: what ln0 does last is undone, and since the rest has mean
-// 0 and variance 1, ln0 leaves it nearly as it is.
-void PackedSource::unfold(std::vector<float>& rows) const {
-  const size_t n = ln0_weight_.size();
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const float weight = ln0_weight_[i % n];
-    rows[i] = weight == 0.0f ? 0.0f : (rows[i] - ln0_bias_[i % n]) / weight;
-  }
 }
 
 Status PackedSource::load_order(const std::vector<PackedTensor>& packed) {
@@ -194,46 +174,56 @@ Status PackedSource::load_order(const std::vector<PackedTensor>& packed) {
     std::vector<float> values;
     RWKV_TRY(read_values(tensor, values));
     std::vector<bool> seen(values.size());
-    for (const float value : values) {
+    row_of_token_.resize(values.size());
+    for (size_t row = 0; row < values.size(); ++row) {
+      const float value = values[row];
       const bool fits = value >= 0.0f && value < static_cast<float>(values.size());
       const size_t token = fits ? static_cast<size_t>(value) : 0;
       if (!fits || seen[token]) {
         return bad_input("{}: 'head.tokens' is not an order of {} tokens", path(), values.size());
       }
       seen[token] = true;
-      tokens_.push_back(token);
+      row_of_token_[token] = row;
     }
   }
   return {};
 }
 
 std::vector<float> PackedSource::in_token_order(const std::vector<float>& rows) const {
-  const size_t n = rows.size() / tokens_.size();
+  const size_t n = rows.size() / row_of_token_.size();
   std::vector<float> result(rows.size());
-  for (size_t row = 0; row < tokens_.size(); ++row) {
-    const auto from = rows.begin() + static_cast<std::ptrdiff_t>(row * n);
+  for (size_t token = 0; token < row_of_token_.size(); ++token) {
+    const auto from = rows.begin() + static_cast<std::ptrdiff_t>(row_of_token_[token] * n);
     std::copy(from, from + static_cast<std::ptrdiff_t>(n),
-              result.begin() + static_cast<std::ptrdiff_t>(tokens_[row] * n));
+              result.begin() + static_cast<std::ptrdiff_t>(token * n));
   }
   return result;
 }
 
 Status PackedSource::read(size_t index, std::vector<std::byte>& out) const {
-  const auto& [packed, is_transposed] = entries_[index];
-  std::vector<float> values;
-  RWKV_TRY(read_values(packed, values));
-  if (packed.name == "emb.weight" && !ln0_weight_.empty()) {
-    unfold(values);
-  }
-  if (packed.name == "head.weight" && !tokens_.empty()) {
+  const Entry& entry = entries_[index];
+  std::vector<std::byte> codes;
+  RWKV_TRY(read_codes(entry.packed, codes));
+  std::vector<float> values = decode_tensor(entry.form, codes, infos_[index].shape, ln0_);
+  if (entry.is_clustered) {
     values = in_token_order(values);
   }
-  if (is_transposed) {
-    const uint64_t inner = packed.shape[packed.shape.size() - 2];
-    values = turned(values, packed.rows, packed.cols, inner);
+  encode_from_f32(infos_[index].dtype, values, out);
+  return {};
+}
+
+std::optional<EncodedForm> PackedSource::encoded(size_t index) const {
+  const Entry& entry = entries_[index];
+  return entry.is_clustered && !has_movable_rows(entry.form) ? std::nullopt
+                                                             : std::optional(entry.form);
+}
+
+Status PackedSource::read_encoded(size_t index, std::vector<std::byte>& out) const {
+  const Entry& entry = entries_[index];
+  RWKV_TRY(read_codes(entry.packed, out));
+  if (entry.is_clustered) {
+    out = reordered_rows(entry.form, out, row_of_token_);
   }
-  out.resize(infos_[index].n_bytes());
-  store_as(infos_[index].dtype, values, out.data());
   return {};
 }
 

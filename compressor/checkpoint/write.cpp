@@ -37,6 +37,8 @@ void encode_from_f32(DType dtype, std::span<const float> values, std::vector<std
       store_le(to, f32_to_bf16(values[i]));
     } else if (dtype == DType::F16) {
       store_le(to, f32_to_f16(values[i]));
+    } else if (dtype == DType::F64) {
+      store_le(to, static_cast<double>(values[i]));
     } else {
       store_le(to, values[i]);
     }

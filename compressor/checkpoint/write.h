@@ -20,7 +20,7 @@ Status write_checkpoint(
     const std::string& path, OutputFile::Existing existing, std::span<const TensorInfo> tensors,
     const std::function<Status(size_t index, std::vector<std::byte>& out)>& read_tensor);
 
-/// Replaces `out` by `values` as f32, bf16 or f16, rounded to nearest.
+/// Replaces `out` by `values` as a plain float type, rounded to nearest.
 void encode_from_f32(DType dtype, std::span<const float> values, std::vector<std::byte>& out);
 
 /// Tensor `index` of `source` as `dtype` (f32, bf16 or f16).

@@ -4,9 +4,11 @@
 #include <filesystem>
 
 #include "compressor/checkpoint/tensor.h"
+#include "compressor/model/elementwise.h"
 #include "compressor/numerics/tensor_ops.h"
+#include "compressor/stages/packed_form.h"
 #include "formats/base/checksum.h"
-#include "formats/container/packed_listing.h"
+#include "formats/base/little_endian.h"
 #include "formats/container/packed_writer.h"
 #include "formats/tokenizer/vocabulary_metadata.h"
 
@@ -43,63 +45,48 @@ Status append_encoded(GgufWriter& writer, const PlannedTensor& tensor, const at:
                       uint64_t rows, uint64_t cols) {
   const CodecTraits& codec = codec_traits(tensor.codec);
   std::vector<std::byte> encoded(codec.encoded_bytes(rows, cols));
-  const std::span<const float> numbers(values.data_ptr<float>(), rows * cols);
+  const std::span<const float> floats(values.data_ptr<float>(), rows * cols);
   const MatrixShape shape = {
       rows, cols, tensor.binding.layout == Layout::Transposed ? Outputs::Cols : Outputs::Rows};
-  RWKV_TRY(codec.encode(numbers, shape, encoded).in("tensor '" + tensor.binding.name + "'"));
+  RWKV_TRY(codec.encode(floats, shape, encoded).in("tensor '" + tensor.binding.name + "'"));
   return writer.append(encoded);
 }
 
-// ln0, to be applied to rows of the embedding (rwkv.md, "Shared skeleton"); undefined tensors where
-// nothing is to be folded.
-struct Fold {
-  at::Tensor weight;
-  at::Tensor bias;
-};
-
-Result<Fold> load_fold(const TensorSource& source, const PackPlan& plan) {
-  Fold fold;
-  if (!plan.config.ln0_folded) {
-    return fold;
-  }
-  for (const PlannedTensor& tensor : plan.tensors) {
-    const std::string& name = tensor.binding.name;
-    if (name == "blocks.0.ln0.weight" || name == "blocks.0.ln0.bias") {
-      RWKV_ASSIGN(at::Tensor values, load_f32(source, tensor.binding.source));
-      (name.ends_with("weight") ? fold.weight : fold.bias) = values.reshape({-1});
-    }
-  }
-  return fold;
+// ln0, to be applied to rows of the embedding; undefined where nothing is to be folded.
+Result<LayerNorm> load_fold(const TensorSource& source, const PackPlan& plan) {
+  return plan.config.ln0_folded ? load_layer_norm(NamedTensors(source), "blocks.0.ln0")
+                                : LayerNorm();
 }
 
-at::Tensor folded(const Fold& fold, const at::Tensor& values, uint64_t cols) {
-  constexpr double kLayerNormEps = 1e-5;
-  const auto width = static_cast<int64_t>(cols);
-  return at::layer_norm(values.reshape({-1, width}), {width}, fold.weight, fold.bias, kLayerNormEps)
-      .contiguous();
+// `values`, with ln0 applied to rows of the embedding if it is to be folded.
+at::Tensor folded(const PlannedTensor& tensor, const LayerNorm& fold, const at::Tensor& values) {
+  if (tensor.binding.role != Role::Embedding || !fold.weight.defined()) {
+    return values;
+  }
+  const auto cols = static_cast<int64_t>(tensor.binding.packed_cols());
+  return fold.apply(values.reshape({-1, cols})).contiguous();
 }
 
-// Row-wise codecs of matrices that are not turned: slices of rows, never the whole tensor.
-Status pack_sliced(const TensorSource& source, const PlannedTensor& tensor, const Fold& fold,
+// Codecs without a shared part, of matrices that are not transposed: slices of rows, never the
+// whole tensor.
+Status pack_sliced(const TensorSource& source, const PlannedTensor& tensor, const LayerNorm& fold,
                    GgufWriter& writer, const std::function<void(uint64_t)>& advance) {
   const uint64_t rows = tensor.binding.packed_rows();
   const uint64_t cols = tensor.binding.packed_cols();
-  const uint64_t step = std::max<uint64_t>(1, kSliceElements / cols);
+  const uint64_t unit_rows = codec_traits(tensor.codec).unit_rows;
+  const uint64_t step = align_up(std::max<uint64_t>(1, kSliceElements / cols), unit_rows);
   for (uint64_t row = 0; row < rows; row += step) {
     const uint64_t n = std::min(step, rows - row);
     RWKV_ASSIGN(at::Tensor values,
                 load_f32_range(source, tensor.binding.source, row * cols, n * cols));
-    if (tensor.binding.role == Role::Embedding && fold.weight.defined()) {
-      values = folded(fold, values, cols);
-    }
-    RWKV_TRY(append_encoded(writer, tensor, values, n, cols));
+    RWKV_TRY(append_encoded(writer, tensor, folded(tensor, fold, values), n, cols));
     advance(n * cols);
   }
   return {};
 }
 
-Status pack_whole(const TensorSource& source, const PlannedTensor& tensor, GgufWriter& writer,
-                  const std::function<void(uint64_t)>& advance) {
+Status pack_whole(const TensorSource& source, const PlannedTensor& tensor, const LayerNorm& fold,
+                  GgufWriter& writer, const std::function<void(uint64_t)>& advance) {
   RWKV_ASSIGN(at::Tensor values, load_f32(source, tensor.binding.source));
   const std::vector<int64_t> shape(tensor.binding.shape.begin(), tensor.binding.shape.end());
   values = values.reshape(shape);
@@ -109,14 +96,23 @@ Status pack_whole(const TensorSource& source, const PlannedTensor& tensor, GgufW
   values = values.contiguous();
   const uint64_t rows = tensor.binding.packed_rows();
   const uint64_t cols = tensor.binding.packed_cols();
-  RWKV_TRY(append_encoded(writer, tensor, values, rows, cols));
+  RWKV_TRY(append_encoded(writer, tensor, folded(tensor, fold, values), rows, cols));
   advance(rows * cols);
+  return {};
+}
+
+Status pack_copied(const TensorSource& source, const PlannedTensor& tensor, GgufWriter& writer,
+                   const std::function<void(uint64_t)>& advance) {
+  std::vector<std::byte> codes;
+  RWKV_TRY(read_codes(source, tensor.binding.source, codes));
+  RWKV_TRY(writer.append(codes));
+  advance(tensor.binding.packed_rows() * tensor.binding.packed_cols());
   return {};
 }
 
 bool can_slice(const TensorSource& source, const PlannedTensor& tensor) {
   const DTypeTraits& type = traits(source.tensors()[tensor.binding.source].dtype);
-  return is_listed_by_row(codec_traits(tensor.codec)) && tensor.binding.layout == Layout::AsIs &&
+  return codec_traits(tensor.codec).shared_bytes(1) == 0 && tensor.binding.layout == Layout::AsIs &&
          tensor.binding.packed_cols() % type.block == 0;
 }
 
@@ -131,10 +127,12 @@ Status pack(const TensorSource& source, const PackPlan& plan, const Recipe& reci
     done += elements;
     options.progress(done);
   };
-  RWKV_ASSIGN(const Fold fold, load_fold(source, plan));
+  RWKV_ASSIGN(const LayerNorm fold, load_fold(source, plan));
   for (const PlannedTensor& tensor : plan.tensors) {
-    RWKV_TRY(can_slice(source, tensor) ? pack_sliced(source, tensor, fold, *writer, advance)
-                                       : pack_whole(source, tensor, *writer, advance));
+    RWKV_TRY(is_in_form(source, tensor.binding.source, tensor, plan.config)
+                 ? pack_copied(source, tensor, *writer, advance)
+             : can_slice(source, tensor) ? pack_sliced(source, tensor, fold, *writer, advance)
+                                         : pack_whole(source, tensor, fold, *writer, advance));
   }
   return writer->finish();
 }

@@ -1,5 +1,7 @@
 #include "compressor/pipeline/pipeline.h"
 
+#include "compressor/stages/packed_form.h"
+
 namespace rwkv::press {
 
 Result<PackPlan> plan_stages(const Recipe& recipe, const Identified& model) {
@@ -12,6 +14,29 @@ Result<PackPlan> plan_stages(const Recipe& recipe, const Identified& model) {
     RWKV_TRY(stage->plan(plan));
   }
   return plan;
+}
+
+std::vector<std::string> rounded_again(const Recipe& recipe, const TensorSource& source,
+                                       const PackPlan& plan) {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < source.tensors().size(); ++i) {
+    const std::optional<EncodedForm> form = encoded_form(source, i);
+    if (!form || !codec_traits(form->codec).is_lossy) {
+      continue;
+    }
+    const TensorInfo& info = source.tensors()[i];
+    const PlannedTensor* planned = plan.find(info.name);
+    const bool changes_rows = planned != nullptr && planned->binding.role == Role::Head &&
+                              plan.config.n_cluster > 0 && !has_movable_rows(*form);
+    const bool is_kept = planned != nullptr && !trains(recipe) && !changes_rows &&
+                         is_in_form(source, i, *planned, plan.config);
+    const bool is_decoded =
+        planned != nullptr && planned->codec == Codec::F32 && info.dtype == DType::F32;
+    if (!is_kept && !is_decoded) {
+      names.push_back(info.name);
+    }
+  }
+  return names;
 }
 
 Result<Work> begin_work(const TensorSource& source, const Identified& model, uint64_t seed,

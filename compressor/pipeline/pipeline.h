@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "compressor/checkpoint/open.h"
 #include "compressor/recipe/recipe.h"
@@ -28,20 +29,26 @@ struct PipelineOptions {
 /// The plan that the stages make of the model, before any work: refuses recipes that do not fit it.
 Result<PackPlan> plan_stages(const Recipe& recipe, const Identified& model);
 
+/// The tensors of `source` that hold rounded values and would be rounded once more, where `plan` is
+/// what `recipe` makes of it: those that are neither copied as codes nor packed as they are read.
+std::vector<std::string> rounded_again(const Recipe& recipe, const TensorSource& source,
+                                       const PackPlan& plan);
+
 // A recipe stage by stage, for recipes that begin alike and share what they do alike.
 
-/// What the first stage finds. `source` must outlive it; so for all that follows.
+/// Initial state for the first stage. `source` must outlive the returned Work and everything made
+/// from it.
 Result<Work> begin_work(const TensorSource& source, const Identified& model, uint64_t seed,
                         const PipelineOptions& options);
-/// The same as `work` is now, to go on with on its own; `work` must outlive it and stay as it is.
+/// A copy of `work` in its current state, to continue separately; `work` must outlive it and stay
+/// as it is.
 Result<Work> branch(const Work& work, const std::string& scratch_folder);
 /// Runs one stage; messages name it.
 Status run_stage(const Stage& stage, Work& work);
-/// Behind the last stage: makes the plan ready for pack().
+/// After the last stage: makes the plan ready for pack().
 Status end_work(Work& work);
 
-/// All of it: runs the stages on `source`. The plan of the result is ready
-/// for pack().
+/// All stages on `source`. The plan of the result is ready for pack().
 Result<Work> run_stages(const Recipe& recipe, const TensorSource& source, const Identified& model,
                         const PipelineOptions& options);
 

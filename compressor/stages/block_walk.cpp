@@ -9,8 +9,9 @@ namespace rwkv::press {
 
 // What the products of one block see, before the visit.
 Status BlockWalk::gather(BlockVisit& visit) const {
-  const std::vector<std::string> names =
-      products ? products(visit.index) : std::vector<std::string>();
+  std::vector<std::string> names = products ? products(visit.index) : std::vector<std::string>();
+  std::erase_if(names,
+                [&](const std::string& name) { return !visit.block.linears.contains(name); });
   if (activations == Activations::FromFile) {
     for (const std::string& name : names) {
       RWKV_ASSIGN(visit.moments[name], calibration->statistics->moments(visit.index, name));

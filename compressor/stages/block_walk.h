@@ -1,5 +1,6 @@
-// The walk over the blocks of a model that whatever learns from text takes: one block in memory at
-// a time, what its products see collected before it is changed, activations moved on through it.
+// The one walk over the blocks of a model, for everything that learns from text: one block is in
+// memory at a time, the inputs of its products are observed before it is changed, and activations
+// advance through it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -33,7 +34,7 @@ struct BlockVisit {
   Block& block;  ///< to be changed, if the visit changes it
   /// E[x x^T] over the inputs of each product that was asked for; empty with Activations::None.
   std::map<std::string, at::Tensor> moments;
-  /// Activations in front of the block with AfterChanges, behind it with Unchanged; else nullptr.
+  /// Activations before the block with AfterChanges, after it with Unchanged; else nullptr.
   Walk* walk;
 };
 
@@ -42,7 +43,8 @@ struct BlockWalk {
   const ModelConfig& config;
   const Calibration* calibration = nullptr;  ///< needed unless Activations::None
   Activations activations = Activations::Unchanged;
-  /// The products of a block whose moments a visit wants ("att.key"); empty: of none.
+  /// Names of the products of a block whose moments a visit needs ("att.key"); those that the block
+  /// does not have are passed over. Empty: of none.
   std::function<std::vector<std::string>(int64_t block)> products = {};
   /// Sees the inputs of every product before the visit; may be empty.
   Observe observe = {};
@@ -51,7 +53,7 @@ struct BlockWalk {
   /// Called with the share of the blocks that are done.
   std::function<void(double share)> progress = [](double) {};
 
-  /// Visits the blocks in order. Returns the activations behind the last one,
+  /// Visits the blocks in order. Returns the activations after the last one,
   /// [samples * length, n_embd]; undefined where there are none.
   Result<at::Tensor> run(const std::function<Status(BlockVisit&)>& visit) const;
 

@@ -1,10 +1,15 @@
-// Stage `quantize`: chooses the codec of every matrix. Vectors are always f32. Numbers are rounded
-// to the nearest that the codec can hold when the file is packed. An embedding in int8 is packed
-// with ln0 applied: rows share large components that ln0 removes, and rounding beside them would
-// drown what is left (on a trained v7 with 32 channels, 0.026 mean error against 0.003).
+// Stage `quantize`: chooses the codec of every matrix, and who chooses its codes. Vectors are
+// always f32. Rounding to nearest is left to the packer, which needs one slice in memory;
+// quantizers that learn from text run here. An embedding in a lossy codec is packed with ln0
+// applied: rows share large components that ln0 removes, and rounding with them would drown the
+// rest (on a trained v7 with 32 channels, 0.026 mean error against 0.003).
 #include "compressor/stages/quantize.h"
 
 #include <fnmatch.h>
+
+#include "compressor/quantizers/quantizer.h"
+#include "compressor/stages/quantize_model.h"
+#include "formats/arch/access.h"
 
 namespace rwkv::press {
 namespace {
@@ -12,13 +17,23 @@ namespace {
 // The limit that 8-bit optimisers and loaders use too: below it a matrix is a few kB of any model.
 constexpr uint64_t kMinNumbers = 4096;
 
-// Rows of a clustered head, and neurons that a predictor names.
-bool is_read_by_rows(const TensorBinding& binding, const PackPlan& plan) {
-  if (binding.role == Role::Head) {
-    return plan.config.n_cluster > 0;
+// Refuses codecs that pack rows together where rows are read by themselves.
+Status check_access(const PackPlan& plan) {
+  std::vector<TensorBinding> bindings;
+  for (const PlannedTensor& tensor : plan.tensors) {
+    bindings.push_back(tensor.binding);
   }
-  return (binding.role == Role::FfnKey || binding.role == Role::FfnValue) &&
-         plan.find(fmt::format("blocks.{}.ffn.predictor.threshold", binding.block)) != nullptr;
+  const ModelAccess access(plan.config, bindings);
+  for (const PlannedTensor& tensor : plan.tensors) {
+    const Access how = access.of(tensor.binding);
+    const CodecTraits& codec = codec_traits(tensor.codec);
+    if (codec.unit_rows != 1 && how != Access::EveryToken && how != Access::Never) {
+      return usage_error(
+          "'{}' is read row by row, but {} packs {} rows together: choose another codec for it",
+          tensor.binding.name, codec.name, codec.unit_rows);
+    }
+  }
+  return {};
 }
 
 class QuantizeStage final : public Stage {
@@ -26,16 +41,21 @@ class QuantizeStage final : public Stage {
   const char* name() const override { return "quantize"; }
   Settings settings() override;
   Status plan(PackPlan& plan) const override;
+  bool needs_calibration() const override { return quantizer()->learns(); }
+  Status run(Work& work) const override;
 
  private:
+  std::unique_ptr<Quantizer> quantizer() const { return quantizer_list()[quantizer_].make(); }
   Codec codec_ = Codec::F16;
   Codec lora_codec_ = Codec::F16;
   uint64_t min_numbers_ = kMinNumbers;
+  size_t quantizer_ = 0;
   std::vector<Override<Codec>> overrides_;
 };
 
 Settings QuantizeStage::settings() {
   using namespace setting;
+  static const std::vector<const char*> quantizers = quantizer_names();
   return {name(),
           {
               codec("codec", codec_, "of embedding, head, projections, factor pairs and FFN"),
@@ -43,6 +63,7 @@ Settings QuantizeStage::settings() {
                     "of the lora matrices that v6 and v7 have, and of all under min_numbers"),
               count("min_numbers", min_numbers_, 0, UINT64_MAX,
                     "matrices with fewer elements stay in lora_codec: there is little to gain"),
+              choice("quantizer", quantizer_, quantizers, "how values become codes"),
               overrides<Codec>(
                   "overrides", overrides_,
                   [](Codec& value) { return setting::codec("codec", value, ""); },
@@ -67,19 +88,13 @@ Status QuantizeStage::plan(PackPlan& plan) const {
         used[i] = true;
       }
     }
-    if (role == Role::Embedding) {
-      plan.config.ln0_folded = tensor.codec == Codec::I8Row;
-    }
-    if (tensor.codec == Codec::Mm8 && is_read_by_rows(tensor.binding, plan)) {
-      return usage_error(
-          "'{}' is to be read row by row, which mm8 does not allow: choose i8_row for it, or leave "
-          "cluster_head and ffn_predictor out",
-          tensor.binding.name);
-    }
-    // mm8 shares vectors over a whole matrix and so cannot be read by row.
+    // As ChatRWKV has it, mm8 is for matrices of two dimensions, and embeddings stay as they are.
     if (tensor.codec == Codec::Mm8 &&
         (role == Role::Embedding || tensor.binding.shape.size() != 2)) {
       tensor.codec = Codec::F32;
+    }
+    if (role == Role::Embedding) {
+      plan.config.ln0_folded = codec_traits(tensor.codec).is_lossy;
     }
   }
   for (size_t i = 0; i < overrides_.size(); ++i) {
@@ -88,7 +103,13 @@ Status QuantizeStage::plan(PackPlan& plan) const {
                          overrides_[i].match);
     }
   }
-  return {};
+  return check_access(plan);
+}
+
+Status QuantizeStage::run(Work& work) const {
+  RWKV_TRY(plan(work.plan));
+  const std::unique_ptr<Quantizer> chosen = quantizer();
+  return chosen->learns() ? quantize_model(work, *chosen) : Status();
 }
 
 }  // namespace

@@ -73,16 +73,19 @@ Result<PlannedInput> plan_input(const std::string& path, const Recipe& recipe,
                                 bool allow_requantize) {
   PlannedInput input;
   RWKV_ASSIGN(input.checkpoint, open_checkpoint(path));
-  if (input.checkpoint.is_quantized && !allow_requantize) {
-    return usage_error(
-        "{}: is already packed with lossy codecs; convert the original checkpoint, or accept the "
-        "second loss with --allow-requantize",
-        path);
-  }
   RWKV_ASSIGN(input.model, identify_checkpoint(*input.checkpoint.source));
   auto plan = plan_stages(recipe, input.model);
   RWKV_TRY(plan.status().in(path));
   input.plan = plan.take();
+  const std::vector<std::string> names =
+      rounded_again(recipe, *input.checkpoint.source, input.plan);
+  if (!names.empty() && !allow_requantize) {
+    return usage_error(
+        "{}: {} tensors hold rounded values and would be rounded again, the first is '{}'; convert "
+        "the original checkpoint, keep the codecs, or accept the second loss with "
+        "--allow-requantize",
+        path, names.size(), names.front());
+  }
   return input;
 }
 

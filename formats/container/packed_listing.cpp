@@ -3,7 +3,7 @@
 namespace rwkv {
 namespace {
 
-// general.file_type as llama.cpp numbers it; of ours none has a number, so all are "mostly 8 bit".
+// general.file_type as llama.cpp numbers it; our own have none, so all of them are "mostly 8 bit".
 constexpr uint32_t kMostlyF32 = 0;
 constexpr uint32_t kMostlyF16 = 1;
 constexpr uint32_t kMostly8Bit = 7;

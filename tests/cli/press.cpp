@@ -141,6 +141,10 @@ TEST_CASE("What was rounded once is not rounded again in silence", "[cli]") {
   const std::string packed = scratch.file("m.gguf");
   REQUIRE(run("rwkv-press", {"convert", input, "-o", packed, "--preset", "int8", "--quiet"})
               .exit_code == 0);
+  // What stays in its codec is copied.
+  CHECK(run("rwkv-press",
+            {"convert", packed, "-o", scratch.file("a.gguf"), "--preset", "int8", "--quiet"})
+            .exit_code == 0);
   check_refused("rwkv-press", {"convert", packed, "-o", scratch.file("b.gguf")}, 2,
                 "--allow-requantize");
   CHECK(run("rwkv-press",

@@ -287,8 +287,7 @@ TEST_CASE("Bad recipes are refused before work starts", "[lite]") {
   CHECK_THAT(refusal("  - cluster_head: {k_min: 5, k_max: 4}\n", text), Contains("k_max"));
   CHECK_THAT(refusal("  - ffn_predictor: {recall: 1.5}\n", text), Contains("recall"));
   CHECK_THAT(refusal("  - quantize: {codec: sign_row}\n", text), Contains("sign_row"));
-  CHECK_THAT(refusal("  - cluster_head: {clusters: 10}\n  - quantize: {codec: mm8}\n", text),
-             Contains("mm8"));
+  CHECK_THAT(refusal("  - quantize: {quantizer: nearst}\n", text), Contains("nearest"));
   CHECK_THAT(refusal("  - quantize\n  - low_rank\n", text), Contains("order"));
   CHECK_THAT(refusal("  - low_rank\n", write_text(scratch, 500)), Contains("500 tokens"));
   CHECK_THAT(refusal("  - low_rank\n", write_text(scratch, 0)), Contains("empty"));

@@ -227,7 +227,7 @@ TEST_CASE("packed_tensors refuses every disagreement about a tensor") {
     check("absurd both", [&](Parts& p) { p.rows[i] = p.cols[i] = uint64_t{1} << 32; });
     // 2^64 / n rows of n columns wrap around to few bytes.
     check("wrapping", [&](Parts& p) { p.rows[i] = ~uint64_t{0} / p.cols[i] + 2; });
-    // Sides swapped take as many bytes in mm8, which GGUF lists as a run of bytes: identify()
+    // Sides swapped may take as many bytes in mm8, which GGUF lists as a run of bytes: identify()
     // compares them with the model.
     if (good_parts().rows[i] > 1 && good_parts().codecs[i] != kCodecMm8.name) {
       check("rows and columns swapped", [&](Parts& p) { std::swap(p.rows[i], p.cols[i]); });

@@ -1,0 +1,60 @@
+// What a quantizer is: it chooses the codes by which a codec stores a matrix, with or without
+// statistics of the inputs that the matrix is multiplied by. One file each; quantizer_list() has
+// them all.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "formats/base/status.h"
+#include "formats/codec/codec.h"
+
+namespace rwkv::press {
+
+/// A matrix to quantize.
+struct QuantizerInput {
+  at::Tensor weights;  ///< f32 [rows, cols] as packed, contiguous
+  /// E[x x^T] over the inputs of the product, f32 [inputs, inputs]; undefined where a matrix has no
+  /// product (embedding, LoRA) or the quantizer does not learn.
+  at::Tensor moments;
+  /// Whether the inputs of the product are the rows, as in ffn.value, which is packed transposed.
+  bool inputs_are_rows = false;
+  Codec codec = Codec::F32;
+  uint64_t seed = 0;  ///< of the recipe
+};
+
+struct Quantized {
+  std::vector<std::byte> codes;  ///< the matrix encoded in the codec
+  /// Share of the outputs' energy that is lost; of the weights' where there are no moments.
+  double error = 0;
+};
+
+class Quantizer {
+ public:
+  virtual ~Quantizer() = default;
+  /// True if it needs moments, which come from text.
+  virtual bool learns() const { return false; }
+  /// The same input gives the same codes, with any number of threads. BadInput if the codec cannot
+  /// hold the weights.
+  virtual Result<Quantized> quantize(const QuantizerInput& input) const = 0;
+};
+
+struct QuantizerTraits {
+  const char* name;     ///< in recipes
+  const char* summary;  ///< one line for people
+  std::unique_ptr<Quantizer> (*make)();
+};
+/// The one list of quantizers.
+std::span<const QuantizerTraits> quantizer_list();
+/// Their names, in the order of the list.
+std::vector<const char*> quantizer_names();
+
+/// Quantized::error of `codes` for `input`.
+double quantization_error(const QuantizerInput& input, std::span<const std::byte> codes);
+
+}  // namespace rwkv::press

@@ -1,0 +1,27 @@
+// The list of quantizers. Adding one: a file in this folder and a line here
+// (docs/adding/quantizer.md).
+#include "compressor/quantizers/nearest.h"
+#include "compressor/quantizers/quantizer.h"
+
+namespace rwkv::press {
+namespace {
+
+constexpr QuantizerTraits kQuantizers[] = {
+    {"nearest", "each value to the nearest that the codec can hold", make_nearest_quantizer},
+};
+
+}  // namespace
+
+std::span<const QuantizerTraits> quantizer_list() {
+  return kQuantizers;
+}
+
+std::vector<const char*> quantizer_names() {
+  std::vector<const char*> names;
+  for (const QuantizerTraits& quantizer : quantizer_list()) {
+    names.push_back(quantizer.name);
+  }
+  return names;
+}
+
+}  // namespace rwkv::press
