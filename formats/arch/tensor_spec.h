@@ -34,7 +34,7 @@ enum class Dim : uint8_t {
 /// What a tensor is for, which decides what may be done to it (see role_traits).
 enum class Role : uint8_t {
   Vector,       ///< norms, mixing coefficients, decays, bonuses: always f32
-  Lora,         ///< the architecture's own small matrices (v6, v7)
+  Lora,         ///< lora matrices of v6 and v7
   Projection,   ///< square projections of time_mix and channel_mix; may be factor pairs
   FfnKey,       ///< [dim_ffn, n_embd]
   FfnValue,     ///< [n_embd, dim_ffn], packed neuron-major
