@@ -15,7 +15,7 @@ namespace {
 constexpr const char* kLn0Weight = "blocks.0.ln0.weight";
 constexpr const char* kLn0Bias = "blocks.0.ln0.bias";
 
-// A file without a name: nothing remains, however the process ends.
+// A file without a name: nothing remains when the process ends, in any way.
 int open_unnamed(const std::string& folder) {
   const std::string where = folder.empty() ? "." : folder;
   const int fd = ::open(where.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -238,7 +238,7 @@ Status EditedSource::read_unordered(size_t index, std::vector<std::byte>& out) c
   return read_all(fd_, entry.offset, out);
 }
 
-// Whether the norm that an embedding's codes have applied is still the model's.
+// Whether the norm applied to the codes of an embedding is still that of the model.
 bool EditedSource::has_same_ln0(const Entry& entry) const {
   for (const char* name : {kLn0Weight, kLn0Bias}) {
     const auto found = by_name_.find(name);

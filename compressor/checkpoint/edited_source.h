@@ -1,6 +1,6 @@
-// A checkpoint as stages change it: tensors replaced, added, removed or put into another order of
-// rows, over a source that stays as it is. What is added waits in a temporary file, so that memory
-// holds one tensor at a time, for models of any size.
+// A checkpoint with the changes of stages: tensors replaced, added, removed or with their rows in
+// another order, over a source that does not change. Added tensors wait in a temporary file, so
+// that only one tensor is in memory at a time, for models of any size.
 #pragma once
 
 #include <memory>
@@ -17,7 +17,7 @@ namespace rwkv::press {
 
 class EditedSource final : public EncodedSource {
  public:
-  /// `base` must outlive it. `folder` takes the temporary file, which has no name and goes away
+  /// `base` must outlive it. `folder` is for the temporary file, which has no name and disappears
   /// with the process.
   static Result<std::unique_ptr<EditedSource>> create(const TensorSource& base,
                                                       const std::string& folder);
@@ -27,12 +27,11 @@ class EditedSource final : public EncodedSource {
 
   /// Appends a tensor of f32, or replaces the one of that name in its place.
   Status put(const std::string& name, std::vector<uint64_t> shape, std::span<const float> values);
-  /// The same as codes: the packer copies them where it is to pack the tensor in this form, and
-  /// read() gives the values that they stand for, as f32. `shape` is the checkpoint's, as for
-  /// put().
+  /// The same as codes: the packer copies them if it packs the tensor in this form, and read()
+  /// returns their values as f32. `shape` is that of the checkpoint, as for put().
   Status put_encoded(const std::string& name, std::vector<uint64_t> shape, const EncodedForm& form,
                      std::span<const std::byte> codes);
-  /// Row i becomes what was row `rows[i]`; `rows` is a permutation. The tensor must have two
+  /// Row i becomes the former row `rows[i]`; `rows` is a permutation. The tensor must have two
   /// dimensions and not be permuted yet.
   Status permute_rows(const std::string& name, std::vector<uint64_t> rows);
   void remove(const std::string& name);

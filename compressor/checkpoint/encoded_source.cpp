@@ -19,8 +19,8 @@ std::vector<float> transposed_back(const std::vector<float>& values, uint64_t ro
   return result;
 }
 
-// Rows that ln0 maps to the folded ones: what ln0 does last is undone, and since the rest has mean
-// 0 and variance 1, ln0 leaves it nearly as it is.
+// Rows that ln0 maps to the folded ones: undoes the last step of ln0. The result has mean 0 and
+// variance 1, so ln0 hardly changes it.
 void undo_norm(const FoldedNorm& norm, std::span<float> rows) {
   const size_t n = norm.weight.size();
   for (size_t i = 0; i < rows.size(); ++i) {

@@ -1,6 +1,5 @@
-// Tensors that travel as codes. A source that has them encoded, as a packed file does, says in
-// which form, and whoever packs a tensor in this form again copies its codes: nothing is rounded
-// twice.
+// Tensors that travel as codes. A source that has encoded tensors, such as a packed file, gives
+// their form, and packing a tensor in the same form copies its codes: nothing is rounded twice.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +14,7 @@
 
 namespace rwkv::press {
 
-/// A tensor as codes: the matrix that a packed file has of it.
+/// A tensor as codes: its matrix in a packed file.
 struct EncodedForm {
   Codec codec = Codec::F32;
   uint64_t rows = 0;  ///< as packed
@@ -27,20 +26,20 @@ struct EncodedForm {
   bool operator==(const EncodedForm&) const = default;
 };
 
-/// A source that may have tensors as codes; read() gives the values that these stand for.
+/// A source that may have tensors as codes; read() returns their values.
 class EncodedSource : public TensorSource {
  public:
   /// The form of tensor `index`, if it is encoded.
   virtual std::optional<EncodedForm> encoded(size_t index) const = 0;
-  /// Its codes, replaced into `out`; only for tensors that encoded() has a form of.
+  /// Replaces `out` by its codes; only for tensors with a form in encoded().
   virtual Status read_encoded(size_t index, std::vector<std::byte>& out) const = 0;
 };
 
-// The same of any source.
+// The same for any source.
 std::optional<EncodedForm> encoded_form(const TensorSource& source, size_t index);
 Status read_codes(const TensorSource& source, size_t index, std::vector<std::byte>& out);
 
-/// Weight and bias of the norm that was applied to the rows of an embedding; empty: of none.
+/// Weight and bias of the norm that was applied to the rows of an embedding; empty: none.
 struct FoldedNorm {
   std::vector<float> weight;
   std::vector<float> bias;

@@ -117,7 +117,7 @@ Status PackedSource::load(const GgufFile& file) {
     const DTypeTraits* dtype = find_dtype((*dtypes)[i]);
     auto shape = parse_shape((*shapes)[i]);
     if (!dtype || !dtype->is_float || !shape.ok()) {
-      return bad_input("{}: tensor '{}' came as {} {}, which is no shape of floats", path(),
+      return bad_input("{}: tensor '{}' came as {} {}; expected a shape of floats", path(),
                        packed[i].name, (*dtypes)[i], (*shapes)[i]);
     }
     TensorInfo info{packed[i].name, dtype->dtype, shape.take()};

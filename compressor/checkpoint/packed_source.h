@@ -1,6 +1,6 @@
 // A packed file read back as a checkpoint: values decoded, matrices transposed back, shapes and
-// types as the source had them. What was packed in f32 comes out bit for bit. Every tensor is also
-// there as codes, so that packing it in the same form again changes nothing.
+// types as in the source. Tensors packed in f32 come out bit for bit. Every tensor is also
+// available as codes, so that packing it in the same form again changes nothing.
 #pragma once
 
 #include <memory>

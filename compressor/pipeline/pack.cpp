@@ -15,7 +15,7 @@
 namespace rwkv::press {
 namespace {
 
-// Elements converted at a time where a codec works row by row: 64 MB as f32.
+// Elements converted at a time if a codec works row by row: 64 MB as f32.
 constexpr uint64_t kSliceElements = uint64_t{16} << 20;
 
 Result<PackedFilePlan> describe_file(const TensorSource& source, const PackPlan& plan,
@@ -52,13 +52,13 @@ Status append_encoded(GgufWriter& writer, const PlannedTensor& tensor, const at:
   return writer.append(encoded);
 }
 
-// ln0, to be applied to rows of the embedding; undefined where nothing is to be folded.
+// ln0, to apply to rows of the embedding; undefined if nothing is folded.
 Result<LayerNorm> load_fold(const TensorSource& source, const PackPlan& plan) {
   return plan.config.ln0_folded ? load_layer_norm(NamedTensors(source), "blocks.0.ln0")
                                 : LayerNorm();
 }
 
-// `values`, with ln0 applied to rows of the embedding if it is to be folded.
+// `values`, with ln0 applied to rows of the embedding if it is folded.
 at::Tensor folded(const PlannedTensor& tensor, const LayerNorm& fold, const at::Tensor& values) {
   if (tensor.binding.role != Role::Embedding || !fold.weight.defined()) {
     return values;

@@ -19,7 +19,7 @@ struct PackOptions {
   std::string model_name;
   std::string tool_version;
   std::optional<Vocabulary> vocabulary;
-  /// Called after every piece with the numbers done so far.
+  /// Called after every piece with the number of elements done so far.
   std::function<void(uint64_t done)> progress = [](uint64_t) {};
 };
 

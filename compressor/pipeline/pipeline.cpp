@@ -6,8 +6,7 @@ namespace rwkv::press {
 
 Result<PackPlan> plan_stages(const Recipe& recipe, const Identified& model) {
   if (recipe.budget) {
-    return usage_error("recipe {} has a budget and no stages yet; it has to be planned first",
-                       recipe.name);
+    return usage_error("recipe {} has a budget and no stages yet; plan it first", recipe.name);
   }
   PackPlan plan = plan_for(model);
   for (const std::unique_ptr<Stage>& stage : recipe.stages) {
@@ -60,7 +59,7 @@ Result<Work> branch(const Work& work, const std::string& scratch_folder) {
 
 Status run_stage(const Stage& stage, Work& work) {
   if (stage.needs_calibration() && !work.calibration) {
-    return usage_error("stage {} learns from text, and there is none", stage.name());
+    return usage_error("stage {} learns from text, but there is none", stage.name());
   }
   return stage.run(work).in(std::string("stage ") + stage.name());
 }
@@ -75,7 +74,7 @@ Status end_work(Work& work) {
 Result<Work> run_stages(const Recipe& recipe, const TensorSource& source, const Identified& model,
                         const PipelineOptions& options) {
   if (needs_calibration(recipe) && !options.calibration) {
-    return usage_error("recipe {} learns from text, and there is none", recipe.name);
+    return usage_error("recipe {} learns from text, but there is none", recipe.name);
   }
   RWKV_ASSIGN(Work work, begin_work(source, model, recipe.seed, options));
   for (const std::unique_ptr<Stage>& stage : recipe.stages) {

@@ -15,9 +15,9 @@ namespace rwkv::press {
 struct PipelineOptions {
   /// For recipes that need it; see load_calibration().
   std::optional<Calibration> calibration;
-  /// Takes temporary data of about the size of what stages add.
+  /// Folder for temporary data of about the size of the tensors that stages add.
   std::string scratch_folder;
-  /// Keeps what other conversions of the checkpoint may use again; empty: nothing is kept.
+  /// Folder for data that other conversions of the checkpoint may use again; empty: none.
   std::string shared_folder;
   /// For recipes that train.
   Work::Training training;
@@ -29,12 +29,12 @@ struct PipelineOptions {
 /// The plan that the stages make of the model, before any work: refuses recipes that do not fit it.
 Result<PackPlan> plan_stages(const Recipe& recipe, const Identified& model);
 
-/// The tensors of `source` that hold rounded values and would be rounded once more, where `plan` is
-/// what `recipe` makes of it: those that are neither copied as codes nor packed as they are read.
+/// The tensors of `source` that have rounded values and would be rounded again under `plan`, the
+/// plan of `recipe`: those that are neither copied as codes nor packed unchanged.
 std::vector<std::string> rounded_again(const Recipe& recipe, const TensorSource& source,
                                        const PackPlan& plan);
 
-// A recipe stage by stage, for recipes that begin alike and share what they do alike.
+// A recipe stage by stage, for recipes that begin alike and share their common stages.
 
 /// Initial state for the first stage. `source` must outlive the returned Work and everything made
 /// from it.

@@ -1,4 +1,4 @@
-// Rounding to nearest: what the codec's own encode() does.
+// Rounding to nearest, as in the codec's own encode().
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
-// What a quantizer is: it chooses the codes by which a codec stores a matrix, with or without
-// statistics of the inputs that the matrix is multiplied by. One file each; quantizer_list() has
+// The interface of quantizers. A quantizer chooses the codes with which a codec stores a matrix,
+// with or without statistics of the inputs of the matrix. One file each; quantizer_list() lists
 // them all.
 #pragma once
 
@@ -19,7 +19,7 @@ namespace rwkv::press {
 /// A matrix to quantize.
 struct QuantizerInput {
   at::Tensor weights;  ///< f32 [rows, cols] as packed, contiguous
-  /// E[x x^T] over the inputs of the product, f32 [inputs, inputs]; undefined where a matrix has no
+  /// E[x x^T] over the inputs of the product, f32 [inputs, inputs]; undefined if the matrix has no
   /// product (embedding, LoRA) or the quantizer does not learn.
   at::Tensor moments;
   /// Whether the inputs of the product are the rows, as in ffn.value, which is packed transposed.
@@ -30,7 +30,7 @@ struct QuantizerInput {
 
 struct Quantized {
   std::vector<std::byte> codes;  ///< the matrix encoded in the codec
-  /// Share of the outputs' energy that is lost; of the weights' where there are no moments.
+  /// Lost share of the output energy, or of the energy of the weights if there are no moments.
   double error = 0;
 };
 
@@ -46,7 +46,7 @@ class Quantizer {
 
 struct QuantizerTraits {
   const char* name;     ///< in recipes
-  const char* summary;  ///< one line for people
+  const char* summary;  ///< one line of description
   std::unique_ptr<Quantizer> (*make)();
 };
 /// The one list of quantizers.

@@ -7,7 +7,7 @@
 
 namespace rwkv::press {
 
-// What the products of one block see, before the visit.
+// The inputs of the products of one block, before the visit.
 Status BlockWalk::gather(BlockVisit& visit) const {
   std::vector<std::string> names = products ? products(visit.index) : std::vector<std::string>();
   std::erase_if(names,

@@ -20,19 +20,19 @@
 
 namespace rwkv::press {
 
-/// Which activations there are at a block.
+/// The activations available at a block.
 enum class Activations : uint8_t {
   None,         ///< none: blocks are only loaded
-  FromFile,     ///< none, but the moments that a statistics file has
+  FromFile,     ///< none, but the moments of a statistics file
   Unchanged,    ///< those of the model as it was before the walk
-  AfterChanges  ///< those that the blocks before give as the visits left them
+  AfterChanges  ///< those that the previous blocks produce after their visits
 };
 
-/// A block on its turn.
+/// The current block.
 struct BlockVisit {
   int64_t index;
   Block& block;  ///< to be changed, if the visit changes it
-  /// E[x x^T] over the inputs of each product that was asked for; empty with Activations::None.
+  /// E[x x^T] over the inputs of each requested product; empty with Activations::None.
   std::map<std::string, at::Tensor> moments;
   /// Activations before the block with AfterChanges, after it with Unchanged; else nullptr.
   Walk* walk;
@@ -43,8 +43,8 @@ struct BlockWalk {
   const ModelConfig& config;
   const Calibration* calibration = nullptr;  ///< needed unless Activations::None
   Activations activations = Activations::Unchanged;
-  /// Names of the products of a block whose moments a visit needs ("att.key"); those that the block
-  /// does not have are passed over. Empty: of none.
+  /// Names of the products of a block whose moments a visit needs ("att.key"); names that the block
+  /// does not have are ignored. Empty: none.
   std::function<std::vector<std::string>(int64_t block)> products = {};
   /// Sees the inputs of every product before the visit; may be empty.
   Observe observe = {};
@@ -54,7 +54,7 @@ struct BlockWalk {
   std::function<void(double share)> progress = [](double) {};
 
   /// Visits the blocks in order. Returns the activations after the last one,
-  /// [samples * length, n_embd]; undefined where there are none.
+  /// [samples * length, n_embd]; undefined if there are none.
   Result<at::Tensor> run(const std::function<Status(BlockVisit&)>& visit) const;
 
  private:

@@ -1,5 +1,4 @@
-// In which form a planned tensor will be packed, to be compared with the one that a source has it
-// in.
+// The form in which a planned tensor will be packed, and whether a source has it in that form.
 #pragma once
 
 #include "compressor/checkpoint/encoded_source.h"

@@ -1,5 +1,5 @@
-// What will be packed: every tensor with its codec. Stages change it, `rwkv-press plan` prints it,
-// pack follows it.
+// The plan of the packed file: every tensor with its codec. Stages change it, `rwkv-press plan`
+// prints it, pack follows it.
 #pragma once
 
 #include <string_view>
@@ -25,15 +25,16 @@ struct PackPlan {
   uint64_t dense_fp16_bytes = 0;       ///< of the model before any stage
 
   uint64_t total_bytes() const;
-  /// What the model takes in f16 before any stage, vectors included: the size all ratios refer to.
+  /// Bytes of the model in f16 before any stage, vectors included: the size that all ratios refer
+  /// to.
   uint64_t fp16_bytes() const { return dense_fp16_bytes; }
-  /// Numbers to be packed.
+  /// Number of elements to pack.
   uint64_t n_numbers() const;
   /// The tensor of that name, nullptr if there is none.
   const PlannedTensor* find(std::string_view name) const;
-  /// Puts `tensors` in the place of the tensor of that name, each where it is used.
+  /// Replaces the tensor of that name by `tensors`, each in its place in the order of use.
   void replace(std::string_view name, std::vector<PlannedTensor> tensors);
-  /// Puts each of `tensors` where it is used.
+  /// Inserts each of `tensors` at its place in the order of use.
   void add(std::vector<PlannedTensor> tensors);
 };
 

@@ -1,7 +1,7 @@
-// Stage `quantize`: chooses the codec of every matrix, and who chooses its codes. Vectors are
-// always f32. Rounding to nearest is left to the packer, which needs one slice in memory;
-// quantizers that learn from text run here. An embedding in a lossy codec is packed with ln0
-// applied: rows share large components that ln0 removes, and rounding with them would drown the
+// Stage `quantize`: chooses the codec of every matrix, and the quantizer that chooses its codes.
+// Vectors are always f32. Rounding to nearest is left to the packer, which needs one slice in
+// memory; quantizers that learn from text run here. An embedding in a lossy codec is packed with
+// ln0 applied: rows share large components that ln0 removes, and rounding with them would drown the
 // rest (on a trained v7 with 32 channels, 0.026 mean error against 0.003).
 #include "compressor/stages/quantize.h"
 
@@ -14,10 +14,10 @@
 namespace rwkv::press {
 namespace {
 
-// The limit that 8-bit optimisers and loaders use too: below it a matrix is a few kB of any model.
+// The limit that 8-bit optimisers and loaders use too: smaller matrices are a few kB of any model.
 constexpr uint64_t kMinNumbers = 4096;
 
-// Refuses codecs that pack rows together where rows are read by themselves.
+// Refuses codecs that pack rows together for matrices whose rows are read one by one.
 Status check_access(const PackPlan& plan) {
   std::vector<TensorBinding> bindings;
   for (const PlannedTensor& tensor : plan.tensors) {
@@ -88,7 +88,7 @@ Status QuantizeStage::plan(PackPlan& plan) const {
         used[i] = true;
       }
     }
-    // As ChatRWKV has it, mm8 is for matrices of two dimensions, and embeddings stay as they are.
+    // As in ChatRWKV, mm8 is for matrices of two dimensions, and embeddings do not change.
     if (tensor.codec == Codec::Mm8 &&
         (role == Role::Embedding || tensor.binding.shape.size() != 2)) {
       tensor.codec = Codec::F32;

@@ -1,4 +1,4 @@
-// Stage `quantize`: which codec each matrix is packed in.
+// Stage `quantize`: chooses the codec of each matrix.
 #pragma once
 
 #include <memory>

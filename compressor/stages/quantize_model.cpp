@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::string_view kWeight = ".weight";
 
-// The product within the block that a tensor is, or is a factor of: "att.key".
+// The product of the block to which a tensor belongs, as the matrix or as a factor: "att.key".
 std::string product_of(const TensorBinding& binding) {
   const std::string prefix = fmt::format("blocks.{}.", binding.block);
   std::string name = binding.name.substr(prefix.size());
@@ -65,8 +65,8 @@ std::vector<const PlannedTensor*> ModelQuantizer::tensors_of(int64_t block) cons
   return tensors;
 }
 
-// Replaces the tensor in the source by codes; returns the values that these stand for, in the
-// tensor's own shape.
+// Replaces the tensor in the source by codes; returns the values of these codes, in the shape of
+// the tensor.
 Result<at::Tensor> ModelQuantizer::quantize(const PlannedTensor& tensor,
                                             const at::Tensor& moments) {
   const TensorBinding& binding = tensor.binding;
@@ -114,7 +114,7 @@ Status ModelQuantizer::visit(BlockVisit& here) {
   return quantize_second_factors(here);
 }
 
-// After the first ones: they see what the quantized first factors give.
+// After the first ones: their inputs are the outputs of the quantized first factors.
 Status ModelQuantizer::quantize_second_factors(BlockVisit& here) {
   std::map<std::string, MomentSum> sums;
   std::vector<const PlannedTensor*> seconds;
@@ -143,7 +143,7 @@ Status ModelQuantizer::quantize_second_factors(BlockVisit& here) {
 
 Status ModelQuantizer::run() {
   const bool learns = quantizer_.learns();
-  // The source gives embeddings without ln0, in whichever form they will be packed.
+  // The source returns embeddings without ln0, regardless of the form in which they will be packed.
   ModelConfig config = work_.plan.config;
   config.ln0_folded = false;
   const std::vector<const PlannedTensor*> ends = tensors_of(-1);

@@ -1,5 +1,5 @@
-// Codes for a whole model from a quantizer: block after block, each seeing the activations that the
-// quantized blocks before it give.
+// Codes for a whole model from a quantizer: block by block, with the activations that the quantized
+// blocks before it produce.
 #pragma once
 
 #include "compressor/quantizers/quantizer.h"
@@ -7,9 +7,9 @@
 
 namespace rwkv::press {
 
-/// Puts codes into work.source for every matrix that work.plan gives a lossy codec; the others are
-/// left to the packer. Moments are those of work.calibration, if the quantizer learns. One block
-/// and one matrix are in memory at a time. Reports the mean error.
+/// Puts codes into work.source for every matrix with a lossy codec in work.plan; the packer handles
+/// the others. Moments are those of work.calibration, if the quantizer learns. One block and one
+/// matrix are in memory at a time. Reports the mean error.
 Status quantize_model(Work& work, const Quantizer& quantizer);
 
 }  // namespace rwkv::press
