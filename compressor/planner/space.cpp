@@ -1,9 +1,10 @@
 #include "compressor/planner/space.h"
-#include "formats/arch/access.h"
 
 #include <algorithm>
 #include <cmath>
 #include <tuple>
+
+#include "formats/arch/access.h"
 
 namespace rwkv::press {
 namespace {
