@@ -1,6 +1,7 @@
 #include "compressor/checkpoint/packed_source.h"
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <numeric>
 
@@ -55,6 +56,7 @@ class PackedSource final : public EncodedSource {
   const std::string& path() const override { return input_->path(); }
   const std::vector<TensorInfo>& tensors() const override { return infos_; }
   Status read(size_t index, std::vector<std::byte>& out) const override;
+  Status read_range(size_t index, uint64_t offset, std::span<std::byte> out) const override;
   std::optional<EncodedForm> encoded(size_t index) const override;
   Status read_encoded(size_t index, std::vector<std::byte>& out) const override;
   std::map<std::string, std::string> metadata() const override {
@@ -75,6 +77,7 @@ class PackedSource final : public EncodedSource {
   std::shared_ptr<InputFile> input_;
   std::vector<TensorInfo> infos_;
   std::vector<Entry> entries_;
+  std::unique_ptr<std::atomic<bool>[]> is_verified_;  ///< of each: its checksum was compared
   FoldedNorm ln0_;                      ///< empty unless ln0 was folded into the embedding
   std::vector<uint64_t> row_of_token_;  ///< in a clustered head; else empty
   std::string low_rank_;  ///< the form of factor pairs, which their tensors do not show
@@ -137,6 +140,7 @@ Status PackedSource::load(const GgufFile& file) {
     infos_.push_back(std::move(info));
     entries_.push_back({packed[i], form, packed[i].name == kHead && !row_of_token_.empty()});
   }
+  is_verified_ = std::make_unique<std::atomic<bool>[]>(entries_.size());
   return {};
 }
 
@@ -209,6 +213,38 @@ Status PackedSource::read(size_t index, std::vector<std::byte>& out) const {
     values = in_token_order(values);
   }
   encode_from_f32(infos_[index].dtype, values, out);
+  return {};
+}
+
+// Decodes the rows that the range touches, alone; the first call for a tensor reads all of it, to
+// compare its checksum.
+Status PackedSource::read_range(size_t index, uint64_t offset, std::span<std::byte> out) const {
+  const Entry& entry = entries_[index];
+  if (!has_movable_rows(entry.form)) {
+    return TensorSource::read_range(index, offset, out);
+  }
+  if (!is_verified_[index]) {
+    std::vector<std::byte> codes;
+    RWKV_TRY(read_codes(entry.packed, codes));
+    is_verified_[index] = true;
+  }
+  const DType dtype = infos_[index].dtype;
+  const uint64_t row_bytes = entry.form.cols * traits(dtype).block_bytes;
+  const uint64_t first = offset / row_bytes;
+  const uint64_t end = (offset + out.size() + row_bytes - 1) / row_bytes;
+  std::vector<uint64_t> rows;
+  for (uint64_t row = first; row < end; ++row) {
+    rows.push_back(entry.is_clustered ? row_of_token_[row] : row);
+  }
+  std::vector<float> values(rows.size() * entry.form.cols);
+  const auto read_part = [&](uint64_t at, std::span<std::byte> codes) {
+    return input_->read_at(entry.packed.offset + at, codes);
+  };
+  RWKV_TRY(decode_rows(entry.form, ln0_, rows, read_part, values));
+  std::vector<std::byte> bytes;
+  encode_from_f32(dtype, values, bytes);
+  std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(offset - first * row_bytes), out.size(),
+              out.begin());
   return {};
 }
 

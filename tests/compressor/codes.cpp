@@ -204,6 +204,27 @@ TEST_CASE("Rows of a clustered head keep their codes", "[codes]") {
   }
 }
 
+TEST_CASE("Parts of a packed file's tensors are parts of the whole", "[codes]") {
+  const ScratchFolder scratch;
+  const std::string dtype = GENERATE("bf16", "f32");
+  const std::string preset = GENERATE("fp16", "int8", "mm8");
+  const std::string packed = scratch.file("m.gguf");
+  REQUIRE_OK(convert(synth(scratch, "v6", dtype), packed, {preset, "", {}}));
+  const auto checkpoint = press::open_checkpoint(packed).take();
+  for (size_t i = 0; i < checkpoint.source->tensors().size(); ++i) {
+    Bytes whole;
+    REQUIRE_OK(checkpoint.source->read(i, whole));
+    for (const auto& [from, to] : {std::pair<size_t, size_t>{0, 1}, {1, 3}, {2, 7}, {0, 8}}) {
+      const auto at = static_cast<std::ptrdiff_t>(whole.size() * from / 8);
+      const auto end = static_cast<std::ptrdiff_t>(whole.size() * to / 8);
+      Bytes part(static_cast<size_t>(end - at));
+      REQUIRE_OK(checkpoint.source->read_range(i, static_cast<uint64_t>(at), part));
+      INFO(checkpoint.source->tensors()[i].name << " from " << at);
+      CHECK((part == Bytes(whole.begin() + at, whole.begin() + end)));
+    }
+  }
+}
+
 TEST_CASE("Only what would be rounded again is named", "[codes]") {
   const ScratchFolder scratch;
   const std::string packed = scratch.file("m.gguf");
