@@ -96,8 +96,10 @@ void check_documented(const std::string& heading, const press::Settings& setting
   const std::vector<std::string> lines = section(page.value(), heading);
   for (const press::Setting& setting : settings.list()) {
     const std::string key = "`" + std::string(setting.key) + "`";
+    // In the first cell of a table's row, or in a section without a table.
     const auto line = std::find_if(lines.begin(), lines.end(), [&](const std::string& text) {
-      return text.find(key) != std::string::npos;
+      const size_t at = text.find(key);
+      return at != std::string::npos && (text[0] != '|' || at < text.find('|', 1));
     });
     CAPTURE(heading, key, setting.value_text());
     REQUIRE(line != lines.end());
