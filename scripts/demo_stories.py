@@ -5,8 +5,9 @@ determines: what the demo model is trained and tested on.
 usage: demo_stories.py OUTDIR [--seed 1] [--train 100000] [--valid 1000] [--test 1000]
                        [--n-vocab 4096]
 OUTDIR gets train.txt, valid.txt and test.txt (a story a line), valid.jsonl and test.jsonl (the same
-stories in LAMBADA's form: the last word of "text" is to be guessed), drills.txt and lessons.txt
-(to begin with: looking up and little else; -valid.txt the same) and vocab.txt (World form).
+stories in LAMBADA's form: the model must guess the last word of "text"), drills.txt and
+lessons.txt (for the start: looking up and little else; -valid.txt the same) and vocab.txt (World
+form).
 The same arguments give the same bytes everywhere. Standard library only, Python 3.9 or newer."""
 import argparse
 import collections
@@ -157,7 +158,7 @@ def whole_number(low, high):
 
     def parse(text):
         if not re.fullmatch(r"[0-9]{1,18}", text) or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"wanted {low} to {high}, found {text!r}")
+            raise argparse.ArgumentTypeError(f"expected {low} to {high}, found {text!r}")
         return int(text)
 
     return parse

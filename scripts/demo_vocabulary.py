@@ -32,8 +32,8 @@ def make_vocabulary(splits, words, n_vocab):
     n_needed, known = len(found), set(found)
     found += [piece.encode() for piece in word_pieces(tokens) if piece.encode() not in known]
     if not n_needed < n_vocab <= len(found) + 1:
-        raise ValueError(f"--n-vocab: wanted {n_needed + 1} to {len(found) + 1} for these stories, "
-                         f"found {n_vocab}")
+        raise ValueError(f"--n-vocab: expected {n_needed + 1} to {len(found) + 1} for these "
+                         f"stories, found {n_vocab}")
     return found[:n_vocab - 1]
 
 

@@ -73,7 +73,7 @@ Settings evaluation_settings(SweepEvaluation& evaluation) {
       "evaluate",
       {
           texts("text", files.texts, "texts to score: perplexity, bits per byte"),
-          texts("cloze", files.clozes, "texts whose last word is to be found"),
+          texts("cloze", files.clozes, "texts whose last word the model must predict"),
           texts("choices", files.choices, "requests of multiple choice"),
           count("max_docs", files.max_docs, 0, UINT64_MAX,
                 "documents of each file of questions, drawn at random; 0: all"),

@@ -174,7 +174,7 @@ Status TensorSource::read_range(size_t index, uint64_t offset, std::span<std::by
   std::vector<std::byte> whole;
   RWKV_TRY(read(index, whole));
   if (offset > whole.size() || out.size() > whole.size() - offset) {
-    return failed("{}: tensor {}: internal error: {} bytes wanted at offset {} of {}", path(),
+    return failed("{}: tensor {}: internal error: {} bytes requested at offset {} of {}", path(),
                   tensors()[index].name, out.size(), offset, whole.size());
   }
   std::copy_n(whole.begin() + static_cast<ptrdiff_t>(offset), out.size(), out.begin());
