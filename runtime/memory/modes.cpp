@@ -16,6 +16,17 @@ constexpr ModeTraits kModes[] = {
      3},
 };
 
+// mode_traits() takes a mode for its place in the table.
+static_assert([] {
+  size_t i = 0;
+  for (const ModeTraits& traits : kModes) {
+    if (static_cast<size_t>(traits.mode) != i++) {
+      return false;
+    }
+  }
+  return true;
+}());
+
 }  // namespace
 
 bool ModeTraits::maps_file() const {

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "formats/arch/versions.h"
+#include "rwkv_edge.h"
 #include "tests/runtime/session_testing.h"
 #include "tests/support/catch.h"
 
@@ -67,6 +68,24 @@ TEST_CASE("Every memory mode gives the same bits, with caches of any size", "[me
       }
     }
   }
+}
+
+TEST_CASE("Memory modes have the names and numbers that callers use", "[memory]") {
+  const std::pair<MemoryMode, int> numbers[] = {{MemoryMode::Full, RWKV_MEMORY_FULL},
+                                                {MemoryMode::Loaded, RWKV_MEMORY_LOADED},
+                                                {MemoryMode::Sparse, RWKV_MEMORY_SPARSE},
+                                                {MemoryMode::Windowed, RWKV_MEMORY_WINDOWED},
+                                                {MemoryMode::Layerwise, RWKV_MEMORY_LAYERWISE}};
+  CHECK(mode_list().size() == std::size(numbers));
+  for (const auto& [mode, number] : numbers) {
+    const ModeTraits& traits = mode_traits(mode);
+    CHECK(traits.c_value == number);
+    CHECK(memory_mode_named(traits.name, "--memory").value() == mode);
+    CHECK_THAT(memory_mode_names(), Catch::Contains(traits.name));
+  }
+  const Status unknown = memory_mode_named("layerwize", "--memory").status();
+  CHECK(unknown.code() == Code::Usage);
+  CHECK_THAT(unknown.message(), Catch::Contains("--memory") && Catch::Contains("'layerwise'"));
 }
 
 TEST_CASE("All neurons predicted is the dense model, bit for bit", "[memory]") {
