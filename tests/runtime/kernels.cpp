@@ -410,44 +410,6 @@ TEST_CASE("add_scaled_rows of many rows and tokens is that of one token at a tim
   }
 }
 
-TEST_CASE("wkv of every kernel set is that of the generic one", "[kernels]") {
-  const KernelSet& table = each_table();
-  const KernelSet& generic = *kernel_list().front();
-  for (const size_t n : {4, 8, 20, 64}) {
-    CAPTURE(n);
-    const size_t n_tokens = 3;
-    const auto r = random_vector(n_tokens * n, 1);
-    const auto k = random_vector(n_tokens * n, 2);
-    const auto v = random_vector(n_tokens * n, 3);
-    const auto w = random_vector(n_tokens * n, 4);
-    const auto u = random_vector(n, 5);
-    const auto kk = random_vector(n_tokens * n, 6);
-    const auto kka = random_vector(n_tokens * n, 7);
-    for (const bool is_v7 : {false, true}) {
-      std::array<std::vector<float>, 2> state = {random_vector(n * n, 8), random_vector(n * n, 8)};
-      std::array<std::vector<float>, 2> out = {std::vector<float>(n_tokens * n),
-                                               std::vector<float>(n_tokens * n)};
-      for (size_t i = 0; i < 2; ++i) {
-        const KernelSet& here = i == 0 ? table : generic;
-        const WkvHeadArgs head = {
-            r.data(),      k.data(), v.data(), w.data(), u.data(), state[i].data(),
-            out[i].data(), n,        n_tokens, n,        n};
-        if (is_v7) {
-          here.wkv_v7({head, kk.data(), kka.data()});
-        } else {
-          here.wkv_v5(head);
-        }
-      }
-      for (size_t i = 0; i < n_tokens * n; ++i) {
-        REQUIRE(out[0][i] == Approx(out[1][i]).margin(1e-4).epsilon(1e-5));
-      }
-      for (size_t i = 0; i < n * n; ++i) {
-        REQUIRE(state[0][i] == Approx(state[1][i]).margin(1e-4).epsilon(1e-5));
-      }
-    }
-  }
-}
-
 TEST_CASE("Kernels are found by name", "[kernels]") {
   CHECK(find_kernels("generic").value() == kernel_list().front());
   const auto unknown = find_kernels("generik");

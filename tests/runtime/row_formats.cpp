@@ -187,21 +187,19 @@ struct AllForms {
 
 const std::vector<size_t> kLengths = {1, 31, 32, 33, 64, 77, 255, 256, 257, 700};
 
-}  // namespace
-
-TEMPLATE_TEST_CASE("Products with groups and panels, in the plain kernels and the shared loops",
-                   "[kernels]", Grouped, Panelled, PanelledFloats) {
+template <class Format>
+void check_products() {
   for (const size_t cols : kLengths) {
     for (const size_t n_tokens : {1, 3, 4, 9}) {
       const size_t rows = 10;
       CAPTURE(cols, n_tokens);
-      const Matrix<TestType> w(rows, cols);
+      const Matrix<Format> w(rows, cols);
       const AllForms x(n_tokens, cols);
       std::vector<float> plain(n_tokens * rows);
       std::vector<float> looped(n_tokens * rows);
-      edge::generic::product<TestType>(w.dense(), x.inputs, plain.data(), rows, 0, rows);
-      product<PlainSimd, PairStream<PlainSimd>, TestType>(w.dense(), x.inputs, looped.data(), rows,
-                                                          0, rows);
+      edge::generic::product<Format>(w.dense(), x.inputs, plain.data(), rows, 0, rows);
+      product<PlainSimd, PairStream<PlainSimd>, Format>(w.dense(), x.inputs, looped.data(), rows, 0,
+                                                        rows);
       for (size_t i = 0; i < plain.size(); ++i) {
         double expected = 0;
         for (size_t c = 0; c < cols; ++c) {
@@ -211,11 +209,20 @@ TEMPLATE_TEST_CASE("Products with groups and panels, in the plain kernels and th
         REQUIRE(std::fabs(static_cast<double>(plain[i]) - expected) < limit);
         REQUIRE(std::fabs(static_cast<double>(looped[i]) - expected) < limit);
       }
-      if (TestType::kInputs == InputForm::Integers) {
+      if (Format::kInputs == InputForm::Integers) {
         REQUIRE((plain == looped));
       }
     }
   }
+}
+
+}  // namespace
+
+TEST_CASE("Products with groups and panels, in the plain kernels and the shared loops",
+          "[kernels]") {
+  check_products<Grouped>();
+  check_products<Panelled>();
+  check_products<PanelledFloats>();
 }
 
 // The transposed product with every row, in two ranges of columns; biases included.
