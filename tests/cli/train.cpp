@@ -184,7 +184,7 @@ TEST_CASE("rwkv-press train names what is wrong with a configuration", "[train]"
     CHECK(names_in(setting.scratch.file("a"), "m.pth.work/step").empty());
     CHECK_FALSE(fs::exists(setting.output("a")));
   };
-  refused(model + "train: {stepz: 3}\n", "'train.stepz'; did you mean 'steps'");
+  refused(model + "train: {stepz: 3}\n", "'train.stepz' (line 2); did you mean 'steps'");
   refused(model + "train: [\n", "not valid YAML");
   refused("model: {version: v8, n_layer: 2, n_embd: 64, n_vocab: 256}\n", "'v8'");
   refused(kTrain, "nothing to train");

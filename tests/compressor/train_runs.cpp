@@ -253,7 +253,7 @@ TEST_CASE("Configurations are read whole or refused with the key", "[train]") {
     CHECK(status.code() == Code::Usage);
     CHECK_THAT(status.message(), Contains("c.yaml") && Contains(says));
   };
-  refused("trian: {steps: 3}\n", "'trian'; did you mean 'train'");
+  refused("trian: {steps: 3}\n", "'trian' (line 1); did you mean 'train'");
   refused("train: {stepz: 3}\n", "'train.stepz'");
   refused("model: {version: v7, layers: 3}\n", "'model.layers'");
   refused("model: {n_layer: 2}\n", "model.version");
