@@ -275,7 +275,7 @@ TEST_CASE("Configurations are read whole or refused with the key", "[train]") {
   };
   no_model("v8", 64, "'v8'");
   no_model("v7", 100, "100");
-  no_model("v7", 0, "no model");
+  no_model("v7", 0, "not a valid model");
 }
 
 TEST_CASE("Only what the patterns name moves", "[train]") {
