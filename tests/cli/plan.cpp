@@ -62,11 +62,11 @@ TEST_CASE("plan --fit writes a recipe that convert follows", "[cli][plan]") {
   const std::string recipe = inputs.scratch.file("r.yaml");
   const std::string curves = inputs.scratch.file("curves.json");
   const auto plan =
-      planned(inputs.plan({"--fit", "900kB", "--json", "-o", recipe, "--curves", curves}));
-  CHECK(plan["measured"]["resident"].get<uint64_t>() <= 900'000);
+      planned(inputs.plan({"--fit", "700kB", "--json", "-o", recipe, "--curves", curves}));
+  CHECK(plan["measured"]["resident"].get<uint64_t>() <= 700'000);
   CHECK(plan["predicted"]["loss"].get<double>() > 0);
   // Curves from the file, the same plan.
-  CHECK(planned(inputs.plan({"--fit", "900kB", "--json", "--curves", curves}))["recipe"] ==
+  CHECK(planned(inputs.plan({"--fit", "700kB", "--json", "--curves", curves}))["recipe"] ==
         plan["recipe"]);
 
   const std::string packed = inputs.scratch.file("m.gguf");
@@ -75,7 +75,7 @@ TEST_CASE("plan --fit writes a recipe that convert follows", "[cli][plan]") {
                          "bytes", "--calibration", inputs.text, "--quiet"});
   INFO(converted.err);
   REQUIRE(converted.exit_code == 0);
-  const RunResult refused = run("rwkv-press", inputs.plan({"--fit", "900kB", "-o", recipe}));
+  const RunResult refused = run("rwkv-press", inputs.plan({"--fit", "700kB", "-o", recipe}));
   CHECK(refused.exit_code == 2);
   CHECK_THAT(refused.err, Contains("r.yaml"));
 

@@ -274,8 +274,9 @@ TEST_CASE("pth: golden checkpoints") {
     const size_t index = row["index"];
     REQUIRE(index < source->tensors().size());
     const TensorInfo& info = source->tensors()[index];
-    REQUIRE(info.name == row["name"]);
-    REQUIRE(row["dtype"] == (info.dtype == DType::BF16 ? "bfloat16" : "float32"));
+    REQUIRE(info.name == row["name"].get<std::string>());
+    REQUIRE(row["dtype"].get<std::string>() ==
+            (info.dtype == DType::BF16 ? "bfloat16" : "float32"));
     REQUIRE(info.shape == row["shape"].get<std::vector<uint64_t>>());
     const std::vector<float> found = values(*source, index);
     double sum = 0;
