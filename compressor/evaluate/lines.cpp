@@ -155,7 +155,7 @@ Status read_lines(const std::string& path,
   }
   lines.finish();
   if (!lines.any()) {
-    return bad_input("{}: is empty; expected a JSON object on every line", path);
+    return bad_input("{}: expected a JSON object on every line, found an empty file", path);
   }
   return {};
 }
