@@ -149,9 +149,9 @@ TEST_CASE("Damaged files of questions are refused", "[evaluate]") {
   bytes[bytes.size() / 2] ^= std::byte{0x10};
   write_bytes(scratch.file("bad.gz"), bytes);
   refused(scratch.file("bad.gz"), "damaged");
-  refused(gzip("", scratch.file("nothing.gz")), "is empty");
+  refused(gzip("", scratch.file("nothing.gz")), "found an empty file");
   write_text(scratch.file("empty.jsonl"), "\n \n");
-  refused(scratch.file("empty.jsonl"), "is empty");
+  refused(scratch.file("empty.jsonl"), "found an empty file");
   refused(gzip(std::string((size_t{1} << 20) + 2, '\n'), scratch.file("many.gz")), "lines");
   refused(scratch.file("missing.jsonl"), "");
   const auto unconditional = read(scratch, line(press::kFirstUnconditional, 0, 0));
