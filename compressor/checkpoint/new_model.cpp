@@ -32,7 +32,7 @@ Result<Arch> find_arch(const std::string& name) {
 
 // FFN widths of published models: 4 D for v4, v5.0 and v7, 3.5 D rounded down to 32 between.
 uint64_t published_ffn(Version version, uint64_t n_embd) {
-  const bool is_four = version == Version::V4 || version == Version::V5_0 || version == Version::V7;
+  const bool is_four = version == Version::V4 || version == Version::V5_0 || is_v7(version);
   return is_four ? 4 * n_embd : std::max<uint64_t>(32, n_embd * 7 / 2 / 32 * 32);
 }
 
@@ -42,7 +42,8 @@ void choose_loras(ModelConfig& config) {
   if (config.version == Version::V6) {
     config.mix_lora = n < 4096 ? 32 : 64;
     config.decay_lora = n < 4096 ? 64 : 128;
-  } else if (config.version == Version::V7) {
+  } else if (is_v7(config.version)) {
+    config.deep_embed = config.version == Version::V7a ? 32 : 0;
     config.decay_lora = n < 2048 ? 64 : 96;
     config.iclr_lora = n < 2048 ? 64 : 96;
     config.value_lora = n < 2048 ? 32 : 64;
@@ -110,6 +111,10 @@ uint64_t size_of(const ModelConfig& config, Dim dim) {
       return config.value_lora;
     case Dim::GateLora:
       return config.gate_lora;
+    case Dim::DeepEmbed:
+      return config.deep_embed;
+    case Dim::DeepEmbed2:
+      return config.deep_embed * config.deep_embed;
   }
   return 0;
 }
@@ -139,7 +144,8 @@ class Listing {
   void add_where(std::span<const TensorSpec> table, int64_t block, Wanted wanted) {
     for (size_t i = 0; i < table.size(); ++i) {
       const TensorSpec& spec = table[i];
-      if ((spec.versions & only(config_.version)) == 0 || !wanted(spec)) {
+      if ((spec.versions & only(config_.version)) == 0 || spec.presence == Presence::Optional ||
+          !wanted(spec)) {
         continue;
       }
       add_spec(spec, block);

@@ -23,6 +23,7 @@ std::vector<std::string> product_names(Version version) {
       names.emplace_back("ffn.receptance");
       break;
     case Version::V7:
+    case Version::V7a:
       break;
   }
   return names;
@@ -39,6 +40,7 @@ Result<std::unique_ptr<TimeMix>> load_time_mix(const BlockTensors& tensors) {
     case Version::V6:
       return load_time_mix_v6(tensors);
     case Version::V7:
+    case Version::V7a:
       return load_time_mix_v7(tensors);
   }
   return bad_input("unknown version");

@@ -30,6 +30,11 @@ Status ChannelMixImpl::load(const BlockTensors& tensors) {
     case Version::V7:
       mix_ = mix_previous;
       return tensors.vectors("ffn.", {{&mix_k_, "x_k"}});
+    case Version::V7a:
+      return usage_error(
+          "v7a (DeepEmbed) cannot learn from text: its channel_mix depends on the token, which "
+          "this "
+          "network does not see; use a recipe that only quantises (fp32, fp16, int8)");
   }
   return bad_input("unknown version");
 }

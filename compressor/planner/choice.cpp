@@ -105,6 +105,8 @@ Result<std::vector<PlannedMatrix>> planned_matrices(const Identified& model) {
         break;
       case Role::Vector:
       case Role::Lora:
+      case Role::TokenRows:
+      case Role::InitialState:
       case Role::Predictor:
       case Role::SignBits:
       case Role::ClusterHead:

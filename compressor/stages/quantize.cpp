@@ -75,7 +75,7 @@ Status QuantizeStage::plan(PackPlan& plan) const {
   std::vector<bool> used(overrides_.size());
   for (PlannedTensor& tensor : plan.tensors) {
     const Role role = tensor.binding.role;
-    if (role == Role::Vector || role == Role::SignBits) {
+    if (role == Role::Vector || role == Role::SignBits || role == Role::InitialState) {
       continue;
     }
     const uint64_t numbers = tensor.binding.packed_rows() * tensor.binding.packed_cols();
@@ -90,7 +90,7 @@ Status QuantizeStage::plan(PackPlan& plan) const {
     }
     // As in ChatRWKV, mm8 is for matrices of two dimensions, and embeddings do not change.
     if (tensor.codec == Codec::Mm8 &&
-        (role == Role::Embedding || tensor.binding.shape.size() != 2)) {
+        (role_traits(role).access == Access::OneRow || tensor.binding.shape.size() != 2)) {
       tensor.codec = Codec::F32;
     }
     if (role == Role::Embedding) {

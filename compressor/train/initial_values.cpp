@@ -181,6 +181,7 @@ at::Tensor vector_values(const std::string& name, int64_t n, const Place& at) {
     case Version::V6:
       return vector_v6(name, n, at);
     case Version::V7:
+    case Version::V7a:
       return vector_v7(name, n, at);
   }
   return {};

@@ -71,6 +71,9 @@ uint64_t& Binder::size_of(Dim dim) {
       return config.n_cluster;
     case Dim::PredictorHidden:
       return config.predictor_hidden;
+    case Dim::DeepEmbed:
+    case Dim::DeepEmbed2:
+      return config.deep_embed;
     case Dim::None:
     case Dim::Five:
     case Dim::Two:
@@ -84,8 +87,9 @@ Result<uint64_t> Binder::expected(Dim dim, uint64_t found) {
   if (dim == Dim::Five || dim == Dim::Two) {
     return uint64_t{dim == Dim::Five ? 5u : 2u};
   }
-  const uint64_t factor = dim == Dim::MixLora5 ? 5 : 1;
   uint64_t& size = size_of(dim);
+  // The side is bound before: s1 is the first of its tensors.
+  const uint64_t factor = dim == Dim::MixLora5 ? 5 : dim == Dim::DeepEmbed2 ? size : 1;
   if (size == 0) {
     if (found == 0 || found > kMaxSize || found % factor != 0) {
       return bad_input("a size of {} is not possible", found);
@@ -120,7 +124,7 @@ Status Binder::derive_heads() {
     return bad_input("tensor 'blocks.0.att.ln_x.weight' is missing");
   }
   const uint64_t width = norm->n_elements();
-  const char* name = config.version == Version::V7   ? "blocks.0.att.r_k"
+  const char* name = is_v7(config.version)           ? "blocks.0.att.r_k"
                      : config.version == Version::V6 ? "blocks.0.att.time_faaaa"
                                                      : "blocks.0.att.time_decay";
   const TensorInfo* heads = index_.find(name);

@@ -53,12 +53,40 @@ bool decay_is_per_channel(const TensorInfo& decay, uint64_t n_channels) {
          (n_dims == 1 && decay.shape.size() >= 2 && decay.n_elements() == n_channels);
 }
 
+// Versions that are recognised only to be refused: part of a name that no other version has.
+struct UnsupportedVersion {
+  std::string_view mark;
+  const char* what;
+};
+constexpr UnsupportedVersion kUnsupported[] = {
+    {".rosa.", "RWKV-8 (ROSA: a suffix automaton in place of time_mix)"},
+    {".ffn.enn.", "RWKV-8 (DeepEmbed that multiplies the output of channel_mix)"},
+    {".qkv.", "v7b (DeepEmbed with DEA: attention over all tokens beside time_mix)"},
+};
+
+Status refuse_unsupported(const TensorIndex& index) {
+  for (const UnsupportedVersion& version : kUnsupported) {
+    for (size_t i = 0; i < index.size(); ++i) {
+      if (block_of(index.at(i).name) >= 0 &&
+          index.at(i).name.find(version.mark) != std::string::npos) {
+        return bad_input(
+            "tensor '{}': this is {}, which is not supported; expected v4 to v7 or v7a",
+            index.at(i).name, version.what);
+      }
+    }
+  }
+  return {};
+}
+
 Result<Version> decide_version(const TensorIndex& index) {
   const auto has = [&](const char* name) {
     return index.find(std::string("blocks.0.att.") + name) != nullptr;
   };
   if (has("r_k")) {
-    return Version::V7;
+    // Either of them, so that a missing one is missed.
+    const bool has_deep_embed =
+        index.find("blocks.0.ffn.s_emb.weight") || index.find("blocks.0.ffn.s1");
+    return has_deep_embed ? Version::V7a : Version::V7;
   }
   if (has("time_maa_x") || has("time_maa_w1")) {
     return Version::V6;
@@ -143,6 +171,7 @@ uint64_t TensorBinding::packed_rows() const {
 Result<Identified> identify(std::span<const TensorInfo> tensors, ShapesAre shapes) {
   TensorIndex index(tensors);
   RWKV_ASSIGN(const uint64_t n_layer, count_layers(tensors));
+  RWKV_TRY(refuse_unsupported(index));
   RWKV_ASSIGN(const Version version, decide_version(index));
   Binder binder(index, version, n_layer, shapes);
   RWKV_TRY(binder.derive_sizes());

@@ -11,6 +11,8 @@ constexpr const char* kLowRankFormNames[] = {"none", "linear", "relu_squared"};
 struct SizeKey {
   const char* key;
   uint64_t ModelConfig::*field;
+  bool is_optional =
+      false;  ///< newer than the first files: not written, and 0, where it is missing
 };
 constexpr SizeKey kSizes[] = {
     {"rwkv.n_layer", &ModelConfig::n_layer},
@@ -25,6 +27,7 @@ constexpr SizeKey kSizes[] = {
     {"rwkv.iclr_lora", &ModelConfig::iclr_lora},
     {"rwkv.value_lora", &ModelConfig::value_lora},
     {"rwkv.gate_lora", &ModelConfig::gate_lora},
+    {"rwkv.deep_embed", &ModelConfig::deep_embed, true},
     {"rwkv.n_cluster", &ModelConfig::n_cluster},
     {"rwkv.predictor_hidden", &ModelConfig::predictor_hidden},
 };
@@ -95,7 +98,9 @@ void config_to_metadata(const ModelConfig& config, GgufMetadata& metadata) {
   metadata.set("rwkv.version", GgufValue::string(version_traits(config.version).name));
   metadata.set("rwkv.low_rank", GgufValue::string(low_rank_form_name(config.low_rank)));
   for (const SizeKey& size : kSizes) {
-    metadata.set(size.key, GgufValue::u32(static_cast<uint32_t>(config.*size.field)));
+    if (config.*size.field != 0 || !size.is_optional) {
+      metadata.set(size.key, GgufValue::u32(static_cast<uint32_t>(config.*size.field)));
+    }
   }
   metadata.set("rwkv.group_norm_eps", GgufValue::f32(config.group_norm_eps));
   metadata.set("rwkv.ln0_folded", GgufValue::boolean(config.ln0_folded));
@@ -123,7 +128,9 @@ Result<ModelConfig> config_from_metadata(const GgufMetadata& metadata) {
   }
   config.low_rank = static_cast<LowRankForm>(index);
   for (const SizeKey& size : kSizes) {
-    RWKV_ASSIGN(config.*size.field, metadata.get_u64(size.key));
+    if (metadata.find(size.key) || !size.is_optional) {
+      RWKV_ASSIGN(config.*size.field, metadata.get_u64(size.key));
+    }
   }
   RWKV_ASSIGN(const double eps, metadata.get_f64("rwkv.group_norm_eps"));
   if (!(eps > 0 && eps < 1)) {

@@ -10,7 +10,11 @@
 
 namespace rwkv {
 
-enum class Version { V4, V5_0, V5_1, V5_2, V6, V7 };
+enum class Version { V4, V5_0, V5_1, V5_2, V6, V7, V7a };
+/// v7 and the versions that add to it: their time_mix is the same.
+constexpr bool is_v7(Version version) {
+  return version == Version::V7 || version == Version::V7a;
+}
 
 /// The form of factor pairs in place of dense projections: y = B(Ax) (+ d*x), or, as RWKV-Lite's
 /// x059 checkpoints were trained, y = B(relu(Ax)^2) + d*x.
@@ -36,6 +40,7 @@ struct ModelConfig {
   uint64_t iclr_lora = 0;
   uint64_t value_lora = 0;
   uint64_t gate_lora = 0;
+  uint64_t deep_embed = 0;        ///< side of v7a's square matrix of each token; 0: none
   uint64_t n_cluster = 0;         ///< of the vocabulary, at most kMostClusters; 0: one matrix
   uint64_t predictor_hidden = 0;  ///< of the MLP predictors; 0: none
   /// Epsilon of the group norm ln_x. 64e-5 = 1e-5 * 8^2, since training divides by

@@ -29,8 +29,8 @@ constexpr std::string_view kInBlock[] = {
     // channel_mix; which neurons are active is said before their rows are read.
     "ln2.", "ffn.time_mix_", "ffn.time_maa_", "ffn.x_k", "ffn.predictor.sign.",
     "ffn.predictor.fc1.", "ffn.receptance1.", "ffn.receptance.", "ffn.predictor.fc2.",
-    "ffn.receptance2.", "ffn.receptance_diag", "ffn.predictor.threshold", "ffn.key.", "ffn.value.",
-    "ffn.predictor.bias"};
+    "ffn.receptance2.", "ffn.receptance_diag", "ffn.predictor.threshold", "ffn.s_emb_x.", "ffn.s1",
+    "ffn.s2", "ffn.s0", "ffn.key.", "ffn.value.", "ffn.predictor.bias"};
 
 // Names of tensors of the whole model that follow the blocks.
 constexpr std::string_view kAtEnd[] = {"ln_out.",           "head.cluster.weight",
@@ -48,6 +48,10 @@ size_t place_in(const std::string_view (&list)[N], std::string_view name) {
 std::pair<int64_t, size_t> place_of(const TensorBinding& tensor) {
   if (tensor.role == Role::Embedding) {
     return {-1, 0};
+  }
+  // Rows of a token, and what is read only once: between the matrices they would only interrupt.
+  if (tensor.role == Role::TokenRows || tensor.role == Role::InitialState) {
+    return {-1, tensor.role == Role::TokenRows ? 1 : 2};
   }
   if (tensor.block < 0) {
     return {std::numeric_limits<int64_t>::max(), place_in(kAtEnd, tensor.name)};

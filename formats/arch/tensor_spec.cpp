@@ -14,6 +14,8 @@ constexpr RoleTraits kRoles[] = {
     {Role::Predictor, "predictor", kQuantize, Access::EveryToken},
     {Role::SignBits, "sign_bits", 0, Access::EveryToken},
     {Role::ClusterHead, "cluster_head", kQuantize, Access::EveryToken},
+    {Role::TokenRows, "token_rows", kQuantize, Access::OneRow},
+    {Role::InitialState, "initial_state", 0, Access::Never},
     {Role::Ignored, "ignored", 0, Access::Never},
 };
 

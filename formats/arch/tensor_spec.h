@@ -29,21 +29,25 @@ enum class Dim : uint8_t {
   Clusters,         ///< of the vocabulary
   PredictorHidden,  ///< of an MLP predictor
   Two,
+  DeepEmbed,   ///< side of the matrix that v7a has for each token
+  DeepEmbed2,  ///< its elements: DeepEmbed * DeepEmbed
 };
 
 /// What a tensor is for, which decides what may be done to it (see role_traits).
 enum class Role : uint8_t {
-  Vector,       ///< norms, mixing coefficients, decays, bonuses: always f32
-  Lora,         ///< lora matrices of v6 and v7
-  Projection,   ///< square projections of time_mix and channel_mix; may be factor pairs
-  FfnKey,       ///< [dim_ffn, n_embd]
-  FfnValue,     ///< [n_embd, dim_ffn], packed neuron-major
-  Embedding,    ///< [n_vocab, n_embd], read one row per token
-  Head,         ///< [n_vocab, n_embd]
-  Predictor,    ///< MLP predictor of active neurons
-  SignBits,     ///< [dim_ffn, n_embd] in one bit per number: predictor of active neurons
-  ClusterHead,  ///< [clusters, n_embd]: probability of each cluster of the vocabulary
-  Ignored,      ///< present in some files, used by nothing; kept so that export is complete
+  Vector,        ///< norms, mixing coefficients, decays, bonuses: always f32
+  Lora,          ///< lora matrices of v6 and v7, small matrices of v7a
+  Projection,    ///< square projections of time_mix and channel_mix; may be factor pairs
+  FfnKey,        ///< [dim_ffn, n_embd]
+  FfnValue,      ///< [n_embd, dim_ffn], packed neuron-major
+  Embedding,     ///< [n_vocab, n_embd], read one row per token
+  Head,          ///< [n_vocab, n_embd]
+  Predictor,     ///< MLP predictor of active neurons
+  SignBits,      ///< [dim_ffn, n_embd] in one bit per number: predictor of active neurons
+  ClusterHead,   ///< [clusters, n_embd]: probability of each cluster of the vocabulary
+  TokenRows,     ///< [n_vocab, n]: what v7a adds to a block for a token, read one row per token
+  InitialState,  ///< [head, n, n]: the wkv state that a text begins with, in tuned models
+  Ignored,       ///< present in some files, used by nothing; kept so that export is complete
 };
 
 /// Techniques of a recipe, as bits.
@@ -58,7 +62,7 @@ enum class Access : uint8_t {
   OneRow,          ///< the row of the token itself
   NamedNeurons,    ///< the rows of neurons that are active, or that a predictor names
   ChosenClusters,  ///< the rows of likely clusters of the vocabulary
-  Never,
+  Never,           ///< nothing, or only once, when a model is opened
 };
 
 struct RoleTraits {

@@ -1,5 +1,6 @@
 // RWKV-6 "Finch": mixing and decay depend on the data, through the small *_w1/_w2 matrices, which
-// are stored [in, out] and packed transposed.
+// are stored [in, out] and packed transposed. A tuned state is [head][value][key] in a checkpoint
+// and packed as the runtime keeps it, [head][key][value].
 #include "formats/arch/versions.h"
 
 namespace rwkv {
@@ -28,6 +29,13 @@ constexpr TensorSpec kTensors[] = {
     {"att.time_decay_w1", kBlock, Role::Lora, {Embd, DecayLora, kNo}, Layout::Transposed},
     {"att.time_decay_w2", kBlock, Role::Lora, {DecayLora, Att, kNo}, Layout::Transposed},
     {"att.time_faaaa", kBlock, Role::Vector, {Head, HeadSize, kNo}},
+    {"att.time_state",
+     kBlock,
+     Role::InitialState,
+     {Head, HeadSize, HeadSize},
+     Layout::Transposed,
+     kAllVersions,
+     Presence::Optional},
     {"att.key.weight", kBlock, Role::Projection, {Att, Embd, kNo}},
     {"att.value.weight", kBlock, Role::Projection, {Att, Embd, kNo}},
     {"att.receptance.weight", kBlock, Role::Projection, {Att, Embd, kNo}},

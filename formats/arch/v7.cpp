@@ -1,6 +1,7 @@
-// RWKV-7 "Goose": generalised delta rule. Small matrices are stored [in, out] and packed
-// transposed; the value residual (v0, v1, v2) does not exist in the first block, or is ignored
-// there.
+// RWKV-7 "Goose", and v7a with DeepEmbed: generalised delta rule. Small matrices are stored [in,
+// out] and packed transposed; the value residual (v0, v1, v2) does not exist in the first block, or
+// is ignored there. In v7a a matrix of each token, s_emb, decides with s1 and s2 how much each
+// neuron counts.
 #include "formats/arch/versions.h"
 
 namespace rwkv {
@@ -12,6 +13,7 @@ constexpr auto kModel = Where::Model;
 constexpr auto kBlock = Where::EveryBlock;
 
 constexpr auto kLater = Where::LaterBlocks;
+constexpr VersionSet kDeepEmbed = only(Version::V7a);
 
 constexpr TensorSpec kTensors[] = {
     {"emb.weight", kModel, Role::Embedding, {Vocab, Embd, kNo}},
@@ -39,6 +41,13 @@ constexpr TensorSpec kTensors[] = {
     {"att.k_k", kBlock, Role::Vector, {Att, kNo, kNo}},
     {"att.k_a", kBlock, Role::Vector, {Att, kNo, kNo}},
     {"att.r_k", kBlock, Role::Vector, {Head, HeadSize, kNo}},
+    {"att.time_state",
+     kBlock,
+     Role::InitialState,
+     {Head, HeadSize, HeadSize},
+     Layout::AsIs,
+     kAllVersions,
+     Presence::Optional},
     {"att.receptance.weight", kBlock, Role::Projection, {Att, Embd, kNo}},
     {"att.key.weight", kBlock, Role::Projection, {Att, Embd, kNo}},
     {"att.value.weight", kBlock, Role::Projection, {Att, Embd, kNo}},
@@ -48,6 +57,16 @@ constexpr TensorSpec kTensors[] = {
     {"ln2.weight", kBlock, Role::Vector, {Embd, kNo, kNo}},
     {"ln2.bias", kBlock, Role::Vector, {Embd, kNo, kNo}},
     {"ffn.x_k", kBlock, Role::Vector, {Embd, kNo, kNo}},
+    {"ffn.s1", kBlock, Role::Lora, {Embd, DeepEmbed, kNo}, Layout::Transposed, kDeepEmbed},
+    {"ffn.s2", kBlock, Role::Lora, {DeepEmbed, Ffn, kNo}, Layout::Transposed, kDeepEmbed},
+    {"ffn.s0", kBlock, Role::Vector, {Ffn, kNo, kNo}, Layout::AsIs, kDeepEmbed},
+    {"ffn.s_emb_x.weight", kBlock, Role::Lora, {DeepEmbed2, Embd, kNo}, Layout::AsIs, kDeepEmbed},
+    {"ffn.s_emb.weight",
+     kBlock,
+     Role::TokenRows,
+     {Vocab, DeepEmbed2, kNo},
+     Layout::AsIs,
+     kDeepEmbed},
     {"ffn.key.weight", kBlock, Role::FfnKey, {Ffn, Embd, kNo}},
     {"ffn.value.weight", kBlock, Role::FfnValue, {Embd, Ffn, kNo}, Layout::Transposed},
     {"ln_out.weight", kModel, Role::Vector, {Embd, kNo, kNo}},

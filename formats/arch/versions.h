@@ -27,6 +27,7 @@ inline constexpr VersionTraits kVersions[] = {
     {Version::V4, "v4", tensors_v4},     {Version::V5_0, "v5.0", tensors_v5},
     {Version::V5_1, "v5.1", tensors_v5}, {Version::V5_2, "v5.2", tensors_v5},
     {Version::V6, "v6", tensors_v6},     {Version::V7, "v7", tensors_v7},
+    {Version::V7a, "v7a", tensors_v7},
 };
 
 const VersionTraits& version_traits(Version version);

@@ -43,7 +43,6 @@ Component component_of(const TensorBinding& binding) {
       return binding.block < 0 && binding.name.starts_with("head.") ? Component::ClusterHead
                                                                     : Component::Vectors;
     case Role::Lora:
-      return Component::TimeMix;
     case Role::Projection:
       return binding.name.find(".ffn.") != std::string::npos ? Component::ChannelMix
                                                              : Component::TimeMix;
@@ -54,7 +53,10 @@ Component component_of(const TensorBinding& binding) {
     case Role::SignBits:
       return Component::Predictors;
     case Role::Embedding:
+    case Role::TokenRows:
       return Component::Embedding;
+    case Role::InitialState:
+      return Component::State;
     case Role::ClusterHead:
       return Component::ClusterHead;
     case Role::Head:

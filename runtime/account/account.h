@@ -14,9 +14,9 @@ namespace rwkv::edge {
 
 enum class Component : uint8_t {
   Vectors,      ///< norms, mixing coefficients, decays
-  Embedding,    ///< rows of the embedding
+  Embedding,    ///< rows of the embedding, and v7a's rows of each token
   TimeMix,      ///< projections and lora matrices of time_mix
-  ChannelMix,   ///< ffn.receptance
+  ChannelMix,   ///< ffn.receptance, small matrices of v7a
   Neurons,      ///< ffn.key and ffn.value
   Predictors,   ///< of active neurons
   ClusterHead,  ///< probability of each cluster, order of the rows
@@ -25,7 +25,7 @@ enum class Component : uint8_t {
   Staging,      ///< rows being read from storage
   Tokenizer,
   Tables,   ///< names and places of tensors
-  State,    ///< recurrent state of one sequence
+  State,    ///< recurrent state of one sequence, and the one that texts begin with
   Scratch,  ///< activations and logits
   Program,  ///< the program itself, measured before the model was opened
 };

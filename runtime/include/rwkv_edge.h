@@ -114,13 +114,15 @@ rwkv_status rwkv_decode(const rwkv_model* model, const int32_t* ids, size_t n_id
 
 /* --- Sessions --- */
 
-/* A session with the empty state. `n_threads` counts the calling thread; 0 means as many as the
- * process may run, at most 256. Free `*out` with rwkv_session_free; it is NULL on failure.
- * RWKV_FAILED if memory or threads are lacking. */
+/* A session with the state that the model begins with: empty, unless it was tuned by its state.
+ * `n_threads` counts the calling thread; 0 means as many as the process may run, at most 256. Free
+ * `*out` with rwkv_session_free; it is NULL on failure. RWKV_FAILED if memory or threads are
+ * lacking. */
 rwkv_status rwkv_session_new(const rwkv_model* model, unsigned n_threads, rwkv_session** out);
 /* Frees a session and ends its threads; NULL is allowed. */
 void rwkv_session_free(rwkv_session* session);
-/* Forgets everything that was fed and generated; options remain. */
+/* Forgets everything that was fed and generated; options remain. The state is that of a new session
+ * again. */
 rwkv_status rwkv_session_reset(rwkv_session* session);
 /* An independent session with its own threads that continues from the present state of this one.
  * Free `*out` with rwkv_session_free; it is NULL on failure. */
@@ -144,6 +146,14 @@ rwkv_status rwkv_state_get(const rwkv_session* session, void* out, size_t n);
  * token before rwkv_logits or rwkv_generate. RWKV_BAD_INPUT if it is damaged or belongs to another
  * model; the session does not change then. */
 rwkv_status rwkv_state_set(rwkv_session* session, const void* state, size_t n);
+/* Writes the state and the logits of the next token to the file `path`, which is replaced if it
+ * exists. It appears whole or not at all. */
+rwkv_status rwkv_state_save(const rwkv_session* session, const char* path);
+/* Replaces the state by that of a file: of rwkv_state_save or rwkv-edge --save-state, whose logits
+ * allow rwkv_generate at once, or a .safetensors file of tuned states (blocks.N.att.time_state),
+ * after which at least one token must be fed. RWKV_BAD_INPUT if the file is damaged, of another
+ * kind or of another model; the session does not change then. */
+rwkv_status rwkv_state_load(rwkv_session* session, const char* path);
 
 /* --- Generating --- */
 

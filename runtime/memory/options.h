@@ -21,9 +21,10 @@ struct MemoryOptions {
   std::optional<uint64_t> embedding_rows;
 
   // Memory that the limit must cover besides the model.
-  uint64_t program_bytes = 0;  ///< taken before the model is opened
-  unsigned n_threads = 1;      ///< of the evaluator to come
-  size_t max_chunk = 32;       ///< tokens per pass; fewer if the limit is tight
+  uint64_t program_bytes = 0;   ///< taken before the model is opened
+  unsigned n_threads = 1;       ///< of the evaluator to come
+  bool has_state_file = false;  ///< texts will begin with the state of a file
+  size_t max_chunk = 32;        ///< tokens per pass; fewer if the limit is tight
 };
 
 inline constexpr double kDefaultNeuronCache = 0.25;

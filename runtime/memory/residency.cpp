@@ -185,7 +185,8 @@ Residency Planner::residency(const Choice& choice) const {
     } else if (tensor.residence == Residence::Window) {
       windowed_bytes += packed.n_bytes;
     } else if (tensor.residence == Residence::Mapped) {
-      bytes.resident += binding.role == Role::Ignored ? 0 : packed.n_bytes;
+      // What is read once, when the model is opened, need not stay.
+      bytes.resident += role_traits(binding.role).access == Access::Never ? 0 : packed.n_bytes;
     }
   }
   residency.slot_bytes = blocks.empty() ? 0 : *std::max_element(blocks.begin(), blocks.end());

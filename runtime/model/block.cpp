@@ -14,6 +14,7 @@ Result<std::unique_ptr<TimeMix>> load_time_mix(const Weights& weights, const std
     case Version::V6:
       return load_time_mix_v6(weights, prefix);
     case Version::V7:
+    case Version::V7a:
       return load_time_mix_v7(weights, prefix);
   }
   return bad_input("unknown version");
@@ -30,6 +31,7 @@ size_t time_mix_floats(const ModelConfig& config) {
     case Version::V6:
       return time_mix_floats_v6(config);
     case Version::V7:
+    case Version::V7a:
       return time_mix_floats_v7(config);
   }
   return 0;

@@ -69,6 +69,9 @@ Status Evaluator::embed(std::span<const int32_t> tokens) {
   if (!model_->config().ln0_folded) {
     norm(model_->ln0_, pass_.x(), pass_.x());
   }
+  if (model_->config().deep_embed > 0) {
+    std::copy_n(pass_.x(), tokens.size() * n, pass_.embedded());
+  }
   return {};
 }
 
@@ -93,6 +96,7 @@ Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wh
   const size_t n = model_->config().n_embd;
   const size_t n_tokens = tokens.size();
   pass_.n_tokens = n_tokens;
+  pass_.tokens = tokens;
   pass_.release();
   pass_.traffic.touch(model_->weights().whole().blocks);
   RWKV_TRY(embed(tokens));

@@ -5,6 +5,7 @@
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
 #include "formats/tokenizer/vocabulary_metadata.h"
+#include "runtime/model/state_file.h"
 
 namespace rwkv::edge {
 namespace {
@@ -39,6 +40,12 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path) {
 
 Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
                                                  const MemoryOptions& options) {
+  return open(path, options, "");
+}
+
+Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
+                                                 const MemoryOptions& options,
+                                                 const std::string& state_path) {
   RWKV_TRY(kernels().status());
   RWKV_ASSIGN(PackedFile file, PackedFile::open(path));
   std::shared_ptr<Model> model(new Model);
@@ -53,9 +60,14 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
   model->needs_ = pass_needs(file);
   model->model_id_ = id_of(file.tensors);
   const uint64_t tokenizer_bytes = model->tokenizer_ ? model->tokenizer_->memory_bytes() : 0;
-  RWKV_ASSIGN(Residency residency, Model::residency(file, tokenizer_bytes, options));
+  MemoryOptions memory = options;
+  memory.has_state_file |= !state_path.empty();
+  RWKV_ASSIGN(Residency residency, Model::residency(file, tokenizer_bytes, memory));
   RWKV_ASSIGN(model->weights_, Weights::load(std::move(file), std::move(residency)));
   RWKV_TRY(model->load().in(path));
+  if (!state_path.empty()) {
+    RWKV_TRY(model->begin_with(state_path));
+  }
   return std::shared_ptr<const Model>(std::move(model));
 }
 
@@ -65,9 +77,14 @@ Result<Residency> Model::residency(const PackedFile& file, uint64_t tokenizer_by
   constexpr uint64_t kLogitBuffers = 3;
   const ModelConfig config = file.config;
   const PassNeeds needs = pass_needs(file);
+  // The state that texts begin with is kept beside those of sessions, which return to it.
+  const bool is_tuned =
+      std::any_of(file.bindings.begin(), file.bindings.end(),
+                  [](const TensorBinding& binding) { return binding.role == Role::InitialState; });
+  const uint64_t n_states = is_tuned || options.has_state_file ? 2 : 1;
   const unsigned n_threads = options.n_threads;
   const OtherMemory other = {
-      tokenizer_bytes, config.state_floats() * sizeof(float), ClusterHead::bytes(config),
+      tokenizer_bytes, n_states * config.state_floats() * sizeof(float), ClusterHead::bytes(config),
       [config, needs, n_threads](size_t max_chunk) {
         return Pass::bytes(config, {std::max(1u, n_threads), max_chunk, needs}) +
                kLogitBuffers * config.n_vocab * sizeof(float);
@@ -108,6 +125,34 @@ Status Model::load() {
     RWKV_ASSIGN(block.channel_mix, load_channel_mix(*weights_, prefix));
     blocks_.push_back(std::move(block));
   }
+  return load_tuned_state();
+}
+
+// The wkv states that a model was tuned to; what tokens shift to the next one begins as zero.
+Status Model::load_tuned_state() {
+  State state = empty_state();
+  bool is_tuned = false;
+  for (size_t i = 0; i < config().n_layer; ++i) {
+    const std::string name = fmt::format("blocks.{}.att.time_state", i);
+    if (weights_->contains(name)) {
+      RWKV_ASSIGN(const std::vector<float> values, weights_->read_vector(name));
+      std::copy(values.begin(), values.end(), state.layer(i).wkv);
+      is_tuned = true;
+    }
+  }
+  if (is_tuned) {
+    const auto values = state.values();
+    initial_ = std::make_shared<const std::vector<float>>(values.begin(), values.end());
+  }
+  return {};
+}
+
+Status Model::begin_with(const std::string& state_path) {
+  State state = empty_state();
+  RWKV_ASSIGN(StateFileContents contents, load_state_file(state_path, state));
+  const auto values = state.values();
+  initial_ = std::make_shared<const std::vector<float>>(values.begin(), values.end());
+  initial_logits_ = std::move(contents.logits);
   return {};
 }
 

@@ -23,6 +23,11 @@ class Model {
   /// Usage if the model does not fit in options.limit, before anything is loaded.
   static Result<std::shared_ptr<const Model>> open(const std::string& path,
                                                    const MemoryOptions& options);
+  /// The same, and every text begins with the state of the file `state_path` (state_file.h), in
+  /// place of the empty one or of that which the model was tuned to.
+  static Result<std::shared_ptr<const Model>> open(const std::string& path,
+                                                   const MemoryOptions& options,
+                                                   const std::string& state_path);
 
   /// Where the model of `file` will live, before anything of it is loaded; only shapes decide it.
   /// `tokenizer_bytes` is Tokenizer::memory_bytes of its vocabulary, 0 without one.
@@ -33,7 +38,11 @@ class Model {
   const Weights& weights() const { return *weights_; }
   /// nullptr if the file was packed without a vocabulary; ids still work.
   const Tokenizer* tokenizer() const { return tokenizer_.get(); }
-  State empty_state() const { return State(config(), model_id_); }
+  /// The state before any token. It is empty unless the model was tuned by its state, or was opened
+  /// with one.
+  State empty_state() const { return State(config(), model_id_, initial_); }
+  /// Logits that belong to the state before any token; empty unless a state file brought them.
+  std::span<const float> initial_logits() const { return initial_logits_; }
   /// What the memory of a pass over it must hold.
   const PassNeeds& needs() const { return needs_; }
 
@@ -50,6 +59,8 @@ class Model {
   Model() = default;
   Status load();
   Status load_ends();
+  Status load_tuned_state();
+  Status begin_with(const std::string& state_path);
   Result<Norm> load_norm(const std::string& name) const;
 
   std::shared_ptr<const Weights> weights_;
@@ -61,6 +72,8 @@ class Model {
   Norm ln0_, ln_out_;
   std::vector<Block> blocks_;
   PassNeeds needs_;
+  std::shared_ptr<const std::vector<float>> initial_;  ///< null: the empty state
+  std::vector<float> initial_logits_;
   uint64_t model_id_ = 0;
 };
 

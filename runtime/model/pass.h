@@ -39,6 +39,9 @@ class Pass {
 
   /// v7: the first layer's value, [n_tokens][dim_att], kept through the chunk.
   float* v_first() { return scratch.v_first.data(); }
+  /// v7a: the embedded tokens of the chunk after ln0, [n_tokens][n_embd], and their ids.
+  float* embedded() { return scratch.embedded.data(); }
+  std::span<const int32_t> tokens;
   /// The residual stream, what it was normed to, and what half of a block gives:
   /// [n_tokens][n_embd].
   float* x() { return scratch.x.data(); }

@@ -23,6 +23,8 @@ bool is_multiplied(Role role) {
     case Role::Vector:
     case Role::FfnValue:  // rows are added up, which takes floats
     case Role::Embedding:
+    case Role::TokenRows:
+    case Role::InitialState:
     case Role::Ignored:
       return false;
   }

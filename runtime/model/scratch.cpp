@@ -33,7 +33,8 @@ void Scratch::lay(Cutter& cut, const ModelConfig& config, const ScratchSizes& si
   cut(out, n * config.n_embd);
   // A clustered head, which has one token, gathers logits there.
   cut(arena, std::max(n * needs.arena, config.n_cluster > 0 ? kMaxGather : 0));
-  cut(v_first, config.version == Version::V7 ? n * config.dim_att : 0);
+  cut(v_first, is_v7(config.version) ? n * config.dim_att : 0);
+  cut(embedded, config.version == Version::V7a ? n * config.n_embd : 0);
   cut(marks, n * config.dim_ffn);
   cut(bias, n * n_group_sums(config.n_embd));
   cut(products, needs.n_products);

@@ -47,13 +47,14 @@ class Scratch {
   static uint64_t bytes(const ModelConfig& config, const ScratchSizes& sizes);
 
   // Per token of a chunk.
-  std::span<float> x;        ///< residual stream, [n_embd]
-  std::span<float> normed;   ///< [n_embd]
-  std::span<float> out;      ///< [n_embd]
-  std::span<float> arena;    ///< vectors of half a block or of the head
-  std::span<float> v_first;  ///< v7, [dim_att]
-  std::span<uint8_t> marks;  ///< [dim_ffn]
-  std::span<double> bias;    ///< [groups of n_embd columns]
+  std::span<float> x;         ///< residual stream, [n_embd]
+  std::span<float> normed;    ///< [n_embd]
+  std::span<float> out;       ///< [n_embd]
+  std::span<float> arena;     ///< vectors of half a block or of the head
+  std::span<float> v_first;   ///< v7, [dim_att]
+  std::span<float> embedded;  ///< v7a, [n_embd]
+  std::span<uint8_t> marks;   ///< [dim_ffn]
+  std::span<double> bias;     ///< [groups of n_embd columns]
   // Of products that run together: their table, and per token of a chunk their inputs.
   std::span<Product> products;
   std::span<ProductJob> jobs;

@@ -215,12 +215,18 @@ void SparseFfn::add_bias(const Pass& pass, float* out) const {
   }
 }
 
-Status SparseFfn::forward(Pass& pass, const float* x, float* out,
+Status SparseFfn::forward(Pass& pass, const float* x, float* out, const float* gate,
                           const Projection::Application* alongside) const {
   const Buffers buffers =
       take_buffers(pass.arena, pass.n_tokens * key_.rows, has_sign_ && has_mlp_);
   RWKV_TRY(pass.arena.status());
   RWKV_ASSIGN(const std::span<const uint32_t> ids, activate(pass, x, buffers, alongside));
+  if (gate) {
+    const size_t n = key_.rows;
+    pass.each_token([&](size_t t) {
+      pass.table.elementwise->multiply(buffers.neurons + t * n, gate + t * n, n);
+    });
+  }
   RWKV_TRY(add_scaled_rows(pass, *value_rows_, ids, buffers.neurons, out));
   add_bias(pass, out);
   return {};

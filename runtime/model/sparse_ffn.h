@@ -15,9 +15,10 @@ class SparseFfn {
   Status load(const Weights& weights, const std::string& prefix);
 
   size_t n_embd() const { return key_.cols; }
-  /// x [n_tokens][n_embd] is the mixed input, out [n_tokens][n_embd]. `alongside`, or none, is a
-  /// projection to apply meanwhile: threads wait for one another less often. Fails if storage does.
-  Status forward(Pass& pass, const float* x, float* out,
+  /// x [n_tokens][n_embd] is the mixed input, out [n_tokens][n_embd]. `gate` [n_tokens][dim_ffn],
+  /// or null, multiplies the neurons. `alongside`, or none, is a projection to apply meanwhile:
+  /// threads wait for one another less often. Fails if storage does.
+  Status forward(Pass& pass, const float* x, float* out, const float* gate,
                  const Projection::Application* alongside) const;
   /// Floats per token that it takes of the arena.
   static size_t floats(const ModelConfig& config);

@@ -22,12 +22,20 @@ std::span<const std::byte> as_bytes(std::span<const float> values) {
 
 }  // namespace
 
-State::State(const ModelConfig& config, uint64_t model_id)
-    : config_(config), model_id_(model_id), values_(config.state_floats()) {
+State::State(const ModelConfig& config, uint64_t model_id,
+             std::shared_ptr<const std::vector<float>> initial)
+    : config_(config),
+      model_id_(model_id),
+      initial_(std::move(initial)),
+      values_(config.state_floats()) {
   reset();
 }
 
 void State::reset() {
+  if (initial_) {
+    std::copy(initial_->begin(), initial_->end(), values_.begin());
+    return;
+  }
   std::fill(values_.begin(), values_.end(), 0.0f);
   if (config_.version == Version::V4) {
     for (size_t i = 0; i < config_.n_layer; ++i) {

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -18,14 +19,19 @@ namespace rwkv::edge {
 
 class State {
  public:
-  /// The empty state. `model_id` ties saved states to the model that made them.
-  State(const ModelConfig& config, uint64_t model_id);
+  /// The state before any token: empty, or `initial`, all floats of a state, where a model or the
+  /// user begins with another one. `model_id` ties saved states to the model that made them.
+  State(const ModelConfig& config, uint64_t model_id,
+        std::shared_ptr<const std::vector<float>> initial = nullptr);
 
-  /// Back to the empty state.
+  /// Back to the state before any token.
   void reset();
   LayerState layer(size_t index);
   std::span<float> values() { return values_; }
   std::span<const float> values() const { return values_; }
+
+  const ModelConfig& config() const { return config_; }
+  uint64_t model_id() const { return model_id_; }
 
   /// Bytes of a saved state.
   size_t saved_bytes() const;
@@ -38,6 +44,7 @@ class State {
  private:
   ModelConfig config_;
   uint64_t model_id_;
+  std::shared_ptr<const std::vector<float>> initial_;     ///< null: empty
   std::vector<float, LargePageAllocator<float>> values_;  // read and written with every token
 };
 

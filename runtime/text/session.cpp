@@ -5,6 +5,8 @@
 #include <system_error>
 #include <utility>
 
+#include "runtime/model/state_file.h"
+
 namespace rwkv::edge {
 namespace {
 
@@ -78,7 +80,9 @@ Session::Session(std::shared_ptr<const Model> model, const SessionOptions& optio
       stops_(options.stop_strings),
       end_of_text_(end_of_text_token(*model_)),
       logits_(model_->config().n_vocab),
-      scratch_(logits_.size()) {}
+      scratch_(logits_.size()) {
+  take_logits(model_->initial_logits());
+}
 
 Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> model,
                                                  const SessionOptions& options) {
@@ -194,7 +198,26 @@ void Session::reset() {
   state_.reset();
   sampler_.reset();
   forget_text();
-  has_logits_ = false;
+  take_logits(model_->initial_logits());
+}
+
+// Those of the next token; none if `logits` is empty.
+void Session::take_logits(std::span<const float> logits) {
+  std::copy(logits.begin(), logits.end(), logits_.begin());
+  has_logits_ = !logits.empty();
+}
+
+Status Session::save_state_file(const std::string& path, OutputFile::Existing existing,
+                                std::string_view history) const {
+  return edge::save_state_file(path, existing, state_, logits(), history);
+}
+
+Result<std::string> Session::load_state_file(const std::string& path) {
+  RWKV_ASSIGN(StateFileContents contents, edge::load_state_file(path, state_));
+  sampler_.reset();
+  forget_text();
+  take_logits(contents.logits);
+  return std::move(contents.history);
 }
 
 Status Session::load_state(std::span<const std::byte> bytes) {

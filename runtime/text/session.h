@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "formats/base/file.h"
 #include "runtime/model/evaluator.h"
 #include "runtime/text/sampler.h"
 #include "runtime/text/stop_strings.h"
@@ -82,7 +83,7 @@ class Session {
   Status set_sampler(const SamplerOptions& options);
   Status set_stop_strings(std::vector<std::string> stops);
 
-  /// Forgets everything that was fed and generated.
+  /// Forgets everything that was fed and generated: back to the state that the model begins with.
   void reset();
 
   // A saved state is the memory of the model, without logits and sampler. Loading one is like
@@ -92,12 +93,20 @@ class Session {
   Status save_state(std::span<std::byte> out) const { return state_.save(out); }
   Status load_state(std::span<const std::byte> bytes);
 
+  // The same in a file, which has the logits too, so that generate() may follow at once, and
+  // `history`, any bytes of the caller: the words of a chat. See runtime/model/state_file.h.
+  Status save_state_file(const std::string& path, OutputFile::Existing existing,
+                         std::string_view history = "") const;
+  /// Returns the history. Files of tuned states (.safetensors) have neither history nor logits.
+  Result<std::string> load_state_file(const std::string& path);
+
  private:
   Session(std::shared_ptr<const Model> model, const SessionOptions& options);
   /// Hands out the text that is still held back.
   StopReason finish(const OnPiece& on_piece, StopReason reason);
   std::string_view bytes_of(int32_t token) const;
   void forget_text();
+  void take_logits(std::span<const float> logits);
 
   std::shared_ptr<const Model> model_;
   SessionOptions options_;

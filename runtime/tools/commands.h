@@ -7,16 +7,25 @@
 #include <vector>
 
 #include "runtime/model/evaluator.h"
+#include "runtime/text/session.h"
 
 namespace rwkv::edge {
 
-/// Declares the positional model and -t.
+/// Declares the positional model, -t and --state.
 void declare_model_options(cxxopts::Options& options, std::vector<std::string>& positionals);
 /// Declares --memory, --memory-limit and the caches.
 void declare_memory_options(cxxopts::Options& options);
 /// The values of these options, for an evaluator with `n_threads` threads. The program's own bytes
 /// are measured.
 Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigned n_threads);
+/// Declares --state, which model_from() follows.
+void declare_state_option(cxxopts::Options& options);
+/// Its value; empty without it.
+Result<std::string> state_path_from(const cxxopts::ParseResult& arguments);
+/// Declares --save-state.
+void declare_save_state_option(cxxopts::Options& options);
+/// Writes the state of `session` where --save-state says; nothing without it.
+Status save_state_to(const cxxopts::ParseResult& arguments, const Session& session);
 /// The account and the traffic of a model on which `n_tokens` tokens were evaluated, on stderr or
 /// as JSON.
 void print_account(const Weights& weights, size_t n_tokens);

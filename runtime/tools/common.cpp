@@ -16,6 +16,7 @@ constexpr int64_t kMaxThreads = 256;
 void declare_model_options(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("model", "Packed model", cxxopts::value<std::string>())(
       "t,threads", "Threads (default: all available processors)", cxxopts::value<std::string>());
+  declare_state_option(options);
   positionals = {"model"};
 }
 
@@ -23,7 +24,8 @@ Result<std::shared_ptr<const Model>> model_from(const cxxopts::ParseResult& argu
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "model"));
   RWKV_ASSIGN(const unsigned n_threads, threads_from(arguments));
   RWKV_ASSIGN(const MemoryOptions memory, memory_from(arguments, n_threads));
-  return Model::open(path, memory);
+  RWKV_ASSIGN(const std::string state, state_path_from(arguments));
+  return Model::open(path, memory, state);
 }
 
 Result<unsigned> threads_from(const cxxopts::ParseResult& arguments) {

@@ -60,6 +60,7 @@ void print_speed(size_t n, double seconds) {
 void declare_generate(cxxopts::Options& options, std::vector<std::string>& positionals) {
   declare_model_options(options, positionals);
   declare_memory_options(options);
+  declare_save_state_option(options);
   constexpr SamplerOptions kSampling = default_sampling();
   const auto with_default = [](auto value) {
     return cxxopts::value<std::string>()->default_value(fmt::format("{}", value));
@@ -85,11 +86,14 @@ void declare_generate(cxxopts::Options& options, std::vector<std::string>& posit
 
 Status run_generate(const cxxopts::ParseResult& arguments) {
   const bool is_ids = arguments.count("ids") > 0;
-  if (arguments.count("prompt") + arguments.count("file") != 1) {
+  // After a saved state, its text goes on without a prompt.
+  const size_t n_prompts = arguments.count("prompt") + arguments.count("file");
+  if (n_prompts > 1 || (n_prompts == 0 && arguments.count("state") == 0)) {
     return usage_error("expected either --prompt or --file; see --help");
   }
   RWKV_ASSIGN(const std::string prompt,
-              arguments.count("file") > 0
+              n_prompts == 0 ? Result<std::string>(std::string())
+              : arguments.count("file") > 0
                   ? text_from(arguments, "file")
                   : Result<std::string>(arguments["prompt"].as<std::string>()));
   SessionOptions options;
@@ -106,7 +110,9 @@ Status run_generate(const cxxopts::ParseResult& arguments) {
         "--vocab");
   }
   RWKV_ASSIGN(const auto session, Session::create(model, options));
-  RWKV_TRY(feed_prompt(*session, prompt, is_ids));
+  if (n_prompts > 0) {
+    RWKV_TRY(feed_prompt(*session, prompt, is_ids));
+  }
   size_t n_done = 0;
   bool is_written = true;
   const auto start = std::chrono::steady_clock::now();
@@ -125,6 +131,7 @@ Status run_generate(const cxxopts::ParseResult& arguments) {
     return failed("cannot write the text to stdout");
   }
   fmt::print("\n");
+  RWKV_TRY(save_state_to(arguments, *session));
   print_speed(n_done,
               std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   if (arguments.count("stats") > 0) {

@@ -38,6 +38,10 @@ uint64_t number_of(Dim dim, Version version, const ModelSizes& sizes) {
       return sizes.value_lora;
     case Dim::GateLora:
       return sizes.gate_lora;
+    case Dim::DeepEmbed:
+      return sizes.deep_embed;
+    case Dim::DeepEmbed2:
+      return sizes.deep_embed * sizes.deep_embed;
   }
   return 0;
 }
@@ -84,10 +88,12 @@ ModelConfig expected_config(Version version, const ModelSizes& sizes) {
       config.decay_lora = sizes.decay_lora;
       break;
     case Version::V7:
+    case Version::V7a:
       config.decay_lora = sizes.decay_lora;
       config.iclr_lora = sizes.iclr_lora;
       config.value_lora = sizes.n_layer > 1 ? sizes.value_lora : 0;
       config.gate_lora = sizes.gate_lora;
+      config.deep_embed = version == Version::V7a ? sizes.deep_embed : 0;
       break;
   }
   return config;
@@ -109,7 +115,8 @@ std::vector<TensorInfo> tensors_of(Version version, const ModelSizes& sizes,
   };
   const auto add_where = [&](const std::string& prefix, auto wanted) {
     for (size_t i = 0; i < table.size(); ++i) {
-      if ((table[i].versions & only(version)) == 0 || !wanted(table[i])) {
+      if ((table[i].versions & only(version)) == 0 || table[i].presence == Presence::Optional ||
+          !wanted(table[i])) {
         continue;
       }
       const bool choice = table[i].presence == Presence::Alternative;

@@ -25,6 +25,7 @@ struct ModelSizes {
   uint64_t iclr_lora = 5;
   uint64_t value_lora = 6;
   uint64_t gate_lora = 7;
+  uint64_t deep_embed = 3;
 
   uint64_t dim_att() const { return n_head * head_size; }
 };

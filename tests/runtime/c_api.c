@@ -224,7 +224,22 @@ static void test_eval(const rwkv_model* model, const rwkv_model* mute) {
   rwkv_session_free(singly);
 }
 
-static void test_state(const rwkv_model* model, const rwkv_model* mute) {
+/* A file has the logits too, so that text may follow at once. */
+static void test_state_file(rwkv_session* session, rwkv_session* other, size_t n_vocab,
+                            const char* path) {
+  CHECK(rwkv_state_save(session, path) == RWKV_OK);
+  CHECK(!same_logits(session, other, n_vocab));
+  CHECK(rwkv_state_load(other, path) == RWKV_OK);
+  CHECK(same_logits(session, other, n_vocab));
+  CHECK(remove(path) == 0);
+  CHECK_FAILS(rwkv_state_load(other, path), RWKV_BAD_INPUT, path);
+  CHECK(same_logits(session, other, n_vocab));
+  CHECK_FAILS(rwkv_state_save(session, "/nowhere/at/all"), RWKV_FAILED, "/nowhere");
+  CHECK_FAILS(rwkv_state_save(NULL, path), RWKV_USAGE, "session");
+  CHECK_FAILS(rwkv_state_load(other, NULL), RWKV_USAGE, "path");
+}
+
+static void test_state(const rwkv_model* model, const rwkv_model* mute, const char* path) {
   const size_t n_vocab = rwkv_model_n_vocab(model);
   const int32_t more[] = {5, 6, 7};
   rwkv_session* session = new_session(model, 1);
@@ -260,6 +275,7 @@ static void test_state(const rwkv_model* model, const rwkv_model* mute) {
   CHECK(same_logits(copy, other, n_vocab));
   CHECK(!same_logits(copy, session, n_vocab));
 
+  test_state_file(session, other, n_vocab, path);
   free(state);
   rwkv_session_free(stranger);
   rwkv_session_free(copy);
@@ -392,7 +408,7 @@ int test_c_api(const char* path, const char* path_without_vocabulary, const char
   test_model(model, mute);
   test_text(model, mute);
   test_eval(model, mute);
-  test_state(model, mute);
+  test_state(model, mute, no_file);
   test_generate(model);
   test_null(model);
   test_memory(path, model);

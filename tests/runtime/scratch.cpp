@@ -72,6 +72,8 @@ TEST_CASE("A pass whose memory was counted too small fails and reads nothing bey
     const auto status_with = [&](PassNeeds needs) {
       Pass pass(model->config(), *kernels().value(), {1, 1, needs});
       pass.n_tokens = 1;
+      const int32_t token = 7;
+      pass.tokens = {&token, 1};
       State state = model->empty_state();
       pass.state = state.layer(1);
       std::vector<float> x(model->config().n_embd, 0.5f);

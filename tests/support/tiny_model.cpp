@@ -60,6 +60,10 @@ uint64_t size_of(Dim dim, const TinyModelOptions& options) {
       return options.n_cluster;
     case Dim::PredictorHidden:
       return 13;
+    case Dim::DeepEmbed:
+      return 5;
+    case Dim::DeepEmbed2:
+      return 25;
     case Dim::Two:
       return 2;
     case Dim::None:
@@ -99,6 +103,9 @@ bool is_wanted(const TensorSpec& spec, const TinyModelOptions& options) {
     return true;
   }
   const std::string_view name = spec.name;
+  if (spec.role == Role::InitialState) {
+    return options.initial_state;
+  }
   if (name.starts_with("head.")) {
     return options.n_cluster > 0;
   }
@@ -212,13 +219,13 @@ std::vector<float> values_of(const TensorBinding& binding, const TinyModelOption
 }
 
 Codec codec_of(const TensorBinding& binding, const TinyModelOptions& options) {
-  if (binding.role == Role::Vector) {
+  if (binding.role == Role::Vector || binding.role == Role::InitialState) {
     return Codec::F32;
   }
   if (binding.role == Role::SignBits) {
     return Codec::SignRow;
   }
-  if (binding.role == Role::Embedding && options.codec == Codec::Mm8) {
+  if (role_traits(binding.role).access == Access::OneRow && options.codec == Codec::Mm8) {
     return Codec::F32;  // its rows are read by themselves
   }
   const bool may_quantize = (role_traits(binding.role).techniques & kQuantize) != 0;

@@ -46,6 +46,7 @@ struct TinyModelOptions {
   uint64_t k_min = 1;
   uint64_t k_max = 100;
   bool first_cluster_always = false;
+  bool initial_state = false;  ///< v5.2 to v7a: a tuned state in every block
 };
 
 /// Writes `name` into the folder and returns its path. Throws std::runtime_error.

@@ -378,6 +378,22 @@ rwkv_status rwkv_state_set(rwkv_session* session, const void* state, size_t n) {
   });
 }
 
+rwkv_status rwkv_state_save(const rwkv_session* session, const char* path) {
+  return guarded("rwkv_state_save", [&]() -> Status {
+    RWKV_TRY(needs(session, "session"));
+    RWKV_TRY(needs(path, "path"));
+    return session->session->save_state_file(path, rwkv::OutputFile::Existing::Replace);
+  });
+}
+
+rwkv_status rwkv_state_load(rwkv_session* session, const char* path) {
+  return guarded("rwkv_state_load", [&]() -> Status {
+    RWKV_TRY(needs(session, "session"));
+    RWKV_TRY(needs(path, "path"));
+    return session->session->load_state_file(path).status();
+  });
+}
+
 rwkv_sampler_options rwkv_sampler_default(void) {
   const SamplerOptions options;
   return {options.temperature,       options.top_k,         options.top_p, options.presence_penalty,

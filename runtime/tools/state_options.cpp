@@ -1,0 +1,33 @@
+// --state and --save-state: the state that texts begin with, and the one that a text ended with.
+#include "formats/cli/command.h"
+#include "runtime/text/session.h"
+#include "runtime/tools/commands.h"
+
+namespace rwkv::edge {
+
+void declare_state_option(cxxopts::Options& options) {
+  options.add_options()("state",
+                        "State to begin with: saved by --save-state, or a .safetensors file of "
+                        "time_state tensors",
+                        cxxopts::value<std::string>());
+}
+
+void declare_save_state_option(cxxopts::Options& options) {
+  options.add_options()("save-state", "File for the state after the text, to go on with --state",
+                        cxxopts::value<std::string>());
+}
+
+Result<std::string> state_path_from(const cxxopts::ParseResult& arguments) {
+  return arguments.count("state") > 0 ? cli::required(arguments, "state")
+                                      : Result<std::string>(std::string());
+}
+
+Status save_state_to(const cxxopts::ParseResult& arguments, const Session& session) {
+  if (arguments.count("save-state") == 0) {
+    return {};
+  }
+  RWKV_ASSIGN(const std::string path, cli::required(arguments, "save-state"));
+  return session.save_state_file(path, OutputFile::Existing::Replace);
+}
+
+}  // namespace rwkv::edge
