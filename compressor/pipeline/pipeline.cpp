@@ -8,6 +8,13 @@ Result<PackPlan> plan_stages(const Recipe& recipe, const Identified& model) {
   if (recipe.budget) {
     return usage_error("recipe {} has a budget and no stages yet; plan it first", recipe.name);
   }
+  if (model.config.version == Version::V7a && (needs_calibration(recipe) || trains(recipe))) {
+    return usage_error(
+        "recipe {} learns from text, and v7a (DeepEmbed) cannot yet: its channel_mix depends on "
+        "the "
+        "token; expected a recipe that only quantises, such as fp16 or int8",
+        recipe.name);
+  }
   PackPlan plan = plan_for(model);
   for (const std::unique_ptr<Stage>& stage : recipe.stages) {
     RWKV_TRY(stage->plan(plan));

@@ -26,15 +26,29 @@ Result<std::optional<Calibration>> calibration_from(const cxxopts::ParseResult& 
                                                     const ModelConfig& config,
                                                     const std::string& checkpoint);
 
+/// Adapters to merge into an input, as --merge and --alpha say.
+struct MergeRequest {
+  std::vector<std::string> files;
+  std::optional<double> alpha;
+};
+/// Declares --merge and --alpha.
+void declare_merge_options(cxxopts::Options& options);
+Result<MergeRequest> merge_from(const cxxopts::ParseResult& arguments);
+/// Merges them, and the adapter that the checkpoint itself may hold; returns lines for the user.
+/// Refuses rounded values unless `allow_requantize`.
+Result<std::vector<std::string>> merge_into(Checkpoint& checkpoint, const MergeRequest& request,
+                                            bool allow_requantize);
+
 /// An input with its model, and the plan that `recipe` makes for it. Refuses to quantise a file
 /// again unless `allow_requantize`.
 struct PlannedInput {
   Checkpoint checkpoint;
   Identified model;
   PackPlan plan;
+  std::vector<std::string> notes;  ///< what was merged
 };
 Result<PlannedInput> plan_input(const std::string& path, const Recipe& recipe,
-                                bool allow_requantize);
+                                bool allow_requantize, const MergeRequest& merge = {});
 
 /// The vocabulary to embed: the one of --vocab ("bytes" or a file), else that of the input, else a
 /// fitting vocabulary file in the input's folder. `note` receives its origin.

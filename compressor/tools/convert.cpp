@@ -77,6 +77,7 @@ void declare_convert(cxxopts::Options& options, std::vector<std::string>& positi
       "work", "Folder for a training's snapshots and log (default OUTPUT.work)",
       cxxopts::value<std::string>())("resume", "Continue an interrupted training")(
       "force", "Replace an existing output")("quiet", "Show no progress");
+  declare_merge_options(options);
   declare_calibration_options(options);
   declare_recipe_options(options);
   positionals = {"input"};
@@ -87,13 +88,20 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
   RWKV_ASSIGN(Recipe recipe, recipe_from(arguments));
   const bool planned = recipe.budget.has_value();
+  RWKV_ASSIGN(const MergeRequest merge, merge_from(arguments));
+  if (planned && !merge.files.empty()) {
+    return usage_error(
+        "recipe {} has a budget, and its plan would not see what --merge changes: merge with "
+        "rwkv-press export first, then convert the result",
+        recipe.name);
+  }
   if (planned) {
     RWKV_TRY(refuse_existing(output, arguments.count("force") > 0 ? OutputFile::Existing::Replace
                                                                   : OutputFile::Existing::Refuse));
     RWKV_ASSIGN(recipe, plan_first(arguments, recipe, path));
   }
   RWKV_ASSIGN(const PlannedInput input,
-              plan_input(path, recipe, arguments.count("allow-requantize") > 0));
+              plan_input(path, recipe, arguments.count("allow-requantize") > 0, merge));
   const ModelConfig& config = input.plan.config;
 
   PackOptions options;
@@ -115,6 +123,9 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   if (!quiet) {
     fmt::print(stderr, "{}: {} ({})\nrecipe: {}\nvocabulary: {}\n", path,
                describe(input.model.config), input.checkpoint.source->format(), recipe.name, note);
+    for (const std::string& line : input.notes) {
+      fmt::print(stderr, "{}\n", line);
+    }
   }
   RWKV_TRY(refuse_existing(output, options.existing));
   PipelineOptions pipeline;

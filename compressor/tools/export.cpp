@@ -2,6 +2,7 @@
 // BlinkDL's names.
 #include <algorithm>
 
+#include "compressor/checkpoint/adapter.h"
 #include "compressor/checkpoint/write.h"
 #include "compressor/tools/commands.h"
 #include "formats/cli/command.h"
@@ -19,21 +20,11 @@ std::vector<TensorInfo> plain_infos(const TensorSource& source) {
   return infos;
 }
 
-}  // namespace
-
-void declare_export(cxxopts::Options& options, std::vector<std::string>& positionals) {
-  options.add_options()("input", "Checkpoint or packed file", cxxopts::value<std::string>())(
-      "o,output", "File to write: .pth, .safetensors or .st", cxxopts::value<std::string>())(
-      "force", "Replace an existing output")("quiet", "No progress");
-  positionals = {"input"};
-}
-
-Status run_export(const cxxopts::ParseResult& arguments) {
-  RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
-  RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
-  RWKV_TRY(check_checkpoint_name(output));
-  RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
-  const TensorSource& source = *checkpoint.source;
+// What the tensors are, for the last line. Pairs that have no names in a checkpoint are refused.
+Result<std::string> description_of(const TensorSource& source) {
+  if (is_tuned_state(source)) {
+    return std::string("a tuned state");
+  }
   RWKV_ASSIGN(const Identified model, identify_checkpoint(source));
   if (model.config.low_rank == LowRankForm::Linear &&
       std::any_of(model.tensors.begin(), model.tensors.end(),
@@ -42,7 +33,33 @@ Status run_export(const cxxopts::ParseResult& arguments) {
         "{}: has linear pairs with a diagonal, for which checkpoints have no names (the diagonal "
         "of "
         "x059 belongs to another form); convert without low_rank.diagonal to export",
-        path);
+        source.path());
+  }
+  return describe(model.config);
+}
+
+}  // namespace
+
+void declare_export(cxxopts::Options& options, std::vector<std::string>& positionals) {
+  options.add_options()("input", "Checkpoint or packed file", cxxopts::value<std::string>())(
+      "o,output", "File to write: .pth, .safetensors or .st", cxxopts::value<std::string>())(
+      "force", "Replace an existing output")("quiet", "No progress");
+  declare_merge_options(options);
+  positionals = {"input"};
+}
+
+Status run_export(const cxxopts::ParseResult& arguments) {
+  RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
+  RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
+  RWKV_TRY(check_checkpoint_name(output));
+  RWKV_ASSIGN(Checkpoint checkpoint, open_checkpoint(path));
+  RWKV_ASSIGN(const MergeRequest merge, merge_from(arguments));
+  RWKV_ASSIGN(const std::vector<std::string> notes,
+              merge_into(checkpoint, merge, /*allow_requantize=*/true));
+  const TensorSource& source = *checkpoint.source;
+  RWKV_ASSIGN(const std::string what, description_of(source));
+  for (const std::string& line : notes) {
+    fmt::print(stderr, "{}\n", line);
   }
   const auto existing =
       arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
@@ -53,7 +70,7 @@ Status run_export(const cxxopts::ParseResult& arguments) {
     return read_as(source, index, infos[index].dtype, out);
   };
   RWKV_TRY(write_checkpoint(output, existing, infos, read));
-  fmt::print("{}: {} tensors of {}\n", output, infos.size(), describe(model.config));
+  fmt::print("{}: {} tensors of {}\n", output, infos.size(), what);
   return {};
 }
 

@@ -70,9 +70,10 @@ Result<Recipe> recipe_from(const cxxopts::ParseResult& arguments) {
 }
 
 Result<PlannedInput> plan_input(const std::string& path, const Recipe& recipe,
-                                bool allow_requantize) {
+                                bool allow_requantize, const MergeRequest& merge) {
   PlannedInput input;
   RWKV_ASSIGN(input.checkpoint, open_checkpoint(path));
+  RWKV_ASSIGN(input.notes, merge_into(input.checkpoint, merge, allow_requantize));
   RWKV_ASSIGN(input.model, identify_checkpoint(*input.checkpoint.source));
   auto plan = plan_stages(recipe, input.model);
   RWKV_TRY(plan.status().in(path));
