@@ -3,42 +3,81 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <optional>
+#include <string>
 
 namespace rwkv::press {
 namespace {
 
 constexpr std::chrono::milliseconds kPeriod{100};
-constexpr int kQuietPeriods = 10;
+// Short spins can leave threads that seldom run in a bad place: both on one processor, say. They
+// are then displaced seldom too, spin long again after these periods, and are placed anew.
+constexpr int kQuietPeriods = 4;
+constexpr double kOthersMatter = 0.3;  // processors
+constexpr double kNewest = 0.3;        // share of the newest period in the mean of the others
 
-int processors() {
+double seconds_of(const timeval& time) {
+  return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+}
+
+cpu_set_t our_processors() {
   cpu_set_t set;
   CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) {
+    CPU_SET(0, &set);
+  }
+  return set;
+}
+
+// What every process together has used of the processors of this one, in seconds since the start of
+// the system; nothing if the system does not say. Time stolen by other virtual machines is not in
+// it: nobody here could use what a thread that spins gives away to them.
+std::optional<double> seconds_of_all() {
+  const cpu_set_t ours = our_processors();
+  std::ifstream stat("/proc/stat");
+  double ticks = 0;
+  bool is_known = false;
+  for (std::string line; std::getline(stat, line) && line.rfind("cpu", 0) == 0;) {
+    int number = 0;
+    unsigned long user = 0;
+    unsigned long nice = 0;
+    unsigned long system = 0;
+    if (std::sscanf(line.c_str(), "cpu%d %lu %lu %lu", &number, &user, &nice, &system) == 4 &&
+        number >= 0 && number < CPU_SETSIZE && CPU_ISSET(number, &ours)) {
+      ticks += static_cast<double>(user + nice + system);
+      is_known = true;
+    }
+  }
+  return is_known ? std::optional(ticks / static_cast<double>(sysconf(_SC_CLK_TCK))) : std::nullopt;
 }
 
 struct Usage {
-  long displaced = 0;  ///< how often another process took a processor from a thread of this one
-  double seconds = 0;  ///< of processors
+  long displaced = 0;         ///< how often a thread of this process lost its processor
+  double own = 0;             ///< seconds of processors
+  std::optional<double> all;  ///< of every process
 };
 
 Usage usage_now() {
   rusage usage;
   getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
-  };
-  return {usage.ru_nivcsw, seconds(usage.ru_utime) + seconds(usage.ru_stime)};
+  return {usage.ru_nivcsw, seconds_of(usage.ru_utime) + seconds_of(usage.ru_stime),
+          seconds_of_all()};
 }
 
-// Of one period. Undisturbed, a process is displaced some times a second. Beside others each thread
-// is after some milliseconds, which are few in a period if there are many others.
-bool is_displaced_often(const Usage& before, const Usage& now) {
-  const auto n = static_cast<double>(now.displaced - before.displaced);
-  return n >= 10 || (n >= 3 && n > 100 * (now.seconds - before.seconds));
+// Processors that other processes used in a period of so many seconds; all that there are if the
+// system does not say.
+double used_by_others(const Usage& before, const Usage& now, double seconds) {
+  if (!before.all || !now.all) {
+    const cpu_set_t ours = our_processors();
+    return CPU_COUNT(&ours);
+  }
+  return ((*now.all - *before.all) - (now.own - before.own)) / seconds;
 }
 
 // A thread that no signal interrupts: their handlers run where they always did.
@@ -55,8 +94,16 @@ std::thread thread_without_signals(F f) {
 
 }  // namespace
 
+bool is_disturbed(const SpinSigns& signs) {
+  const auto n = static_cast<double>(signs.n_displaced);
+  const bool is_displaced_often = n >= 10 || (n >= 3 && n > 100 * signs.own_seconds);
+  return signs.others > kOthersMatter && is_displaced_often;
+}
+
 ShortSpins::ShortSpins() {
-  owner_ = thread_without_signals([this, n = processors() + 1] {
+  const cpu_set_t ours = our_processors();
+  const int n_threads = CPU_COUNT(&ours) + 1;
+  owner_ = thread_without_signals([this, n = n_threads] {
   // The threads of a team stay, asleep, until the thread that made it ends.
 #pragma omp parallel num_threads(n)
     { asm volatile(""); }
@@ -102,14 +149,21 @@ bool SpinWatch::keeps_short() const {
 }
 
 void SpinWatch::watch() {
+  using Clock = std::chrono::steady_clock;
   std::optional<ShortSpins> short_spins;
   int n_quiet = 0;
+  double others = 0;
   Usage before = usage_now();
+  Clock::time_point time = Clock::now();
   std::unique_lock lock(mutex_);
   while (!changed_.wait_for(lock, kPeriod, [this] { return ends_; })) {
     const Usage now = usage_now();
-    const bool is_busy = is_displaced_often(before, now);
+    const double seconds = std::chrono::duration<double>(Clock::now() - time).count();
+    others += kNewest * (used_by_others(before, now, seconds) - others);
+    const bool is_busy =
+        is_disturbed({now.displaced - before.displaced, now.own - before.own, others});
     before = now;
+    time = Clock::now();
     n_quiet = is_busy ? 0 : n_quiet + 1;
     if (is_busy && !short_spins) {
       short_spins.emplace();

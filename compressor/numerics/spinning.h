@@ -29,9 +29,22 @@ class ShortSpins {
   std::thread owner_;  ///< whose team of OpenMP the idle threads are
 };
 
-/// Watches, until it is destroyed, how often the system takes a processor from this process, and
-/// keeps spins short while that is often. Does nothing if the user has set GOMP_SPINCOUNT or
-/// OMP_WAIT_POLICY.
+/// What the watch saw in a tenth of a second.
+struct SpinSigns {
+  long n_displaced = 0;    ///< how often a thread of this process lost its processor
+  double own_seconds = 0;  ///< of processors, used by this process
+  double others = 0;       ///< processors used by other processes, on average of the last periods
+};
+
+/// Whether others disturb this process. Both signs are needed: threads of one process that wake
+/// each other are displaced too, and others may use only what this process leaves idle. Next to
+/// others each thread is displaced after some milliseconds, which are few in a period if there are
+/// many.
+bool is_disturbed(const SpinSigns& signs);
+
+/// Watches, until it is destroyed, how often this process loses a processor and how much other
+/// processes use of those that it may run on. Keeps spins short while both are much. Does nothing
+/// if the user has set GOMP_SPINCOUNT or OMP_WAIT_POLICY.
 class SpinWatch {
  public:
   SpinWatch();

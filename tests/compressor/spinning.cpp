@@ -102,6 +102,21 @@ TEST_CASE("Spins are short while other processes want the processors", "[spinnin
   CHECK(wait_for(watch, true));
 }
 
+TEST_CASE("Spins become short only where others use processors and take them away", "[spinning]") {
+  SpinSigns signs;
+  signs.own_seconds = 0.2;
+  signs.n_displaced = 1000;
+  signs.others = 0.05;
+  CHECK_FALSE(is_disturbed(signs));  // its own threads displace each other
+  signs.others = 1.0;
+  CHECK(is_disturbed(signs));
+  signs.n_displaced = 0;
+  CHECK_FALSE(is_disturbed(signs));  // the others use what is idle
+  signs.own_seconds = 0.01;
+  signs.n_displaced = 4;
+  CHECK(is_disturbed(signs));  // among many others it seldom runs
+}
+
 TEST_CASE("What the user says about spinning holds", "[spinning]") {
   for (const char* name : {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}) {
     ::setenv(name, name[0] == 'G' ? "1000" : "passive", 1);
