@@ -3,6 +3,7 @@
 #include <array>
 #include <cstring>
 
+#include "compressor/checkpoint/adapter.h"
 #include "compressor/checkpoint/packed_source.h"
 #include "compressor/checkpoint/pth_reader.h"
 #include "formats/base/little_endian.h"
@@ -101,6 +102,12 @@ Result<Checkpoint> open_checkpoint(const std::string& path) {
 }
 
 Result<Identified> identify_checkpoint(const TensorSource& source) {
+  if (is_tuned_state(source)) {
+    return bad_input(
+        "{}: is a tuned state and not a model; convert the model with --merge {}, or write the "
+        "state as .safetensors with rwkv-press export, for rwkv-edge --state",
+        source.path(), source.path());
+  }
   auto model = identify(source.tensors(), ShapesAre::AsInCheckpoint);
   if (!model.ok()) {
     return model.status().in(source.path());

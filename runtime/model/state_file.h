@@ -1,7 +1,7 @@
 // Files of states. save_state_file() writes all that a text in progress is: the state, the logits
 // of its next token, and what the caller adds ("history", for example the words of a chat).
 // load_state_file() reads such files, the bytes of State::save(), and .safetensors files of tuned
-// states, which hold blocks.N.att.time_state alone. The layout is in docs/state_tuning.md.
+// states, which hold blocks.N.att.time_state alone. The layout is in docs/fine_tuned.md.
 #pragma once
 
 #include <span>

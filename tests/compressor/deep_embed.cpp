@@ -30,8 +30,8 @@ double difference(const std::vector<float>& found, Reference& reference) {
 }
 
 // A synthetic checkpoint with a state of noise in every block, or of zeros.
-std::string with_state(const ScratchFolder& folder, const std::string& arch, float size) {
-  auto opened = press::open_checkpoint(write_synth(folder, arch));
+std::string with_state(const ScratchFolder& folder, const std::string& plain, float size) {
+  auto opened = press::open_checkpoint(plain);
   REQUIRE_OK(opened.status());
   auto state = std::make_unique<press::MemorySource>("state.pth");
   for (uint64_t block = 0; block < 2; ++block) {
@@ -46,7 +46,7 @@ std::string with_state(const ScratchFolder& folder, const std::string& arch, flo
   auto merged = press::merge_adapters(std::move(opened.value().source), std::move(adapters), {});
   REQUIRE_OK(merged.status());
   const TensorSource& source = *merged.value().source;
-  const std::string path = folder.file(arch + "-tuned.pth");
+  const std::string path = folder.file(size == 0.0f ? "zero.pth" : "tuned.pth");
   REQUIRE_OK(press::write_checkpoint(
       path, OutputFile::Existing::Replace, source.tensors(),
       [&](size_t i, std::vector<std::byte>& out) { return source.read(i, out); }));
@@ -60,7 +60,7 @@ TEST_CASE("Tuned states lie as the formulas say: [head][value][key]", "[deep_emb
     INFO(arch);
     const ScratchFolder folder;
     const std::string plain = write_synth(folder, arch);
-    const std::string tuned = with_state(folder, arch, 0.5f);
+    const std::string tuned = with_state(folder, plain, 0.5f);
     for (const std::string& path : {plain, tuned}) {
       const auto model = convert_and_open(path, folder.file("m.gguf"), {});
       const auto opened = press::open_checkpoint(path);
@@ -85,7 +85,7 @@ TEST_CASE("Tuned states lie as the formulas say: [head][value][key]", "[deep_emb
     const auto model = convert_and_open(tuned, folder.file("m.gguf"), {});
     CHECK(difference(all_logits(model, kTokens, 1), turned) > 1e-3);
     // Zeros are the plain model, bit for bit.
-    const auto zero = convert_and_open(with_state(folder, arch, 0.0f), folder.file("z.gguf"), {});
+    const auto zero = convert_and_open(with_state(folder, plain, 0.0f), folder.file("z.gguf"), {});
     const auto without = convert_and_open(plain, folder.file("p.gguf"), {});
     CHECK(all_logits(zero, kTokens, 1) == all_logits(without, kTokens, 1));
   }
