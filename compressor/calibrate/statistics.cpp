@@ -4,6 +4,7 @@
 #include <map>
 
 #include "compressor/calibrate/walk.h"
+#include "compressor/checkpoint/checkpoint_files.h"
 #include "compressor/checkpoint/tensor.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "formats/base/checksum.h"
@@ -121,7 +122,7 @@ Result<std::shared_ptr<const Statistics>> Statistics::open(const std::string& pa
   if (!is_found) {
     return bad_input("{}: not a statistics file of rwkv-press calibrate", path);
   }
-  RWKV_ASSIGN(const uint64_t checksum, file_xxh64(checkpoint));
+  RWKV_ASSIGN(const uint64_t checksum, checkpoint_xxh64(checkpoint));
   if (checksum != belongs_to) {
     return usage_error(
         "{}: was made with a checkpoint of XXH64 {:016x}, {} has {:016x}; run rwkv-press calibrate "
@@ -166,7 +167,7 @@ Status write_statistics(const TensorSource& source, const ModelConfig& config,
                         const Calibration& calibration, const std::string& path,
                         OutputFile::Existing existing,
                         const std::function<void(double share)>& progress) {
-  RWKV_ASSIGN(const uint64_t checksum, file_xxh64(source.path()));
+  RWKV_ASSIGN(const uint64_t checksum, checkpoint_xxh64(source.path()));
   RWKV_ASSIGN(std::unique_ptr<Block> block, Block::load(source, config, 0));
   const std::vector<TensorInfo> infos = list_tensors(*block, config, calibration);
   RWKV_ASSIGN(Walk walk, Walk::begin(source, config, calibration.tokens));

@@ -1,10 +1,12 @@
 // Opens any checkpoint this project reads, told apart by content: .pth (zip or legacy),
-// safetensors, rwkv.cpp .bin, GGUF made for llama.cpp, and our own packed files.
+// safetensors, rwkv.cpp .bin, GGUF made for llama.cpp, and our own packed files; also in several
+// parts, and under the names of other programs.
 #pragma once
 
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "formats/arch/identify.h"
 #include "formats/container/tensor_source.h"
@@ -20,13 +22,16 @@ struct Checkpoint {
   bool is_packed = false;
   /// Set for packed files in which some tensor is in a codec coarser than f16.
   bool is_quantized = false;
+  /// What was decided about names and files, one short sentence each, for people.
+  std::vector<std::string> notes;
 };
 
-/// BadInput for any other file, with its first bytes.
+/// `path` is a file, a folder with a checkpoint, an index of parts, or one of the parts. BadInput
+/// for anything else, with what was found in its place.
 Result<Checkpoint> open_checkpoint(const std::string& path);
 
-/// Identifies the model of a checkpoint, including the group norm epsilon if the format implies one
-/// that differs from BlinkDL's.
+/// Identifies the model of a checkpoint, including the group norm epsilon if the format or a
+/// config.json says one that differs from BlinkDL's. Checkpoints of other models are named.
 Result<Identified> identify_checkpoint(const TensorSource& source);
 
 }  // namespace rwkv::press

@@ -60,7 +60,7 @@ class PackedSource final : public EncodedSource {
   std::optional<EncodedForm> encoded(size_t index) const override;
   Status read_encoded(size_t index, std::vector<std::byte>& out) const override;
   std::map<std::string, std::string> metadata() const override {
-    return {{"rwkv.low_rank", low_rank_}};
+    return {{"rwkv.low_rank", low_rank_}, {"rwkv.group_norm_eps", group_norm_eps_}};
   }
 
  private:
@@ -80,6 +80,7 @@ class PackedSource final : public EncodedSource {
   std::unique_ptr<std::atomic<bool>[]> is_verified_;  ///< of each: its checksum was compared
   FoldedNorm ln0_;                      ///< empty unless ln0 was folded into the embedding
   std::vector<uint64_t> row_of_token_;  ///< in a clustered head; else empty
+  std::string group_norm_eps_;
   std::string low_rank_;  ///< the form of factor pairs, which their tensors do not show
 };
 
@@ -109,6 +110,12 @@ Status PackedSource::load(const GgufFile& file) {
   }
   RWKV_TRY(load_order(packed));
   RWKV_ASSIGN(low_rank_, file.metadata().get_string("rwkv.low_rank"));
+  RWKV_ASSIGN(const double eps, file.metadata().get_f64("rwkv.group_norm_eps"));
+  if (!(eps > 0 && eps < 1)) {
+    return bad_input("{}: rwkv.group_norm_eps is {}; expected a value between 0 and 1", path(),
+                     eps);
+  }
+  group_norm_eps_ = fmt::format("{}", static_cast<float>(eps));
   std::vector<size_t> by_order(packed.size());
   std::iota(by_order.begin(), by_order.end(), size_t{0});
   std::stable_sort(by_order.begin(), by_order.end(),

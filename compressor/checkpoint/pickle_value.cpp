@@ -36,6 +36,41 @@ constexpr KnownGlobal kGlobals[] = {
     {"torch.int32", TypeName, DType::I32},
     {"torch.int64", TypeName, DType::I64},
     {"torch.bool", TypeName, DType::Bool},
+    // What Lightning, DeepSpeed and scripts of trainings keep next to the tensors.
+    {"torch.Size", Size, {}},
+    {"torch.device", Inert, {}},
+    {"torch.dtype", Inert, {}},
+    {"argparse.Namespace", Inert, {}},
+    {"types.SimpleNamespace", Inert, {}},
+    {"pathlib.Path", Inert, {}},
+    {"pathlib.PosixPath", Inert, {}},
+    {"pathlib.WindowsPath", Inert, {}},
+    {"datetime.datetime", Inert, {}},
+    {"datetime.timedelta", Inert, {}},
+    {"_codecs.encode", Inert, {}},
+    {"copyreg._reconstructor", Inert, {}},
+    {"builtins.set", Inert, {}},
+    {"builtins.object", Inert, {}},
+    {"builtins.dict", Inert, {}},
+    {"builtins.list", Inert, {}},
+    {"builtins.int", Inert, {}},
+    {"builtins.float", Inert, {}},
+    {"builtins.bytearray", Inert, {}},
+    {"numpy.dtype", Inert, {}},
+    {"numpy.ndarray", Inert, {}},
+    {"numpy.core.multiarray.scalar", Inert, {}},
+    {"numpy.core.multiarray._reconstruct", Inert, {}},
+    {"numpy._core.multiarray.scalar", Inert, {}},
+    {"numpy._core.multiarray._reconstruct", Inert, {}},
+    {"collections.defaultdict", Mapping, {}},
+    {"pytorch_lightning.utilities.parsing.AttributeDict", Mapping, {}},
+    {"lightning.pytorch.utilities.parsing.AttributeDict", Mapping, {}},
+    {"lightning_fabric.utilities.data.AttributeDict", Mapping, {}},
+    {"lightning.fabric.utilities.data.AttributeDict", Mapping, {}},
+    {"deepspeed.runtime.fp16.loss_scaler.LossScaler", Inert, {}},
+    {"deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler", Inert, {}},
+    {"deepspeed.runtime.zero.config.ZeroStageEnum", Inert, {}},
+    {"deepspeed.utils.tensor_fragment.fragment_address", Inert, {}},
 };
 
 constexpr size_t kMaxPrinted = 120;
@@ -91,6 +126,8 @@ const char* kind_name(PickleValue::Kind kind) {
       return "storage";
     case PickleValue::Kind::Tensor:
       return "tensor";
+    case PickleValue::Kind::Object:
+      return "object";
   }
   return "unknown";
 }

@@ -23,6 +23,9 @@ enum class GlobalKind : uint8_t {
   RebuildParameter,  ///< both forms: the parameter is its first argument
   StorageClass,      ///< torch.FloatStorage and the like
   TypeName,          ///< torch.float32 and the like, an argument of _rebuild_tensor_v3
+  Size,              ///< torch.Size: a tuple
+  Mapping,           ///< classes that are dicts; what they are called with is not kept
+  Inert,             ///< classes and functions whose results no tensor needs: calls do nothing
 };
 
 struct KnownGlobal {
@@ -54,6 +57,7 @@ struct PickleValue {
     Global,
     Storage,  ///< `global` its class, `text` its key, `integer` its elements, `items` its view
     Tensor,   ///< `global` the rebuild function, `items` its arguments
+    Object,   ///< the result of calling something inert; nothing of it is kept
   };
   Kind kind = Kind::None;
   const KnownGlobal* global = nullptr;

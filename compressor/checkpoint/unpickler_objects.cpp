@@ -91,6 +91,19 @@ Status PickleMachine::call(const PickleValue& callable, const PickleValue& argum
       tensor->items = items[0]->items;
       return push(tensor);
     }
+    case GlobalKind::Size: {
+      if (items.size() != 1 || (items[0]->kind != Kind::Tuple && items[0]->kind != Kind::List)) {
+        return error("torch.Size: expected a tuple; the file is damaged");
+      }
+      RWKV_TRY(charge(items[0]->items.size()));
+      PickleValue* const size = arena_.make(Kind::Tuple);
+      size->items = items[0]->items;
+      return push(size);
+    }
+    case GlobalKind::Mapping:
+      return push_new(Kind::Dict);
+    case GlobalKind::Inert:
+      return push_new(Kind::Object);
     case GlobalKind::StorageClass:
     case GlobalKind::TypeName:
       break;
@@ -123,8 +136,8 @@ Status PickleMachine::make_ordered_dict(const PickleValue& arguments) {
 Status PickleMachine::op_build(uint64_t) {
   RWKV_TRY(pop().status());
   RWKV_ASSIGN(const PickleValue* object, top());
-  if (object->kind != Kind::Dict && object->kind != Kind::Tensor) {
-    return error("expected a dict or a tensor, found a {}; the file is damaged",
+  if (object->kind != Kind::Dict && object->kind != Kind::Tensor && object->kind != Kind::Object) {
+    return error("expected a dict, a tensor or an object, found a {}; the file is damaged",
                  kind_name(object->kind));
   }
   return {};

@@ -117,7 +117,7 @@ Status DirectoryReader::find_end(Directory& out) const {
     out.end = file_.size() - n + (at - 1);
     return find_end64(out);
   }
-  return error("no zip directory at the end; the file is truncated, download it again");
+  return error("no zip directory at the end; the file was cut, fetch it again");
 }
 
 // The zip64 end record, if its locator precedes the end record that `out` holds.

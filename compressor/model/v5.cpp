@@ -14,7 +14,7 @@ class TimeMixV5 final : public TimeMix {
 
  private:
   bool has_gate_ = false;
-  bool bonus_is_log_ = false;  ///< time_first is a logarithm, its successor time_faaaa is not
+  bool bonus_is_log_ = false;  ///< per head time_first is a logarithm, time_faaaa is not
   at::Tensor mix_k_, mix_v_, mix_r_, mix_g_;
   at::Tensor decay_, bonus_;  ///< as stored, per head or per channel
   GroupNorm ln_x_;
@@ -28,11 +28,12 @@ at::Tensor per_channel(const at::Tensor& values, int64_t dim_att) {
 Status TimeMixV5::load(const BlockTensors& tensors) {
   const ModelConfig& config = tensors.config();
   has_gate_ = config.version != Version::V5_0;
-  bonus_is_log_ = !tensors.contains("att.time_faaaa");
+  const bool is_first = !tensors.contains("att.time_faaaa");
+  bonus_is_log_ = is_first && config.version != Version::V5_2;
   RWKV_TRY(tensors.vectors("att.", {{&mix_k_, "time_mix_k"},
                                     {&mix_v_, "time_mix_v"},
                                     {&mix_r_, "time_mix_r"},
-                                    {&bonus_, bonus_is_log_ ? "time_first" : "time_faaaa"},
+                                    {&bonus_, is_first ? "time_first" : "time_faaaa"},
                                     {&decay_, "time_decay"}}));
   RWKV_ASSIGN(ln_x_, load_group_norm(tensors));
   if (has_gate_) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "compressor/checkpoint/checkpoint_files.h"
 #include "compressor/checkpoint/tensor.h"
 #include "compressor/model/elementwise.h"
 #include "compressor/numerics/tensor_ops.h"
@@ -27,7 +28,7 @@ Result<PackedFilePlan> describe_file(const TensorSource& source, const PackPlan&
   file.seed = recipe.seed;
   file.source_format = source.format();
   file.source_file = std::filesystem::path(source.path()).filename().string();
-  RWKV_ASSIGN(file.source_xxh64, file_xxh64(source.path()));
+  RWKV_ASSIGN(file.source_xxh64, checkpoint_xxh64(source.path()));
   config_to_metadata(plan.config, file.config);
   if (options.vocabulary) {
     vocabulary_to_metadata(*options.vocabulary, file.vocabulary);

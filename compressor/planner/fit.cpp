@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "compressor/checkpoint/checkpoint_files.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 #include "formats/base/checksum.h"
@@ -83,7 +84,7 @@ uint64_t hash_of(const at::Tensor& tokens) {
 // What measured curves belong to.
 Result<std::string> key_of(const PlanSubject& subject, const std::string& path, bool sparse,
                            bool speed) {
-  RWKV_ASSIGN(const uint64_t checkpoint, file_xxh64(path));
+  RWKV_ASSIGN(const uint64_t checkpoint, checkpoint_xxh64(path));
   return fmt::format("kl-{:016x}-{:016x}-{:016x}-{}{}{}-{}", checkpoint,
                      hash_of(subject.calibration.tokens), hash_of(subject.held_out),
                      subject.frame.seed, sparse ? "-sparse" : "", speed ? "-speed" : "",

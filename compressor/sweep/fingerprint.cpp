@@ -1,5 +1,6 @@
 #include "compressor/sweep/fingerprint.h"
 
+#include "compressor/checkpoint/checkpoint_files.h"
 #include "formats/base/checksum.h"
 
 namespace rwkv::press {
@@ -41,7 +42,8 @@ Result<Fingerprint> Fingerprint::take(const SweepInputs& inputs, const SweepEval
                                       const std::optional<Vocabulary>& vocabulary,
                                       const std::string& tool_version) {
   Fingerprint result;
-  RWKV_ASSIGN(const std::string checkpoint, hash_of_files({inputs.checkpoint}));
+  RWKV_ASSIGN(const uint64_t hash, checkpoint_xxh64(inputs.checkpoint));
+  const std::string checkpoint = fmt::format("{:016x} ", hash);
   result.model_ = hash_of(fmt::format("{} {} {}", tool_version, checkpoint, hash_of(vocabulary)));
   RWKV_ASSIGN(const std::string texts, hash_of_files(evaluation.files.texts));
   RWKV_ASSIGN(const std::string clozes, hash_of_files(evaluation.files.clozes));

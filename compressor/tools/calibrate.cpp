@@ -18,6 +18,7 @@ void declare_calibrate(cxxopts::Options& options, std::vector<std::string>& posi
       cxxopts::value<std::string>()->default_value("0"))("vocab", "Vocabulary file, or 'bytes'",
                                                          cxxopts::value<std::string>())(
       "force", "Replace an existing output")("quiet", "Show no progress");
+  declare_input_options(options);
   positionals = {"input"};
 }
 
@@ -37,8 +38,9 @@ Status run_calibrate(const cxxopts::ParseResult& arguments) {
   if (arguments.count("calibration") > 0) {
     options.texts = arguments["calibration"].as<std::vector<std::string>>();
   }
-  RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
-  RWKV_ASSIGN(const Identified model, identify_checkpoint(*checkpoint.source));
+  RWKV_ASSIGN(const InputOptions from, input_options_from(arguments));
+  RWKV_ASSIGN(const Checkpoint checkpoint, open_input(path, from.quiet));
+  RWKV_ASSIGN(const Identified model, identify_input(checkpoint, from));
   std::string note;
   RWKV_ASSIGN(
       const std::optional<Vocabulary> vocabulary,

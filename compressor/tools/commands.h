@@ -5,11 +5,28 @@
 #include <optional>
 #include <string>
 
+#include "compressor/checkpoint/checkpoint_files.h"
 #include "compressor/checkpoint/open.h"
 #include "compressor/recipe/recipe.h"
 #include "compressor/stages/plan.h"
 
 namespace rwkv::press {
+
+/// Opens an input and prints what was decided about its names and files: one line each on stderr,
+/// once for every process, none if `quiet`.
+Result<Checkpoint> open_input(const std::string& path, bool quiet);
+
+/// What the tensors of an input do not show.
+struct InputOptions {
+  std::optional<float> group_norm_eps;  ///< in place of what the file implies
+  bool quiet = false;
+};
+/// Declares --group-norm-eps.
+void declare_input_options(cxxopts::Options& options);
+/// Usage for an epsilon that is not between 0 and 1. Reads --quiet too, where the command has it.
+Result<InputOptions> input_options_from(const cxxopts::ParseResult& arguments);
+/// identify_checkpoint() with the options applied.
+Result<Identified> identify_input(const Checkpoint& checkpoint, const InputOptions& options);
 
 /// Declares --recipe, --preset and --set.
 void declare_recipe_options(cxxopts::Options& options);
@@ -48,7 +65,8 @@ struct PlannedInput {
   std::vector<std::string> notes;  ///< what was merged
 };
 Result<PlannedInput> plan_input(const std::string& path, const Recipe& recipe,
-                                bool allow_requantize, const MergeRequest& merge = {});
+                                bool allow_requantize, const InputOptions& options,
+                                const MergeRequest& merge = {});
 
 /// The vocabulary to embed: the one of --vocab ("bytes" or a file), else that of the input, else a
 /// fitting vocabulary file in the input's folder. `note` receives its origin.

@@ -77,6 +77,7 @@ void declare_convert(cxxopts::Options& options, std::vector<std::string>& positi
       "work", "Folder for a training's snapshots and log (default OUTPUT.work)",
       cxxopts::value<std::string>())("resume", "Continue an interrupted training")(
       "force", "Replace an existing output")("quiet", "Show no progress");
+  declare_input_options(options);
   declare_merge_options(options);
   declare_calibration_options(options);
   declare_recipe_options(options);
@@ -87,6 +88,7 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
   RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
   RWKV_ASSIGN(Recipe recipe, recipe_from(arguments));
+  RWKV_ASSIGN(const InputOptions from, input_options_from(arguments));
   const bool planned = recipe.budget.has_value();
   RWKV_ASSIGN(const MergeRequest merge, merge_from(arguments));
   if (planned && !merge.files.empty()) {
@@ -101,15 +103,15 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
     RWKV_ASSIGN(recipe, plan_first(arguments, recipe, path));
   }
   RWKV_ASSIGN(const PlannedInput input,
-              plan_input(path, recipe, arguments.count("allow-requantize") > 0, merge));
+              plan_input(path, recipe, arguments.count("allow-requantize") > 0, from, merge));
   const ModelConfig& config = input.plan.config;
 
   PackOptions options;
   options.output = output;
   options.existing =
       arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
-  options.model_name = arguments.count("name") > 0 ? arguments["name"].as<std::string>()
-                                                   : fs::path(path).stem().string();
+  options.model_name =
+      arguments.count("name") > 0 ? arguments["name"].as<std::string>() : checkpoint_name(path);
   options.tool_version = cli::kVersion;
   std::string note;
   const std::string vocab =
@@ -128,6 +130,8 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
     }
   }
   RWKV_TRY(refuse_existing(output, options.existing));
+  // Now, since the output may replace the input.
+  RWKV_ASSIGN(const uint64_t before, checkpoint_bytes(path));
   PipelineOptions pipeline;
   // A plan learns from text even if the recipe that it chose does not.
   if (!planned || needs_calibration(recipe)) {
@@ -138,7 +142,6 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(pipeline.training, training_from(arguments, recipe, options.vocabulary, output));
   RWKV_ASSIGN(const PackPlan plan,
               convert_with_progress(input, recipe, std::move(pipeline), options, quiet));
-  const uint64_t before = fs::file_size(path);
   const uint64_t after = fs::file_size(output);
   fmt::print("{}: {} -> {} ({:.2f}x smaller; weights {:.2f}x smaller than fp16)\n", output,
              cli::human_bytes(before), cli::human_bytes(after),

@@ -21,7 +21,7 @@ std::vector<TensorInfo> plain_infos(const TensorSource& source) {
 }
 
 // What the tensors are, for the last line. Pairs that have no names in a checkpoint are refused.
-Result<std::string> description_of(const TensorSource& source) {
+Result<std::string> description_of(const TensorSource& source, bool quiet) {
   if (is_tuned_state(source)) {
     return std::string("a tuned state");
   }
@@ -34,6 +34,13 @@ Result<std::string> description_of(const TensorSource& source) {
         "of "
         "x059 belongs to another form); convert without low_rank.diagonal to export",
         source.path());
+  }
+  if (model.config.version != Version::V4 && !quiet &&
+      model.config.group_norm_eps != ModelConfig().group_norm_eps) {
+    fmt::print(stderr,
+               "note: {}: its group norm has an epsilon of {}, which the output does not hold; "
+               "convert that with --group-norm-eps {}\n",
+               source.path(), model.config.group_norm_eps, model.config.group_norm_eps);
   }
   return describe(model.config);
 }
@@ -52,12 +59,13 @@ Status run_export(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
   RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
   RWKV_TRY(check_checkpoint_name(output));
-  RWKV_ASSIGN(Checkpoint checkpoint, open_checkpoint(path));
+  const bool quiet = arguments.count("quiet") > 0;
+  RWKV_ASSIGN(Checkpoint checkpoint, open_input(path, quiet));
   RWKV_ASSIGN(const MergeRequest merge, merge_from(arguments));
   RWKV_ASSIGN(const std::vector<std::string> notes,
               merge_into(checkpoint, merge, /*allow_requantize=*/true));
   const TensorSource& source = *checkpoint.source;
-  RWKV_ASSIGN(const std::string what, description_of(source));
+  RWKV_ASSIGN(const std::string what, description_of(source, quiet));
   for (const std::string& line : notes) {
     fmt::print(stderr, "{}\n", line);
   }

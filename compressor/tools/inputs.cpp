@@ -1,5 +1,6 @@
 #include <array>
 #include <filesystem>
+#include <set>
 
 #include "compressor/pipeline/pipeline.h"
 #include "compressor/tools/commands.h"
@@ -38,6 +39,49 @@ Result<Vocabulary> vocabulary_named(const std::string& option, uint64_t n_vocab)
 
 }  // namespace
 
+Result<Checkpoint> open_input(const std::string& path, bool quiet) {
+  static std::set<std::string> said;
+  RWKV_ASSIGN(Checkpoint checkpoint, open_checkpoint(path));
+  for (const std::string& note : checkpoint.notes) {
+    const std::string line = fmt::format("{}: {}", path, note);
+    if (!quiet && said.insert(line).second) {
+      fmt::print(stderr, "note: {}\n", line);
+    }
+  }
+  return checkpoint;
+}
+
+void declare_input_options(cxxopts::Options& options) {
+  options.add_options()("group-norm-eps",
+                        "Epsilon of the norm after the recurrence, if the file does not say it "
+                        "(default 64e-5)",
+                        cxxopts::value<std::string>());
+}
+
+Result<InputOptions> input_options_from(const cxxopts::ParseResult& arguments) {
+  InputOptions options;
+  options.quiet = arguments.count("quiet") > 0;
+  if (arguments.count("group-norm-eps") > 0) {
+    RWKV_ASSIGN(const double eps, cli::real(arguments, "group-norm-eps", 0, 1));
+    if (!(eps > 0 && eps < 1)) {
+      return usage_error("--group-norm-eps: expected a value between 0 and 1, found {}", eps);
+    }
+    options.group_norm_eps = static_cast<float>(eps);
+  }
+  return options;
+}
+
+Result<Identified> identify_input(const Checkpoint& checkpoint, const InputOptions& options) {
+  RWKV_ASSIGN(Identified model, identify_checkpoint(*checkpoint.source));
+  if (options.group_norm_eps) {
+    if (model.config.version == Version::V4) {
+      return usage_error("--group-norm-eps: v4 has no norm after the recurrence; remove it");
+    }
+    model.config.group_norm_eps = *options.group_norm_eps;
+  }
+  return model;
+}
+
 void declare_recipe_options(cxxopts::Options& options) {
   std::string names;
   for (const Preset& preset : presets()) {
@@ -70,11 +114,12 @@ Result<Recipe> recipe_from(const cxxopts::ParseResult& arguments) {
 }
 
 Result<PlannedInput> plan_input(const std::string& path, const Recipe& recipe,
-                                bool allow_requantize, const MergeRequest& merge) {
+                                bool allow_requantize, const InputOptions& options,
+                                const MergeRequest& merge) {
   PlannedInput input;
-  RWKV_ASSIGN(input.checkpoint, open_checkpoint(path));
+  RWKV_ASSIGN(input.checkpoint, open_input(path, options.quiet));
   RWKV_ASSIGN(input.notes, merge_into(input.checkpoint, merge, allow_requantize));
-  RWKV_ASSIGN(input.model, identify_checkpoint(*input.checkpoint.source));
+  RWKV_ASSIGN(input.model, identify_input(input.checkpoint, options));
   auto plan = plan_stages(recipe, input.model);
   RWKV_TRY(plan.status().in(path));
   input.plan = plan.take();
@@ -134,8 +179,11 @@ Result<std::optional<Vocabulary>> choose_vocabulary(const std::string& vocab_opt
     note = "from the input";
     return checkpoint.vocabulary;
   }
+  const auto files = find_checkpoint_files(input);
+  const std::string folder =
+      files.ok() ? files.value().folder : fs::path(input).parent_path().string();
   for (const char* name : kVocabularyNames) {
-    const fs::path candidate = fs::path(input).parent_path() / name;
+    const fs::path candidate = fs::path(folder) / name;
     std::error_code ignored;
     if (!fs::is_regular_file(candidate, ignored)) {
       continue;

@@ -19,14 +19,20 @@ Status verify(const TensorSource& source) {
   return {};
 }
 
-Result<nlohmann::ordered_json> make_report(const std::string& path, const Checkpoint& checkpoint) {
+// Of a file whose model is unknown: what is in it. `not_identified` says why.
+Result<nlohmann::ordered_json> make_report(const std::string& path, const Checkpoint& checkpoint,
+                                           Status& not_identified) {
   if (checkpoint.is_packed) {
     RWKV_ASSIGN(const auto mapping, MappedFile::open(path));
     RWKV_ASSIGN(const GgufFile file, GgufFile::parse(mapping->bytes(), path));
     return cli::report_packed(file);
   }
-  RWKV_ASSIGN(const Identified model, identify_checkpoint(*checkpoint.source));
-  return cli::report_source(*checkpoint.source, model.config);
+  const auto model = identify_checkpoint(*checkpoint.source);
+  if (!model.ok()) {
+    not_identified = model.status();
+    return cli::report_unknown(*checkpoint.source, not_identified.message());
+  }
+  return cli::report_source(*checkpoint.source, model.value().config);
 }
 
 }  // namespace
@@ -39,8 +45,9 @@ void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positi
 
 Status run_inspect(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
-  RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
-  RWKV_ASSIGN(nlohmann::ordered_json report, make_report(path, checkpoint));
+  RWKV_ASSIGN(const Checkpoint checkpoint, open_input(path, false));
+  Status not_identified;
+  RWKV_ASSIGN(nlohmann::ordered_json report, make_report(path, checkpoint, not_identified));
   if (arguments.count("verify") > 0) {
     RWKV_TRY(verify(*checkpoint.source));
     report["verified"] = true;
@@ -50,7 +57,7 @@ Status run_inspect(const cxxopts::ParseResult& arguments) {
   } else {
     fmt::print("{}", cli::report_to_text(report));
   }
-  return {};
+  return not_identified;
 }
 
 }  // namespace rwkv::press

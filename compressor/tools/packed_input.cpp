@@ -29,11 +29,11 @@ Status pack_lossless(const std::string& path, const std::string& vocab, const st
                      bool quiet) {
   RWKV_ASSIGN(const Preset* preset, find_preset("fp32"));
   RWKV_ASSIGN(const Recipe recipe, parse_recipe(preset->yaml, "preset fp32", {}));
-  RWKV_ASSIGN(const PlannedInput input, plan_input(path, recipe, false));
+  RWKV_ASSIGN(const PlannedInput input, plan_input(path, recipe, false, {std::nullopt, quiet}));
   PackOptions options;
   options.output = output;
   options.existing = OutputFile::Existing::Replace;
-  options.model_name = fs::path(path).stem().string();
+  options.model_name = checkpoint_name(path);
   options.tool_version = cli::kVersion;
   std::string note;
   RWKV_ASSIGN(options.vocabulary,

@@ -59,6 +59,7 @@ void print_json(const PackPlan& plan, const Recipe& recipe) {
 
 void declare_plan(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("input", "Checkpoint", cxxopts::value<std::string>())("json", "Print JSON");
+  declare_input_options(options);
   declare_calibration_options(options);
   declare_fit_options(options);
   declare_recipe_options(options);
@@ -78,8 +79,9 @@ Status run_plan(const cxxopts::ParseResult& arguments) {
     }
   }
   RWKV_ASSIGN(const Recipe recipe, recipe_from(arguments));
+  RWKV_ASSIGN(const InputOptions from, input_options_from(arguments));
   RWKV_ASSIGN(const PlannedInput input,
-              plan_input(path, recipe, arguments.count("allow-requantize") > 0));
+              plan_input(path, recipe, arguments.count("allow-requantize") > 0, from));
   if (arguments.count("json") > 0) {
     print_json(input.plan, recipe);
     return {};

@@ -125,8 +125,9 @@ Status write_recipe(const std::string& path, const FitReport& report, bool repla
 
 Result<FitReport> fit_from(const cxxopts::ParseResult& arguments, const Recipe& recipe,
                            const std::string& path) {
-  RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
-  RWKV_ASSIGN(const Identified model, identify_checkpoint(*checkpoint.source));
+  RWKV_ASSIGN(const InputOptions from, input_options_from(arguments));
+  RWKV_ASSIGN(const Checkpoint checkpoint, open_input(path, from.quiet));
+  RWKV_ASSIGN(const Identified model, identify_input(checkpoint, from));
   FitOptions options;
   options.path = path;
   std::string note;

@@ -51,8 +51,9 @@ Status read_shard(const std::string& shard, SweepRun& run) {
   return {};
 }
 
-Result<std::unique_ptr<Identified>> open_input(const SweepInputs& inputs, Checkpoint& checkpoint) {
-  RWKV_ASSIGN(checkpoint, open_checkpoint(inputs.checkpoint));
+Result<std::unique_ptr<Identified>> open_swept(const SweepInputs& inputs, Checkpoint& checkpoint,
+                                               bool quiet) {
+  RWKV_ASSIGN(checkpoint, open_input(inputs.checkpoint, quiet));
   if (checkpoint.is_quantized && !inputs.allow_requantize) {
     return usage_error(
         "{}: is already packed with lossy codecs; sweep over the original checkpoint, or accept "
@@ -67,7 +68,7 @@ Result<std::unique_ptr<Identified>> open_input(const SweepInputs& inputs, Checkp
 Result<WorkerModel> worker_model(const SweepInputs& inputs, const Checkpoint& checkpoint,
                                  const Identified& model, std::string& note) {
   WorkerModel worker{*checkpoint.source, model,
-                     std::nullopt,       fs::path(inputs.checkpoint).stem().string(),
+                     std::nullopt,       checkpoint_name(inputs.checkpoint),
                      cli::kVersion,      static_cast<unsigned>(std::max(1, at::get_num_threads()))};
   RWKV_ASSIGN(worker.vocabulary, choose_vocabulary(inputs.vocab, inputs.checkpoint, checkpoint,
                                                    model.config.n_vocab, note));
@@ -226,7 +227,7 @@ Status run_sweep(const cxxopts::ParseResult& arguments) {
   }
   RWKV_ASSIGN(SweepRun run, run_from(arguments));
   Checkpoint checkpoint;
-  RWKV_ASSIGN(const auto identified, open_input(run.inputs, checkpoint));
+  RWKV_ASSIGN(const auto identified, open_swept(run.inputs, checkpoint, false));
   std::string note;
   RWKV_ASSIGN(const WorkerModel model, worker_model(run.inputs, checkpoint, *identified, note));
   RWKV_TRY(check_inputs(run, model));
@@ -269,7 +270,7 @@ Status run_sweep_point(const cxxopts::ParseResult& /*arguments*/) {
   const std::string input{std::istreambuf_iterator<char>(std::cin), {}};
   RWKV_ASSIGN(const SweepJob job, job_from_json(input));
   Checkpoint checkpoint;
-  RWKV_ASSIGN(const auto identified, open_input(job.inputs, checkpoint));
+  RWKV_ASSIGN(const auto identified, open_swept(job.inputs, checkpoint, true));
   std::string note;
   RWKV_ASSIGN(const WorkerModel model, worker_model(job.inputs, checkpoint, *identified, note));
   return run_job(job, model, [](const std::string& id, const std::string& what) {

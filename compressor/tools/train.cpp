@@ -42,8 +42,8 @@ Result<TrainConfig> config_from(const cxxopts::ParseResult& arguments) {
   return config;
 }
 
-Result<Checkpoint> open_trainable(const std::string& path) {
-  RWKV_ASSIGN(Checkpoint checkpoint, open_checkpoint(path));
+Result<Checkpoint> open_trainable(const std::string& path, bool quiet) {
+  RWKV_ASSIGN(Checkpoint checkpoint, open_input(path, quiet));
   if (checkpoint.is_quantized) {
     return usage_error("{}: is packed with lossy codecs; train the original checkpoint", path);
   }
@@ -58,15 +58,18 @@ Result<Subject> subject_from(const cxxopts::ParseResult& arguments, const TrainC
           "expected either INPUT or a 'model' in the configuration, found both; remove one of "
           "them");
     }
-    RWKV_ASSIGN(subject.checkpoint, open_trainable(arguments["input"].as<std::string>()));
+    RWKV_ASSIGN(const InputOptions from, input_options_from(arguments));
+    RWKV_ASSIGN(subject.checkpoint,
+                open_trainable(arguments["input"].as<std::string>(), from.quiet));
+    RWKV_ASSIGN(subject.model, identify_input(*subject.checkpoint, from));
   } else {
     if (!config.model) {
       return usage_error(
           "there is nothing to train; name a checkpoint, or add a 'model' to the configuration");
     }
     RWKV_ASSIGN(subject.made, initial_model(*config.model, config.initial));
+    RWKV_ASSIGN(subject.model, identify_checkpoint(*subject.made));
   }
-  RWKV_ASSIGN(subject.model, identify_checkpoint(subject.source()));
   return subject;
 }
 
@@ -118,6 +121,7 @@ void declare_train(cxxopts::Options& options, std::vector<std::string>& position
       "dtype", "Type of the result: bf16 or f32",
       cxxopts::value<std::string>()->default_value("bf16"))("force", "Replace an existing output")(
       "quiet", "Show no progress");
+  declare_input_options(options);
   positionals = {"input"};
 }
 
@@ -137,7 +141,8 @@ Status run_train(const cxxopts::ParseResult& arguments) {
           "--teacher has no effect because train.distill and train.block_match are 0; try "
           "--set train.distill=1");
     }
-    RWKV_ASSIGN(teacher, open_trainable(arguments["teacher"].as<std::string>()));
+    RWKV_ASSIGN(teacher, open_trainable(arguments["teacher"].as<std::string>(),
+                                        arguments.count("quiet") > 0));
     RWKV_ASSIGN(teacher_model, identify_checkpoint(*teacher->source));
   }
   RWKV_ASSIGN(const auto group, ProcessGroup::from_environment(config.train.batch));

@@ -314,13 +314,6 @@ Status Binder::check_sets() const {
 Result<Identified> Binder::take() {
   RWKV_TRY(check_sets());
   // RWKV-Lite's enhanced form (x059) always has the diagonal, its simple form (x058) never.
-  // RWKV-5 training divides by head_size_divisor = 8 before a norm with 1e-5 for heads of 64;
-  // models with other heads come from code without the divisor (rwkv.cpp's tiny models are such,
-  // and its expected logits fix the value).
-  ModelConfig& config = result_.config;
-  const bool is_v5 = config.version == Version::V5_0 || config.version == Version::V5_1 ||
-                     config.version == Version::V5_2;
-  config.group_norm_eps = is_v5 && config.head_size != 64 ? 1e-5f : 64e-5f;
   result_.config.low_rank = has_diagonal_ ? LowRankForm::ReluSquared
                             : has_pair_   ? LowRankForm::Linear
                                           : LowRankForm::None;

@@ -44,15 +44,6 @@ Result<uint64_t> count_layers(std::span<const TensorInfo> tensors) {
   return static_cast<uint64_t>(last) + 1;
 }
 
-// v5.2 has a decay per channel, [H, N]; before it was one per head: [H], [H,1], [H,1,1] or [1,H].
-// With a single head only the number of channels tells [1,N] from [1,H].
-bool decay_is_per_channel(const TensorInfo& decay, uint64_t n_channels) {
-  const auto n_dims =
-      std::count_if(decay.shape.begin(), decay.shape.end(), [](uint64_t dim) { return dim != 1; });
-  return n_dims >= 2 ||
-         (n_dims == 1 && decay.shape.size() >= 2 && decay.n_elements() == n_channels);
-}
-
 // Versions that are recognised only to be refused: part of a name that no other version has.
 struct UnsupportedVersion {
   std::string_view mark;
@@ -147,6 +138,14 @@ Status bind_all(Binder& binder, Version version, uint64_t n_layer) {
 }
 
 }  // namespace
+
+// With a single head only the number of channels tells [1,N] from [1,H].
+bool decay_is_per_channel(const TensorInfo& decay, uint64_t n_channels) {
+  const auto n_dims =
+      std::count_if(decay.shape.begin(), decay.shape.end(), [](uint64_t dim) { return dim != 1; });
+  return n_dims >= 2 ||
+         (n_dims == 1 && decay.shape.size() >= 2 && decay.n_elements() == n_channels);
+}
 
 std::vector<uint64_t> TensorBinding::packed_shape() const {
   std::vector<uint64_t> packed = shape;

@@ -46,4 +46,8 @@ enum class ShapesAre { AsInCheckpoint, AsPacked };
 /// `tensors` in any order. Failures are BadInput.
 Result<Identified> identify(std::span<const TensorInfo> tensors, ShapesAre shapes);
 
+/// Whether the time_decay of a v5 model of `n_channels` is one per channel, [H, N] (v5.2), and not
+/// one per head: [H], [H,1], [H,1,1] or [1,H] (v5.0, v5.1).
+bool decay_is_per_channel(const TensorInfo& decay, uint64_t n_channels);
+
 }  // namespace rwkv

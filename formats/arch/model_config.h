@@ -44,8 +44,8 @@ struct ModelConfig {
   uint64_t n_cluster = 0;         ///< of the vocabulary, at most kMostClusters; 0: one matrix
   uint64_t predictor_hidden = 0;  ///< of the MLP predictors; 0: none
   /// Epsilon of the group norm ln_x. 64e-5 = 1e-5 * 8^2, since training divides by
-  /// head_size_divisor = 8 before a norm with 1e-5 (RWKV-LM, RWKV-v5/src/model.py). identify()
-  /// sets 1e-5 for v5 models whose heads are not of 64.
+  /// head_size_divisor = 8 before a norm with 1e-5, whatever the size of heads. Tensors do not show
+  /// it: where a file says otherwise, the reader of checkpoints sets it.
   float group_norm_eps = 64e-5f;
 
   /// Embedding rows are stored with ln0 applied, so that quantising them rounds what the network

@@ -87,18 +87,49 @@ Result<Json> report_packed(const GgufFile& file) {
   return report;
 }
 
-Json report_source(const TensorSource& source, const ModelConfig& config) {
+namespace {
+
+Json report_tensor(const TensorInfo& info) {
+  return {{"name", info.name},
+          {"type", traits(info.dtype).name},
+          {"shape", info.shape},
+          {"numbers", info.n_elements()},
+          {"bytes", info.n_bytes()}};
+}
+
+Json report_infos(const TensorSource& source, Json model) {
   Json report = {{"file", source.path()},
                  {"format", source.format()},
-                 {"model", report_model(config)},
+                 {"model", std::move(model)},
                  {"metadata", source.metadata()}};
   report["tensors"] = Json::array();
   for (const TensorInfo& info : source.tensors()) {
-    report["tensors"].push_back({{"name", info.name},
-                                 {"type", traits(info.dtype).name},
-                                 {"shape", info.shape},
-                                 {"numbers", info.n_elements()},
-                                 {"bytes", info.n_bytes()}});
+    report["tensors"].push_back(report_tensor(info));
+  }
+  add_totals(report);
+  return report;
+}
+
+}  // namespace
+
+Json report_source(const TensorSource& source, const ModelConfig& config) {
+  return report_infos(source, report_model(config));
+}
+
+Json report_unknown(const TensorSource& source, const std::string& reason) {
+  return report_infos(source, {{"unknown", reason}});
+}
+
+Json report_gguf(const GgufFile& file, const std::string& reason) {
+  Json report = {{"file", file.origin()}, {"format", "gguf"}, {"model", {{"unknown", reason}}}};
+  Json metadata = Json::object();
+  for (const auto& [key, value] : file.metadata().entries()) {
+    metadata[key] = value_to_json(value);
+  }
+  report["metadata"] = std::move(metadata);
+  report["tensors"] = Json::array();
+  for (const GgufTensor& tensor : file.tensors()) {
+    report["tensors"].push_back(report_tensor(tensor.info()));
   }
   add_totals(report);
   return report;

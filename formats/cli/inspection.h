@@ -21,6 +21,12 @@ Result<nlohmann::ordered_json> report_packed(const GgufFile& file);
 /// Any other checkpoint.
 nlohmann::ordered_json report_source(const TensorSource& source, const ModelConfig& config);
 
+/// A checkpoint whose model is not known, `reason` says why: what is in it.
+nlohmann::ordered_json report_unknown(const TensorSource& source, const std::string& reason);
+
+/// A GGUF file that is not one of ours: its metadata and tensors.
+nlohmann::ordered_json report_gguf(const GgufFile& file, const std::string& reason);
+
 /// The report as text.
 std::string report_to_text(const nlohmann::ordered_json& report);
 

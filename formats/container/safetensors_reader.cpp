@@ -55,9 +55,9 @@ Result<std::string> read_header_text(const InputFile& file) {
   const auto length = load_le<uint64_t>(length_bytes.data());
   if (length > kMaxHeader || length > file.size() - kLengthBytes) {
     return bad_input(
-        "{}: the header claims {} bytes, but the file has {} after the length and the limit is {}; "
-        "not a safetensors file, or it is truncated",
-        file.path(), length, file.size() - kLengthBytes, kMaxHeader);
+        "{}: expected a header of {} bytes (at most {}), found {} behind its length; the file was "
+        "cut, fetch it again",
+        file.path(), length, kMaxHeader, file.size() - kLengthBytes);
   }
   std::string text(static_cast<size_t>(length), '\0');
   RWKV_TRY(file.read_at(kLengthBytes, std::as_writable_bytes(std::span(text))));
@@ -66,6 +66,10 @@ Result<std::string> read_header_text(const InputFile& file) {
 
 // `entries` are in the order of `begin`. The data must cover the buffer from end to end.
 Status check_entries(std::span<const SafetensorsEntry> entries, uint64_t buffer_size) {
+  if (!entries.empty() && entries.back().end > buffer_size) {
+    return bad_input("expected {} bytes of data, found {}; the file was cut, fetch it again",
+                     entries.back().end, buffer_size);
+  }
   uint64_t covered = 0;
   for (const SafetensorsEntry& entry : entries) {
     RWKV_TRY(check_tensor_size(entry.info));

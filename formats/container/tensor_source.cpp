@@ -112,8 +112,11 @@ Status check_tensor_size(const TensorInfo& info) {
   uint64_t elements = 1;
   for (const uint64_t dim : info.shape) {
     if (dim == 0) {
-      return bad_input("tensor {}: shape {} has a dimension of zero; remove the empty tensor",
-                       info.name, shape);
+      return bad_input(
+          "tensor {}: expected elements, found shape {}, a placeholder as DeepSpeed's ZeRO-3 "
+          "leaves: "
+          "the weights are in other files, gather them first (zero_to_fp32.py)",
+          info.name, shape);
     }
     if (!checked_mul(elements, dim, elements)) {
       return bad_input("tensor {}: shape {} has more elements than 64 bits can count", info.name,

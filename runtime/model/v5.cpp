@@ -59,10 +59,12 @@ Status TimeMixV5::load(const Weights& weights, const std::string& prefix) {
   for (float& d : decay_) {
     d = std::exp(-std::exp(d));
   }
-  // time_first is a logarithm, its successor time_faaaa is used as it is.
-  const bool is_log = !weights.contains(att + "time_faaaa");
+  // Per head time_first is a logarithm; its successor time_faaaa never is, nor is a time_first
+  // beside a decay per channel, which only other programs write.
+  const bool is_first = !weights.contains(att + "time_faaaa");
+  const bool is_log = is_first && config_.version != Version::V5_2;
   RWKV_ASSIGN(const std::span<const float> bonus,
-              weights.vector(att + (is_log ? "time_first" : "time_faaaa")));
+              weights.vector(att + (is_first ? "time_first" : "time_faaaa")));
   bonus_ = per_channel(bonus, config_);
   for (float& u : bonus_) {
     u = is_log ? std::exp(u) : u;

@@ -14,9 +14,17 @@ void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positi
 
 Status run_inspect(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "model"));
-  RWKV_ASSIGN(const PackedFile packed, PackedFile::open(path));
   RWKV_ASSIGN(const auto mapping, MappedFile::open(path));
   RWKV_ASSIGN(const GgufFile file, GgufFile::parse(mapping->bytes(), path));
+  const auto opened = PackedFile::open(path);
+  if (!opened.ok()) {
+    // Another program's GGUF, or a damaged file: what is in it, and then why it is refused.
+    const auto report = cli::report_gguf(file, opened.status().message());
+    fmt::print("{}", arguments.count("json") > 0 ? cli::report_to_json(report) + "\n"
+                                                 : cli::report_to_text(report));
+    return opened.status();
+  }
+  const PackedFile& packed = opened.value();
   RWKV_ASSIGN(nlohmann::ordered_json report, cli::report_packed(file));
   if (arguments.count("verify") > 0) {
     for (const PackedTensor& tensor : packed.tensors) {

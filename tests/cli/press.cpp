@@ -114,12 +114,42 @@ TEST_CASE("rwkv-press refuses bad input with 3 and leaves nothing", "[cli]") {
   for (const char* name : {"missing", "empty", "text", "cut.pth", "flipped.pth"}) {
     check_refused("rwkv-press", {"convert", scratch.file(name), "-o", out, "--quiet"}, 3, name);
   }
-  check_refused("rwkv-press", {"convert", scratch.path().string(), "-o", out}, 3, "directory");
+  check_refused("rwkv-press", {"convert", scratch.path().string(), "-o", out}, 3,
+                "holds 3 checkpoints");
   check_refused("rwkv-press", {"convert", input, "-o", out, "--vocab", scratch.file("vocab.txt")},
                 3, "another model");
   check_refused("rwkv-press",
                 {"convert", input, "-o", out, "--vocab", scratch.file("nonsense.txt")}, 3, "line");
   CHECK(scratch.entries() == before);
+}
+
+TEST_CASE("Folders and foreign files are told on stderr, and unknown ones are listed", "[cli]") {
+  namespace fs = std::filesystem;
+  const ScratchFolder scratch;
+  const std::string folder = scratch.file("model");
+  fs::create_directory(folder);
+  synth(scratch, "model/a.pth");
+  const RunResult converted = run("rwkv-press", {"convert", folder, "-o", scratch.file("m.gguf"),
+                                                 "--group-norm-eps", "1e-5", "--quiet"});
+  CHECK(converted.exit_code == 0);
+  const RunResult planned = run("rwkv-press", {"plan", folder});
+  CHECK(planned.exit_code == 0);
+  CHECK_THAT(planned.err, Contains("note: " + folder + ": a folder: took a.pth\n"));
+  const RunResult inspected = run("rwkv-press", {"inspect", scratch.file("m.gguf"), "--json"});
+  const auto report = nlohmann::json::parse(inspected.out);
+  CHECK(report["model"]["group_norm_eps"].get<float>() == 1e-5f);
+  CHECK(report["metadata"]["general.name"] == "model");
+  check_refused("rwkv-press", {"plan", folder, "--group-norm-eps", "0"}, 2, "--group-norm-eps");
+  // Statistics are not a model; what is in them is shown all the same.
+  write_text(scratch.file("text.txt"), std::string(4000, 'x'));
+  REQUIRE(run("rwkv-press", {"calibrate", folder, "-o", scratch.file("s.safetensors"),
+                             "--calibration", scratch.file("text.txt"), "--vocab", "bytes",
+                             "--samples", "2", "--length", "16", "--quiet"})
+              .exit_code == 0);
+  const RunResult unknown = run("rwkv-press", {"inspect", scratch.file("s.safetensors")});
+  CHECK(unknown.exit_code == 3);
+  CHECK_THAT(unknown.out, Contains("source.xxh64"));
+  CHECK_THAT(unknown.err, Contains("not an RWKV checkpoint"));
 }
 
 TEST_CASE("A full disk ends a conversion with 1 and nothing half-written", "[cli]") {

@@ -93,7 +93,12 @@ TEST_CASE("Tiny rwkv.cpp models give the expected logits from .bin and .safetens
     return;
   }
   const ScratchFolder scratch;
-  const auto model = convert_and_open(*checkpoint, scratch.file("m.gguf"), {"fp32", "bytes", {}});
+  Conversion how = {"fp32", "bytes", {}};
+  // Trained by code with this epsilon for heads of 8, which a .safetensors does not tell.
+  if (std::string(file) == "tiny-rwkv-5v2-730K-FP32.safetensors") {
+    how.group_norm_eps = 1e-5f;
+  }
+  const auto model = convert_and_open(*checkpoint, scratch.file("m.gguf"), how);
   const std::vector<float> logits = all_logits(model, bytes_to_tokens("\"in"), 1);
   const std::vector<float> last(logits.end() - 256, logits.end());
   const double error = max_difference(last, read_f32(*expected));

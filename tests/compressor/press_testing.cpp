@@ -18,7 +18,8 @@ Status convert(const std::string& input, const std::string& output, const Conver
   RWKV_ASSIGN(const press::Recipe recipe,
               press::parse_recipe(how.recipe.empty() ? preset->yaml : how.recipe, "test", how.set));
   RWKV_ASSIGN(const press::Checkpoint checkpoint, press::open_checkpoint(input));
-  RWKV_ASSIGN(const Identified model, press::identify_checkpoint(*checkpoint.source));
+  RWKV_ASSIGN(Identified model, press::identify_checkpoint(*checkpoint.source));
+  model.config.group_norm_eps = how.group_norm_eps.value_or(model.config.group_norm_eps);
   RWKV_TRY(press::plan_stages(recipe, model).status());
   press::PackOptions options;
   options.output = output;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ struct Conversion {
   std::vector<std::string> train_data = {};
   std::string work = {};  ///< folder of stages that train
   bool resume = false;
+  std::optional<float> group_norm_eps = {};
 };
 
 /// Packs `input` into `output`.

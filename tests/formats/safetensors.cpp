@@ -155,14 +155,14 @@ TEST_CASE("safetensors with broken offsets are refused", "[safetensors]") {
   CHECK_THAT(refusal("{" + four + "," + entry("b", "U8", "[4]", "[5,9]") + "}", 9),
              Contains("hole"));
   CHECK_THAT(refusal("{" + four + "}", 5), Contains("after the last tensor"));
-  CHECK_THAT(refusal("{" + four + "}", 3), Contains("not within"));
+  CHECK_THAT(refusal("{" + four + "}", 3), Contains("was cut"));
   CHECK_THAT(refusal("{" + entry("a", "U8", "[4]", "[4,0]") + "}", 4), Contains("not within"));
   CHECK_THAT(refusal("{" + entry("a", "F32", "[2]", "[0,4]") + "}", 4), Contains("needs 8 bytes"));
   CHECK_THAT(refusal("{" + entry("a", "U8", "[18446744073709551615]", "[0,4]") + "}", 4),
              Contains("memory"));
   CHECK_THAT(refusal("{" + entry("a", "F32", "[4294967296,4294967296,16]", "[0,4]") + "}", 4),
              Contains("more elements"));
-  CHECK_THAT(refusal("{" + entry("a", "U8", "[0]", "[0,0]") + "}", 0), Contains("zero"));
+  CHECK_THAT(refusal("{" + entry("a", "U8", "[0]", "[0,0]") + "}", 0), Contains("placeholder"));
 }
 
 TEST_CASE("safetensors with another structure are refused", "[safetensors]") {
@@ -201,7 +201,7 @@ TEST_CASE("safetensors with an absurd header length are refused", "[safetensors]
     store_le<uint64_t>(bytes.data(), length);
     const Status status = open_status(bytes);
     CHECK(status.code() == Code::BadInput);
-    CHECK_THAT(status.message(), Catch::Contains("the header claims"));
+    CHECK_THAT(status.message(), Catch::Contains("was cut"));
   }
   CHECK(open_status(std::span(bytes).first(7)).code() == Code::BadInput);
   CHECK(open_status({}).code() == Code::BadInput);

@@ -80,8 +80,6 @@ ModelConfig expected_config(Version version, const ModelSizes& sizes) {
     case Version::V5_0:
     case Version::V5_1:
     case Version::V5_2:
-      // Heads of 64 come from training code with a divisor of 8, others from code without.
-      config.group_norm_eps = sizes.head_size == 64 ? 64e-5f : 1e-5f;
       break;
     case Version::V6:
       config.mix_lora = sizes.mix_lora;

@@ -246,6 +246,10 @@ PackedFilePlan file_plan(const Identified& model, const std::vector<TensorInfo>&
   config.head_k_min = options.k_min;
   config.head_k_max = options.k_max;
   config.first_cluster_always = options.first_cluster_always;
+  // Tensors do not show it; a value of its own shows that the file's is used.
+  const bool is_v5 = config.version == Version::V5_0 || config.version == Version::V5_1 ||
+                     config.version == Version::V5_2;
+  config.group_norm_eps = is_v5 ? 1e-5f : config.group_norm_eps;
   config_to_metadata(config, file.config);
   if (options.vocabulary != TinyVocabulary::None) {
     vocabulary_to_metadata(tiny_vocabulary(options.vocabulary), file.vocabulary);
