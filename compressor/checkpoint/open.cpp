@@ -213,7 +213,7 @@ Result<Identified> identify_checkpoint(const TensorSource& source) {
   }
   auto model = identify(source.tensors(), ShapesAre::AsInCheckpoint);
   if (!model.ok()) {
-    const auto other = other_model(source.tensors());
+    const auto other = other_model(source);
     return other ? bad_input("{}: {}", source.path(), *other) : model.status().in(source.path());
   }
   RWKV_TRY(apply_settings(source, model.value().config));

@@ -4,6 +4,8 @@
 #include <array>
 #include <cctype>
 
+#include "compressor/checkpoint/adapter.h"
+
 namespace rwkv::press {
 namespace {
 
@@ -57,10 +59,6 @@ bool any_name(std::span<const TensorInfo> tensors, std::string_view part) {
   });
 }
 
-bool has_base(std::span<const TensorInfo> tensors) {
-  return any_name(tensors, "emb.weight") || any_name(tensors, "embeddings.weight");
-}
-
 struct OtherModel {
   std::string_view part;  ///< of some tensor's name
   std::string_view also;  ///< of some other's; empty: none is needed
@@ -89,25 +87,21 @@ constexpr std::array kOtherModels = {
                "RWKV-6 or RWKV-7; name such a model"},
 };
 
-constexpr std::array<std::string_view, 6> kAdapterParts = {".lora_A", ".lora_B", ".init_lora_",
-                                                           ".disha",  ".bone",   ".lora_magnitude"};
-
-std::optional<std::string> adapter(std::span<const TensorInfo> tensors) {
-  const auto* part = std::find_if(kAdapterParts.begin(), kAdapterParts.end(),
-                                  [&](std::string_view name) { return any_name(tensors, name); });
-  if (part == kAdapterParts.end()) {
+std::optional<std::string> adapter(const TensorSource& source) {
+  const std::string_view kind = adapter_kind(source);
+  if (kind.empty()) {
     return std::nullopt;
   }
-  if (has_base(tensors)) {
+  if (!is_adapter(source)) {
     return fmt::format(
-        "holds a model and an adapter (*{}) that is not merged into it; expected plain weights; "
-        "take the model without it, and merge: convert BASE --merge ADAPTER",
-        *part);
+        "holds a model and an adapter ({}) that is not merged into it; expected plain weights; "
+        "merge it: rwkv-press export THIS --alpha A",
+        kind);
   }
   return fmt::format(
-      "holds an adapter (*{}) without the model that it belongs to; expected a model; merge it: "
-      "convert BASE --merge THIS",
-      *part);
+      "holds an adapter ({}) without the model that it belongs to; expected a model; merge it: "
+      "rwkv-press convert BASE --merge THIS",
+      kind);
 }
 
 // The rwkv package's converted files: ln0 applied to the embedding, matrices [in, out].
@@ -148,18 +142,17 @@ Status not_a_checkpoint(const InputFile& file) {
                    static_cast<unsigned>(head[2]), static_cast<unsigned>(head[3]));
 }
 
-std::optional<std::string> other_model(std::span<const TensorInfo> tensors) {
+std::optional<std::string> other_model(const TensorSource& source) {
+  const std::span<const TensorInfo> tensors = source.tensors();
   for (const OtherModel& other : kOtherModels) {
     if (any_name(tensors, other.part) && (other.also.empty() || any_name(tensors, other.also))) {
       return other.text;
     }
   }
-  if (auto text = adapter(tensors)) {
+  if (auto text = adapter(source)) {
     return text;
   }
-  if (!tensors.empty() && std::all_of(tensors.begin(), tensors.end(), [](const TensorInfo& info) {
-        return info.name.ends_with(".att.time_state");
-      })) {
+  if (is_tuned_state(source)) {
     return "holds a tuned state without the model that it belongs to; expected a model; give it to "
            "the device: rwkv-edge --state THIS";
   }

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <optional>
-#include <span>
 #include <string>
 
 #include "formats/base/file.h"
@@ -17,6 +16,6 @@ Status not_a_checkpoint(const InputFile& file);
 
 /// "holds X; expected Y; do Z" for tensors that are known and no RWKV checkpoint of v4 to v7;
 /// nullopt for others.
-std::optional<std::string> other_model(std::span<const TensorInfo> tensors);
+std::optional<std::string> other_model(const TensorSource& source);
 
 }  // namespace rwkv::press

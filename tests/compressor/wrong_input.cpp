@@ -115,10 +115,10 @@ TEST_CASE("Checkpoints of something else are named for what they are", "[wrong]"
   const RawTensor lora_a = tensor("blocks.0.att.key.lora_A", {8, 192});
   const RawTensor lora_b = tensor("blocks.0.att.key.lora_B", {192, 8});
   const Case cases[] = {
-      {{lora_a, lora_b}, "holds an adapter (*.lora_A) without the model", "--merge"},
+      {{lora_a, lora_b}, "holds an adapter (LoRA) without the model", "--merge"},
       {{tensor("model.blocks.0.att.key.init_lora_A", {8, 192})}, "holds an adapter", "--merge"},
-      {{tensor("blocks.0.ffn.key.disha", {8, 192})}, "holds an adapter (*.disha)", "--merge"},
-      {plus(v7, {lora_a, lora_b}), "that is not merged into it", "--merge"},
+      {{tensor("blocks.0.ffn.key.disha", {8, 192})}, "holds an adapter (DiSHA)", "--merge"},
+      {plus(v7, {lora_a, lora_b}), "that is not merged into it", "--alpha"},
       {plus(v7, {tensor("blocks.0.qkv.qq.weight", {256, 192})}), "this is v7b (DeepEmbed with DEA",
        "v4 to v7"},
       {plus(v7, {tensor("blocks.0.ffn.enn.weight", {256, 192})}), "this is RWKV-8 (DeepEmbed",
