@@ -152,10 +152,6 @@ std::optional<std::string> other_model(const TensorSource& source) {
   if (auto text = adapter(source)) {
     return text;
   }
-  if (is_tuned_state(source)) {
-    return "holds a tuned state without the model that it belongs to; expected a model; give it to "
-           "the device: rwkv-edge --state THIS";
-  }
   if (is_of_rwkv_package(tensors)) {
     return "was converted by the rwkv package (ln0 applied to the embedding, matrices transposed); "
            "expected a checkpoint as it was trained; take the original .pth";
