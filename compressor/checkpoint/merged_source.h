@@ -24,9 +24,9 @@ struct Merged {
 /// Merges `adapters` into `base`, in their order, after the adapter that `base` itself may hold.
 /// Parts of adapters change the matrices that they name (adapter.h); other tensors of an adapter
 /// replace those of the base, and tuned states (att.time_state) are added. Changed tensors are read
-/// as f32, computed in double. BadInput for a base that is an adapter itself, shapes that do not fit, and names that
-/// the base does not have; Usage for a LoRA without alpha, an alpha without LoRA, or PiSSA's initial values
-/// without the trained factors.
+/// as f32, computed in double. BadInput for a base that is an adapter itself, shapes that do not
+/// fit, and names that the base does not have; Usage for a LoRA without alpha, an alpha without
+/// LoRA, or PiSSA's initial values without the trained factors.
 Result<Merged> merge_adapters(std::unique_ptr<TensorSource> base,
                               std::vector<std::unique_ptr<TensorSource>> adapters,
                               const MergeOptions& options);

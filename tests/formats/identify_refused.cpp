@@ -38,6 +38,34 @@ bool decides_version(std::string_view name) {
 
 }  // namespace
 
+TEST_CASE("Versions that are not supported are named") {
+  const std::pair<const char*, const char*> cases[] = {
+      {"blocks.1.qkv.qq.weight", "v7b (DeepEmbed with DEA"},
+      {"blocks.0.ffn.enn.weight", "RWKV-8 (DeepEmbed"},
+      {"blocks.0.rosa.x_q", "RWKV-8 (ROSA"}};
+  for (const auto& [name, what] : cases) {
+    Infos tensors = test::tensors_of(Version::V7a, {});
+    tensors.push_back({name, DType::F32, {4, 4}});
+    CHECK_THAT(refused(tensors), Contains(name) && Contains(what) && Contains("v4 to v7 or v7a"));
+  }
+}
+
+TEST_CASE("A tuned state must be of the model's heads") {
+  for (const Version version : {Version::V5_2, Version::V6, Version::V7, Version::V7a}) {
+    Infos tensors = test::tensors_of(version, {});
+    const auto config = identify(tensors, ShapesAre::AsInCheckpoint).value().config;
+    const std::vector<uint64_t> shape = {config.n_head, config.head_size, config.head_size};
+    tensors.push_back({"blocks.1.att.time_state", DType::F32, shape});
+    CHECK(identify(tensors, ShapesAre::AsInCheckpoint).ok());
+    tensors.back().shape[0] += 1;
+    CHECK_THAT(refused(tensors), Contains("blocks.1.att.time_state") &&
+                                     Contains(shape_to_string(tensors.back().shape)));
+  }
+  Infos old = test::tensors_of(Version::V4, {});
+  old.push_back({"blocks.1.att.time_state", DType::F32, {2, 4, 4}});
+  CHECK_THAT(refused(old), Contains("time_state") && Contains("v4"));
+}
+
 TEST_CASE("identify refuses a model that lacks any one of its tensors") {
   for (const VersionTraits& version : kVersions) {
     const Infos whole = test::tensors_of(version.version, {});

@@ -6,6 +6,7 @@
 #include "formats/base/little_endian.h"
 #include "formats/container/gguf_writer.h"
 #include "formats/container/safetensors_writer.h"
+#include "runtime/model/state_file.h"
 #include "tests/compressor/pickle_builder.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
@@ -139,6 +140,31 @@ void seed_safetensors() {
        le<uint64_t>(header.size()) + header + std::string(10, '\1'));
 }
 
+// Of the model of state_file.cpp, whose id is 7.
+void seed_state_files() {
+  ModelConfig config;
+  config.version = Version::V6;
+  config.n_layer = 1;
+  config.n_embd = 4;
+  config.dim_att = 4;
+  config.n_head = 2;
+  config.head_size = 2;
+  config.n_vocab = 3;
+  const edge::State state(config, 7);
+  const std::vector<float> logits = {1.0f, 2.0f, 3.0f};
+  check(edge::save_state_file(seed_path("state_file", "saved"), OutputFile::Existing::Replace,
+                              state, logits, "said"));
+  std::vector<std::byte> bytes(state.saved_bytes());
+  check(state.save(bytes));
+  test::write_bytes(seed_path("state_file", "bytes"), bytes);
+  const std::vector<TensorInfo> tensors = {{"blocks.0.att.time_state", DType::BF16, {2, 2, 2}}};
+  check(write_safetensors(seed_path("state_file", "tuned"), OutputFile::Existing::Replace, tensors,
+                          [&](size_t, auto& out) {
+                            out.assign(tensors[0].n_bytes(), std::byte{1});
+                            return Status();
+                          }));
+}
+
 void seed_tokenizers() {
   const std::string text = "A text \xc3\xa9\xe2\x82\xac aabab  <|x|> don't 12\n\n\tend";
   for (char options = 0; options < 8; ++options) {
@@ -195,6 +221,7 @@ int main() {
   rwkv::seed_codec_decode();
   rwkv::seed_rwkv_cpp();
   rwkv::seed_safetensors();
+  rwkv::seed_state_files();
   rwkv::seed_tokenizers();
   rwkv::seed_pth();
   rwkv::seed_evaluation_lines();

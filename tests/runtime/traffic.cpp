@@ -49,6 +49,30 @@ TEST_CASE("A token of a dense model touches all matrices and one row of the embe
   CHECK(traffic.read() == 0);
 }
 
+TEST_CASE("A token of v7a touches, and sparse reads, one row of each of its tables", "[traffic]") {
+  const TinyModelOptions options = {.version = Version::V7a, .codec = Codec::I8Row};
+  const auto model = open_tiny(options);
+  const auto row_bytes = codec_traits(Codec::I8Row).unit_bytes;
+  const uint64_t side = model->config().deep_embed;
+  const uint64_t rows_of_token =
+      row_bytes(model->config().n_embd) + model->config().n_layer * row_bytes(side * side);
+  const Traffic traffic = traffic_of(model, 3, Logits::Last);
+  CHECK(traffic.at(Component::Embedding).touched == 3 * rows_of_token);
+  CHECK(traffic.at(Component::ChannelMix).touched ==
+        3 * (bytes_of(model, "ffn.s1") + bytes_of(model, "ffn.s2") + bytes_of(model, "s_emb_x")));
+  CHECK(traffic.touched() <= 3 * model->weights().whole().most_per_token);
+  MemoryOptions memory;
+  memory.mode = MemoryMode::Sparse;
+  memory.embedding_rows = 1;
+  const auto sparse = open_tiny(options, memory);
+  CHECK(traffic_of(sparse, 3, Logits::Last).at(Component::Embedding).read == 3 * rows_of_token);
+  const auto resident = [](const Model& of) {
+    return of.weights().account().at(Component::Embedding).resident;
+  };
+  CHECK(resident(*model) == bytes_of(model, "emb.weight"));
+  CHECK(resident(*sparse) < resident(*model) / 20);
+}
+
 TEST_CASE("Without logits the head is not touched; traffic of evaluators adds up", "[traffic]") {
   TinyModelOptions options;
   options.n_cluster = GENERATE(0, 9);
