@@ -16,6 +16,16 @@
 namespace rwkv::press {
 namespace {
 
+// LibTorch from 2.4 on prefers libuv, without which Debian builds it; before 2.1 there is no
+// choice.
+template <typename Options>
+auto use_plain_sockets(Options& options, int) -> decltype(options.useLibUV = false, void()) {
+  options.useLibUV = false;
+}
+
+template <typename Options>
+void use_plain_sockets(Options&, long) {}
+
 constexpr size_t kBucketBytes = size_t{25} << 20;
 constexpr int kMaxRanks = 4096;
 constexpr int kDefaultPort = 29500;
@@ -173,6 +183,7 @@ struct ProcessGroup::Connection {
       c10d::TCPStoreOptions at_master{static_cast<uint16_t>(port), rank == 0};
       at_master.waitWorkers = false;
       at_master.timeout = timeout;
+      use_plain_sockets(at_master, 0);
       store = c10::make_intrusive<c10d::TCPStore>(address, at_master);
       trouble = "rank 0 left before all ranks had come";
       RWKV_TRY(meet());
