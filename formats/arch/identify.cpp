@@ -34,9 +34,13 @@ Result<uint64_t> count_layers(std::span<const TensorInfo> tensors) {
     last = std::max(last, block_of(tensor.name));
   }
   if (last < 0) {
-    return bad_input("no tensor 'blocks.0.*': this is not an RWKV checkpoint ({} tensors{}{})",
-                     tensors.size(), tensors.empty() ? "" : ", the first is ",
-                     tensors.empty() ? "" : tensors.front().name);
+    return bad_input(
+        "no tensor 'blocks.0.*': this is not an RWKV checkpoint; expected names of BlinkDL, "
+        "Hugging "
+        "Face, flash-linear-attention or web-rwkv, found {} tensors{}{}; rwkv-press inspect lists "
+        "them",
+        tensors.size(), tensors.empty() ? "" : ", the first is ",
+        tensors.empty() ? "" : tensors.front().name);
   }
   if (static_cast<uint64_t>(last) >= kMaxLayers) {
     return bad_input("block number {} found, at most {} blocks are accepted", last, kMaxLayers);
