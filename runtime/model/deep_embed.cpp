@@ -10,15 +10,11 @@ Status DeepEmbed::load(const Weights& weights, const std::string& prefix) {
   side_ = weights.config().deep_embed;
   RWKV_ASSIGN(rows_, weights.rows(stem + "s_emb.weight"));
   RWKV_ASSIGN(bias_, weights.vector(stem + "s0"));
-  struct Matrix {
-    Projection& to;
-    const char* name;
-  };
-  for (const Matrix& matrix :
-       {Matrix{from_embedding_, "s_emb_x.weight"}, Matrix{in_, "s1"}, Matrix{out_, "s2"}}) {
-    RWKV_ASSIGN(const MatrixView view, weights.matrix(stem + matrix.name));
-    matrix.to = Projection::of(view);
-  }
+  RWKV_ASSIGN(from_embedding_, Projection::load(weights, stem + "s_emb_x"));
+  RWKV_ASSIGN(const MatrixView in, weights.matrix(stem + "s1"));
+  RWKV_ASSIGN(const MatrixView out, weights.matrix(stem + "s2"));
+  in_ = Projection::of(in);
+  out_ = Projection::of(out);
   return {};
 }
 
