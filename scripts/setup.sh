@@ -14,7 +14,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export LC_ALL=C
 
 edge_packages=(g++ cmake ninja-build libfmt-dev nlohmann-json3-dev libcxxopts-dev libxxhash-dev
-  catch2 ccache)
+  libedit-dev catch2 ccache)
 compressor_packages=(libtorch-dev libgloo-dev libopenblas0-openmp libopenblas-openmp-dev libeigen3-dev
   libyaml-cpp-dev zlib1g-dev)
 arm_packages=(g++-aarch64-linux-gnu qemu-user-static)

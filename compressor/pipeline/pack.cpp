@@ -11,6 +11,7 @@
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
 #include "formats/container/packed_writer.h"
+#include "formats/tokenizer/chat_template.h"
 #include "formats/tokenizer/vocabulary_metadata.h"
 
 namespace rwkv::press {
@@ -18,6 +19,18 @@ namespace {
 
 // Elements converted at a time if a codec works row by row: 64 MB as f32.
 constexpr uint64_t kSliceElements = uint64_t{16} << 20;
+
+/// The name to store. "None" is what a file without a name means, so it is stored only if someone
+/// asked for it.
+std::string chat_template_of(const PackOptions& options, const std::string& source_file) {
+  if (!options.chat_template.empty() || !options.vocabulary) {
+    return options.chat_template;
+  }
+  const std::string names[] = {options.model_name, source_file};
+  const ChatTemplate& suggested =
+      chat_template_for(options.vocabulary->kind, options.vocabulary->tokens.size(), names);
+  return suggested.stops.empty() ? std::string() : suggested.name;
+}
 
 Result<PackedFilePlan> describe_file(const TensorSource& source, const PackPlan& plan,
                                      const Recipe& recipe, const PackOptions& options) {
@@ -29,6 +42,7 @@ Result<PackedFilePlan> describe_file(const TensorSource& source, const PackPlan&
   file.source_format = source.format();
   file.source_file = std::filesystem::path(source.path()).filename().string();
   RWKV_ASSIGN(file.source_xxh64, checkpoint_xxh64(source.path()));
+  file.chat_template = chat_template_of(options, file.source_file);
   config_to_metadata(plan.config, file.config);
   if (options.vocabulary) {
     vocabulary_to_metadata(*options.vocabulary, file.vocabulary);

@@ -19,6 +19,8 @@ struct PackOptions {
   std::string model_name;
   std::string tool_version;
   std::optional<Vocabulary> vocabulary;
+  /// Name of the chat template to store; empty: the one that vocabulary and names suggest.
+  std::string chat_template;
   /// Called after every piece with the number of elements done so far.
   std::function<void(uint64_t done)> progress = [](uint64_t) {};
 };

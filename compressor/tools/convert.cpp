@@ -72,6 +72,9 @@ void declare_convert(cxxopts::Options& options, std::vector<std::string>& positi
       "o,output", "Packed file to write", cxxopts::value<std::string>())(
       "vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>())(
       "name", "Name of the model, stored in the file", cxxopts::value<std::string>())(
+      "chat-template",
+      "How chats are written, stored in the file (default: as name and vocabulary suggest)",
+      cxxopts::value<std::string>(), chat_template_names())(
       "train-data", "Text or token file for the recipe's training; may be repeated",
       cxxopts::value<std::vector<std::string>>())(
       "work", "Folder for a training's snapshots and log (default OUTPUT.work)",
@@ -113,6 +116,12 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   options.model_name =
       arguments.count("name") > 0 ? arguments["name"].as<std::string>() : checkpoint_name(path);
   options.tool_version = cli::kVersion;
+  if (arguments.count("chat-template") > 0) {
+    RWKV_ASSIGN(
+        const ChatTemplate* chat_template,
+        chat_template_named(arguments["chat-template"].as<std::string>(), "--chat-template"));
+    options.chat_template = chat_template->name;
+  }
   std::string note;
   const std::string vocab =
       arguments.count("vocab") > 0 ? arguments["vocab"].as<std::string>() : "";

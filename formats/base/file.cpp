@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -271,7 +272,52 @@ void remove_unfinished_outputs() {
   }
 }
 
+namespace {
+
+/// What a pipe, a terminal or standard input says until it ends. `name` is for messages.
+Result<std::string> read_stream(int fd, const std::string& name, uint64_t max_bytes) {
+  constexpr size_t kPiece = size_t{1} << 16;
+  std::string text;
+  while (true) {
+    const size_t size = text.size();
+    text.resize(size + kPiece);
+    const ssize_t n = ::read(fd, text.data() + size, kPiece);
+    const int error = errno;
+    text.resize(size + static_cast<size_t>(std::max<ssize_t>(n, 0)));
+    if (n < 0 && error != EINTR) {
+      return failed("{}: read failed after {} bytes: {}", name, size, error_text(error));
+    }
+    if (text.size() > max_bytes) {
+      return bad_input("{}: expected at most {} bytes, found more", name, max_bytes);
+    }
+    if (n == 0) {
+      return text;
+    }
+  }
+}
+
+/// True for what can only be read from its beginning to its end: a pipe, a terminal, a socket.
+bool is_stream(const std::string& path) {
+  struct stat info = {};
+  return ::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode) &&
+         !S_ISBLK(info.st_mode);
+}
+
+}  // namespace
+
 Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes) {
+  if (path == "-") {
+    return read_stream(STDIN_FILENO, "standard input", max_bytes);
+  }
+  if (is_stream(path)) {
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+      return bad_input("{}: cannot open: {}", path, error_text(errno));
+    }
+    Result<std::string> text = read_stream(fd, path, max_bytes);
+    ::close(fd);
+    return text;
+  }
   RWKV_ASSIGN(const std::shared_ptr<InputFile> file, InputFile::open(path));
   if (file->size() > max_bytes) {
     return bad_input("{}: expected at most {} bytes, found {}", path, max_bytes, file->size());

@@ -104,7 +104,7 @@ class OutputFile {
 /// Unlinks every OutputFile that is not committed. Async-signal-safe; for use before _exit().
 void remove_unfinished_outputs();
 
-/// Reads a whole file of at most `max_bytes`.
+/// A whole text of at most `max_bytes`: a file, a pipe to its end, or "-", standard input.
 Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes);
 
 }  // namespace rwkv

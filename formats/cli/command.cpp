@@ -1,5 +1,6 @@
 #include "formats/cli/command.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,7 +13,9 @@
 
 #include "formats/base/file.h"
 #include "formats/base/nearest.h"
-#include "formats/cli/short_options.h"
+#include "formats/cli/built_ins.h"
+#include "formats/cli/help.h"
+#include "formats/cli/option_table.h"
 #include "formats/cli/version.h"
 
 namespace rwkv::cli {
@@ -34,17 +37,6 @@ void install_signal_handlers() {
   std::signal(SIGPIPE, SIG_IGN);
 }
 
-void print_overview(const Program& program) {
-  fmt::print("{}: {}\n\nUsage: {} COMMAND ...\n\nCommands:\n", program.name, program.summary,
-             program.name);
-  for (const Command& command : program.commands) {
-    if (command.summary) {
-      fmt::print("  {:<14} {}\n", command.name, command.summary);
-    }
-  }
-  fmt::print("\n'{} COMMAND --help' shows the options of a command.\n", program.name);
-}
-
 void print_version(const Program& program) {
   fmt::print("{} {} ({}, {})\n", program.name, kVersion, kCompiler, kBuildType);
 }
@@ -62,64 +54,32 @@ Status unknown_command(const Program& program, std::string_view name) {
   std::vector<std::string_view> names;
   for (const Command& command : program.commands) {
     if (command.summary) {
-      names.push_back(command.name);
+      names.emplace_back(command.name);
     }
+  }
+  for (const BuiltIn& built_in : built_ins()) {
+    names.emplace_back(built_in.name);
   }
   return usage_error("unknown command '{}'{}", name, suggestion(name, names));
 }
 
-// The name of the long option that the parser does not know, or empty. Values may begin with dashes
-// too, so the message of the parser decides.
-std::string unknown_option(const std::vector<std::string>& arguments, std::string_view message,
-                           std::span<const std::string_view> known) {
-  for (const std::string& argument : arguments) {
-    if (argument.size() > 2 && argument.starts_with("--")) {
-      const std::string name = argument.substr(2, argument.find('=') - 2);
-      const bool is_known = std::find(known.begin(), known.end(), name) != known.end();
-      if (!is_known && message.find(name) != std::string_view::npos) {
-        return name;
-      }
-    }
+Status run_command(const Program& program, const Command& command,
+                   std::span<const std::string> words) {
+  DeclaredOptions declared = declared_options(program, command);
+  auto checked = checked_words(declared.rows, words);
+  if (!checked.ok()) {
+    return usage_error("{}; see '{} {} --help'", checked.status().message(), program.name,
+                       command.name);
   }
-  return {};
-}
-
-Status option_error(const Program& program, const Command& command, const cxxopts::Options& options,
-                    const std::vector<std::string>& arguments, std::string_view message) {
-  std::vector<std::string_view> known;
-  const auto& described = options.group_help("").options;
-  for (const cxxopts::HelpOptionDetails& option : described) {
-    known.insert(known.end(), option.l.begin(), option.l.end());
-  }
-  const std::string unknown = unknown_option(arguments, message, known);
-  if (unknown.empty()) {
-    return usage_error("{}; see '{} {} --help'", message, program.name, command.name);
-  }
-  const std::string_view near = nearest(unknown, known);
-  return usage_error("unknown option '--{}'{}; see '{} {} --help'", unknown,
-                     near.empty() ? "" : fmt::format("; did you mean '--{}'?", near), program.name,
-                     command.name);
-}
-
-Status run_command(const Program& program, const Command& command, int argc, char** argv) {
-  cxxopts::Options options(fmt::format("{} {}", program.name, command.name),
-                           command.summary ? command.summary : "");
-  options.custom_help("[OPTIONS]").positional_help(command.positional);
-  std::vector<std::string> positionals;
-  command.declare(options, positionals);
-  options.add_options()("h,help", "Show this help");
-  options.parse_positional(positionals);
-  const std::vector<std::string> words =
-      separate_short_options(options, std::vector<std::string>(argv + 1, argv + argc));
-  std::vector<const char*> parsed = {argv[0]};
-  for (const std::string& word : words) {
+  std::vector<const char*> parsed = {program.name};
+  for (const std::string& word : checked.value()) {
     parsed.push_back(word.c_str());
   }
   try {
     const cxxopts::ParseResult arguments =
-        options.parse(static_cast<int>(parsed.size()), parsed.data());
+        declared.parser.parse(static_cast<int>(parsed.size()), parsed.data());
     if (arguments.count("help") > 0) {
-      fmt::print("{}\n", options.help());
+      fmt::print("{}", command_help(program, command, declared.rows, output_width()));
       return {};
     }
     if (!arguments.unmatched().empty()) {
@@ -128,26 +88,54 @@ Status run_command(const Program& program, const Command& command, int argc, cha
     }
     return command.run(arguments);
   } catch (const cxxopts::exceptions::exception& error) {
-    return option_error(program, command, options, words, error.what());
+    return usage_error("{}; see '{} {} --help'", error.what(), program.name, command.name);
   }
 }
 
-Status dispatch(const Program& program, int argc, char** argv) {
-  const std::string_view first = argc > 1 ? argv[1] : "";
-  if (first.empty()) {
-    print_overview(program);
+/// The page of the program, or of the command that `words` name.
+Status help(const Program& program, std::span<const std::string> words) {
+  if (words.empty()) {
+    fmt::print("{}", program_help(program, output_width()));
+    return {};
+  }
+  if (const Command* command = find_command(program, words[0])) {
+    const std::string option = "--help";
+    return run_command(program, *command, {&option, 1});
+  }
+  if (const BuiltIn* built_in = find_built_in(words[0])) {
+    fmt::print("{}\n\nUsage: {} {} {}\n", built_in->summary, program.name, built_in->name,
+               built_in->positional);
+    return {};
+  }
+  return unknown_command(program, words[0]);
+}
+
+Status dispatch(const Program& program, std::span<const std::string> words) {
+  if (words.empty()) {
+    fmt::print("{}", program_help(program, output_width()));
     return usage_error("expected a command, found none");
   }
+  const std::string& first = words[0];
+  const std::span<const std::string> rest = words.subspan(1);
   if (first == "--help" || first == "-h" || first == "help") {
-    print_overview(program);
-    return {};
+    return help(program, rest);
   }
   if (first == "--version" || first == "-V") {
     print_version(program);
     return {};
   }
   if (const Command* command = find_command(program, first)) {
-    return run_command(program, *command, argc - 1, argv + 1);
+    return run_command(program, *command, rest);
+  }
+  if (const BuiltIn* built_in = find_built_in(first)) {
+    return rest.size() == 1 && (rest[0] == "--help" || rest[0] == "-h")
+               ? help(program, words.first(1))
+               : built_in->run(program, rest);
+  }
+  if (program.command_of) {
+    if (const Command* command = find_command(program, program.command_of(words))) {
+      return run_command(program, *command, words);
+    }
   }
   return unknown_command(program, first);
 }
@@ -167,7 +155,8 @@ int run_program(const Program& program, int argc, char** argv) {
   install_signal_handlers();
   Status status;
   try {
-    status = dispatch(program, argc, argv);
+    const std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+    status = dispatch(program, words);
   } catch (const std::bad_alloc&) {
     status = failed("out of memory");
   } catch (const std::exception& error) {
@@ -176,11 +165,20 @@ int run_program(const Program& program, int argc, char** argv) {
   if (status.ok() && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)) {
     status = failed("cannot write the results to stdout");
   }
+  // What was read was enough for who read it.
+  if (std::ferror(stdout) != 0 && reader_has_gone()) {
+    return static_cast<int>(Code::Ok);
+  }
   if (!status.ok()) {
     std::fflush(stdout);
     fmt::print(stderr, "{}: error: {}\n", program.name, on_one_line(status.message()));
   }
   return static_cast<int>(status.code());
+}
+
+bool reader_has_gone() {
+  pollfd output = {STDOUT_FILENO, 0, 0};
+  return ::poll(&output, 1, 0) == 1 && (output.revents & (POLLERR | POLLHUP)) != 0;
 }
 
 Result<std::string> required(const cxxopts::ParseResult& arguments, const std::string& name) {

@@ -23,6 +23,10 @@ struct Program {
   const char* name;
   const char* summary;
   std::span<const Command> commands;
+  /// Words that may stand in place of a command, for the usage line; nullptr: none.
+  const char* usage = nullptr;
+  /// The name of the command that words without a command mean, or nothing; nullptr: none.
+  std::string_view (*command_of)(std::span<const std::string> words) = nullptr;
 };
 
 /// Runs the command in argv and returns the exit code (see rwkv::Code).
@@ -36,6 +40,10 @@ Result<int64_t> integer(const cxxopts::ParseResult& arguments, const std::string
                         int64_t high);
 Result<double> real(const cxxopts::ParseResult& arguments, const std::string& name, double low,
                     double high);
+
+/// True if nobody reads the other end of standard output any more, as after `| head`. That ends a
+/// program, but it is no error.
+bool reader_has_gone();
 
 /// "1.5 GB", "312.0 kB": decimal units, as devices are sold.
 std::string human_bytes(uint64_t bytes);

@@ -31,6 +31,7 @@ inline constexpr const char* kSeed = "press.seed";
 inline constexpr const char* kSourceFormat = "press.source.format";
 inline constexpr const char* kSourceFile = "press.source.file";
 inline constexpr const char* kSourceXxh64 = "press.source.xxh64";
+inline constexpr const char* kChatTemplate = "press.chat_template";
 // Arrays with one element per tensor, in file order. The array of XXH64 is the GGUF writer's.
 inline constexpr const char* kTensorCodec = "press.tensor.codec";
 inline constexpr const char* kTensorRows = "press.tensor.rows";

@@ -68,6 +68,9 @@ GgufMetadata metadata_of(const PackedFilePlan& plan) {
   metadata.set(keys::kSourceFormat, GgufValue::string(plan.source_format));
   metadata.set(keys::kSourceFile, GgufValue::string(plan.source_file));
   metadata.set(keys::kSourceXxh64, GgufValue::u64(plan.source_xxh64));
+  if (!plan.chat_template.empty()) {
+    metadata.set(keys::kChatTemplate, GgufValue::string(plan.chat_template));
+  }
   add_arrays(plan.tensors, metadata);
   add_all(plan.vocabulary, metadata);
   return metadata;

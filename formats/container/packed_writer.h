@@ -35,8 +35,9 @@ struct PackedFilePlan {
   std::string source_format;
   std::string source_file;  ///< without folders
   uint64_t source_xxh64 = 0;
-  GgufMetadata config;      ///< of config_to_metadata()
-  GgufMetadata vocabulary;  ///< of vocabulary_to_metadata(), or empty
+  std::string chat_template;  ///< its name; empty: none is stored
+  GgufMetadata config;        ///< of config_to_metadata()
+  GgufMetadata vocabulary;    ///< of vocabulary_to_metadata(), or empty
   std::vector<PackedTensorPlan> tensors;
 };
 

@@ -4,6 +4,7 @@
 
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
+#include "formats/container/packed_keys.h"
 #include "formats/tokenizer/vocabulary_metadata.h"
 #include "runtime/model/state_file.h"
 
@@ -32,6 +33,24 @@ Result<std::unique_ptr<Tokenizer>> tokenizer_of(const PackedFile& file) {
   return tokenizer;
 }
 
+/// A template that this version does not know is no reason to refuse a model.
+const ChatTemplate& chat_template_of(const GgufMetadata& metadata, const Tokenizer* tokenizer) {
+  const auto stored = metadata.get_string(keys::kChatTemplate);
+  const auto named = stored.ok() ? chat_template_named(stored.value(), keys::kChatTemplate)
+                                 : Result<const ChatTemplate*>(stored.status());
+  if (named.ok()) {
+    return *named.value();
+  }
+  std::vector<std::string> names;
+  for (const char* key : {keys::kName, keys::kSourceFile}) {
+    if (const auto name = metadata.get_string(key); name.ok()) {
+      names.push_back(name.value());
+    }
+  }
+  return chat_template_for(tokenizer ? std::optional(tokenizer->kind()) : std::nullopt,
+                           tokenizer ? tokenizer->n_vocab() : 0, names);
+}
+
 }  // namespace
 
 Result<std::shared_ptr<const Model>> Model::open(const std::string& path) {
@@ -52,6 +71,7 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
   auto tokenizer = tokenizer_of(file);
   RWKV_TRY(tokenizer.status().in(path));
   model->tokenizer_ = tokenizer.take();
+  model->chat_template_ = &chat_template_of(file.metadata, model->tokenizer_.get());
   // The text of the vocabulary is now in the tokenizer and nothing else in the metadata is needed;
   // on a small device its memory should be free before the weights are loaded.
   file.metadata = {};

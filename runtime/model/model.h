@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/tokenizer/chat_template.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "runtime/memory/weights.h"
 #include "runtime/model/block.h"
@@ -43,6 +44,10 @@ class Model {
   State empty_state() const { return State(config(), model_id_, initial_); }
   /// Logits that belong to the state before any token; empty unless a state file brought them.
   std::span<const float> initial_logits() const { return initial_logits_; }
+  /// True if texts begin with a state that was tuned or loaded.
+  bool has_initial_state() const { return initial_ != nullptr; }
+  /// How chats with the model are written: as its file says, or as its vocabulary and name suggest.
+  const ChatTemplate& chat_template() const { return *chat_template_; }
   /// What the memory of a pass over it must hold.
   const PassNeeds& needs() const { return needs_; }
 
@@ -65,6 +70,7 @@ class Model {
 
   std::shared_ptr<const Weights> weights_;
   std::unique_ptr<Tokenizer> tokenizer_;
+  const ChatTemplate* chat_template_ = nullptr;
   RowStore* embedding_ = nullptr;
   RowStore* head_rows_ = nullptr;
   MatrixView head_;  ///< at least its shape; data unless rows are read on demand

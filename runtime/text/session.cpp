@@ -115,6 +115,32 @@ Status Session::feed_tokens(std::span<const int32_t> tokens) {
   return {};
 }
 
+Result<bool> Session::feed_tokens(std::span<const int32_t> tokens,
+                                  const std::function<bool(size_t n_done)>& goes_on) {
+  const auto n_vocab = static_cast<int64_t>(model_->config().n_vocab);
+  const bool all_known = std::all_of(tokens.begin(), tokens.end(),
+                                     [&](int32_t id) { return id >= 0 && id < n_vocab; });
+  // With an unknown one among them it is one piece, which is refused before any is fed.
+  const size_t step = all_known ? options_.max_chunk : tokens.size();
+  for (size_t begin = 0; begin < tokens.size();) {
+    const auto piece = tokens.subspan(begin, std::min(step, tokens.size() - begin));
+    begin += piece.size();
+    if (begin == tokens.size()) {
+      RWKV_TRY(feed_tokens(piece));
+      goes_on(begin);
+      return true;
+    }
+    // Logits are needed only after the last piece, and the head is a large matrix.
+    RWKV_TRY(evaluator_.forward(piece, state_, Logits::None, {}));
+    has_logits_ = false;
+    n_evaluated_ += piece.size();
+    if (!goes_on(begin)) {
+      return false;
+    }
+  }
+  return true;
+}
+
 Status Session::feed_text(std::string_view text) {
   const Tokenizer* tokenizer = model_->tokenizer();
   if (!tokenizer) {

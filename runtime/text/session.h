@@ -60,6 +60,11 @@ class Session {
 
   /// Evaluates any number of tokens. An id outside the vocabulary is BadInput and nothing is fed.
   Status feed_tokens(std::span<const int32_t> tokens);
+  /// The same in pieces; `goes_on` is called after each with the number of tokens done. If it
+  /// returns false before the end, the rest is not fed, the result is false, and nothing can be
+  /// generated until something is fed.
+  Result<bool> feed_tokens(std::span<const int32_t> tokens,
+                           const std::function<bool(size_t n_done)>& goes_on);
   /// The same for text; BadInput if the model has no vocabulary or cannot split the text.
   Status feed_text(std::string_view text);
 

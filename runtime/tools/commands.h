@@ -7,11 +7,12 @@
 #include <vector>
 
 #include "runtime/model/evaluator.h"
+#include "runtime/text/sampler.h"
 #include "runtime/text/session.h"
 
 namespace rwkv::edge {
 
-/// Declares the positional model, -t and --state.
+/// Declares the positional model, -t, -q and --state.
 void declare_model_options(cxxopts::Options& options, std::vector<std::string>& positionals);
 /// Declares --memory, --memory-limit and the caches.
 void declare_memory_options(cxxopts::Options& options);
@@ -30,11 +31,23 @@ Status save_state_to(const cxxopts::ParseResult& arguments, const Session& sessi
 /// as JSON.
 void print_account(const Weights& weights, size_t n_tokens);
 nlohmann::ordered_json account_to_json(const Weights& weights, size_t n_tokens);
+/// Declares temperature, top-p and their kind, and --seed; the seed has no default.
+void declare_sampling_options(cxxopts::Options& options, const SamplerOptions& defaults);
+/// The values of these options. Without a seed it draws one.
+Result<SamplerOptions> sampler_from(const cxxopts::ParseResult& arguments);
+/// "seed 5", or nothing where the text does not depend on it.
+std::string seed_note(const SamplerOptions& sampler);
+/// One line on stderr about what the command decided by itself: kernels, threads, where the memory
+/// of `model` lies, its vocabulary, and `more`, whose empty ones are left out. Nothing with -q.
+void say_decisions(const cxxopts::ParseResult& arguments, const Model& model, unsigned n_threads,
+                   const std::vector<std::string>& more = {});
+/// A line on stderr about something that the user should know. Nothing with -q.
+void say(const cxxopts::ParseResult& arguments, const std::string& note);
 /// Opens the model that the arguments name, within the memory that they allow.
 Result<std::shared_ptr<const Model>> model_from(const cxxopts::ParseResult& arguments);
 /// The value of -t, or the number of available processors.
 Result<unsigned> threads_from(const cxxopts::ParseResult& arguments);
-/// A whole text file of at most 4 GB.
+/// A whole text of at most 4 GB: a file, a pipe, or "-", standard input.
 Result<std::string> text_from(const cxxopts::ParseResult& arguments, const std::string& option);
 /// The token ids of `text`; Usage if the model has no vocabulary.
 Result<std::vector<int32_t>> tokenize(const Model& model, const std::string& text);
@@ -42,6 +55,7 @@ Result<std::vector<int32_t>> tokenize(const Model& model, const std::string& tex
 Result<std::vector<int32_t>> parse_ids(const std::string& text);
 
 #define RWKV_EDGE_COMMANDS(X) \
+  X(chat)                     \
   X(generate)                 \
   X(perplexity)               \
   X(logits)                   \

@@ -1,31 +1,113 @@
+#include <algorithm>
 #include <charconv>
+#include <filesystem>
+#include <iterator>
 
 #include "formats/cli/command.h"
 #include "formats/tokenizer/escape.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/memory/modes.h"
 #include "runtime/threads/thread_pool.h"
 #include "runtime/tools/commands.h"
 
 namespace rwkv::edge {
+namespace fs = std::filesystem;
+
 namespace {
 
 constexpr uint64_t kMaxTextBytes = uint64_t{1} << 32;
 constexpr int64_t kMaxThreads = 256;
 
+/// `path` as one word of a shell.
+std::string shell_word(const std::string& path) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+/=:@%";
+  if (path.find_first_not_of(kPlain) == std::string::npos) {
+    return path;
+  }
+  std::string word = "'";
+  for (const char c : path) {
+    word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  }
+  return word + "'";
+}
+
+/// What kind of checkpoint begins with `head`, or nullptr.
+const char* checkpoint_kind(std::string_view head) {
+  if (head.starts_with("PK\x03\x04") || head.starts_with("\x80\x02")) {
+    return "a PyTorch checkpoint";
+  }
+  if (head.size() > 8 && head[8] == '{') {
+    return "a safetensors file";
+  }
+  return head.starts_with("fmgg") ? "an rwkv.cpp file" : nullptr;
+}
+
+/// What people try first is the checkpoint that they have: the command that converts it.
+Status check_is_packed(const std::string& path) {
+  std::error_code error;
+  const bool is_folder = fs::is_directory(path, error);
+  std::string head(9, '\0');
+  if (!is_folder) {
+    const auto file = InputFile::open(path);
+    if (!file.ok() || file.value()->size() < head.size() ||
+        !file.value()->read_at(0, std::as_writable_bytes(std::span(head))).ok()) {
+      return {};  // opening the model says what is wrong
+    }
+  }
+  const char* kind = is_folder ? "a directory" : checkpoint_kind(head);
+  if (!kind) {
+    return {};
+  }
+  fs::path name = fs::path(path).filename();
+  name = (name.empty() || name == "." || name == "..") ? fs::path("model") : name;
+  const std::string output = is_folder ? name.string() + ".gguf" : name.stem().string() + ".gguf";
+  return bad_input(
+      "{}: expected a packed model, found {}; convert it first: rwkv-press convert {} -o {}", path,
+      kind, shell_word(path), shell_word(output));
+}
+
 }  // namespace
 
 void declare_model_options(cxxopts::Options& options, std::vector<std::string>& positionals) {
-  options.add_options()("model", "Packed model", cxxopts::value<std::string>())(
-      "t,threads", "Threads (default: all available processors)", cxxopts::value<std::string>());
+  options.add_options()("m,model", "Packed model", cxxopts::value<std::string>(), "FILE")(
+      "t,threads", "Threads (default: all available processors)", cxxopts::value<std::string>(),
+      "N")("q,quiet", "Say nothing on stderr but errors");
   declare_state_option(options);
   positionals = {"model"};
 }
 
 Result<std::shared_ptr<const Model>> model_from(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "model"));
+  RWKV_TRY(check_is_packed(path));
   RWKV_ASSIGN(const unsigned n_threads, threads_from(arguments));
   RWKV_ASSIGN(const MemoryOptions memory, memory_from(arguments, n_threads));
   RWKV_ASSIGN(const std::string state, state_path_from(arguments));
   return Model::open(path, memory, state);
+}
+
+void say(const cxxopts::ParseResult& arguments, const std::string& note) {
+  if (arguments.count("quiet") == 0) {
+    fmt::print(stderr, "rwkv-edge: {}\n", note);
+  }
+}
+
+void say_decisions(const cxxopts::ParseResult& arguments, const Model& model, unsigned n_threads,
+                   const std::vector<std::string>& more) {
+  std::vector<std::string> parts;
+  if (kernels().ok()) {
+    parts.push_back(fmt::format("kernels {}", kernels().value()->name));
+  }
+  parts.push_back(fmt::format("{} thread{}", n_threads, n_threads == 1 ? "" : "s"));
+  parts.push_back(fmt::format("memory {}", mode_traits(model.weights().residency().mode).name));
+  const Tokenizer* tokenizer = model.tokenizer();
+  parts.push_back(tokenizer
+                      ? fmt::format("vocabulary {} with {} tokens",
+                                    tokenizer_kind_name(tokenizer->kind()), tokenizer->n_vocab())
+                      : "no vocabulary");
+  std::copy_if(more.begin(), more.end(), std::back_inserter(parts),
+               [](const std::string& part) { return !part.empty(); });
+  say(arguments, fmt::format("{}", fmt::join(parts, ", ")));
 }
 
 Result<unsigned> threads_from(const cxxopts::ParseResult& arguments) {

@@ -7,7 +7,7 @@
 namespace rwkv::edge {
 
 void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positionals) {
-  options.add_options()("model", "Packed model", cxxopts::value<std::string>())(
+  options.add_options()("m,model", "Packed model", cxxopts::value<std::string>(), "FILE")(
       "json", "Print JSON")("verify", "Check every tensor against its checksum");
   positionals = {"model"};
 }

@@ -10,10 +10,10 @@ void declare_logits(cxxopts::Options& options, std::vector<std::string>& positio
   declare_model_options(options, positionals);
   declare_memory_options(options);
   options.add_options()("tokens", "File of token ids, little-endian int32",
-                        cxxopts::value<std::string>())(
+                        cxxopts::value<std::string>(), "FILE")(
       "o,output", "Logits after every token, [tokens][n_vocab] little-endian float32",
-      cxxopts::value<std::string>())("sequence",
-                                     "Evaluate many tokens per pass instead of one by one")(
+      cxxopts::value<std::string>(),
+      "FILE")("sequence", "Evaluate many tokens per pass instead of one by one")(
       "force", "Replace an existing output");
 }
 

@@ -11,9 +11,10 @@ namespace rwkv::edge {
 void declare_perplexity(cxxopts::Options& options, std::vector<std::string>& positionals) {
   declare_model_options(options, positionals);
   declare_memory_options(options);
-  options.add_options()("text", "Text file to score", cxxopts::value<std::string>())(
-      "max-tokens", "Score only the first N tokens of the text", cxxopts::value<std::string>())(
-      "json", "Print JSON")("quiet", "Show no progress");
+  options.add_options()("text,file", "Text to score; - is standard input",
+                        cxxopts::value<std::string>(),
+                        "FILE")("max-tokens", "Score only the first N tokens of the text",
+                                cxxopts::value<std::string>(), "N")("json", "Print JSON");
 }
 
 Status run_perplexity(const cxxopts::ParseResult& arguments) {
@@ -25,6 +26,7 @@ Status run_perplexity(const cxxopts::ParseResult& arguments) {
     RWKV_ASSIGN(const int64_t n, cli::integer(arguments, "max-tokens", 2, INT64_MAX));
     tokens.resize(std::min(tokens.size(), static_cast<size_t>(n)));
   }
+  say_decisions(arguments, *model, n_threads);
   Evaluator evaluator(model, {n_threads, 32});
   cli::Progress progress("scoring", tokens.size(), arguments.count("quiet") > 0);
   const auto n_bytes = [&](int32_t token) {

@@ -6,7 +6,8 @@ namespace rwkv::edge {
 
 void declare_tokenize(cxxopts::Options& options, std::vector<std::string>& positionals) {
   declare_model_options(options, positionals);
-  options.add_options()("text", "Text file", cxxopts::value<std::string>());
+  options.add_options()("text,file", "Text to convert; - is standard input",
+                        cxxopts::value<std::string>(), "FILE");
 }
 
 Status run_tokenize(const cxxopts::ParseResult& arguments) {
@@ -22,8 +23,8 @@ Status run_tokenize(const cxxopts::ParseResult& arguments) {
 
 void declare_detokenize(cxxopts::Options& options, std::vector<std::string>& positionals) {
   declare_model_options(options, positionals);
-  options.add_options()("ids", "File of token ids, separated by spaces",
-                        cxxopts::value<std::string>());
+  options.add_options()("ids", "Token ids, separated by spaces; - is standard input",
+                        cxxopts::value<std::string>(), "FILE");
 }
 
 Status run_detokenize(const cxxopts::ParseResult& arguments) {

@@ -5,7 +5,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 binary=build/edge/bin/rwkv-edge
-limit=1500000
+limit=1600000
 allowed='^(libc\.so\.6|libstdc\+\+\.so\.6|libm\.so\.6|libgcc_s\.so\.1|ld-linux.*\.so\.[0-9]+)$'
 if ! [[ -f $binary ]]; then
   printf 'skipped: %s is not built; scripts/build.sh edge builds it\n' "$binary"

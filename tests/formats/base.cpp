@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <thread>
 #include <vector>
 
 #include "formats/base/byte_reader.h"
@@ -141,8 +142,7 @@ TEST_CASE("InputFile and MappedFile refuse what is not a file") {
   const std::string fifo = folder.file("fifo");
   REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
   const auto check = [&](const std::string& path, const char* reason) {
-    for (const Status& status : {InputFile::open(path).status(), MappedFile::open(path).status(),
-                                 read_text_file(path, 100).status()}) {
+    for (const Status& status : {InputFile::open(path).status(), MappedFile::open(path).status()}) {
       REQUIRE(status.code() == Code::BadInput);
       REQUIRE_THAT(status.message(), Contains(path) && Contains(reason));
     }
@@ -150,6 +150,30 @@ TEST_CASE("InputFile and MappedFile refuse what is not a file") {
   check(folder.path().string(), "found a directory");
   check(folder.file("missing"), "No such file");
   check(fifo, "not a regular file");  // and does not wait for a writer
+  REQUIRE_THAT(read_text_file(folder.path().string(), 100).status().message(),
+               Contains("found a directory"));
+}
+
+TEST_CASE("read_text_file reads a pipe to its end, within the limit") {
+  const std::string said(100000, 'x');  // more than a pipe holds
+  for (const uint64_t limit : {uint64_t{100000}, uint64_t{99999}}) {
+    int ends[2] = {};
+    REQUIRE(::pipe(ends) == 0);
+    std::thread writer([&] {
+      REQUIRE(::write(ends[1], said.data(), said.size()) == static_cast<ssize_t>(said.size()));
+      ::close(ends[1]);
+    });
+    const auto text = read_text_file("/dev/fd/" + std::to_string(ends[0]), limit);
+    writer.join();
+    ::close(ends[0]);
+    if (limit == said.size()) {
+      REQUIRE_OK(text.status());
+      REQUIRE(text.value() == said);
+    } else {
+      REQUIRE(text.status().code() == Code::BadInput);
+      REQUIRE_THAT(text.status().message(), Contains("at most 99999"));
+    }
+  }
 }
 
 TEST_CASE("InputFile reads ranges and refuses those after the end") {
