@@ -7,7 +7,6 @@
 #include <dlfcn.h>
 #include <histedit.h>
 #include <langinfo.h>
-#include <poll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -70,20 +69,19 @@ void note_resize(int) {
 /// One byte of standard input: 1, 0 at its end, -1 if Ctrl-C came.
 int read_byte(EditLine* editor, unsigned char& byte) {
   while (true) {
+    CatchInterrupts::wait_for_input();
     if (CatchInterrupts::requested()) {
       return -1;
-    }
-    const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
-    if (n >= 0) {
-      return static_cast<int>(n);
-    }
-    if (errno != EINTR) {
-      return 0;
     }
     if (was_resized != 0) {
       was_resized = 0;
       library.el_resize(editor);
       library.el_wset(editor, EL_REFRESH);
+      continue;
+    }
+    const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
+    if (n >= 0 || errno != EINTR) {
+      return n > 0 ? 1 : 0;
     }
   }
 }

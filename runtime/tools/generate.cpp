@@ -143,8 +143,9 @@ Status run_generate(const cxxopts::ParseResult& arguments) {
     }
   }
   RWKV_ASSIGN(const auto model, model_from(arguments));
-  RWKV_ASSIGN(const auto tokens, n_prompts == 0 ? Result<std::vector<int32_t>>({})
-                                                : tokens_of(*model, prompt, is_ids));
+  RWKV_ASSIGN(const auto tokens, n_prompts == 0
+                                     ? Result<std::vector<int32_t>>(std::vector<int32_t>())
+                                     : tokens_of(*model, prompt, is_ids));
   RWKV_ASSIGN(const auto session, Session::create(model, options));
   if (!is_ids && !model->tokenizer()) {
     return usage_error(

@@ -15,6 +15,9 @@ class CatchInterrupts {
   static bool requested();
   /// The request was answered.
   static void clear();
+  /// Waits until standard input can be read or a signal came; a request that came before, or comes
+  /// while it waits, ends it at once.
+  static void wait_for_input();
   /// Ends the program by the signal, as an interrupted program does.
   [[noreturn]] static void end_program();
 };

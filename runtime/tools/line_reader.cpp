@@ -1,6 +1,5 @@
 #include "runtime/tools/line_reader.h"
 
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -86,13 +85,14 @@ class PlainLineReader final : public LineReader {
         line = take_line(end, 1);
         return End::Line;
       }
-      const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof(bytes));
-      if (n < 0 && errno == EINTR && !CatchInterrupts::requested()) {
-        continue;
-      }
-      if (n < 0 && errno == EINTR) {
+      CatchInterrupts::wait_for_input();
+      if (CatchInterrupts::requested()) {
         buffer_.clear();
         return End::Interrupted;
+      }
+      const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof(bytes));
+      if (n < 0 && errno == EINTR) {
+        continue;
       }
       if (n <= 0) {
         line = take_line(buffer_.size(), 0);

@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "formats/container/gguf_reader.h"
+#include "formats/tokenizer/utf8.h"
 #include "tests/cli/run.h"
 #include "tests/cli/terminal.h"
 #include "tests/support/catch.h"
@@ -65,8 +66,9 @@ TEST_CASE("A model alone on a terminal chats; Ctrl-D and two Ctrl-C end it", "[c
 
 TEST_CASE("An answer is streamed, and Ctrl-C stops it and not the program", "[cli]") {
   const ScratchFolder scratch;
+  const std::string model = bytes_model(scratch);
   for (const Arguments& editor : kEditors) {
-    Terminal chat(with({bytes_model(scratch), "-n", "100000000"}, editor));
+    Terminal chat(with({model, "-n", "100000000"}, editor));
     REQUIRE(chat.reaches_prompt(1));
     chat.type("go on\r");
     REQUIRE(chat.shows_answer(100));
@@ -74,7 +76,7 @@ TEST_CASE("An answer is streamed, and Ctrl-C stops it and not the program", "[cl
     chat.type("\x03");
     REQUIRE(chat.reaches_prompt(2));
     chat.ask("/set n 3");
-    CHECK(chat.ask("again").size() < 40);
+    CHECK(chat.ask("again").size() < 100);
     chat.ask("/save " + scratch.file("chat"));
     CHECK(messages_in(scratch.file("chat")) == std::vector<std::string>{"go on", "again"});
   }
@@ -205,3 +207,81 @@ TEST_CASE("chat refuses what cannot be", "[cli]") {
   CHECK(unknown.exit_code == 2);
   CHECK_THAT(unknown.err, Contains("did you mean 'world'"));
 }
+
+#ifdef RWKV_WITH_PRESS
+
+namespace {
+
+/// Talks with `model` in a narrow window: streaming, doing again, taking back, saving, loading.
+void try_chat(const ScratchFolder& scratch, const std::string& model, const std::string& form) {
+  const Arguments options = {model, "-n", "30", "--top-p", "1", "--seed", "11"};
+  const std::string file = scratch.file("talk");
+  const std::string greeting = "\xf0\x9f\x91\x8b Hello, \xe4\xbd\xa0\xe5\xa5\xbd!";
+  std::string next;
+  {
+    Terminal chat(options, 40);
+    REQUIRE(chat.reaches_prompt(1));
+    CHECK_THAT(chat.screen(), Contains("template " + form));
+    const std::string first = chat.ask(greeting);
+    CHECK(is_valid_utf8(first));
+    CHECK(chat.ask("/retry") != first);
+    chat.ask("/undo");
+    CHECK(chat.ask(greeting) == first);
+    chat.ask("/save " + file);
+    next = chat.ask("\x1b[200~Two\rlines\x1b[201~");
+    chat.ask("/set n 1000000");
+    chat.type("And then?\r");
+    REQUIRE(chat.shows_answer(1));
+    chat.type("\x03");
+    REQUIRE(chat.reaches_prompt(9));
+  }
+  Terminal loaded({model, "-n", "30", "--top-p", "1", "--load", file}, 40);
+  REQUIRE(loaded.reaches_prompt(1));
+  CHECK(loaded.ask("\x1b[200~Two\rlines\x1b[201~") == next);
+  CHECK(messages_in(file) == std::vector<std::string>{greeting});
+}
+
+std::string converted(const ScratchFolder& scratch, const Arguments& more,
+                      const std::string& name) {
+  const std::string packed = scratch.file(name);
+  const RunResult result =
+      run("rwkv-press", with({"convert"}, with(more, {"-o", packed, "--quiet"})));
+  INFO(result.err);
+  REQUIRE(result.exit_code == 0);
+  return packed;
+}
+
+}  // namespace
+
+TEST_CASE("The demo model chats", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string folder = std::string(RWKV_SOURCE_DIR) + "/configs/demo/";
+  try_chat(scratch,
+           converted(scratch, {folder + "demo.pth", "--vocab", folder + "vocab.txt"}, "demo.gguf"),
+           "none");
+}
+
+TEST_CASE("A model with World's vocabulary chats with the template that its name asks for",
+          "[cli]") {
+  const auto vocabulary =
+      test_data("tokenizer/rwkv_vocab_v20230424.txt", "a chat with World's vocabulary");
+  if (!vocabulary) {
+    return;
+  }
+  const ScratchFolder scratch;
+  const std::string source = scratch.file("rwkv7-g1a-tiny.pth");
+  REQUIRE(run("rwkv-press", {"synth", "--arch", "v7", "--n-layer", "2", "--n-embd", "64",
+                             "--n-vocab", "65536", "--quiet", "-o", source})
+              .exit_code == 0);
+  const std::string g1 = converted(scratch, {source, "--vocab", *vocabulary}, "a.gguf");
+  try_chat(scratch, g1, "g1");
+  const std::string world =
+      converted(scratch, {source, "--vocab", *vocabulary, "--chat-template", "world"}, "b.gguf");
+  const RunResult stored = run("rwkv-press", {"inspect", world});
+  CHECK_THAT(stored.out, Contains("press.chat_template"));
+  Terminal chat({world, "-n", "3"});
+  REQUIRE(chat.reaches_prompt(1));
+  CHECK_THAT(chat.screen(), Contains("template world"));
+}
+
+#endif

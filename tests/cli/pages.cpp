@@ -49,7 +49,7 @@ void check_pages(const std::string& program) {
         run("/bin/sh", {"-c", "groff -man -ww -Tascii \"$0\"", scratch.file("page.1")});
     CHECK(shown.exit_code == 0);
     CHECK(shown.err.empty());
-    CHECK_THAT(shown.out, Contains("--version") || Contains("--help"));
+    CHECK_THAT(shown.out, Contains("Results go to standard output"));
   }
 }
 
@@ -68,3 +68,9 @@ TEST_CASE("bash completes commands, options and their values", "[cli]") {
 TEST_CASE("Completion scripts and the manual page of rwkv-edge parse", "[cli]") {
   check_pages("rwkv-edge");
 }
+
+#ifdef RWKV_WITH_PRESS
+TEST_CASE("Completion scripts and the manual page of rwkv-press parse", "[cli]") {
+  check_pages("rwkv-press");
+}
+#endif

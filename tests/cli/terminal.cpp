@@ -16,7 +16,7 @@
 namespace rwkv::test {
 namespace {
 
-constexpr std::chrono::seconds kPatience(60);
+constexpr std::chrono::seconds kPatience(20);
 // The program asks for marked pastes before it reads a message, and no longer after it.
 constexpr const char* kReadingBegins = "\x1b[?2004h";
 constexpr const char* kReadingEnds = "\x1b[?2004l";
@@ -126,7 +126,8 @@ std::string Terminal::ask(const std::string& message) {
 }
 
 int Terminal::wait() {
-  wait_until([&] { return !is_open_; });
+  INFO(screen_);
+  REQUIRE((wait_until([&] { return !is_open_; }) && !is_open_));
   int status = 0;
   REQUIRE(::waitpid(pid_, &status, 0) == pid_);
   pid_ = 0;
