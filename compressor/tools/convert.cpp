@@ -7,6 +7,7 @@
 #include "formats/cli/command.h"
 #include "formats/cli/progress.h"
 #include "formats/cli/version.h"
+#include "formats/tokenizer/chat_template.h"
 
 namespace rwkv::press {
 
