@@ -14,6 +14,7 @@
 #include "compressor/checkpoint/wrong_input.h"
 #include "formats/arch/plain_source.h"
 #include "formats/base/little_endian.h"
+#include "formats/container/llama_cpp_names.h"
 #include "formats/container/llama_cpp_reader.h"
 #include "formats/container/packed_tensors.h"
 #include "formats/container/rwkv_cpp_reader.h"
@@ -60,6 +61,11 @@ Result<Checkpoint> open_gguf(std::shared_ptr<InputFile> input) {
   Checkpoint checkpoint;
   RWKV_ASSIGN(const auto mapping, MappedFile::open(input->path()));
   RWKV_ASSIGN(const GgufFile file, GgufFile::parse(mapping->bytes(), input->path()));
+  // What is not RWKV is refused for that, not for its vocabulary.
+  const auto architecture = file.metadata().get_string("general.architecture");
+  if (!is_packed(file) && architecture.ok() && !is_llama_cpp_rwkv(architecture.value())) {
+    return bad_input("{}: {}", input->path(), refused_architecture(architecture.value()));
+  }
   if (has_vocabulary(file.metadata())) {
     auto vocabulary = vocabulary_from_metadata(file.metadata());
     if (!vocabulary.ok()) {

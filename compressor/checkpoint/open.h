@@ -20,7 +20,8 @@ struct Checkpoint {
   std::optional<Vocabulary> vocabulary;
   /// Set for packed files: their codecs may not be exact copies of the source's values.
   bool is_packed = false;
-  /// Set for packed files in which some tensor is in a codec coarser than f16.
+  /// Set if some tensor was rounded before: codecs coarser than f16 in packed files, ggml's block
+  /// types in GGUF and rwkv.cpp files.
   bool is_quantized = false;
   /// What was decided about names and files, one short sentence each, for people.
   std::vector<std::string> notes;

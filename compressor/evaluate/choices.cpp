@@ -60,7 +60,7 @@ Result<ChoicesResult> evaluate_choices(const std::shared_ptr<const edge::Model>&
     picks[i] = picked.value();
     return {};
   };
-  RWKV_TRY(each_document(model, options.n_threads, picks.size(), ask, options.progress));
+  RWKV_TRY(each_document(model, options, picks.size(), ask));
   ChoicesResult result;
   for (size_t i = 0; i < picks.size(); ++i) {
     const uint64_t label = set.documents[i].label;

@@ -28,7 +28,7 @@ Result<ClozeResult> evaluate_cloze(const std::shared_ptr<const edge::Model>& mod
     answers[i] = answer.value();
     return {};
   };
-  RWKV_TRY(each_document(model, options.n_threads, answers.size(), ask, options.progress));
+  RWKV_TRY(each_document(model, options, answers.size(), ask));
   ClozeResult result;
   for (size_t i = 0; i < answers.size(); ++i) {
     const Likelihood& answer = answers[i];

@@ -9,7 +9,7 @@
 // LAMBADA script, where the harness splits them together and takes the tokens after the
 // context's: the same unless a token spans the last space. And the standard error of accuracies
 // divides by n, the harness by n - 1. The context begins at the empty state, without an end-of-text
-// token.
+// token unless one is given as a prefix, as BlinkDL's script does with id 0.
 #pragma once
 
 #include <cstdint>

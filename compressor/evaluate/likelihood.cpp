@@ -16,8 +16,10 @@ constexpr size_t kMaxChunk = 32;  // tokens per pass
 
 }  // namespace
 
-ContinuationScorer::ContinuationScorer(const std::shared_ptr<const edge::Model>& model)
+ContinuationScorer::ContinuationScorer(const std::shared_ptr<const edge::Model>& model,
+                                       std::vector<int32_t> prefix)
     : evaluator_(model, {1, kMaxChunk}),
+      prefix_(std::move(prefix)),
       after_context_(model->empty_state()),
       state_(model->empty_state()),
       context_logits_(model->config().n_vocab) {}
@@ -46,7 +48,8 @@ Status ContinuationScorer::add(std::span<const float> logits, int32_t token,
 }
 
 Status ContinuationScorer::read(const std::string& context) {
-  RWKV_ASSIGN(const std::vector<int32_t> tokens, split(context));
+  RWKV_ASSIGN(std::vector<int32_t> tokens, split(context));
+  tokens.insert(tokens.begin(), prefix_.begin(), prefix_.end());
   after_context_.reset();
   return evaluator_.forward(tokens, after_context_, edge::Logits::Last, context_logits_);
 }
@@ -71,13 +74,13 @@ Result<Likelihood> ContinuationScorer::score(const std::string& continuation) {
   return likelihood;
 }
 
-Status each_document(const std::shared_ptr<const edge::Model>& model, unsigned n_threads, size_t n,
-                     const std::function<Status(size_t i, ContinuationScorer& scorer)>& f,
-                     const std::function<void(uint64_t)>& progress) {
-  edge::ThreadPool pool(static_cast<unsigned>(std::clamp<size_t>(n, 1, n_threads)));
+Status each_document(const std::shared_ptr<const edge::Model>& model,
+                     const QuestionOptions& options, size_t n,
+                     const std::function<Status(size_t i, ContinuationScorer& scorer)>& f) {
+  edge::ThreadPool pool(static_cast<unsigned>(std::clamp<size_t>(n, 1, options.n_threads)));
   std::vector<std::unique_ptr<ContinuationScorer>> scorers;
   for (unsigned thread = 0; thread < pool.size(); ++thread) {
-    scorers.push_back(std::make_unique<ContinuationScorer>(model));
+    scorers.push_back(std::make_unique<ContinuationScorer>(model, options.prefix));
   }
   std::mutex mutex;
   uint64_t n_done = 0;
@@ -93,7 +96,7 @@ Status each_document(const std::shared_ptr<const edge::Model>& model, unsigned n
         first_bad = i;
         first_error = std::move(status);
       }
-      progress(++n_done);
+      options.progress(++n_done);
     }
   });
   return first_error;

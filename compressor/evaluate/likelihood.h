@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "compressor/evaluate/questions.h"
 #include "runtime/model/evaluator.h"
 
 namespace rwkv::press {
@@ -19,9 +20,10 @@ struct Likelihood {
 
 class ContinuationScorer {
  public:
-  explicit ContinuationScorer(const std::shared_ptr<const edge::Model>& model);
+  /// `prefix` are ids of the model's vocabulary.
+  ContinuationScorer(const std::shared_ptr<const edge::Model>& model, std::vector<int32_t> prefix);
 
-  /// Reads `context` from the empty state, without an end-of-text token. BadInput if it cannot be
+  /// Reads the prefix, then `context`, from the empty state. BadInput if it cannot be
   /// split into the model's tokens, or makes none.
   Status read(const std::string& context);
   /// The likelihood of `continuation` after the context, which is kept; the continuation is
@@ -33,6 +35,7 @@ class ContinuationScorer {
   Status add(std::span<const float> logits, int32_t token, Likelihood& likelihood) const;
 
   edge::Evaluator evaluator_;
+  std::vector<int32_t> prefix_;
   edge::State after_context_;
   edge::State state_;
   std::vector<float> context_logits_;  ///< [n_vocab], after the context
@@ -41,9 +44,9 @@ class ContinuationScorer {
 
 /// Calls f(i, scorer) for every document i of `n`, several at a time on as many threads with a
 /// scorer each; f writes what it finds to a place of its own. The first error, by i, ends it.
-/// `progress` is called with the number of documents done, from one thread at a time.
-Status each_document(const std::shared_ptr<const edge::Model>& model, unsigned n_threads, size_t n,
-                     const std::function<Status(size_t i, ContinuationScorer& scorer)>& f,
-                     const std::function<void(uint64_t)>& progress);
+/// `options.progress` is called with the number of documents done, from one thread at a time.
+Status each_document(const std::shared_ptr<const edge::Model>& model,
+                     const QuestionOptions& options, size_t n,
+                     const std::function<Status(size_t i, ContinuationScorer& scorer)>& f);
 
 }  // namespace rwkv::press

@@ -60,6 +60,13 @@ Result<Measurement> measure(const std::string& packed, const EvaluationSets& set
                             const MeasureOptions& options) {
   RWKV_ASSIGN(const ModelPtr model, open_with_vocabulary(packed));
   Measurement measurement;
+  for (const int32_t id : options.prefix) {
+    if (id < 0 || static_cast<uint64_t>(id) >= model->config().n_vocab) {
+      return usage_error("prefix token: expected an id below {}, found {}", model->config().n_vocab,
+                         id);
+    }
+  }
+  measurement.prefix = options.prefix;
   measurement.model = options.name.empty() ? packed : options.name;
   ModelPtr reference;
   if (!options.reference.empty()) {
@@ -70,16 +77,19 @@ Result<Measurement> measure(const std::string& packed, const EvaluationSets& set
   }
   for (const TextSet& set : sets.texts) {
     const TextOptions text{options.n_threads, options.max_tokens,
-                           [&](double share) { options.progress(set.path, share); }};
+                           [&](double share) { options.progress(set.path, share); },
+                           options.prefix};
     auto score = score_text(model, reference, set, text);
     RWKV_TRY(score.status().in(measurement.model));
     measurement.texts.push_back({set.path, score.take()});
   }
   const auto questions = [&](const std::string& path, size_t n) {
-    return QuestionOptions{options.n_threads, [&options, path, n](uint64_t done) {
+    return QuestionOptions{options.n_threads,
+                           [&options, path, n](uint64_t done) {
                              options.progress(path,
                                               static_cast<double>(done) / static_cast<double>(n));
-                           }};
+                           },
+                           options.prefix};
   };
   for (const ClozeSet& set : sets.clozes) {
     auto result = evaluate_cloze(model, set, questions(set.path, set.documents.size()));

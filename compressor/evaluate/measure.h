@@ -37,6 +37,9 @@ Result<EvaluationSets> load_evaluation_sets(const EvaluationFiles& files);
 struct MeasureOptions {
   unsigned n_threads = 1;   ///< changes no result
   uint64_t max_tokens = 0;  ///< of each text; 0: all
+  /// Tokens in front of every text and context, which are not scored: id 0 for figures as RWKV's
+  /// authors publish them.
+  std::vector<int32_t> prefix = {};
   /// Packed file to compare with over the texts; empty: none.
   std::string reference = {};
   /// Its name in the result; empty: its path.
@@ -67,8 +70,9 @@ struct Measurement {
     uint64_t incomplete = 0;  ///< documents that were skipped
     ChoicesResult result;
   };
-  std::string model;      ///< its name
-  std::string reference;  ///< its name; empty: none
+  std::vector<int32_t> prefix;  ///< tokens in front of every text and context
+  std::string model;            ///< its name
+  std::string reference;        ///< its name; empty: none
   std::vector<Text> texts;
   std::vector<Cloze> clozes;
   std::vector<Choices> choices;

@@ -84,6 +84,9 @@ Json measurement_to_json(const Measurement& measurement) {
   if (!measurement.reference.empty()) {
     report["reference"] = measurement.reference;
   }
+  if (!measurement.prefix.empty()) {
+    report["prefix_token"] = measurement.prefix.front();
+  }
   report["texts"] = list(measurement.texts);
   report["cloze"] = list(measurement.clozes);
   report["choices"] = list(measurement.choices);

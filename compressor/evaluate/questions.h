@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "compressor/evaluate/confidence.h"
 
@@ -26,6 +27,8 @@ struct QuestionOptions {
   unsigned n_threads = 1;  ///< changes no result
   /// Called with the number of documents done.
   std::function<void(uint64_t)> progress = [](uint64_t) {};
+  /// Tokens in front of every context, of the model's vocabulary.
+  std::vector<int32_t> prefix = {};
 };
 
 }  // namespace rwkv::press

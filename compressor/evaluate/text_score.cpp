@@ -158,6 +158,7 @@ Result<TextScore> score_text(const std::shared_ptr<const edge::Model>& model,
   if (options.max_tokens > 0) {
     tokens.resize(std::min<uint64_t>(tokens.size(), options.max_tokens));
   }
+  tokens.insert(tokens.begin(), options.prefix.begin(), options.prefix.end());
   if (tokens.size() < 2) {
     return bad_input("{}: {} tokens to score; at least 2 are needed, the first has no context",
                      set.path, tokens.size());

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "compressor/evaluate/agreement.h"
 #include "compressor/evaluate/confidence.h"
@@ -46,6 +47,9 @@ struct TextOptions {
   uint64_t max_tokens = 0;  ///< only this many tokens from the start of the text; 0: all
   /// Called with the share of the text that is done.
   std::function<void(double)> progress = [](double) {};
+  /// Tokens in front of the text, which are not scored, of the model's vocabulary. With them, the
+  /// first token of the text has a context and is scored.
+  std::vector<int32_t> prefix = {};
 };
 
 /// BadInput if the models' vocabularies are not of one size and the same in every id.

@@ -8,6 +8,7 @@
 #include "compressor/model/elementwise.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/stages/packed_form.h"
+#include "formats/arch/finite.h"
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
 #include "formats/container/packed_writer.h"
@@ -57,20 +58,41 @@ Result<PackedFilePlan> describe_file(const TensorSource& source, const PackPlan&
 
 // Encodes `values` (contiguous f32) as a matrix and appends it.
 Status append_encoded(GgufWriter& writer, const PlannedTensor& tensor, const at::Tensor& values,
-                      uint64_t rows, uint64_t cols) {
+                      uint64_t rows, uint64_t cols, uint64_t first_row) {
   const CodecTraits& codec = codec_traits(tensor.codec);
   std::vector<std::byte> encoded(codec.encoded_bytes(rows, cols));
   const std::span<const float> floats(values.data_ptr<float>(), rows * cols);
   const MatrixShape shape = {
-      rows, cols, tensor.binding.layout == Layout::Transposed ? Outputs::Cols : Outputs::Rows};
+      rows, cols, tensor.binding.layout == Layout::Transposed ? Outputs::Cols : Outputs::Rows,
+      first_row};
   RWKV_TRY(codec.encode(floats, shape, encoded).in("tensor '" + tensor.binding.name + "'"));
   return writer.append(encoded);
 }
 
 // ln0, to apply to rows of the embedding; undefined if nothing is folded.
 Result<LayerNorm> load_fold(const TensorSource& source, const PackPlan& plan) {
-  return plan.config.ln0_folded ? load_layer_norm(NamedTensors(source), "blocks.0.ln0")
-                                : LayerNorm();
+  if (!plan.config.ln0_folded) {
+    return LayerNorm();
+  }
+  RWKV_ASSIGN(LayerNorm fold, load_layer_norm(NamedTensors(source), "blocks.0.ln0"));
+  // What it spoils would be blamed on the embedding.
+  for (const auto& [name, values] :
+       {std::pair("blocks.0.ln0.weight", fold.weight), std::pair("blocks.0.ln0.bias", fold.bias)}) {
+    const at::Tensor floats = values.contiguous();
+    const std::span<const float> all(floats.data_ptr<float>(), static_cast<size_t>(floats.numel()));
+    RWKV_TRY(check_values(name, all, all.size()).in(source.path()));
+  }
+  return fold;
+}
+
+// Values of a tensor as the source has them, rows of `cols` from `first_row` on.
+Status check_source(const TensorSource& source, const PlannedTensor& tensor,
+                    const at::Tensor& values, uint64_t cols, uint64_t first_row) {
+  if (tensor.binding.role == Role::Ignored) {
+    return {};
+  }
+  const std::span<const float> all(values.data_ptr<float>(), static_cast<size_t>(values.numel()));
+  return check_values(tensor.binding.name, all, cols, first_row).in(source.path());
 }
 
 // `values`, with ln0 applied to rows of the embedding if it is folded.
@@ -94,7 +116,8 @@ Status pack_sliced(const TensorSource& source, const PlannedTensor& tensor, cons
     const uint64_t n = std::min(step, rows - row);
     RWKV_ASSIGN(at::Tensor values,
                 load_f32_range(source, tensor.binding.source, row * cols, n * cols));
-    RWKV_TRY(append_encoded(writer, tensor, folded(tensor, fold, values), n, cols));
+    RWKV_TRY(check_source(source, tensor, values, cols, row));
+    RWKV_TRY(append_encoded(writer, tensor, folded(tensor, fold, values), n, cols, row));
     advance(n * cols);
   }
   return {};
@@ -103,6 +126,8 @@ Status pack_sliced(const TensorSource& source, const PlannedTensor& tensor, cons
 Status pack_whole(const TensorSource& source, const PlannedTensor& tensor, const LayerNorm& fold,
                   GgufWriter& writer, const std::function<void(uint64_t)>& advance) {
   RWKV_ASSIGN(at::Tensor values, load_f32(source, tensor.binding.source));
+  RWKV_TRY(check_source(source, tensor, values,
+                        tensor.binding.shape.empty() ? 1 : tensor.binding.shape.back(), 0));
   const std::vector<int64_t> shape(tensor.binding.shape.begin(), tensor.binding.shape.end());
   values = values.reshape(shape);
   if (tensor.binding.layout == Layout::Transposed) {
@@ -111,7 +136,7 @@ Status pack_whole(const TensorSource& source, const PlannedTensor& tensor, const
   values = values.contiguous();
   const uint64_t rows = tensor.binding.packed_rows();
   const uint64_t cols = tensor.binding.packed_cols();
-  RWKV_TRY(append_encoded(writer, tensor, folded(tensor, fold, values), rows, cols));
+  RWKV_TRY(append_encoded(writer, tensor, folded(tensor, fold, values), rows, cols, 0));
   advance(rows * cols);
   return {};
 }
@@ -120,6 +145,11 @@ Status pack_copied(const TensorSource& source, const PlannedTensor& tensor, Gguf
                    const std::function<void(uint64_t)>& advance) {
   std::vector<std::byte> codes;
   RWKV_TRY(read_codes(source, tensor.binding.source, codes));
+  if (tensor.binding.role != Role::Ignored) {
+    const MatrixView w = MatrixView::of(codes.data(), tensor.codec, tensor.binding.packed_rows(),
+                                        tensor.binding.packed_cols());
+    RWKV_TRY(check_values(tensor.binding.name, w).in(source.path()));
+  }
   RWKV_TRY(writer.append(codes));
   advance(tensor.binding.packed_rows() * tensor.binding.packed_cols());
   return {};

@@ -27,17 +27,19 @@ std::vector<std::string> rounded_again(const Recipe& recipe, const TensorSource&
   std::vector<std::string> names;
   for (size_t i = 0; i < source.tensors().size(); ++i) {
     const std::optional<EncodedForm> form = encoded_form(source, i);
-    if (!form || !codec_traits(form->codec).is_lossy) {
+    const bool is_rounded = form ? codec_traits(form->codec).is_lossy : source.is_quantized(i);
+    if (!is_rounded) {
       continue;
     }
     const TensorInfo& info = source.tensors()[i];
     const PlannedTensor* planned = plan.find(info.name);
     const bool changes_rows = planned != nullptr && planned->binding.role == Role::Head &&
-                              plan.config.n_cluster > 0 && !has_movable_rows(*form);
-    const bool is_kept = planned != nullptr && !trains(recipe) && !changes_rows &&
+                              plan.config.n_cluster > 0 && form && !has_movable_rows(*form);
+    const bool is_kept = planned != nullptr && form && !trains(recipe) && !changes_rows &&
                          is_in_form(source, i, *planned, plan.config);
+    // Blocks are decoded to f32; a packed tensor is, unless its checkpoint had fewer bits.
     const bool is_decoded =
-        planned != nullptr && planned->codec == Codec::F32 && info.dtype == DType::F32;
+        planned != nullptr && planned->codec == Codec::F32 && (!form || info.dtype == DType::F32);
     if (!is_kept && !is_decoded) {
       names.push_back(info.name);
     }

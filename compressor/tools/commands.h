@@ -33,6 +33,11 @@ void declare_recipe_options(cxxopts::Options& options);
 /// The recipe that they name; preset fp16 if neither is given.
 Result<Recipe> recipe_from(const cxxopts::ParseResult& arguments);
 
+/// Refuses work on a checkpoint whose values were rounded before (codecs coarser than f16 in packed
+/// files, ggml's block types), unless `allowed`: it would add a second loss. For commands that
+/// round or train all of it; plan_input() asks tensor by tensor.
+Status check_requantize(const Checkpoint& checkpoint, const std::string& path, bool allowed);
+
 /// Declares --calibration and --stats.
 void declare_calibration_options(cxxopts::Options& options);
 /// The text or statistics that they name, with the recipe's samples and length; none if the recipe
@@ -69,7 +74,10 @@ Result<PlannedInput> plan_input(const std::string& path, const Recipe& recipe,
                                 const MergeRequest& merge = {});
 
 /// The vocabulary to embed: the one of --vocab ("bytes" or a file), else that of the input, else a
-/// fitting vocabulary file in the input's folder. `note` receives its origin.
+/// fitting vocabulary file in the input's folder. `note` receives its origin. One with more tokens
+/// than the model has rows is refused. One that leaves more than a tenth of the rows without a
+/// token hardly belongs to the model: found next to it, it is not taken; named, it is, with a
+/// warning on stderr.
 Result<std::optional<Vocabulary>> choose_vocabulary(const std::string& vocab_option,
                                                     const std::string& input,
                                                     const Checkpoint& checkpoint, uint64_t n_vocab,

@@ -48,6 +48,10 @@ Result<MeasureOptions> options_from(const cxxopts::ParseResult& arguments) {
     RWKV_ASSIGN(const int64_t n, cli::integer(arguments, "max-tokens", 2, INT64_MAX));
     options.max_tokens = static_cast<uint64_t>(n);
   }
+  if (arguments.count("prefix-token") > 0) {
+    RWKV_ASSIGN(const int64_t id, cli::integer(arguments, "prefix-token", 0, INT32_MAX));
+    options.prefix = {static_cast<int32_t>(id)};
+  }
   if (arguments.count("reference") > 0 && arguments.count("text") == 0) {
     return usage_error("--reference needs a text to compare on; name one with --text");
   }
@@ -95,6 +99,9 @@ void declare_eval(cxxopts::Options& options, std::vector<std::string>& positiona
       cxxopts::value<Files>())("reference", "Model to compare with on the texts: KL, top-1, top-5",
                                cxxopts::value<std::string>())(
       "max-tokens", "Score only the first N tokens of each text", cxxopts::value<std::string>())(
+      "prefix-token",
+      "Token id in front of every text and context; 0 for figures as RWKV's authors publish them",
+      cxxopts::value<std::string>())(
       "max-docs", "Use only N documents of each file of questions, drawn at random; 0: all",
       cxxopts::value<std::string>()->default_value("0"))(
       "seed", "Decides which documents are drawn",

@@ -17,24 +17,49 @@ constexpr uint64_t kMaxRecipeBytes = uint64_t{1} << 20;
 constexpr std::array<const char*, 3> kVocabularyNames = {"rwkv_vocab_v20230424.txt",
                                                          "20B_tokenizer.json", "tokenizer.json"};
 
-Result<size_t> size_of(const Vocabulary& vocabulary) {
-  RWKV_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, make_tokenizer(vocabulary));
-  return tokenizer->n_vocab();
+// A vocabulary read, with the figures by which it fits a model or does not.
+struct ReadVocabulary {
+  Vocabulary vocabulary;
+  uint64_t n_ids = 0;     ///< one more than the last id
+  uint64_t n_tokens = 0;  ///< ids that have a token
+};
+
+Result<ReadVocabulary> read_vocabulary(const std::string& option) {
+  ReadVocabulary read;
+  if (option != "bytes") {
+    RWKV_ASSIGN(read.vocabulary, read_vocabulary_file(option));
+  }
+  RWKV_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, make_tokenizer(read.vocabulary));
+  read.n_ids = tokenizer->n_vocab();
+  // World's id 0 ends a text and has no bytes.
+  read.n_tokens = tokenizer->token_bytes(0).empty() ? 1 : 0;
+  for (uint64_t id = 0; id < read.n_ids; ++id) {
+    read.n_tokens += tokenizer->token_bytes(static_cast<int32_t>(id)).empty() ? 0 : 1;
+  }
+  return read;
 }
 
-Result<Vocabulary> vocabulary_named(const std::string& option, uint64_t n_vocab) {
-  Vocabulary vocabulary;
-  if (option != "bytes") {
-    RWKV_ASSIGN(vocabulary, read_vocabulary_file(option));
-  }
-  RWKV_ASSIGN(const size_t size, size_of(vocabulary));
-  if (size > n_vocab) {
+// What is impossible: ids that the model has no rows for.
+Status check_rows(const std::string& name, const ReadVocabulary& read, uint64_t n_rows) {
+  if (read.n_ids > n_rows) {
     return bad_input(
         "vocabulary '{}' has ids up to {}, but the model's embedding ends at {}; it belongs to "
-        "another model",
-        option, size - 1, n_vocab - 1);
+        "another model: name the right one with --vocab",
+        name, read.n_ids - 1, n_rows - 1);
   }
-  return vocabulary;
+  return {};
+}
+
+// World has 65,530 tokens for 65,536 rows and the Pile's vocabulary 50,277 for 50,277 or 50,304.
+bool is_unlikely(const ReadVocabulary& read, uint64_t n_rows) {
+  return read.n_tokens + n_rows / 10 < n_rows;
+}
+
+std::string misfit(const ReadVocabulary& read, uint64_t n_rows) {
+  return fmt::format(
+      "{} of the model's {} rows would have no token, so it seems to belong to "
+      "another model",
+      n_rows - read.n_tokens, n_rows);
 }
 
 }  // namespace
@@ -91,7 +116,7 @@ void declare_recipe_options(cxxopts::Options& options) {
       "preset", "Built-in recipe: " + names + " (default fp16)", cxxopts::value<std::string>())(
       "set", "Change one setting: stage.key=value; may be repeated",
       cxxopts::value<std::vector<std::string>>())("allow-requantize",
-                                                  "Accept a packed file with lossy codecs");
+                                                  "Round values again that were rounded before");
 }
 
 Result<Recipe> recipe_from(const cxxopts::ParseResult& arguments) {
@@ -127,12 +152,26 @@ Result<PlannedInput> plan_input(const std::string& path, const Recipe& recipe,
       rounded_again(recipe, *input.checkpoint.source, input.plan);
   if (!names.empty() && !allow_requantize) {
     return usage_error(
-        "{}: {} tensors hold rounded values and would be rounded again, the first is '{}'; convert "
-        "the original checkpoint, keep the codecs, or accept the second loss with "
-        "--allow-requantize",
+        "{}: {} tensors hold rounded values and would be rounded again, the first is '{}'; take "
+        "the original checkpoint, keep the codecs (or decode all with --preset fp32), or accept "
+        "the second loss with --allow-requantize",
         path, names.size(), names.front());
   }
   return input;
+}
+
+Status check_requantize(const Checkpoint& checkpoint, const std::string& path, bool allowed) {
+  bool is_quantized = checkpoint.is_quantized;
+  for (size_t i = 0; i < checkpoint.source->tensors().size(); ++i) {
+    is_quantized = is_quantized || checkpoint.source->is_quantized(i);
+  }
+  if (is_quantized && !allowed) {
+    return usage_error(
+        "{}: holds rounded values, to which this would add a second loss; take the original "
+        "checkpoint, or accept it with --allow-requantize",
+        path);
+  }
+  return {};
 }
 
 void declare_calibration_options(cxxopts::Options& options) {
@@ -171,9 +210,14 @@ Result<std::optional<Vocabulary>> choose_vocabulary(const std::string& vocab_opt
                                                     std::string& note) {
   using Choice = std::optional<Vocabulary>;
   if (!vocab_option.empty()) {
-    RWKV_ASSIGN(Vocabulary vocabulary, vocabulary_named(vocab_option, n_vocab));
+    RWKV_ASSIGN(ReadVocabulary read, read_vocabulary(vocab_option));
+    RWKV_TRY(check_rows(vocab_option, read, n_vocab));
+    if (is_unlikely(read, n_vocab)) {
+      fmt::print(stderr, "rwkv-press: warning: vocabulary '{}' is taken as asked, but {}\n",
+                 vocab_option, misfit(read, n_vocab));
+    }
     note = vocab_option;
-    return Choice(std::move(vocabulary));
+    return Choice(std::move(read.vocabulary));
   }
   if (checkpoint.vocabulary) {
     note = "from the input";
@@ -188,12 +232,20 @@ Result<std::optional<Vocabulary>> choose_vocabulary(const std::string& vocab_opt
     if (!fs::is_regular_file(candidate, ignored)) {
       continue;
     }
-    auto vocabulary = vocabulary_named(candidate.string(), n_vocab);
-    if (vocabulary.ok()) {
-      note = candidate.string() + ", found next to the input";
-      return Choice(vocabulary.take());
+    auto read = read_vocabulary(candidate.string());
+    const Status status =
+        read.ok() ? check_rows(candidate.string(), read.value(), n_vocab) : read.status();
+    if (!status.ok()) {
+      note = fmt::format("none ({})", status.message());
+      continue;
     }
-    note = fmt::format("none ({})", vocabulary.status().message());
+    if (is_unlikely(read.value(), n_vocab)) {
+      note = fmt::format("none ({} is next to the input, but {}; --vocab takes it all the same)",
+                         candidate.string(), misfit(read.value(), n_vocab));
+      continue;
+    }
+    note = candidate.string() + ", found next to the input";
+    return Choice(std::move(read.value().vocabulary));
   }
   if (note.empty()) {
     note = "none; the packed file will work on token ids (see --vocab)";

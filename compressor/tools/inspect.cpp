@@ -1,5 +1,6 @@
 // rwkv-press inspect: shows the contents of a file in any format that we read.
 #include "compressor/tools/commands.h"
+#include "formats/arch/finite.h"
 #include "formats/cli/command.h"
 #include "formats/cli/inspection.h"
 #include "formats/cli/progress.h"
@@ -8,12 +9,24 @@ namespace rwkv::press {
 namespace {
 
 // Reads every tensor, which performs all checks of its format: checksums of packed files, CRCs of
-// zip records, ranges of all.
-Status verify(const TensorSource& source) {
+// zip records, ranges of all. What the model uses must hold finite numbers.
+Status verify(const TensorSource& source, const Identified& model) {
+  std::vector<bool> is_used(source.tensors().size());
+  for (const TensorBinding& binding : model.tensors) {
+    is_used[binding.source] = binding.role != Role::Ignored;
+  }
   std::vector<std::byte> bytes;
+  std::vector<float> values;
   cli::Progress progress("verifying", source.tensors().size(), false);
   for (size_t i = 0; i < source.tensors().size(); ++i) {
+    const TensorInfo& info = source.tensors()[i];
     RWKV_TRY(source.read(i, bytes));
+    if (is_used[i]) {
+      values.resize(info.n_elements());
+      decode_to_f32(info.dtype, bytes, values);
+      const uint64_t cols = info.shape.empty() ? 1 : info.shape.back();
+      RWKV_TRY(check_values(info.name, values, cols).in(source.path()));
+    }
     progress.update(i + 1);
   }
   return {};
@@ -39,7 +52,7 @@ Result<nlohmann::ordered_json> make_report(const std::string& path, const Checkp
 
 void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("input", "Checkpoint or packed file", cxxopts::value<std::string>())(
-      "json", "Print JSON")("verify", "Read everything and compare it with its checksums");
+      "json", "Print JSON")("verify", "Read everything: checksums, and that all values are finite");
   positionals = {"input"};
 }
 
@@ -49,7 +62,8 @@ Status run_inspect(const cxxopts::ParseResult& arguments) {
   Status not_identified;
   RWKV_ASSIGN(nlohmann::ordered_json report, make_report(path, checkpoint, not_identified));
   if (arguments.count("verify") > 0) {
-    RWKV_TRY(verify(*checkpoint.source));
+    RWKV_ASSIGN(const Identified model, identify_checkpoint(*checkpoint.source));
+    RWKV_TRY(verify(*checkpoint.source, model));
     report["verified"] = true;
   }
   if (arguments.count("json") > 0) {

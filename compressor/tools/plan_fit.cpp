@@ -127,6 +127,7 @@ Result<FitReport> fit_from(const cxxopts::ParseResult& arguments, const Recipe& 
                            const std::string& path) {
   RWKV_ASSIGN(const InputOptions from, input_options_from(arguments));
   RWKV_ASSIGN(const Checkpoint checkpoint, open_input(path, from.quiet));
+  RWKV_TRY(check_requantize(checkpoint, path, arguments.count("allow-requantize") > 0));
   RWKV_ASSIGN(const Identified model, identify_input(checkpoint, from));
   FitOptions options;
   options.path = path;

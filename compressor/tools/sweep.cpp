@@ -54,13 +54,7 @@ Status read_shard(const std::string& shard, SweepRun& run) {
 Result<std::unique_ptr<Identified>> open_swept(const SweepInputs& inputs, Checkpoint& checkpoint,
                                                bool quiet) {
   RWKV_ASSIGN(checkpoint, open_input(inputs.checkpoint, quiet));
-  if (checkpoint.is_quantized && !inputs.allow_requantize) {
-    return usage_error(
-        "{}: is already packed with lossy codecs; sweep over the original checkpoint, or accept "
-        "the "
-        "second loss with --allow-requantize",
-        inputs.checkpoint);
-  }
+  RWKV_TRY(check_requantize(checkpoint, inputs.checkpoint, inputs.allow_requantize));
   RWKV_ASSIGN(Identified model, identify_checkpoint(*checkpoint.source));
   return std::make_unique<Identified>(std::move(model));
 }
@@ -212,7 +206,7 @@ void declare_sweep(cxxopts::Options& options, std::vector<std::string>& position
       cxxopts::value<std::vector<std::string>>())(
       "train-data", "Text or token file for recipes that train; may be repeated",
       cxxopts::value<std::vector<std::string>>())("allow-requantize",
-                                                  "Accept a packed file with lossy codecs")(
+                                                  "Round values again that were rounded before")(
       "keep-models", "Keep the packed file of every point")(
       "retry-claimed", "Take over points that processes on other machines have claimed")(
       "report-only", "Only collect the results of this folder again",

@@ -42,11 +42,10 @@ Result<TrainConfig> config_from(const cxxopts::ParseResult& arguments) {
   return config;
 }
 
-Result<Checkpoint> open_trainable(const std::string& path, bool quiet) {
-  RWKV_ASSIGN(Checkpoint checkpoint, open_input(path, quiet));
-  if (checkpoint.is_quantized) {
-    return usage_error("{}: is packed with lossy codecs; train the original checkpoint", path);
-  }
+Result<Checkpoint> open_trainable(const cxxopts::ParseResult& arguments, const char* option) {
+  const std::string path = arguments[option].as<std::string>();
+  RWKV_ASSIGN(Checkpoint checkpoint, open_input(path, arguments.count("quiet") > 0));
+  RWKV_TRY(check_requantize(checkpoint, path, arguments.count("allow-requantize") > 0));
   return checkpoint;
 }
 
@@ -59,8 +58,7 @@ Result<Subject> subject_from(const cxxopts::ParseResult& arguments, const TrainC
           "them");
     }
     RWKV_ASSIGN(const InputOptions from, input_options_from(arguments));
-    RWKV_ASSIGN(subject.checkpoint,
-                open_trainable(arguments["input"].as<std::string>(), from.quiet));
+    RWKV_ASSIGN(subject.checkpoint, open_trainable(arguments, "input"));
     RWKV_ASSIGN(subject.model, identify_input(*subject.checkpoint, from));
   } else {
     if (!config.model) {
@@ -119,8 +117,9 @@ void declare_train(cxxopts::Options& options, std::vector<std::string>& position
       cxxopts::value<std::string>())("set", "Change one setting: train.key=value; may be repeated",
                                      cxxopts::value<std::vector<std::string>>())(
       "dtype", "Type of the result: bf16 or f32",
-      cxxopts::value<std::string>()->default_value("bf16"))("force", "Replace an existing output")(
-      "quiet", "Show no progress");
+      cxxopts::value<std::string>()->default_value("bf16"))(
+      "allow-requantize", "Start from values that were rounded before")(
+      "force", "Replace an existing output")("quiet", "Show no progress");
   declare_input_options(options);
   positionals = {"input"};
 }
@@ -141,8 +140,7 @@ Status run_train(const cxxopts::ParseResult& arguments) {
           "--teacher has no effect because train.distill and train.block_match are 0; try "
           "--set train.distill=1");
     }
-    RWKV_ASSIGN(teacher, open_trainable(arguments["teacher"].as<std::string>(),
-                                        arguments.count("quiet") > 0));
+    RWKV_ASSIGN(teacher, open_trainable(arguments, "teacher"));
     RWKV_ASSIGN(teacher_model, identify_checkpoint(*teacher->source));
   }
   RWKV_ASSIGN(const auto group, ProcessGroup::from_environment(config.train.batch));

@@ -32,13 +32,16 @@ const CodecTraits* find_codec(std::string_view name) {
   return nullptr;
 }
 
-Status check_finite(std::span<const float> values, uint64_t cols, float limit, const char* codec) {
+Status check_finite(std::span<const float> values, const MatrixShape& shape, float limit,
+                    const char* codec) {
   for (size_t i = 0; i < values.size(); ++i) {
     // NaN fails the comparison too.
     if (!(std::fabs(values[i]) <= limit)) {
-      return bad_input(
-          "row {}, column {} holds {}, which {} cannot hold (limit {}); use another codec",
-          i / cols, i % cols, values[i], codec, limit);
+      return bad_input("row {}, column {} holds {}, which {} cannot hold (limit {}); {}",
+                       shape.first_row + i / shape.cols, i % shape.cols, values[i], codec, limit,
+                       std::isfinite(values[i])
+                           ? "use another codec"
+                           : "no codec can: take an earlier or the original checkpoint");
     }
   }
   return {};

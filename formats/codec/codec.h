@@ -23,6 +23,7 @@ struct MatrixShape {
   uint64_t rows;
   uint64_t cols;
   Outputs outputs = Outputs::Rows;
+  uint64_t first_row = 0;  ///< of a larger matrix, for messages
 };
 
 struct CodecTraits {
@@ -60,8 +61,9 @@ const CodecTraits& codec_traits(Codec codec);
 /// nullptr for a name that is not in the list.
 const CodecTraits* find_codec(std::string_view name);
 
-/// The first value that is not finite, as a status that names its row and column.
-Status check_finite(std::span<const float> values, uint64_t cols, float limit, const char* codec);
+/// The first value that is not finite or beyond `limit`, as a status that names its row and column.
+Status check_finite(std::span<const float> values, const MatrixShape& shape, float limit,
+                    const char* codec);
 
 /// shared_bytes of codecs without a shared part.
 uint64_t nothing_shared(uint64_t cols);

@@ -19,7 +19,7 @@ uint64_t row_bytes(uint64_t cols) {
 }
 
 Status encode(std::span<const float> values, const MatrixShape& shape, std::span<std::byte> out) {
-  RWKV_TRY(check_finite(values, shape.cols, kMaxF16, "f16"));
+  RWKV_TRY(check_finite(values, shape, kMaxF16, "f16"));
   for (size_t i = 0; i < values.size(); ++i) {
     store_le(out.data() + i * sizeof(uint16_t), f32_to_f16(values[i]));
   }

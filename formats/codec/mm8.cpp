@@ -127,20 +127,21 @@ void store(std::byte* to, const Work& work, const Scales& rows, const Scales& co
 }
 
 Status encode(std::span<const float> values, const MatrixShape& shape, std::span<std::byte> out) {
-  const auto [rows, cols, outputs] = shape;
-  RWKV_TRY(check_finite(values, cols, kMaxMm8, "mm8"));
+  const uint64_t rows = shape.rows;
+  const uint64_t cols = shape.cols;
+  RWKV_TRY(check_finite(values, shape, kMaxMm8, "mm8"));
   Work work{{values.begin(), values.end()}, rows, cols};
   Scales of_rows;
   Scales of_cols;
-  const bool outputs_first = outputs == Outputs::Rows ? rows >= cols : cols >= rows;
-  if (outputs_first == (outputs == Outputs::Rows)) {
+  const bool outputs_first = shape.outputs == Outputs::Rows ? rows >= cols : cols >= rows;
+  if (outputs_first == (shape.outputs == Outputs::Rows)) {
     of_rows.offset = work.take_row_minima();
     of_cols.offset = work.take_col_minima();
   } else {
     of_cols.offset = work.take_col_minima();
     of_rows.offset = work.take_row_minima();
   }
-  if (outputs == Outputs::Rows) {
+  if (shape.outputs == Outputs::Rows) {
     of_rows.scale = work.take_row_maxima();
     of_cols.scale = work.take_col_maxima();
   } else {

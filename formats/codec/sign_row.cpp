@@ -52,7 +52,7 @@ void encode_row(std::span<const float> row, std::byte* out) {
 }
 
 Status encode(std::span<const float> values, const MatrixShape& shape, std::span<std::byte> out) {
-  RWKV_TRY(check_finite(values, shape.cols, kMaxHalf, "sign_row"));
+  RWKV_TRY(check_finite(values, shape, kMaxHalf, "sign_row"));
   for (uint64_t row = 0; row < shape.rows; ++row) {
     encode_row(values.subspan(row * shape.cols, shape.cols),
                out.data() + row * row_bytes(shape.cols));

@@ -67,6 +67,10 @@ class AdaptedSource final : public TensorSource {
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   std::map<std::string, std::string> metadata() const override { return metadata_; }
 
+  bool is_quantized(size_t index) const override {
+    return traits(adapted_[index].stored).block > 1;
+  }
+
   Status read(size_t index, std::vector<std::byte>& out) const override {
     out.resize(static_cast<size_t>(tensors_[index].n_bytes()));
     if (adapted_[index].undo == Undo::Transpose) {

@@ -21,12 +21,38 @@ struct TypeRow {
   DType dtype;
 };
 constexpr TypeRow kTypes[] = {
-    {GgmlType::F32, DType::F32},   {GgmlType::F16, DType::F16},   {GgmlType::Q4_0, DType::Q4_0},
-    {GgmlType::Q4_1, DType::Q4_1}, {GgmlType::Q5_0, DType::Q5_0}, {GgmlType::Q5_1, DType::Q5_1},
-    {GgmlType::Q8_0, DType::Q8_0}, {GgmlType::I8, DType::I8},     {GgmlType::I16, DType::I16},
-    {GgmlType::I32, DType::I32},   {GgmlType::I64, DType::I64},   {GgmlType::F64, DType::F64},
-    {GgmlType::BF16, DType::BF16},
+    {GgmlType::F32, DType::F32},       {GgmlType::F16, DType::F16},
+    {GgmlType::Q4_0, DType::Q4_0},     {GgmlType::Q4_1, DType::Q4_1},
+    {GgmlType::Q5_0, DType::Q5_0},     {GgmlType::Q5_1, DType::Q5_1},
+    {GgmlType::Q8_0, DType::Q8_0},     {GgmlType::I8, DType::I8},
+    {GgmlType::I16, DType::I16},       {GgmlType::I32, DType::I32},
+    {GgmlType::I64, DType::I64},       {GgmlType::F64, DType::F64},
+    {GgmlType::BF16, DType::BF16},     {GgmlType::Q2_K, DType::Q2_K},
+    {GgmlType::Q3_K, DType::Q3_K},     {GgmlType::Q4_K, DType::Q4_K},
+    {GgmlType::Q5_K, DType::Q5_K},     {GgmlType::Q6_K, DType::Q6_K},
+    {GgmlType::IQ4_NL, DType::IQ4_NL}, {GgmlType::IQ4_XS, DType::IQ4_XS},
 };
+
+// Types that ggml has and this reader does not decode, for the message that refuses them.
+struct RefusedType {
+  uint32_t number;
+  const char* name;
+};
+constexpr RefusedType kRefusedTypes[] = {
+    {4, "Q4_2"},    {5, "Q4_3"},      {9, "Q8_1"},      {15, "Q8_K"},     {16, "IQ2_XXS"},
+    {17, "IQ2_XS"}, {18, "IQ3_XXS"},  {19, "IQ1_S"},    {21, "IQ3_S"},    {22, "IQ2_S"},
+    {29, "IQ1_M"},  {31, "Q4_0_4_4"}, {32, "Q4_0_4_8"}, {33, "Q4_0_8_8"}, {34, "TQ1_0"},
+    {35, "TQ2_0"},  {39, "MXFP4"},    {40, "NVFP4"},    {41, "Q1_0"},     {42, "Q2_0"},
+};
+
+std::string type_text(uint32_t number) {
+  for (const RefusedType& row : kRefusedTypes) {
+    if (row.number == number) {
+      return fmt::format("{} ({})", number, row.name);
+    }
+  }
+  return std::to_string(number);
+}
 
 Result<std::string> read_string(ByteReader& in, uint64_t max_bytes, std::string_view what) {
   RWKV_ASSIGN(const uint64_t length, in.number<uint64_t>(what));
@@ -185,9 +211,10 @@ Result<GgufTensor> read_tensor_info(ByteReader& in) {
   });
   if (row == std::end(kTypes)) {
     return bad_input(
-        "{}: tensor '{}' has ggml type {}, which is not supported; F32, F16, BF16, Q4_0, Q4_1, "
-        "Q5_0, Q5_1, Q8_0 and integers are",
-        in.origin(), tensor.name, type);
+        "{}: tensor '{}' has ggml type {}, which is not supported; expected F32, F16, BF16, Q4_0, "
+        "Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL, IQ4_XS or integers; take a file in one of "
+        "these, best F16",
+        in.origin(), tensor.name, type_text(type));
   }
   tensor.dtype = row->dtype;
   RWKV_ASSIGN(tensor.offset, in.number<uint64_t>("a tensor offset"));

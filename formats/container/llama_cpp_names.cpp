@@ -5,6 +5,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "formats/tokenizer/escape.h"
+
 namespace rwkv {
 namespace {
 
@@ -111,6 +113,16 @@ const Architecture* find_architecture(std::string_view name) {
   return row == kArchitectures.end() ? nullptr : row;
 }
 
+// Relatives of RWKV that llama.cpp runs, and what they are.
+struct Relative {
+  std::string_view name;
+  std::string_view what;
+};
+constexpr std::array kRelatives = {
+    Relative{"arwkv7", "ARWKV: RWKV-7's time mixing with the feed-forward layers of Qwen2"},
+    Relative{"rwkv6qwen2", "QRWKV: RWKV-6's time mixing in a converted Qwen2"},
+};
+
 constexpr uint64_t kMaxLayers = 4096;   // far more than any model has
 constexpr uint64_t kMaxHalvings = 100;  // 2^100 still is a float
 
@@ -158,6 +170,12 @@ Status check_count(const GgufTensor& tensor, uint64_t parts, uint64_t n_embd) {
 // The vectors of a fused tensor are consecutive; `letters` are the ends of their names.
 Status split_fused(const GgufTensor& tensor, const std::string& stem, std::string_view letters,
                    uint64_t n_embd, std::vector<AdaptedTensor>& result) {
+  if (tensor.info().n_elements() == (letters.size() - 1) * n_embd && letters.ends_with('g')) {
+    return bad_input(
+        "tensor {} at byte {}: has {} vectors of {}, expected {}: the model has no gate, so it is "
+        "a relative of RWKV (ARWKV); run the file with llama.cpp",
+        tensor.name, tensor.offset, letters.size() - 1, n_embd, letters.size());
+  }
   RWKV_TRY(check_count(tensor, letters.size(), n_embd));
   TensorInfo part{stem, tensor.dtype, {1, 1, n_embd}};
   RWKV_TRY(check_tensor_size(part));
@@ -223,6 +241,21 @@ bool is_dummy(const GgufTensor& tensor) {
 
 bool is_llama_cpp_rwkv(std::string_view architecture) {
   return find_architecture(architecture) != nullptr;
+}
+
+std::string refused_architecture(std::string_view architecture) {
+  for (const Relative& relative : kRelatives) {
+    if (relative.name == architecture) {
+      return fmt::format(
+          "general.architecture is {} ({}), whose layers are not RWKV's; expected rwkv6 or rwkv7; "
+          "run the file with llama.cpp",
+          architecture, relative.what);
+    }
+  }
+  return fmt::format(
+      "general.architecture is {}, which is not RWKV; expected rwkv6 or rwkv7; run the file with "
+      "llama.cpp",
+      escape_token(architecture.substr(0, 64)));
 }
 
 Result<std::vector<AdaptedTensor>> undo_llama_cpp_conversion(std::span<const GgufTensor> tensors,

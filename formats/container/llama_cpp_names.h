@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -15,6 +16,10 @@ namespace rwkv {
 
 /// True for the values of general.architecture that are read here: "rwkv6" and "rwkv7".
 bool is_llama_cpp_rwkv(std::string_view architecture);
+
+/// Why a GGUF of another architecture cannot be read, and what to do, in one sentence's end:
+/// models that are relatives of RWKV are named for what they are.
+std::string refused_architecture(std::string_view architecture);
 
 /// Sizes from the metadata that the undoing needs.
 struct LlamaCppModel {

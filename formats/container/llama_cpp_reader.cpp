@@ -37,8 +37,7 @@ Result<std::unique_ptr<TensorSource>> open_llama_cpp_gguf(const std::string& pat
   const Result<std::string> architecture = gguf.metadata().get_string("general.architecture");
   RWKV_TRY(architecture.status().in(path));
   if (!is_llama_cpp_rwkv(architecture.value())) {
-    return bad_input("{}: general.architecture is {}; expected rwkv6 or rwkv7", path,
-                     architecture.value());
+    return bad_input("{}: {}", path, refused_architecture(architecture.value()));
   }
   const Result<LlamaCppModel> model = model_sizes(gguf.metadata(), architecture.value());
   RWKV_TRY(model.status().in(path));

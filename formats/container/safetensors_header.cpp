@@ -116,9 +116,11 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
     const auto* type = std::find_if(kTypes.begin(), kTypes.end(),
                                     [&](const SafetensorsType& row) { return row.name == value; });
     if (type == kTypes.end()) {
-      return fail(bad_input("tensor {}: dtype {} is not supported, only {}; convert it first",
-                            name_, is_printable(value) ? value.substr(0, 32) : "(unprintable)",
-                            safetensors_type_names()));
+      return fail(bad_input(
+          "tensor {}: dtype {} is not supported, only {}; take the checkpoint in one of these, or "
+          "cast it (in PyTorch: tensor.to(torch.bfloat16), times its scale if it has one)",
+          name_, is_printable(value) ? value.substr(0, 32) : "(unprintable)",
+          safetensors_type_names()));
     }
     info_.dtype = type->dtype;
     return true;

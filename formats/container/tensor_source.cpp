@@ -7,6 +7,7 @@
 #include "formats/base/half.h"
 #include "formats/base/little_endian.h"
 #include "formats/container/ggml_blocks.h"
+#include "formats/container/ggml_super_blocks.h"
 
 namespace rwkv {
 namespace {
@@ -29,6 +30,13 @@ constexpr std::array kDTypes = {
     DTypeTraits{DType::Q5_0, "q5_0", kGgmlBlock, kQ5_0Bytes, false},
     DTypeTraits{DType::Q5_1, "q5_1", kGgmlBlock, kQ5_1Bytes, false},
     DTypeTraits{DType::Q8_0, "q8_0", kGgmlBlock, kQ8_0Bytes, false},
+    DTypeTraits{DType::Q2_K, "q2_k", kGgmlSuperBlock, kQ2KBytes, false},
+    DTypeTraits{DType::Q3_K, "q3_k", kGgmlSuperBlock, kQ3KBytes, false},
+    DTypeTraits{DType::Q4_K, "q4_k", kGgmlSuperBlock, kQ4KBytes, false},
+    DTypeTraits{DType::Q5_K, "q5_k", kGgmlSuperBlock, kQ5KBytes, false},
+    DTypeTraits{DType::Q6_K, "q6_k", kGgmlSuperBlock, kQ6KBytes, false},
+    DTypeTraits{DType::IQ4_NL, "iq4_nl", kGgmlBlock, kIq4NlBytes, false},
+    DTypeTraits{DType::IQ4_XS, "iq4_xs", kGgmlSuperBlock, kIq4XsBytes, false},
 };
 
 // traits() indexes the list by the enum's value.
@@ -38,7 +46,7 @@ constexpr bool in_enum_order() {
       return false;
     }
   }
-  return kDTypes.size() == static_cast<size_t>(DType::Q8_0) + 1;
+  return kDTypes.size() == static_cast<size_t>(DType::IQ4_XS) + 1;
 }
 static_assert(in_enum_order(), "one row per DType, in the order of the enum");
 
@@ -170,6 +178,20 @@ void decode_to_f32(DType dtype, std::span<const std::byte> bytes, std::span<floa
       return decode_q5_1(bytes, out);
     case DType::Q8_0:
       return decode_q8_0(bytes, out);
+    case DType::Q2_K:
+      return decode_q2_k(bytes, out);
+    case DType::Q3_K:
+      return decode_q3_k(bytes, out);
+    case DType::Q4_K:
+      return decode_q4_k(bytes, out);
+    case DType::Q5_K:
+      return decode_q5_k(bytes, out);
+    case DType::Q6_K:
+      return decode_q6_k(bytes, out);
+    case DType::IQ4_NL:
+      return decode_iq4_nl(bytes, out);
+    case DType::IQ4_XS:
+      return decode_iq4_xs(bytes, out);
   }
 }
 

@@ -15,8 +15,32 @@
 
 namespace rwkv {
 
-/// How the numbers of a source tensor lie in its file. The Q formats are ggml's blocks of 32.
-enum class DType { F32, F16, BF16, F64, I8, U8, I16, I32, I64, Bool, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 };
+/// How the numbers of a source tensor lie in its file. The Q formats are ggml's: blocks of 32
+/// values (Q4_0 to Q8_0, IQ4_NL) or super-blocks of 256.
+enum class DType {
+  F32,
+  F16,
+  BF16,
+  F64,
+  I8,
+  U8,
+  I16,
+  I32,
+  I64,
+  Bool,
+  Q4_0,
+  Q4_1,
+  Q5_0,
+  Q5_1,
+  Q8_0,
+  Q2_K,
+  Q3_K,
+  Q4_K,
+  Q5_K,
+  Q6_K,
+  IQ4_NL,
+  IQ4_XS,
+};
 
 /// One row per DType: the only list of their names and sizes.
 struct DTypeTraits {
@@ -66,6 +90,9 @@ class TensorSource {
   /// Part of it: `n_bytes` from `offset` of the contiguous form, for converting a large tensor in
   /// slices. The default reads the whole tensor; formats that can do better override it.
   virtual Status read_range(size_t index, uint64_t offset, std::span<std::byte> out) const;
+  /// Whether the values of tensor `index` were rounded to a few bits before: a second rounding adds
+  /// to the first. The default says so of block types.
+  virtual bool is_quantized(size_t index) const { return traits(tensors()[index].dtype).block > 1; }
   /// Strings the file carries beside its tensors (safetensors __metadata__, for inspect).
   virtual std::map<std::string, std::string> metadata() const { return {}; }
 };

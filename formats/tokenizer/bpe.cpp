@@ -1,5 +1,5 @@
 // Byte-level BPE as GPT-2 and GPT-NeoX use it: added tokens first, then NFC if the vocabulary
-// says so, then pieces (pre_tokenizer.h), then merges (merge_table.h).
+// says so, then pieces (pre_split.h, pre_tokenizer.h), then merges (merge_table.h).
 #include <array>
 #include <unordered_map>
 #include <utility>
@@ -7,6 +7,7 @@
 #include "formats/tokenizer/byte_trie.h"
 #include "formats/tokenizer/escape.h"
 #include "formats/tokenizer/merge_table.h"
+#include "formats/tokenizer/pre_split.h"
 #include "formats/tokenizer/pre_tokenizer.h"
 #include "formats/tokenizer/token_table.h"
 #include "formats/tokenizer/tokenizers.h"
@@ -19,6 +20,7 @@ namespace {
 
 // PieceMerger counts in 32 bits; NFC makes UTF-8 at most three times as long.
 constexpr size_t kMaxText = size_t{1} << 30;
+constexpr size_t kMaxSplits = 16;  // files in use have one to three
 
 struct BpeParts {
   TokenTable tokens;
@@ -26,6 +28,9 @@ struct BpeParts {
   MergeTable merges;
   std::array<int32_t, 256> byte_ids;  ///< -1 for bytes that the vocabulary lacks
   bool normalize_nfc = false;
+  std::vector<CompiledSplit> splits;
+  bool splits_as_gpt2 = true;
+  bool add_prefix_space = false;
 };
 
 class BpeTokenizer : public Tokenizer {
@@ -36,8 +41,12 @@ class BpeTokenizer : public Tokenizer {
   size_t n_vocab() const override { return parts_.tokens.size(); }
   std::string_view token_bytes(int32_t id) const override { return parts_.tokens[id]; }
   size_t memory_bytes() const override {
-    return sizeof(*this) + parts_.tokens.memory_bytes() + parts_.added.memory_bytes() +
-           parts_.merges.memory_bytes();
+    size_t bytes = sizeof(*this) + parts_.tokens.memory_bytes() + parts_.added.memory_bytes() +
+                   parts_.merges.memory_bytes();
+    for (const CompiledSplit& split : parts_.splits) {
+      bytes += sizeof(split) + split.memory_bytes();
+    }
+    return bytes;
   }
   Status encode(std::string_view text, std::vector<int32_t>& ids) const override;
 
@@ -50,6 +59,10 @@ class BpeTokenizer : public Tokenizer {
   };
   Status encode_all(std::string_view text, std::vector<int32_t>& ids) const;
   Status encode_segment(std::string_view segment, Work& work, std::vector<int32_t>& ids) const;
+  Status encode_split(std::string_view text, size_t n_done, Work& work,
+                      std::vector<int32_t>& ids) const;
+  Status encode_bytes(std::string_view text, Work& work, std::vector<int32_t>& ids) const;
+  Status encode_piece(std::string_view piece, Work& work, std::vector<int32_t>& ids) const;
 
   BpeParts parts_;
 };
@@ -94,20 +107,50 @@ Status BpeTokenizer::encode_segment(std::string_view segment, Work& work,
     work.normalized = to_nfc(segment);
     segment = work.normalized;
   }
-  while (!segment.empty()) {
-    const std::string_view piece = segment.substr(0, first_piece(segment));
-    segment.remove_prefix(piece.size());
-    work.symbols.clear();
-    for (const char c : piece) {
-      const auto byte = static_cast<unsigned char>(c);
-      if (parts_.byte_ids[byte] < 0) {
-        return bad_input("text: the vocabulary has no token for byte {:#04x} in \"{}\"",
-                         static_cast<unsigned>(byte), escape_token(piece.substr(0, 64)));
-      }
-      work.symbols.push_back(parts_.byte_ids[byte]);
-    }
-    work.merger.merge(work.symbols, ids);
+  return encode_split(segment, 0, work, ids);
+}
+
+// The rules from `n_done` on, each on the pieces of the one before.
+Status BpeTokenizer::encode_split(std::string_view text, size_t n_done, Work& work,
+                                  std::vector<int32_t>& ids) const {
+  if (text.empty()) {
+    return {};
   }
+  if (n_done == parts_.splits.size()) {
+    return encode_bytes(text, work, ids);
+  }
+  return parts_.splits[n_done].split(
+      text, [&](std::string_view piece) { return encode_split(piece, n_done + 1, work, ids); });
+}
+
+Status BpeTokenizer::encode_bytes(std::string_view text, Work& work,
+                                  std::vector<int32_t>& ids) const {
+  std::string with_space;
+  if (parts_.add_prefix_space && text.front() != ' ') {
+    with_space.assign(1, ' ');
+    with_space += text;
+    text = with_space;
+  }
+  while (!text.empty()) {
+    const std::string_view piece = parts_.splits_as_gpt2 ? text.substr(0, first_piece(text)) : text;
+    text.remove_prefix(piece.size());
+    RWKV_TRY(encode_piece(piece, work, ids));
+  }
+  return {};
+}
+
+Status BpeTokenizer::encode_piece(std::string_view piece, Work& work,
+                                  std::vector<int32_t>& ids) const {
+  work.symbols.clear();
+  for (const char c : piece) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (parts_.byte_ids[byte] < 0) {
+      return bad_input("text: the vocabulary has no token for byte {:#04x} in \"{}\"",
+                       static_cast<unsigned>(byte), escape_token(piece.substr(0, 64)));
+    }
+    work.symbols.push_back(parts_.byte_ids[byte]);
+  }
+  work.merger.merge(work.symbols, ids);
   return {};
 }
 
@@ -118,9 +161,19 @@ class BpeBuilder {
       : vocabulary_(vocabulary), is_added_(n_vocab, false) {
     parts_.byte_ids.fill(-1);
     parts_.normalize_nfc = vocabulary.normalize_nfc;
+    parts_.splits_as_gpt2 = vocabulary.splits_as_gpt2;
+    parts_.add_prefix_space = vocabulary.add_prefix_space;
   }
 
   Result<BpeParts> build() {
+    if (vocabulary_.splits.size() > kMaxSplits) {
+      return bad_input("expected at most {} rules that split text, found {}", kMaxSplits,
+                       vocabulary_.splits.size());
+    }
+    for (const SplitRule& rule : vocabulary_.splits) {
+      RWKV_ASSIGN(CompiledSplit split, CompiledSplit::compile(rule));
+      parts_.splits.push_back(std::move(split));
+    }
     RWKV_TRY(collect_added());
     RWKV_TRY(collect_tokens());
     RWKV_TRY(collect_merges());

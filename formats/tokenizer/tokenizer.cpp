@@ -14,17 +14,20 @@ const char* tokenizer_kind_name(TokenizerKind kind) {
       return "byte";
     case TokenizerKind::Bpe:
       return "gpt2";
+    case TokenizerKind::WordLevel:
+      return "wordlevel";
   }
   return "unknown";
 }
 
 Result<TokenizerKind> tokenizer_kind_from_name(std::string_view name) {
-  for (const TokenizerKind kind : {TokenizerKind::World, TokenizerKind::Byte, TokenizerKind::Bpe}) {
+  for (const TokenizerKind kind :
+       {TokenizerKind::World, TokenizerKind::Byte, TokenizerKind::Bpe, TokenizerKind::WordLevel}) {
     if (name == tokenizer_kind_name(kind)) {
       return kind;
     }
   }
-  return bad_input("tokenizer: expected rwkv, byte or gpt2, found \"{}\"", name);
+  return bad_input("tokenizer: expected rwkv, byte, gpt2 or wordlevel, found \"{}\"", name);
 }
 
 Result<std::string> decode(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
@@ -71,6 +74,8 @@ Result<std::unique_ptr<Tokenizer>> make_tokenizer(const Vocabulary& vocabulary) 
       return make_byte_tokenizer(vocabulary);
     case TokenizerKind::Bpe:
       return make_bpe_tokenizer(vocabulary);
+    case TokenizerKind::WordLevel:
+      return make_word_tokenizer(vocabulary);
   }
   return bad_input("vocabulary: unknown tokenizer kind {}", static_cast<int>(vocabulary.kind));
 }

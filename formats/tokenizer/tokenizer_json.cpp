@@ -1,87 +1,38 @@
-// tokenizer.json, as far as byte-level BPE needs it (20B_tokenizer.json). Unsupported settings that
-// would change the ids are refused, never ignored. The file is not trusted: the type of each value
-// is checked before the value is read.
+// tokenizer.json, as far as byte-level BPE (20B_tokenizer.json) and words between white space need
+// it. Unsupported settings that would change the ids are refused, never ignored. The file is not
+// trusted: the type of each value is checked before the value is read. How text is split before BPE
+// is read by tokenizer_json_splits.cpp.
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <unordered_set>
 
+#include "formats/tokenizer/byte_trie.h"
 #include "formats/tokenizer/escape.h"
+#include "formats/tokenizer/json_parts.h"
+#include "formats/tokenizer/tokenizer_json_splits.h"
 #include "formats/tokenizer/utf8.h"
+#include "formats/tokenizer/vocabulary_json.h"
 #include "formats/tokenizer/vocabulary_parsers.h"
 
 namespace rwkv {
 
 namespace {
 
-using Json = nlohmann::json;
-
 // Everything we need lies at most four levels deep. Deeper values are dropped while parsing, so
 // that nesting takes no more memory than the file.
 constexpr int kMaxDepth = 8;
 
-/// The member `key`, or a JSON null if `object` is not an object or lacks it.
-const Json& member(const Json& object, const char* key) {
-  static const Json kMissing;
-  if (!object.is_object()) {
-    return kMissing;
-  }
-  const auto found = object.find(key);
-  return found == object.end() ? kMissing : *found;
-}
-
-std::string_view text_of(const Json& value) {
-  const auto* const text = value.get_ptr<const Json::string_t*>();
-  return text ? std::string_view(*text) : std::string_view();
-}
-
-/// "type" of a part of the file; "none" for null, "?" if it has no type.
-std::string type_of(const Json& part) {
-  if (part.is_null()) {
-    return "none";
-  }
-  const std::string_view type = text_of(member(part, "type"));
-  return type.empty() ? "?" : escape_token(type.substr(0, 64));
-}
-
-/// Whether a setting is off: missing, null, false, zero or empty.
-bool is_off(const Json& value) {
-  return value.is_null() || (value.is_boolean() && !value.get<bool>()) ||
-         (value.is_number() && value.get<double>() == 0.0) ||
-         (value.is_string() && text_of(value).empty());
-}
-
-Status check_off(const Json& object, const char* where,
-                 std::initializer_list<const char*> settings) {
-  for (const char* const setting : settings) {
-    if (!is_off(member(object, setting))) {
-      return bad_input("{}: \"{}\" is set, which is not supported", where, setting);
-    }
-  }
-  return {};
-}
-
-Status check_parts(const Json& root) {
-  const Json& model = member(root, "model");
-  if (type_of(model) != "BPE") {
-    return bad_input("model: expected type BPE, found {}; only byte-level BPE is supported",
-                     type_of(model));
-  }
-  RWKV_TRY(check_off(model, "model",
+/// What BPE needs of the file's parts around the model.
+Status read_bpe_parts(const Json& root, Vocabulary& out) {
+  out.kind = TokenizerKind::Bpe;
+  RWKV_TRY(check_off(member(root, "model"), "model",
                      {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",
                       "ignore_merges"}));
   const std::string normalizer = type_of(member(root, "normalizer"));
   if (normalizer != "none" && normalizer != "NFC") {
     return bad_input("normalizer: expected NFC or none, found {}", normalizer);
   }
-  const Json& pre_tokenizer = member(root, "pre_tokenizer");
-  if (type_of(pre_tokenizer) != "ByteLevel") {
-    return bad_input("pre_tokenizer: expected ByteLevel, found {}", type_of(pre_tokenizer));
-  }
-  RWKV_TRY(check_off(pre_tokenizer, "pre_tokenizer", {"add_prefix_space"}));
-  const Json& use_regex = member(pre_tokenizer, "use_regex");
-  if (!use_regex.is_null() && is_off(use_regex)) {
-    return bad_input("pre_tokenizer: \"use_regex\" is off, which is not supported");
-  }
+  out.normalize_nfc = normalizer == "NFC";
+  RWKV_TRY(read_pre_tokenizer(member(root, "pre_tokenizer"), out));
   for (const char* const part : {"post_processor", "decoder"}) {
     const std::string type = type_of(member(root, part));
     if (type != "none" && type != "ByteLevel") {
@@ -91,10 +42,35 @@ Status check_parts(const Json& root) {
   return {};
 }
 
-/// `value` as an integer, or -1 if it is none.
-int64_t id_of(const Json& value) {
-  const auto* const id = value.get_ptr<const Json::number_integer_t*>();
-  return id ? std::max<int64_t>(*id, -1) : -1;
+/// What words between white space need of them.
+Status read_word_parts(const Json& root, Vocabulary& out) {
+  out.kind = TokenizerKind::WordLevel;
+  const std::string normalizer = type_of(member(root, "normalizer"));
+  if (normalizer != "none" && normalizer != "Lowercase") {
+    return bad_input("normalizer: expected Lowercase or none, found {}", normalizer);
+  }
+  out.lowercase = normalizer == "Lowercase";
+  const std::string pre_tokenizer = type_of(member(root, "pre_tokenizer"));
+  if (pre_tokenizer != "WhitespaceSplit") {
+    return bad_input("pre_tokenizer: expected WhitespaceSplit, found {}", pre_tokenizer);
+  }
+  for (const char* const part : {"post_processor", "decoder"}) {
+    if (const std::string type = type_of(member(root, part)); type != "none") {
+      return bad_input("{}: expected none, found {}", part, type);
+    }
+  }
+  return {};
+}
+
+Status read_parts(const Json& root, Vocabulary& out) {
+  const std::string type = type_of(member(root, "model"));
+  if (type == "BPE") {
+    return read_bpe_parts(root, out);
+  }
+  if (type == "WordLevel") {
+    return read_word_parts(root, out);
+  }
+  return bad_input("model: expected type BPE (byte-level) or WordLevel, found {}", type);
 }
 
 Status read_tokens(const Json& vocab, size_t n_tokens, Vocabulary& out) {
@@ -137,6 +113,13 @@ Status read_merges(const Json& merges, Vocabulary& out) {
   return {};
 }
 
+/// The id of the token for words that are none; -1 without one.
+int32_t unknown_token(const Json& model) {
+  const std::string name(text_of(member(model, "unk_token")));
+  const int64_t id = name.empty() ? -1 : id_of(member(member(model, "vocab"), name.c_str()));
+  return id > ByteTrie::kMaxId ? -1 : static_cast<int32_t>(id);
+}
+
 /// Tokens with "normalized" should be searched in the text after NFC; we search all of them before
 /// it. The result is the same unless NFC creates or destroys the token, which it does not do to
 /// ASCII whose last character does not compose with combining marks.
@@ -161,6 +144,9 @@ Status read_added(const Json& token, size_t n_tokens, std::unordered_set<int64_t
   if (out.normalize_nfc && !is_off(member(token, "normalized")) && !is_safe_before_nfc(content)) {
     return bad_input("{}: \"normalized\" is supported only where NFC cannot touch the token",
                      where);
+  }
+  if (out.lowercase && !is_off(member(token, "normalized"))) {
+    return bad_input("{}: \"normalized\" is not supported with lower case", where);
   }
   const auto i = static_cast<size_t>(id);
   if (!seen.insert(id).second) {
@@ -189,12 +175,10 @@ Result<Vocabulary> parse_tokenizer_json(std::string_view content) {
     return bad_input("starts like a tokenizer.json but is not valid JSON");
   }
   if (!member(root, "model").is_object()) {
-    return bad_input("JSON without an object \"model\"; expected a tokenizer.json");
+    return parse_token_list(root);
   }
-  RWKV_TRY(check_parts(root));
   Vocabulary vocabulary;
-  vocabulary.kind = TokenizerKind::Bpe;
-  vocabulary.normalize_nfc = type_of(member(root, "normalizer")) == "NFC";
+  RWKV_TRY(read_parts(root, vocabulary));
   const Json& model = member(root, "model");
   const Json& added = member(root, "added_tokens");
   if (!added.is_null() && !added.is_array()) {
@@ -202,7 +186,11 @@ Result<Vocabulary> parse_tokenizer_json(std::string_view content) {
   }
   const size_t n_tokens = member(model, "vocab").size() + added.size();
   RWKV_TRY(read_tokens(member(model, "vocab"), n_tokens, vocabulary));
-  RWKV_TRY(read_merges(member(model, "merges"), vocabulary));
+  if (vocabulary.kind == TokenizerKind::Bpe) {
+    RWKV_TRY(read_merges(member(model, "merges"), vocabulary));
+  } else {
+    vocabulary.unknown = unknown_token(model);
+  }
   std::unordered_set<int64_t> seen;
   for (const Json& token : added) {
     RWKV_TRY(read_added(token, n_tokens, seen, vocabulary));

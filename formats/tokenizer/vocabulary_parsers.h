@@ -1,4 +1,4 @@
-// The two vocabulary files that parse_vocabulary (tokenizer.h) tells apart, one parser each.
+// The vocabulary files that parse_vocabulary (tokenizer.h) tells apart, one parser each.
 // Messages do not name the file; the caller adds it.
 #pragma once
 
@@ -12,7 +12,8 @@ namespace rwkv {
 /// Lines "id 'literal' n_bytes" as in rwkv_vocab_v20230424.txt.
 Result<Vocabulary> parse_world_vocabulary(std::string_view content);
 
-/// A tokenizer.json of Hugging Face's tokenizers library that holds byte-level BPE.
+/// A tokenizer.json of Hugging Face's tokenizers library that holds byte-level BPE or words between
+/// white space; or a list of tokens in JSON (parse_token_list).
 Result<Vocabulary> parse_tokenizer_json(std::string_view content);
 
 /// Puts `token` at `id`, growing `tokens`; BadInput if the id is taken, not below 2^24, or so far

@@ -74,6 +74,27 @@ Status check(const SamplerOptions& options) {
   return {};
 }
 
+Status check_logits(std::span<const float> logits) {
+  constexpr float kMost = std::numeric_limits<float>::max();
+  // NaN fails the comparison too. Counted, not searched, so that the loop is vectorised.
+  size_t n_bad = 0;
+  size_t n_nothing = 0;
+  for (const float logit : logits) {
+    n_bad += logit <= kMost ? 0 : 1;
+    n_nothing += logit == kNothing ? 1 : 0;
+  }
+  if (n_bad == 0 && n_nothing < logits.size()) {
+    return {};
+  }
+  const auto bad = std::find_if(logits.begin(), logits.end(),
+                                [&](float logit) { return n_bad > 0 ? !(logit <= kMost) : true; });
+  return bad_input(
+      "the model's logits are not finite: expected numbers, found {} for token {} and {} more; its "
+      "weights hold values that are none, or overflow: see inspect --verify, and convert a sound "
+      "checkpoint",
+      *bad, bad - logits.begin(), (n_bad > 0 ? n_bad : n_nothing) - 1);
+}
+
 Sampler::Sampler(size_t n_vocab, const SamplerOptions& options)
     : n_vocab_(n_vocab), options_(options), state_(options.seed) {
   if (has_penalties(options_)) {

@@ -40,6 +40,10 @@ constexpr SamplerOptions default_sampling() {
 /// Usage if an option is out of range; the message gives its name, its range and the value found.
 Status check(const SamplerOptions& options);
 
+/// BadInput if a logit is NaN or plus infinity, or all are minus infinity: nothing sensible can be
+/// chosen then. Names the first such token and says what to do.
+Status check_logits(std::span<const float> logits);
+
 /// Picks tokens; one per sequence. The same options and the same logits give the same tokens
 /// everywhere (except for a draw that falls within the rounding of exp()): the generator is our
 /// own. Only the constructor allocates: for each token of the vocabulary 8 bytes if there are

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <vector>
 
+#include "runtime/text/sampler.h"
+
 namespace rwkv::edge {
 namespace {
 
@@ -75,6 +77,10 @@ Result<Score> score_tokens(Evaluator& evaluator, std::span<const int32_t> tokens
         for (size_t t = 0; t < next.size(); ++t) {
           const auto row = logits.subspan(t * n_vocab, n_vocab);
           const double nats = negative_log_likelihood(row, next[t]);
+          if (!std::isfinite(nats)) {
+            RWKV_TRY(check_logits(row).in(fmt::format("before token {}", first + t + 1)));
+            return bad_input("token {} has probability 0: its loss is not finite", first + t + 1);
+          }
           const auto best = std::max_element(row.begin(), row.end()) - row.begin();
           score.nats += nats;
           score.squared_nats += nats * nats;

@@ -37,8 +37,8 @@ Status predict_tokens(Evaluator& evaluator, std::span<const int32_t> tokens,
                       const VisitPredictions& visit);
 
 /// Feeds `tokens` from the empty state, the state carried through, and scores every token but the
-/// first, which has no context. `n_bytes(token)` is the length of a token's text.
-/// `progress` is called with the number of tokens done.
+/// first, which has no context. BadInput if logits are not finite. `n_bytes(token)` is the length
+/// of a token's text. `progress` is called with the number of tokens done.
 Result<Score> score_tokens(Evaluator& evaluator, std::span<const int32_t> tokens,
                            const std::function<uint64_t(int32_t)>& n_bytes,
                            const std::function<void(uint64_t)>& progress);

@@ -16,6 +16,8 @@ constexpr unsigned kMaxThreads = 256;
 constexpr size_t kMaxChunk = 4096;
 
 constexpr std::string_view kGptEndOfText = "<|endoftext|>";
+// How vocabularies of music name it; words have a space in front of them.
+constexpr std::string_view kEndWord = " <end>";
 
 Status check(const SessionOptions& options) {
   if (options.n_threads > kMaxThreads) {
@@ -42,6 +44,16 @@ Result<std::unique_ptr<Session>> made_by(const Make& make) {
   }
 }
 
+/// The first token with these bytes, or kNoToken.
+int32_t token_named(const Tokenizer& tokenizer, std::string_view bytes) {
+  for (size_t id = 0; id < tokenizer.n_vocab(); ++id) {
+    if (tokenizer.token_bytes(static_cast<int32_t>(id)) == bytes) {
+      return static_cast<int32_t>(id);
+    }
+  }
+  return kNoToken;
+}
+
 EvaluatorOptions evaluator_options(const SessionOptions& options) {
   const unsigned n_threads = options.n_threads == 0 ? available_threads() : options.n_threads;
   return {.n_threads = std::min(n_threads, kMaxThreads), .max_chunk = options.max_chunk};
@@ -58,15 +70,13 @@ int32_t end_of_text_token(const Model& model) {
     case TokenizerKind::Byte:
       return kNoToken;
     case TokenizerKind::World:
-      return 0;
+      // Task vocabularies may number their words from 0; then no token ends a text.
+      return tokenizer->token_bytes(0).empty() ? 0 : kNoToken;
     case TokenizerKind::Bpe:
       // Id 0 in the Pile models' vocabulary, 50256 in GPT-2's own.
-      for (size_t id = 0; id < tokenizer->n_vocab(); ++id) {
-        if (tokenizer->token_bytes(static_cast<int32_t>(id)) == kGptEndOfText) {
-          return static_cast<int32_t>(id);
-        }
-      }
-      return kNoToken;
+      return token_named(*tokenizer, kGptEndOfText);
+    case TokenizerKind::WordLevel:
+      return token_named(*tokenizer, kEndWord);
   }
   return kNoToken;
 }
@@ -158,6 +168,7 @@ Result<StopReason> Session::generate(size_t max_tokens, const OnPiece& on_piece)
   }
   forget_text();
   for (size_t n = 0; n < max_tokens; ++n) {
+    RWKV_TRY(check_logits(logits_));
     std::copy(logits_.begin(), logits_.end(), scratch_.begin());
     const int32_t token = sampler_.sample(scratch_);
     if (token == end_of_text_) {

@@ -37,8 +37,8 @@ inline constexpr int32_t kNoToken = -1;
 /// Why generate() ended.
 enum class StopReason { MaxTokens, EndOfText, StopString, Cancelled };
 
-/// The token that ends a text: id 0 of World vocabularies, <|endoftext|> of BPE ones; kNoToken if
-/// the vocabulary has none, or the model no vocabulary.
+/// The token that ends a text: id 0 of World vocabularies unless it is a word there, <|endoftext|>
+/// of BPE ones, <end> of words; kNoToken if the vocabulary has none, or the model no vocabulary.
 int32_t end_of_text_token(const Model& model);
 
 /// One caller at a time; sessions of the same model are independent.
@@ -70,7 +70,8 @@ class Session {
 
   /// Chooses tokens one after the other. Every token that is handed out is also fed, even the one
   /// at which the callback cancels, so another call continues seamlessly. The end-of-text token is
-  /// neither handed out nor fed. Usage unless can_generate(). Allocates nothing per token.
+  /// neither handed out nor fed. Usage unless can_generate(), BadInput if logits are not finite.
+  /// Allocates nothing per token.
   /// Without a vocabulary all text is empty and no token ends the text.
   Result<StopReason> generate(size_t max_tokens, const OnPiece& on_piece);
 

@@ -1,14 +1,33 @@
 // rwkv-edge inspect.
 #include "formats/cli/inspection.h"
 
+#include "formats/arch/finite.h"
 #include "formats/cli/command.h"
 #include "runtime/tools/commands.h"
 
 namespace rwkv::edge {
+namespace {
+
+// Checksums, which find damage, and values that are none, which were packed by older programs.
+Status verify(const PackedFile& file, std::span<const std::byte> bytes) {
+  for (const TensorBinding& binding : file.bindings) {
+    const PackedTensor& tensor = file.tensors[binding.source];
+    const auto codes = bytes.subspan(tensor.offset, tensor.n_bytes);
+    RWKV_TRY(verify_tensor(tensor, codes));
+    if (binding.role != Role::Ignored) {
+      RWKV_TRY(check_values(tensor.name,
+                            MatrixView::of(codes.data(), tensor.codec, tensor.rows, tensor.cols)));
+    }
+  }
+  return {};
+}
+
+}  // namespace
 
 void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("m,model", "Packed model", cxxopts::value<std::string>(), "FILE")(
-      "json", "Print JSON")("verify", "Check every tensor against its checksum");
+      "json", "Print JSON")("verify",
+                            "Check every tensor: its checksum, and that all values are finite");
   positionals = {"model"};
 }
 
@@ -27,10 +46,7 @@ Status run_inspect(const cxxopts::ParseResult& arguments) {
   const PackedFile& packed = opened.value();
   RWKV_ASSIGN(nlohmann::ordered_json report, cli::report_packed(file));
   if (arguments.count("verify") > 0) {
-    for (const PackedTensor& tensor : packed.tensors) {
-      RWKV_TRY(
-          verify_tensor(tensor, mapping->bytes().subspan(tensor.offset, tensor.n_bytes)).in(path));
-    }
+    RWKV_TRY(verify(packed, mapping->bytes()).in(path));
     report["verified"] = true;
   }
   if (arguments.count("json") > 0) {

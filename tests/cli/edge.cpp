@@ -228,3 +228,32 @@ TEST_CASE("Damaged packed files are refused or run, never crash", "[cli]") {
   // Flips in names of the metadata's free text are harmless; those in tensors are found.
   CHECK(found > 40);
 }
+
+TEST_CASE("Weights that are not numbers end in an error, and are found", "[cli]") {
+  const ScratchFolder scratch;
+  write_text(scratch.file("t.txt"), "A text of some words.");
+  TinyModelOptions options;
+  options.n_vocab = 280;
+  for (const char* tensor : {"ln_out.bias", "blocks.1.att.key.weight"}) {
+    options.spoiled = tensor;
+    const std::string model = write_tiny_model(scratch, options, std::string(tensor) + ".gguf");
+    check_refused({"generate", model, "-p", "Hello", "-n", "5"}, 3, "not finite");
+    check_refused({"perplexity", model, "--text", scratch.file("t.txt"), "--quiet"}, 3,
+                  "not finite");
+    check_refused({"inspect", model, "--verify"}, 3,
+                  std::string("'") + tensor + "': row 0, column 0 holds nan");
+    CHECK(run("rwkv-edge", {"inspect", model}).exit_code == 0);
+  }
+}
+
+TEST_CASE("Id 0 is printed where it is a word", "[cli]") {
+  const ScratchFolder scratch;
+  TinyModelOptions options;
+  options.vocabulary = TinyVocabulary::ZeroBased;
+  const std::string model = write_tiny_model(scratch, options);
+  write_text(scratch.file("t.txt"), "zero");
+  CHECK(output_of({"tokenize", model, "--text", scratch.file("t.txt")}) == "0\n");
+  const std::string text =
+      output_of({"generate", model, "-p", "a", "-n", "2000", "--temp", "3", "--seed", "1"});
+  CHECK_THAT(text, Contains("zero"));
+}

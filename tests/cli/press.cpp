@@ -181,3 +181,78 @@ TEST_CASE("What was rounded once is not rounded again in silence", "[cli]") {
             {"convert", packed, "-o", scratch.file("b.gguf"), "--allow-requantize", "--quiet"})
             .exit_code == 0);
 }
+
+TEST_CASE("A vocabulary that hardly fits is not taken by itself, and named with a warning",
+          "[cli]") {
+  const ScratchFolder scratch;
+  const std::string input = synth(scratch);  // 256 rows
+  const auto write_tokens = [&](const std::string& name, int n) {
+    std::string lines;
+    for (int id = 1; id < n; ++id) {
+      const std::string token = fmt::format("w{}", id);
+      lines += fmt::format("{} '{}' {}\n", id, token, token.size());
+    }
+    write_text(scratch.file(name), lines);
+  };
+  const auto convert = [&](const Arguments& more) {
+    Arguments all = {"convert", input, "-o", scratch.file("m.gguf"), "--force"};
+    all.insert(all.end(), more.begin(), more.end());
+    return run("rwkv-press", all);
+  };
+  const auto has_vocabulary = [&] {
+    const auto report = nlohmann::json::parse(
+        output_of("rwkv-press", {"inspect", scratch.file("m.gguf"), "--json"}));
+    return report["metadata"].contains("tokenizer.ggml.model");
+  };
+  // 231 tokens leave 25 rows without one: less than a tenth.
+  write_tokens("rwkv_vocab_v20230424.txt", 231);
+  RunResult result = convert({});
+  CHECK(result.exit_code == 0);
+  CHECK_THAT(result.err, Contains("found next to the input"));
+  CHECK(has_vocabulary());
+  write_tokens("rwkv_vocab_v20230424.txt", 230);
+  result = convert({});
+  CHECK(result.exit_code == 0);
+  CHECK_THAT(result.err, Contains("26 of the model's 256 rows would have no token"));
+  CHECK_FALSE(has_vocabulary());
+  result = convert({"--vocab", scratch.file("rwkv_vocab_v20230424.txt"), "--quiet"});
+  CHECK(result.exit_code == 0);
+  CHECK_THAT(result.err, Contains("warning: vocabulary") && Contains("another model"));
+  CHECK(has_vocabulary());
+  write_tokens("rwkv_vocab_v20230424.txt", 300);
+  check_refused("rwkv-press",
+                {"convert", input, "-o", scratch.file("m.gguf"), "--force", "--vocab",
+                 scratch.file("rwkv_vocab_v20230424.txt")},
+                3, "another model");
+  result = convert({});
+  CHECK(result.exit_code == 0);
+  CHECK_THAT(result.err, Contains("another model"));
+  CHECK_FALSE(has_vocabulary());
+}
+
+TEST_CASE("Rounded values need permission in every command that changes them", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string input = synth(scratch);
+  const std::string packed = scratch.file("m.gguf");
+  REQUIRE(run("rwkv-press",
+              {"convert", input, "-o", packed, "--preset", "int8", "--vocab", "bytes", "--quiet"})
+              .exit_code == 0);
+  write_text(scratch.file("t.txt"), std::string(2000, 'a'));
+  write_text(scratch.file("train.yaml"), "train: {steps: 1, length: 8, batch: 1}\n");
+  write_text(scratch.file("sweep.yaml"), "preset: int8\n");
+  check_refused("rwkv-press", {"plan", packed, "--preset", "fp16"}, 2, "--allow-requantize");
+  check_refused("rwkv-press",
+                {"plan", packed, "--fit", "1MB", "--calibration", scratch.file("t.txt"), "-o",
+                 scratch.file("p.yaml")},
+                2, "--allow-requantize");
+  check_refused("rwkv-press",
+                {"train", packed, "--config", scratch.file("train.yaml"), "--data",
+                 scratch.file("t.txt"), "-o", scratch.file("t.pth")},
+                2, "--allow-requantize");
+  check_refused("rwkv-press",
+                {"sweep", packed, "--config", scratch.file("sweep.yaml"), "-o", scratch.file("s"),
+                 "--text", scratch.file("t.txt")},
+                2, "--allow-requantize");
+  CHECK(run("rwkv-press", {"plan", packed, "--preset", "fp16", "--allow-requantize"}).exit_code ==
+        0);
+}

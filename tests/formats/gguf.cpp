@@ -72,11 +72,16 @@ struct TypeRow {
   DType dtype;
 };
 constexpr TypeRow kTypes[] = {
-    {GgmlType::F32, DType::F32},   {GgmlType::F16, DType::F16},   {GgmlType::Q4_0, DType::Q4_0},
-    {GgmlType::Q4_1, DType::Q4_1}, {GgmlType::Q5_0, DType::Q5_0}, {GgmlType::Q5_1, DType::Q5_1},
-    {GgmlType::Q8_0, DType::Q8_0}, {GgmlType::I8, DType::I8},     {GgmlType::I16, DType::I16},
-    {GgmlType::I32, DType::I32},   {GgmlType::I64, DType::I64},   {GgmlType::F64, DType::F64},
-    {GgmlType::BF16, DType::BF16},
+    {GgmlType::F32, DType::F32},       {GgmlType::F16, DType::F16},
+    {GgmlType::Q4_0, DType::Q4_0},     {GgmlType::Q4_1, DType::Q4_1},
+    {GgmlType::Q5_0, DType::Q5_0},     {GgmlType::Q5_1, DType::Q5_1},
+    {GgmlType::Q8_0, DType::Q8_0},     {GgmlType::I8, DType::I8},
+    {GgmlType::I16, DType::I16},       {GgmlType::I32, DType::I32},
+    {GgmlType::I64, DType::I64},       {GgmlType::F64, DType::F64},
+    {GgmlType::BF16, DType::BF16},     {GgmlType::Q2_K, DType::Q2_K},
+    {GgmlType::Q3_K, DType::Q3_K},     {GgmlType::Q4_K, DType::Q4_K},
+    {GgmlType::Q5_K, DType::Q5_K},     {GgmlType::Q6_K, DType::Q6_K},
+    {GgmlType::IQ4_NL, DType::IQ4_NL}, {GgmlType::IQ4_XS, DType::IQ4_XS},
 };
 
 // A tensor of each type, with one to four dimensions, and its bytes.
@@ -88,7 +93,8 @@ Content all_tensors() {
   Content content;
   for (const TypeRow& row : kTypes) {
     const size_t i = content.plans.size();
-    const std::vector<uint64_t> dims[] = {{32}, {32, 3}, {64, 1, 5}, {32, 2, 1, 3}};
+    const uint64_t n = traits(row.dtype).block == 256 ? 256 : 32;
+    const std::vector<uint64_t> dims[] = {{n}, {n, 3}, {2 * n, 1, 5}, {n, 2, 1, 3}};
     const TensorInfo info{
         "t." + std::to_string(i), row.dtype, {dims[i % 4].rbegin(), dims[i % 4].rend()}};
     content.plans.push_back({info.name, row.ggml, dims[i % 4], info.n_bytes()});

@@ -179,13 +179,18 @@ TEST_CASE("llama.cpp: what is not a model of v6 or v7 is refused", "[llama_cpp]"
   const auto v7_with = [](const std::string& name, const Shape& shape) {
     return GgufModel("rwkv7").f32(name, shape, 1);
   };
-  CHECK_THAT(refusal(GgufModel("llama")), Contains("general.architecture is llama"));
+  CHECK_THAT(refusal(GgufModel("llama")),
+             Contains("general.architecture is llama") && Contains("not RWKV"));
+  CHECK_THAT(refusal(GgufModel("arwkv7")), Contains("ARWKV") && Contains("llama.cpp"));
+  CHECK_THAT(refusal(GgufModel("rwkv6qwen2")), Contains("QRWKV") && Contains("llama.cpp"));
+  CHECK_THAT(refusal(v7_with("blk.0.time_mix_lerp_fused.weight", {5, 1, 1, 6})),
+             Contains("no gate"));
   CHECK_THAT(refusal(v7_with("rope_freqs.weight", {6})), Contains("rope_freqs.weight"));
   CHECK_THAT(refusal(v7_with("blk.0.time_mix_first.weight", {6})), Contains("no place"));
   CHECK_THAT(refusal(v7_with("blk.x.attn_norm.weight", {6})), Contains("blk.N."));
   CHECK_THAT(refusal(v7_with("blk.99999999999999999999.attn_norm.weight", {6})),
              Contains("blk.N."));
-  CHECK_THAT(refusal(v7_with("blk.0.time_mix_lerp_fused.weight", {5, 1, 1, 6})),
+  CHECK_THAT(refusal(v7_with("blk.0.time_mix_lerp_fused.weight", {4, 1, 1, 6})),
              Contains("expected 6x6"));
   CHECK_THAT(refusal(v7_with("blk.0.time_mix_w1.weight", {6})), Contains("a matrix"));
   CHECK_THAT(refusal(v7_with("blk.0.time_mix_r_k.weight", {7})), Contains("expected 1x6"));

@@ -160,8 +160,22 @@ TEST_CASE("tokenizer.json of an unsupported kind is refused by name") {
   CHECK(mentions(with("/normalizer", R"({"type": "Sequence"})"), "Sequence"));
   CHECK(mentions(with("/pre_tokenizer", R"({"type": "Metaspace"})"), "Metaspace"));
   CHECK(mentions(with("/pre_tokenizer", "null"), "none"));
-  CHECK(mentions(with("/pre_tokenizer/add_prefix_space", "true"), "add_prefix_space"));
-  CHECK(mentions(with("/pre_tokenizer/use_regex", "false"), "use_regex"));
+  CHECK(mentions(with("/pre_tokenizer", R"({"type": "Sequence"})"), "pretokenizers"));
+  CHECK(mentions(with("/pre_tokenizer", R"({"type": "Sequence", "pretokenizers": [7]})"),
+                 "ByteLevel"));
+  const auto before_bytes = [&](const std::string& step) {
+    return with("/pre_tokenizer", (R"({"type": "Sequence", "pretokenizers": [)" + step +
+                                   R"(, {"type": "ByteLevel"}]})")
+                                      .c_str());
+  };
+  CHECK(mentions(before_bytes(R"({"type": "Punctuation"})"), "Punctuation"));
+  CHECK(mentions(before_bytes(R"({"type": "Split", "behavior": "Isolated"})"), "Regex"));
+  CHECK(mentions(
+      before_bytes(R"({"type": "Split", "pattern": {"String": "x"}, "behavior": "Doubled"})"),
+      "Doubled"));
+  CHECK(mentions(
+      before_bytes(R"({"type": "Split", "pattern": {"Regex": "\\w+"}, "behavior": "Removed"})"),
+      "byte 0"));
   CHECK(mentions(with("/post_processor/type", "\"TemplateProcessing\""), "TemplateProcessing"));
   CHECK(mentions(with("/decoder/type", "\"WordPiece\""), "decoder"));
   CHECK(mentions(with("/added_tokens/0/lstrip", "true"), "lstrip"));
@@ -198,4 +212,66 @@ TEST_CASE("tokenizer.json nested absurdly deep is refused without recursion") {
   const size_t depth = 1000000;
   refusal("{\"model\":" + std::string(depth, '[') + std::string(depth, ']') + "}");
   refusal("{\"model\":" + std::string(depth, '['));
+}
+
+TEST_CASE("tokenizer.json: how text is split before BPE") {
+  json file = small_tokenizer();
+  file["pre_tokenizer"] = json::parse(R"({"type": "Sequence", "pretokenizers": [
+    {"type": "Digits", "individual_digits": true},
+    {"type": "Split", "pattern": {"Regex": " ?\\p{L}+"}, "behavior": "MergedWithNext", "invert": true},
+    {"type": "Split", "pattern": {"String": "ab"}, "behavior": "Removed", "invert": false},
+    {"type": "ByteLevel", "add_prefix_space": true, "use_regex": false}]})");
+  const auto vocabulary = parse_vocabulary(file.dump(), "f");
+  REQUIRE_OK(vocabulary.status());
+  const std::vector<SplitRule> expected = {{"\\p{N}", true, SplitBehavior::Isolated, false},
+                                           {" ?\\p{L}+", true, SplitBehavior::MergedWithNext, true},
+                                           {"ab", false, SplitBehavior::Removed, false}};
+  CHECK(vocabulary.value().splits == expected);
+  CHECK(vocabulary.value().add_prefix_space);
+  CHECK_FALSE(vocabulary.value().splits_as_gpt2);
+}
+
+TEST_CASE("tokenizer.json: words between white space") {
+  json file = json::parse(R"({
+    "normalizer": {"type": "Lowercase"}, "pre_tokenizer": {"type": "WhitespaceSplit"},
+    "added_tokens": [{"id": 0, "content": "<pad>", "normalized": false}],
+    "model": {"type": "WordLevel", "unk_token": "<pad>", "vocab": {"<pad>": 0, "t1": 1, "p:3c": 2}}})");
+  const auto vocabulary = parse_vocabulary(file.dump(), "f");
+  REQUIRE_OK(vocabulary.status());
+  CHECK(vocabulary.value().kind == TokenizerKind::WordLevel);
+  CHECK(vocabulary.value().tokens == std::vector<std::string>{"<pad>", "t1", "p:3c"});
+  CHECK(vocabulary.value().added == std::vector<int32_t>{0});
+  CHECK(vocabulary.value().unknown == 0);
+  CHECK(vocabulary.value().lowercase);
+  const auto with = [&](const char* pointer, const char* value) {
+    json changed = file;
+    changed[json::json_pointer(pointer)] = json::parse(value);
+    return refusal(changed.dump());
+  };
+  CHECK(mentions(with("/normalizer/type", "\"NFKC\""), "NFKC"));
+  CHECK(mentions(with("/pre_tokenizer/type", "\"Whitespace\""), "WhitespaceSplit"));
+  CHECK(mentions(with("/decoder", R"({"type": "Metaspace"})"), "Metaspace"));
+  CHECK(mentions(with("/added_tokens/0/normalized", "true"), "normalized"));
+}
+
+TEST_CASE("JSON of tokens by their ids is a World vocabulary") {
+  const auto vocabulary =
+      parse_vocabulary(R"({"1": "a", "3": [226, 130], "2": "ab\u00e9", "5": "", "4": [0]})", "f");
+  REQUIRE_OK(vocabulary.status());
+  CHECK(vocabulary.value().kind == TokenizerKind::World);
+  CHECK(vocabulary.value().tokens ==
+        std::vector<std::string>{"", "a", "ab\xc3\xa9", "\xe2\x82", std::string(1, '\0')});
+  // Characters by themselves need no rule of how text is split.
+  const auto characters = parse_vocabulary(R"({"a": 1, "\u00e9": 0, "\n": 2})", "f");
+  REQUIRE_OK(characters.status());
+  CHECK(characters.value().tokens == std::vector<std::string>{"\xc3\xa9", "a", "\n"});
+  CHECK(mentions(refusal(R"({"a": 1, "ab": 2})"), "tokenizer.json"));
+  CHECK(mentions(refusal(R"({"a": 1, "b": -2})"), "id of 0 or more"));
+  CHECK(mentions(refusal(R"({"1": "a", "x": "b"})"), "\"x\""));
+  CHECK(mentions(refusal(R"({"1": "a", "2": [256]})"), "bytes"));
+  CHECK(mentions(refusal(R"({"1": "a", "2": [1, "b"]})"), "bytes"));
+  CHECK(mentions(refusal(R"({"1": "a", "2": {"b": 1}})"), "object"));
+  CHECK(mentions(refusal(R"({"1": "a", "999999999": "b"})"), "999999999"));
+  CHECK(mentions(refusal(R"({"version": "1.0"})"), "another kind"));
+  CHECK(mentions(refusal("{}"), "another kind"));
 }

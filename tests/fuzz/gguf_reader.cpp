@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/arch/finite.h"
 #include "formats/arch/identify.h"
 #include "formats/container/gguf_reader.h"
 #include "formats/container/packed_tensors.h"
@@ -25,6 +26,18 @@ static void check_tensors(const GgufFile& file, uint64_t n_bytes) {
     require(tensor.offset <= n_bytes && tensor.n_bytes <= n_bytes - tensor.offset);
     require(tensor.n_bytes == tensor.info().n_bytes());
     require(file.find(tensor.name) == &tensor);
+  }
+}
+
+// Any bytes are values of any type, ggml's blocks included.
+static void decode_tensors(const GgufFile& file, std::span<const std::byte> bytes) {
+  constexpr uint64_t kMost = uint64_t{1} << 16;
+  for (const GgufTensor& tensor : file.tensors()) {
+    if (tensor.info().n_elements() <= kMost) {
+      std::vector<float> values(tensor.info().n_elements());
+      decode_to_f32(tensor.dtype, bytes.subspan(tensor.offset, tensor.n_bytes), values);
+      (void)check_values(tensor.name, values, values.size()).ok();
+    }
   }
 }
 
@@ -78,6 +91,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   const auto config = config_from_metadata(file.metadata());
   require(!config.ok() || !describe(config.value()).empty());
+  decode_tensors(file, bytes);
   read_packed(file, bytes);
   read_vocabulary(file.metadata());
   return 0;

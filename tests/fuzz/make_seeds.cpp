@@ -63,9 +63,12 @@ void seed_gguf() {
   auto writer = GgufWriter::create(path, OutputFile::Existing::Replace, metadata,
                                    {{"half", GgmlType::F16, {3, 2}, 12},
                                     {"blocks", GgmlType::Q5_1, {32}, 24},
+                                    {"q4_k", GgmlType::Q4_K, {256}, 144},
+                                    {"q6_k", GgmlType::Q6_K, {256}, 210},
+                                    {"iq4_xs", GgmlType::IQ4_XS, {256}, 136},
                                     {"bytes", GgmlType::I8, {5}, 5}});
   check(writer.status());
-  check(writer.value()->append(std::vector<std::byte>(41, std::byte{0x3c})));
+  check(writer.value()->append(std::vector<std::byte>(531, std::byte{0x3c})));
   check(writer.value()->finish());
 }
 
@@ -172,11 +175,23 @@ void seed_tokenizers() {
   }
   seed("vocabulary_parse", "world",
        "1 '\\x00' 1\n2 'a' 1\n3 \"'\" 1\n4 'ab' 2\n5 b'\\xe2\\x82' 2\n6 '\\u20ac' 3\n");
-  seed("vocabulary_parse", "json",
-       R"({"added_tokens":[{"id":4,"content":"<|x|>","special":true}],)"
-       R"("normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"ByteLevel",)"
-       R"("add_prefix_space":false,"use_regex":true},"model":{"type":"BPE",)"
+  seed("vocabulary_parse", "ids", R"({"1":"a","2":[226,130],"3":"ab"})");
+  seed("vocabulary_parse", "words",
+       R"({"normalizer":{"type":"Lowercase"},"pre_tokenizer":{"type":"WhitespaceSplit"},)"
+       R"("model":{"type":"WordLevel","unk_token":"a","vocab":{"a":0,"b":1}}})");
+  seed("vocabulary_parse", "splits",
+       R"({"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":)"
+       R"({"Regex":"(?i:'s)|[^\\s\\p{L}]?\\p{L}+|\\s+(?!\\S)"
+}
+, "behavior" : "Isolated", "invert" : false
+},)"
+       R"({"type":"ByteLevel","add_prefix_space":true,"use_regex":false}]},"model":{"type":"BPE",)"
        R"("vocab":{"a":0,"b":1,"ab":2,"\u0120":3},"merges":["a b"]}})");
+seed("vocabulary_parse", "json",
+     R"({"added_tokens":[{"id":4,"content":"<|x|>","special":true}],)"
+     R"("normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"ByteLevel",)"
+     R"("add_prefix_space":false,"use_regex":true},"model":{"type":"BPE",)"
+     R"("vocab":{"a":0,"b":1,"ab":2,"\u0120":3},"merges":["a b"]}})");
 }
 
 // The first byte chooses between a file and a bare pickle.

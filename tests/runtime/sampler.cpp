@@ -293,5 +293,18 @@ TEST_CASE("Sampler survives any logits", "[sampler]") {
   CHECK(sample(empty, {1.0f, 2.0f}) == 0);
 }
 
+TEST_CASE("Logits from which nothing can be chosen are refused", "[sampler]") {
+  const float inf = std::numeric_limits<float>::infinity();
+  CHECK(check_logits(std::vector<float>{1.0f, -inf, 3.4e38f}).ok());
+  const auto refused = [](const std::vector<float>& logits, const char* says) {
+    const Status status = check_logits(logits);
+    CHECK(status.code() == Code::BadInput);
+    CHECK_THAT(status.message(), Catch::Contains(says));
+  };
+  refused({1.0f, kNan, 2.0f, kNan}, "nan for token 1 and 1 more");
+  refused({1.0f, -inf, inf}, "inf for token 2 and 0 more");
+  refused({-inf, -inf}, "-inf for token 0 and 1 more");
+}
+
 }  // namespace
 }  // namespace rwkv::edge

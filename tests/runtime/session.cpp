@@ -142,6 +142,28 @@ TEST_CASE("Session ends at the end-of-text token, which is not fed", "[session]"
   }
 }
 
+TEST_CASE("Session does not end at id 0 where it is a word", "[session]") {
+  const auto model = open_tiny({.vocabulary = test::TinyVocabulary::ZeroBased});
+  CHECK(end_of_text_token(*model) == kNoToken);
+  const auto session = make_session(model, {.sampler = {.temperature = 3.0f}});
+  REQUIRE_OK(session->feed_tokens(prompt_of(3)));
+  const Generated text = generate(*session, 3000);
+  CHECK(text.reason == StopReason::MaxTokens);
+  CHECK(std::count(text.tokens.begin(), text.tokens.end(), 0) > 0);
+  CHECK_THAT(text.text, Catch::Contains("zero"));
+}
+
+TEST_CASE("Session fails on logits that are not finite", "[session]") {
+  for (const char* tensor : {"ln_out.weight", "blocks.1.att.key.weight", "head.weight"}) {
+    const auto session = make_session(open_tiny({.spoiled = tensor}));
+    REQUIRE_OK(session->feed_tokens(prompt_of(3)));
+    const Status status = session->generate(5, [](const Piece&) { return true; }).status();
+    INFO(tensor);
+    CHECK(status.code() == Code::BadInput);
+    CHECK_THAT(status.message(), Catch::Contains("not finite") && Catch::Contains("--verify"));
+  }
+}
+
 TEST_CASE("Session hands out whole characters for any tokens", "[session]") {
   const auto model = open_tiny({.vocabulary = test::TinyVocabulary::Bytes, .n_vocab = 256});
   const auto session = make_session(model, {.sampler = {.temperature = 2.0f, .seed = 11}});

@@ -2,6 +2,8 @@
 // may not use.
 #include "tests/support/tiny_model.h"
 
+#include <limits>
+
 #include <cmath>
 #include <stdexcept>
 #include <utility>
@@ -299,6 +301,11 @@ Vocabulary tiny_vocabulary(TinyVocabulary kind) {
       return world_vocabulary();
     case TinyVocabulary::Bpe:
       return bpe_vocabulary();
+    case TinyVocabulary::ZeroBased: {
+      Vocabulary vocabulary = world_vocabulary();
+      vocabulary.tokens[0] = "zero";
+      return vocabulary;
+    }
   }
   return {};
 }
@@ -327,7 +334,11 @@ std::string write_tiny_model(const ScratchFolder& folder, const TinyModelOptions
         binding.packed_rows(), binding.packed_cols(),
         binding.layout == Layout::Transposed ? Outputs::Cols : Outputs::Rows};
     std::vector<std::byte> encoded(codec.encoded_bytes(shape.rows, shape.cols));
-    require(codec.encode(values_of(binding, options), shape, encoded));
+    std::vector<float> values = values_of(binding, options);
+    if (binding.name == options.spoiled) {
+      values[0] = std::numeric_limits<float>::quiet_NaN();
+    }
+    require(codec.encode(values, shape, encoded));
     require(writer->append(encoded));
   }
   require(writer->finish());

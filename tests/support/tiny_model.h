@@ -16,9 +16,10 @@ namespace rwkv::test {
 
 enum class TinyVocabulary {
   None,
-  Bytes,  ///< id = byte
-  World,  ///< end of text, all bytes, a few words, pieces of characters
-  Bpe     ///< <|endoftext|>, all bytes, one merge
+  Bytes,     ///< id = byte
+  World,     ///< end of text, all bytes, a few words, pieces of characters
+  Bpe,       ///< <|endoftext|>, all bytes, one merge
+  ZeroBased  ///< as World, but id 0 is a word: no token ends a text
 };
 
 struct TinyModelOptions {
@@ -47,6 +48,8 @@ struct TinyModelOptions {
   uint64_t k_max = 100;
   bool first_cluster_always = false;
   bool initial_state = false;  ///< v5.2 to v7a: a tuned state in every block
+  /// A tensor in f32 whose first value is not a number, as programs once packed it.
+  std::string spoiled = {};
 };
 
 /// Writes `name` into the folder and returns its path. Throws std::runtime_error.
