@@ -126,9 +126,9 @@ TEST_CASE("WordTokenizer refuses vocabularies that make no sense", "[tokenizer]"
 
 TEST_CASE("BpeTokenizer splits by the rules of its vocabulary", "[tokenizer]") {
   Vocabulary vocabulary = byte_level();
-  CHECK(encode(vocabulary, "12 aa") == Ids{256, 258, 'a'});
+  CHECK(encode(vocabulary, "12 a") == Ids{256, 258});
   vocabulary.splits = {{"\\p{N}", true, SplitBehavior::Isolated, false}};
-  CHECK(encode(vocabulary, "12 aa") == Ids{'1', '2', 258, 'a'});
+  CHECK(encode(vocabulary, "12 a") == Ids{'1', '2', 258});
   // Without GPT-2's split, merges cross spaces between other pieces.
   vocabulary.splits_as_gpt2 = false;
   vocabulary.splits = {{" ", false, SplitBehavior::MergedWithPrevious, false}};

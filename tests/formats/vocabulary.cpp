@@ -111,7 +111,7 @@ TEST_CASE("parse_vocabulary rejects other content") {
     refusal(content);
   }
   mentions(refusal("{\"a\": "), "not valid JSON");
-  mentions(refusal("{\"a\": 1}"), "model");
+  mentions(refusal("{\"a\": null}"), "model");
 }
 
 TEST_CASE("read_vocabulary_file names a missing file and tells kinds by content") {

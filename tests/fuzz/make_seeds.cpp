@@ -181,17 +181,14 @@ void seed_tokenizers() {
        R"("model":{"type":"WordLevel","unk_token":"a","vocab":{"a":0,"b":1}}})");
   seed("vocabulary_parse", "splits",
        R"({"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":)"
-       R"({"Regex":"(?i:'s)|[^\\s\\p{L}]?\\p{L}+|\\s+(?!\\S)"
-}
-, "behavior" : "Isolated", "invert" : false
-},)"
-       R"({"type":"ByteLevel","add_prefix_space":true,"use_regex":false}]},"model":{"type":"BPE",)"
+       R"-({"Regex":"(?i:'s)|[^\\s\\p{L}]?\\p{L}+|\\s+(?!\\S)"},"behavior":"Isolated",)-"
+       R"("invert":false},{"type":"ByteLevel","add_prefix_space":true,"use_regex":false}]},)"
+       R"("model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2,"\u0120":3},"merges":["a b"]}})");
+  seed("vocabulary_parse", "json",
+       R"({"added_tokens":[{"id":4,"content":"<|x|>","special":true}],)"
+       R"("normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"ByteLevel",)"
+       R"("add_prefix_space":false,"use_regex":true},"model":{"type":"BPE",)"
        R"("vocab":{"a":0,"b":1,"ab":2,"\u0120":3},"merges":["a b"]}})");
-seed("vocabulary_parse", "json",
-     R"({"added_tokens":[{"id":4,"content":"<|x|>","special":true}],)"
-     R"("normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"ByteLevel",)"
-     R"("add_prefix_space":false,"use_regex":true},"model":{"type":"BPE",)"
-     R"("vocab":{"a":0,"b":1,"ab":2,"\u0120":3},"merges":["a b"]}})");
 }
 
 // The first byte chooses between a file and a bare pickle.
