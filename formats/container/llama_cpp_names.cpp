@@ -5,8 +5,6 @@
 #include <charconv>
 #include <cmath>
 
-#include "formats/tokenizer/escape.h"
-
 namespace rwkv {
 namespace {
 
@@ -255,7 +253,7 @@ std::string refused_architecture(std::string_view architecture) {
   return fmt::format(
       "general.architecture is {}, which is not RWKV; expected rwkv6 or rwkv7; run the file with "
       "llama.cpp",
-      escape_token(architecture.substr(0, 64)));
+      value_to_string(GgufValue::string(std::string(architecture.substr(0, 64)))));
 }
 
 Result<std::vector<AdaptedTensor>> undo_llama_cpp_conversion(std::span<const GgufTensor> tensors,

@@ -180,7 +180,7 @@ TEST_CASE("llama.cpp: what is not a model of v6 or v7 is refused", "[llama_cpp]"
     return GgufModel("rwkv7").f32(name, shape, 1);
   };
   CHECK_THAT(refusal(GgufModel("llama")),
-             Contains("general.architecture is llama") && Contains("not RWKV"));
+             Contains("general.architecture is \"llama\"") && Contains("not RWKV"));
   CHECK_THAT(refusal(GgufModel("arwkv7")), Contains("ARWKV") && Contains("llama.cpp"));
   CHECK_THAT(refusal(GgufModel("rwkv6qwen2")), Contains("QRWKV") && Contains("llama.cpp"));
   CHECK_THAT(refusal(v7_with("blk.0.time_mix_lerp_fused.weight", {5, 1, 1, 6})),
