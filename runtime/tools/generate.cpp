@@ -59,6 +59,18 @@ Result<std::vector<int32_t>> tokens_of(const Model& model, const std::string& pr
   return tokenize(model, prompt);
 }
 
+/// Puts the token that ends texts in front, as RWKV's authors begin theirs.
+Status put_first(const Model& model, std::vector<int32_t>& tokens) {
+  const int32_t first = end_of_text_token(model);
+  if (first == kNoToken) {
+    return usage_error(
+        "--bos: expected a vocabulary with a token that ends texts, the model has none; remove "
+        "--bos, or give token ids with --ids");
+  }
+  tokens.insert(tokens.begin(), first);
+  return {};
+}
+
 void print_speed(size_t n, double seconds) {
   if (n > 0 && ::isatty(STDERR_FILENO) != 0) {
     fmt::print(stderr, "{} tokens, {:.1f} tokens/s\n", n, static_cast<double>(n) / seconds);
@@ -117,6 +129,7 @@ void declare_generate(cxxopts::Options& options, std::vector<std::string>& posit
                                             "Take backslashes in --prompt and --stop as they are; "
                                             "otherwise \\n is a new line, \\t a tab, "
                                             "\\\\ a backslash, \\xHH a byte, \\uHHHH a character")(
+      "bos", "Begin with the token that ends texts (id 0 of World), as RWKV's authors do")(
       "ids", "Prompt and output are token ids")(
       "stats", "Print memory use (on stderr): resident, cached, read from storage")(
       "c,ctx-size",
@@ -143,9 +156,11 @@ Status run_generate(const cxxopts::ParseResult& arguments) {
     }
   }
   RWKV_ASSIGN(const auto model, model_from(arguments));
-  RWKV_ASSIGN(const auto tokens, n_prompts == 0
-                                     ? Result<std::vector<int32_t>>(std::vector<int32_t>())
-                                     : tokens_of(*model, prompt, is_ids));
+  RWKV_ASSIGN(auto tokens, n_prompts == 0 ? Result<std::vector<int32_t>>(std::vector<int32_t>())
+                                          : tokens_of(*model, prompt, is_ids));
+  if (arguments.count("bos") > 0) {
+    RWKV_TRY(put_first(*model, tokens));
+  }
   RWKV_ASSIGN(const auto session, Session::create(model, options));
   if (!is_ids && !model->tokenizer()) {
     return usage_error(

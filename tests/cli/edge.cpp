@@ -257,3 +257,16 @@ TEST_CASE("Id 0 is printed where it is a word", "[cli]") {
       {"generate", model, "-p", "a", "-n", "3000", "--temp", "3", "--top-p", "1", "--seed", "1"});
   CHECK_THAT(text, Contains("zero"));
 }
+
+TEST_CASE("A prompt may begin with the token that ends texts", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string model = write_tiny_model(scratch);  // World's: id 1 + byte
+  const auto ids = [&](const Arguments& more) {
+    Arguments all = {"generate", model, "--ids", "-n", "8", "--temp", "0", "-t", "1"};
+    all.insert(all.end(), more.begin(), more.end());
+    return output_of(all);
+  };
+  CHECK(ids({"-p", "98", "--bos"}) == ids({"-p", "0 98"}));
+  CHECK(ids({"-p", "98"}) != ids({"-p", "0 98"}));
+  check_refused({"generate", tiny(scratch, TokenizerKind::Byte), "-p", "a", "--bos"}, 2, "--bos");
+}
