@@ -62,7 +62,7 @@ figure() { sed -n "s/^ *\"$1\": *\([0-9.e+-]*\),\{0,1\}\$/\1/p" | head -n 1; }
 
 # inspect FILE
 inspect() {
-  run "$press" inspect "$1" --verify | grep -v '^  blocks\.[1-9]'
+  run "$press" inspect "$1" --verify --tensors | grep -v '^  blocks\.[1-9]'
   printf '(the tensors of later blocks are not shown here)\n'
 }
 

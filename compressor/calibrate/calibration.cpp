@@ -44,9 +44,7 @@ Result<std::vector<int32_t>> tokenize_all(const CalibrationOptions& options,
     if (text.empty()) {
       return usage_error("{}: the calibration text is empty", path);
     }
-    std::vector<int32_t> here;
-    RWKV_TRY(tokenizer.encode(text, here).in(path));
-    tokens.insert(tokens.end(), here.begin(), here.end());
+    RWKV_TRY(tokenizer.encode(text, tokens).in(path));
   }
   return tokens;
 }

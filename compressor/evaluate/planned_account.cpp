@@ -12,11 +12,11 @@ Result<uint64_t> tokenizer_bytes(const std::optional<Vocabulary>& vocabulary) {
   return uint64_t{tokenizer->memory_bytes()};
 }
 
-Result<edge::Account> planned_account(const PackPlan& plan, uint64_t tokenizer_bytes,
-                                      const edge::MemoryOptions& options) {
+edge::PackedFile planned_file(const PackPlan& plan) {
   edge::PackedFile file;
   file.path = "plan";
   file.config = plan.config;
+  file.shares = plan.shares;
   for (const PlannedTensor& tensor : plan.tensors) {
     PackedTensor packed;
     packed.name = tensor.binding.name;
@@ -28,8 +28,13 @@ Result<edge::Account> planned_account(const PackPlan& plan, uint64_t tokenizer_b
     file.bindings.back().source = file.tensors.size();
     file.tensors.push_back(std::move(packed));
   }
+  return file;
+}
+
+Result<edge::Account> planned_account(const PackPlan& plan, uint64_t tokenizer_bytes,
+                                      const edge::MemoryOptions& options) {
   RWKV_ASSIGN(const edge::Residency residency,
-              edge::Model::residency(file, tokenizer_bytes, options));
+              edge::Model::residency(planned_file(plan), tokenizer_bytes, options));
   return residency.account;
 }
 

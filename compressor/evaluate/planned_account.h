@@ -9,11 +9,15 @@
 #include "formats/tokenizer/tokenizer.h"
 #include "runtime/account/account.h"
 #include "runtime/memory/options.h"
+#include "runtime/memory/packed_file.h"
 
 namespace rwkv::press {
 
 /// Bytes that the tokenizer of a vocabulary takes; 0 without one.
 Result<uint64_t> tokenizer_bytes(const std::optional<Vocabulary>& vocabulary);
+
+/// The packed file that `plan` describes, as the runtime sees it; it has no bytes.
+edge::PackedFile planned_file(const PackPlan& plan);
 
 /// The runtime's own account of the model that `plan` describes, opened with `options`: weights,
 /// caches, tables, the state of one sequence, scratch memory of options.n_threads, tokenizer.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "compressor/options/other_names.h"
 #include "formats/base/byte_size.h"
 #include "formats/base/nearest.h"
 
@@ -20,7 +21,7 @@ bool parse(const YAML::Node& node, Number& value) {
 template <typename Value>
 Setting plain(std::string_view key, const Value& value, std::string_view help,
               std::string expected) {
-  Setting setting{key, help, std::move(expected), {}, {}};
+  Setting setting{key, help, std::move(expected)};
   setting.print = [&value](YAML::Emitter& out) { out << value; };
   return setting;
 }
@@ -59,6 +60,25 @@ std::vector<const char*> codec_names() {
   return names;
 }
 
+// A schema that allows these names.
+std::string one_of(std::span<const char* const> names) {
+  std::string text;
+  for (const char* name : names) {
+    text += fmt::format("{}\"{}\"", text.empty() ? "" : ", ", name);
+  }
+  return fmt::format(R"({{"enum": [{}]}})", text);
+}
+
+// The codecs, and the other names of each.
+std::vector<const char*> names_with_others(std::vector<const char*> names) {
+  for (const char* name : std::vector<const char*>(names)) {
+    for (const char* other : other_names(name)) {
+      names.push_back(other);
+    }
+  }
+  return names;
+}
+
 }  // namespace
 
 std::string at_line(const YAML::Node& node) {
@@ -76,10 +96,16 @@ Status check_keys(const YAML::Node& map, const std::string& owner,
     const std::string key = pair.first.IsScalar() ? pair.first.Scalar() : "";
     if (std::find(known.begin(), known.end(), key) == known.end()) {
       return usage_error("unknown key '{}{}'{}{}", prefix, key, at_line(pair.first),
-                         suggestion(key, known));
+                         hint(owner, key, known));
     }
   }
   return {};
+}
+
+std::string hint(const std::string& owner, const std::string& key,
+                 std::span<const std::string_view> known) {
+  const std::string_view meant = meant_by(owner, key);
+  return meant.empty() ? suggestion(key, known) : fmt::format("; did you mean '{}'?", meant);
 }
 
 Status wrong_value(const std::string& name, const std::string& expected, const YAML::Node& value) {
@@ -120,6 +146,8 @@ Setting count(std::string_view key, uint64_t& value, uint64_t least, uint64_t mo
       plain(key, value, help,
             most == UINT64_MAX ? fmt::format("an integer of at least {}", least)
                                : fmt::format("an integer from {} to {}", least, most));
+  setting.schema =
+      fmt::format(R"({{"type": "integer", "minimum": {}, "maximum": {}}})", least, most);
   setting.read = [&value, least, most, expected = setting.expected](
                      const YAML::Node& node, const std::string& name) -> Status {
     uint64_t found = 0;
@@ -135,6 +163,8 @@ Setting count(std::string_view key, uint64_t& value, uint64_t least, uint64_t mo
 Setting real(std::string_view key, double& value, double least, double most,
              std::string_view help) {
   Setting setting = plain(key, value, help, fmt::format("a number from {} to {}", least, most));
+  setting.schema =
+      fmt::format(R"({{"type": "number", "minimum": {}, "maximum": {}}})", least, most);
   setting.read = [&value, least, most, expected = setting.expected](
                      const YAML::Node& node, const std::string& name) -> Status {
     double found = 0;
@@ -149,6 +179,7 @@ Setting real(std::string_view key, double& value, double least, double most,
 
 Setting flag(std::string_view key, bool& value, std::string_view help) {
   Setting setting = plain(key, value, help, "true or false");
+  setting.schema = R"({"type": "boolean"})";
   setting.read = [&value](const YAML::Node& node, const std::string& name) -> Status {
     const std::string found = node.IsScalar() ? node.Scalar() : "";
     if (found != "true" && found != "false") {
@@ -162,7 +193,8 @@ Setting flag(std::string_view key, bool& value, std::string_view help) {
 
 Setting choice(std::string_view key, size_t& value, std::span<const char* const> names,
                std::string_view help) {
-  Setting setting{key, help, listed(names), {}, {}};
+  Setting setting{key, help, listed(names)};
+  setting.schema = one_of(names);
   setting.read = [&value, names](const YAML::Node& node, const std::string& name) -> Status {
     RWKV_ASSIGN(value, find_name(node, names, name));
     return {};
@@ -174,6 +206,7 @@ Setting choice(std::string_view key, size_t& value, std::span<const char* const>
 Setting choice(std::string_view key, std::string& value, std::span<const char* const> names,
                std::string_view help) {
   Setting setting = plain(key, value, help, listed(names));
+  setting.schema = one_of(names);
   setting.read = [&value, names](const YAML::Node& node, const std::string& name) -> Status {
     RWKV_ASSIGN(const size_t index, find_name(node, names, name));
     value = names[index];
@@ -184,6 +217,7 @@ Setting choice(std::string_view key, std::string& value, std::span<const char* c
 
 Setting text(std::string_view key, std::string& value, std::string_view help) {
   Setting setting = plain(key, value, help, "a text");
+  setting.schema = R"({"type": ["string", "number", "boolean"]})";
   setting.read = [&value](const YAML::Node& node, const std::string& name) -> Status {
     if (!node.IsScalar()) {
       return wrong_value(name, "a text", node);
@@ -201,7 +235,8 @@ Setting quoted_text(std::string_view key, std::string& value, std::string_view h
 }
 
 Setting texts(std::string_view key, std::vector<std::string>& value, std::string_view help) {
-  Setting setting{key, help, "a list of texts", {}, {}};
+  Setting setting{key, help, "a list of texts"};
+  setting.schema = R"({"type": "array", "items": {"type": ["string", "number", "boolean"]}})";
   setting.read = [&value](const YAML::Node& node, const std::string& name) -> Status {
     const bool fits =
         node.IsSequence() && std::all_of(node.begin(), node.end(),
@@ -221,6 +256,7 @@ Setting texts(std::string_view key, std::vector<std::string>& value, std::string
 
 Setting bytes(std::string_view key, uint64_t& value, std::string_view help) {
   Setting setting = plain(key, value, help, "a number of bytes, such as 200MB");
+  setting.schema = R"({"type": ["string", "integer"]})";
   setting.read = [&value](const YAML::Node& node, const std::string& name) -> Status {
     auto found = parse_bytes(node.IsScalar() ? node.Scalar() : "");
     RWKV_TRY(found.status().in(name));
@@ -231,12 +267,17 @@ Setting bytes(std::string_view key, uint64_t& value, std::string_view help) {
 }
 
 Setting codec(std::string_view key, Codec& value, std::string_view help) {
-  Setting setting{key, help, listed(codec_names()), {}, {}};
+  Setting setting{key, help, listed(codec_names())};
+  setting.schema = one_of(names_with_others(codec_names()));
   setting.read = [&value](const YAML::Node& node, const std::string& name) -> Status {
     const std::vector<const char*> names = codec_names();
-    RWKV_ASSIGN(const size_t index, find_name(node, names, name));
-    value = find_codec(names[index])->codec;
-    return {};
+    for (const char* codec : names) {
+      if (node.IsScalar() && is_same_format(node.Scalar(), codec)) {
+        value = find_codec(codec)->codec;
+        return {};
+      }
+    }
+    return find_name(node, names, name).status();
   };
   setting.print = [&value](YAML::Emitter& out) { out << codec_traits(value).name; };
   return setting;
@@ -262,6 +303,12 @@ void emit_override(YAML::Emitter& out, const std::string& match, const Setting& 
       << match << YAML::Key << std::string(setting.key) << YAML::Value;
   setting.print(out);
   out << YAML::EndMap;
+}
+
+std::string schema_of_overrides(const Setting& setting) {
+  return fmt::format(
+      R"({{"type": "array", "items": {{"type": "object", "properties": {{"match": {{"type": "string"}}, "{0}": {1}}}, "required": ["match", "{0}"], "additionalProperties": false}}}})",
+      setting.key, setting.schema);
 }
 
 std::vector<std::string_view> Settings::keys() const {

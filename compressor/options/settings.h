@@ -30,6 +30,11 @@ std::string at_line(const YAML::Node& node);
 Status check_keys(const YAML::Node& map, const std::string& owner,
                   std::span<const std::string_view> known);
 
+/// "; did you mean 'low_rank.factor'?": what was meant by `key` of `owner`, by a list of words that
+/// people use for settings, else by the nearest of `known`, else all of them.
+std::string hint(const std::string& owner, const std::string& key,
+                 std::span<const std::string_view> known);
+
 /// Usage: "OWNER.KEY: expected EXPECTED, got 'VALUE'".
 Status wrong_value(const std::string& name, const std::string& expected, const YAML::Node& value);
 
@@ -43,6 +48,8 @@ struct Setting {
   /// Prints the value alone.
   std::function<void(YAML::Emitter& out)> print;
   bool is_shown = true;  ///< emit() leaves out what is not
+  /// The values allowed, as a JSON schema: {"type": "integer", "minimum": 1}.
+  std::string schema = "{}";
 
   /// The same, printed only if `shown`: what is off, or follows from others, is left out.
   Setting shown_if(bool shown) const;
@@ -113,6 +120,7 @@ class Settings {
 };
 
 // Of overrides(), which is a template.
+std::string schema_of_overrides(const Setting& setting);
 Status read_override(const YAML::Node& entry, const std::string& name, const Setting& setting,
                      std::string& match);
 void emit_override(YAML::Emitter& out, const std::string& match, const Setting& setting);
@@ -122,7 +130,9 @@ Setting setting::overrides(std::string_view key, std::vector<Override<Value>>& l
                            const std::function<Setting(Value&)>& make, std::string_view help) {
   Setting setting{key, help, "", {}, {}};
   Value unused{};
-  setting.expected = fmt::format("a list of {{match: GLOB, {}: VALUE}}", make(unused).key);
+  const Setting inner = make(unused);
+  setting.expected = fmt::format("a list of {{match: GLOB, {}: VALUE}}", inner.key);
+  setting.schema = schema_of_overrides(inner);
   setting.read = [&list, make, expected = setting.expected](const YAML::Node& value,
                                                             const std::string& name) -> Status {
     if (!value.IsSequence()) {

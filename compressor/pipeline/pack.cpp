@@ -11,6 +11,7 @@
 #include "formats/arch/finite.h"
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
+#include "formats/container/packed_keys.h"
 #include "formats/container/packed_writer.h"
 #include "formats/tokenizer/chat_template.h"
 #include "formats/tokenizer/vocabulary_metadata.h"
@@ -45,6 +46,12 @@ Result<PackedFilePlan> describe_file(const TensorSource& source, const PackPlan&
   RWKV_ASSIGN(file.source_xxh64, checkpoint_xxh64(source.path()));
   file.chat_template = chat_template_of(options, file.source_file);
   config_to_metadata(plan.config, file.config);
+  for (const auto& [key, share] : {std::pair{keys::kReadNeurons, plan.shares.neurons},
+                                   std::pair{keys::kReadHead, plan.shares.clusters}}) {
+    if (share < 1) {
+      file.config.set(key, GgufValue::f32(static_cast<float>(share)));
+    }
+  }
   if (options.vocabulary) {
     vocabulary_to_metadata(*options.vocabulary, file.vocabulary);
   }

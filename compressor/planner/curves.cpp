@@ -65,6 +65,9 @@ PairMethod best_method(const PlanSubject& subject, LossMeter& meter) {
 
 void measure_matrices(const PlanSubject& subject, LossMeter& meter, Curves& curves) {
   const Codec finest = subject.ladder.finest();
+  const auto n_matrices = static_cast<double>(subject.matrices.size());
+  const auto show = [&](double done) { subject.progress("curves of matrices", done / n_matrices); };
+  show(0);
   meter.loss(lossless_choice(subject).matrices);
   for (size_t i = 0; i < subject.matrices.size(); ++i) {
     std::vector<MatrixPoint> points = {{{0, finest}, 0}};
@@ -72,16 +75,18 @@ void measure_matrices(const PlanSubject& subject, LossMeter& meter, Curves& curv
       points.push_back({{0, rung}, at_least(meter.loss_with(i, {0, rung}).kl)});
     }
     const std::vector<MatrixPoint> dense = points;
-    for (const double factor : factors_for(subject.matrices[i])) {
+    const auto factors = factors_for(subject.matrices[i]);
+    double measured = 0;
+    for (const double factor : factors) {
       // What rounding costs adds up nearly enough with what the pair costs.
       const double loss = at_least(meter.loss_with(i, {factor, finest}).kl);
       for (const MatrixPoint& point : dense) {
         points.push_back({{factor, point.setting.codec}, loss + point.loss});
       }
+      show(static_cast<double>(i) + ++measured / static_cast<double>(factors.size()));
     }
     curves.matrices.push_back(std::move(points));
-    subject.progress("curves of matrices",
-                     static_cast<double>(i + 1) / static_cast<double>(subject.matrices.size()));
+    show(static_cast<double>(i + 1));
   }
 }
 

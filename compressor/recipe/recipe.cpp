@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "compressor/options/other_names.h"
 #include "compressor/options/settings.h"
 #include "formats/base/nearest.h"
 
@@ -11,8 +12,10 @@ namespace {
 
 constexpr const char* kCalibration = "calibration";
 constexpr const char* kBudget = "budget";
-constexpr std::array<std::string_view, 5> kTopKeys = {"name", "seed", "calibration", "budget",
-                                                      "stages"};
+constexpr const char* kPreset = "preset";
+constexpr const char* kOff = "off";
+constexpr std::array<std::string_view, 6> kTopKeys = {"name",       "seed",  kPreset,
+                                                      kCalibration, kBudget, "stages"};
 
 const StageTraits* find_stage(std::string_view name) {
   for (const StageTraits& stage : stage_list()) {
@@ -31,10 +34,11 @@ std::vector<std::string_view> stage_names() {
   return names;
 }
 
-// One entry of the list: "- quantize" or "- quantize: {...}".
+// One entry of the list: "- quantize", "- quantize: {...}", or "- quantize: off" after a preset.
 struct StageEntry {
   std::string name;
   YAML::Node options;
+  bool is_off() const { return options.IsScalar() && options.Scalar() == kOff; }
 };
 
 Result<StageEntry> read_stage_entry(const YAML::Node& node) {
@@ -55,7 +59,7 @@ Result<StageEntry> read_stage_entry(const YAML::Node& node) {
     return usage_error("unknown stage '{}'{}{}", entry.name, at_line(node),
                        suggestion(entry.name, stage_names()));
   }
-  if (!entry.options.IsMap()) {
+  if (!entry.options.IsMap() && !entry.is_off()) {
     return usage_error("stage '{}': expected a map of settings{}", entry.name, at_line(node));
   }
   return entry;
@@ -99,17 +103,6 @@ Status check_order(const std::vector<StageEntry>& entries) {
   return {};
 }
 
-Settings calibration_settings(CalibrationOptions& options) {
-  using namespace setting;
-  constexpr uint64_t kMostSamples = 1 << 24;
-  constexpr uint64_t kMostTokens = 1 << 16;
-  return {kCalibration,
-          {
-              count("samples", options.samples, 1, kMostSamples, "stretches of text"),
-              count("length", options.length, 2, kMostTokens, "tokens of each"),
-          }};
-}
-
 // --set stage.key=value, the value in YAML; `calibration` and `budget` count as stages here.
 Status apply_override(const std::string& text, YAML::Node& calibration, YAML::Node& budget,
                       std::vector<StageEntry>& entries) {
@@ -142,6 +135,71 @@ Status apply_override(const std::string& text, YAML::Node& calibration, YAML::No
                      suggestion(stage, names));
 }
 
+// What a recipe starts from: nothing, or a preset.
+struct Base {
+  YAML::Node calibration;
+  std::vector<StageEntry> entries;
+};
+
+Result<Base> read_base(const YAML::Node& root) {
+  Base base;
+  if (!root[kPreset]) {
+    return base;
+  }
+  const std::string name = root[kPreset].IsScalar() ? root[kPreset].Scalar() : "";
+  RWKV_ASSIGN(const Preset* preset, find_preset(name));
+  const YAML::Node yaml = YAML::Load(preset->yaml);
+  base.calibration = yaml[kCalibration] ? YAML::Clone(yaml[kCalibration]) : YAML::Node();
+  RWKV_ASSIGN(base.entries, read_stages(yaml["stages"]));
+  return base;
+}
+
+// The stages of a preset with the changes of a recipe: settings of stages that it has, stages that
+// it does not have, at their place in the order, and stages that are off.
+Result<std::vector<StageEntry>> change_stages(std::vector<StageEntry> base,
+                                              const std::vector<StageEntry>& changes) {
+  const std::vector<std::string_view> order = stage_names();
+  const auto place = [&](const std::string& name) {
+    return std::find(order.begin(), order.end(), name) - order.begin();
+  };
+  for (const StageEntry& change : changes) {
+    const auto same = std::find_if(base.begin(), base.end(), [&](const StageEntry& entry) {
+      return entry.name == change.name;
+    });
+    if (change.is_off()) {
+      if (same == base.end()) {
+        return usage_error("stage '{}' is off, but there is no such stage to leave out",
+                           change.name);
+      }
+      base.erase(same);
+    } else if (same == base.end()) {
+      const auto next = std::find_if(base.begin(), base.end(), [&](const StageEntry& entry) {
+        return place(entry.name) > place(change.name);
+      });
+      base.insert(next, change);
+    } else {
+      for (const auto& pair : change.options) {
+        same->options[pair.first] = pair.second;
+      }
+    }
+  }
+  return base;
+}
+
+// The maps of a preset and of a recipe as one; a value that is not a map is left to its reader.
+YAML::Node merged(YAML::Node base, const YAML::Node& changes) {
+  if (!changes) {
+    return base;
+  }
+  if (!base.IsMap() || !changes.IsMap()) {
+    return YAML::Clone(changes);
+  }
+  for (const auto& pair : changes) {
+    base[pair.first] = pair.second;
+  }
+  return base;
+}
+
 Status read_top(const YAML::Node& root, const std::string& origin, Recipe& recipe) {
   RWKV_TRY(check_keys(root, "", kTopKeys));
   recipe.name = root["name"] && root["name"].IsScalar() ? root["name"].Scalar() : origin;
@@ -156,9 +214,11 @@ Result<Recipe> build_recipe(const std::string& text, const std::string& origin,
   Recipe recipe;
   const YAML::Node root = YAML::Load(text);
   RWKV_TRY(read_top(root, origin, recipe));
-  RWKV_ASSIGN(std::vector<StageEntry> entries, read_stages(root["stages"]));
-  RWKV_TRY(check_order(entries));
-  YAML::Node calibration = root[kCalibration] ? YAML::Clone(root[kCalibration]) : YAML::Node();
+  RWKV_ASSIGN(Base base, read_base(root));
+  RWKV_ASSIGN(const std::vector<StageEntry> changes, read_stages(root["stages"]));
+  RWKV_TRY(check_order(changes));
+  RWKV_ASSIGN(std::vector<StageEntry> entries, change_stages(std::move(base.entries), changes));
+  YAML::Node calibration = merged(base.calibration, root[kCalibration]);
   YAML::Node budget = root[kBudget] ? YAML::Clone(root[kBudget]) : YAML::Node();
   for (const std::string& override : overrides) {
     RWKV_TRY(apply_override(override, calibration, budget, entries));
@@ -183,6 +243,17 @@ Result<Recipe> build_recipe(const std::string& text, const std::string& origin,
 }
 
 }  // namespace
+
+Settings calibration_settings(CalibrationOptions& options) {
+  using namespace setting;
+  constexpr uint64_t kMostSamples = 1 << 24;
+  constexpr uint64_t kMostTokens = 1 << 16;
+  return {kCalibration,
+          {
+              count("samples", options.samples, 1, kMostSamples, "stretches of text"),
+              count("length", options.length, 2, kMostTokens, "tokens of each"),
+          }};
+}
 
 bool needs_calibration(const Recipe& recipe) {
   return std::any_of(recipe.stages.begin(), recipe.stages.end(),
@@ -232,7 +303,7 @@ Result<Recipe> parse_recipe(const std::string& text, const std::string& origin,
 Result<const Preset*> find_preset(const std::string& name) {
   std::vector<std::string_view> names;
   for (const Preset& preset : presets()) {
-    if (name == preset.name) {
+    if (is_same_format(name, preset.name)) {
       return &preset;
     }
     names.push_back(preset.name);

@@ -33,12 +33,17 @@ struct Recipe {
   std::string effective_yaml() const;
 };
 
+/// The keys of `calibration`.
+Settings calibration_settings(CalibrationOptions& options);
+
 /// Whether any stage of the recipe learns from text.
 bool needs_calibration(const Recipe& recipe);
 /// Whether any stage trains, or calls a program that does.
 bool trains(const Recipe& recipe);
 
-/// `text` is YAML, `origin` names it in messages, `overrides` are "stage.key=value" from --set.
+/// `text` is YAML. A recipe with the key `preset` starts from that preset: its stages change
+/// settings of the preset's, add to them, or leave them out (`- low_rank: off`). `origin` names it
+/// in messages, `overrides` are "stage.key=value" from --set.
 Result<Recipe> parse_recipe(const std::string& text, const std::string& origin,
                             std::span<const std::string> overrides);
 
@@ -48,7 +53,8 @@ struct Preset {
   const char* yaml;
 };
 std::span<const Preset> presets();
-/// BadInput with the nearest name if there is none.
+/// By its name, or another name of it (options/other_names.h); Usage with the nearest name if there
+/// is none.
 Result<const Preset*> find_preset(const std::string& name);
 
 }  // namespace rwkv::press

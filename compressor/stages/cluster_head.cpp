@@ -144,6 +144,7 @@ Result<ClusterHead> ClusterHeadStage::fit(Work& work, const HeadOrder& order) co
   const SelectionReport selection = measure_selection(
       head, z.narrow(0, n_train, n_held_out), targets.narrow(0, n_train, n_held_out), order, p_min_,
       static_cast<int64_t>(k_min_), static_cast<int64_t>(k_max_), frequent_ > 0);
+  work.plan.shares.clusters = selection.rows_share;
   work.report(
       fmt::format("cluster_head: held-out KL {:.4f} (closed form {:.4f}); {:.1f} clusters, {:.1f} "
                   "% of the rows "

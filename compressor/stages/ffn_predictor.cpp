@@ -189,6 +189,7 @@ Status FfnPredictorStage::run(Work& work) const {
     return {};
   };
   RWKV_ASSIGN(work.hidden, walk.run(visit));
+  work.plan.shares.neurons = loaded;
   work.report(fmt::format(
       "ffn_predictor: {:.1f} % of the neurons are named, {:.1f} % are active, energy recall {:.4f}",
       100 * loaded, 100 * active, recall));

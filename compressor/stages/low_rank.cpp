@@ -77,7 +77,7 @@ Settings LowRankStage::settings() {
           {
               choice("method", method_, kMethods,
                      "svd: of the weights alone; whitened: of the outputs over text"),
-              real("factor", factor_, 1e-3, 1e6, "compression factor k: rank n_embd / k"),
+              real("factor", factor_, 1, 1e6, "compression factor k: rank n_embd / k"),
               choice("allocation", allocation_, kAllocations,
                      "uniform: the factor; energy: the least rank that keeps `keep` of the output "
                      "energy; budget: ranks that share `keep` of the parameters"),

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "formats/arch/access.h"
 #include "formats/arch/identify.h"
 #include "formats/codec/codec.h"
 
@@ -23,6 +24,7 @@ struct PackPlan {
   ModelConfig config;
   std::vector<PlannedTensor> tensors;  ///< in the order of use
   uint64_t dense_fp16_bytes = 0;       ///< of the model before any stage
+  RowShares shares;                    ///< that a token reads, where a stage measured it
 
   uint64_t total_bytes() const;
   /// Bytes of the model in f16 before any stage, vectors included: the size that all ratios refer

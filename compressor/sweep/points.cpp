@@ -14,6 +14,8 @@ constexpr const char* kOff = "off";
 constexpr const char* kCalibration = "calibration";
 constexpr const char* kQuantize = "quantize";
 constexpr const char* kPlainPreset = "fp16";
+// What every sweep is compared with, besides the dense model.
+constexpr const char* kUsualPreset = "int8";
 
 std::string stage_of(const std::string& axis) {
   return axis.substr(0, axis.find('.'));
@@ -72,7 +74,7 @@ Status check_axis(const SweepAxis& axis, const Recipe& recipe) {
   const std::string key = axis.is_stage() ? "" : axis.name.substr(name.size() + 1);
   if (!axis.is_stage() && std::find(keys.begin(), keys.end(), key) == keys.end()) {
     return usage_error("axes.{}: stage '{}' has no setting '{}'{}", axis.name, name, key,
-                       suggestion(key, keys));
+                       hint(name, key, keys));
   }
   return {};
 }
@@ -90,6 +92,9 @@ class Planner {
     RWKV_TRY(cross_product());
     if (settings_.ablation) {
       RWKV_TRY(ablation(base.value()));
+    }
+    if (settings_.references) {
+      RWKV_TRY(references());
     }
     return std::move(plan_);
   }
@@ -128,6 +133,16 @@ class Planner {
     return {};
   }
 
+  // "factor" of low_rank.factor, unless another axis that varies ends alike.
+  std::string short_name(const SweepAxis& axis) const {
+    const std::string key = axis.name.substr(axis.name.find('.') + 1);
+    const auto is_like = [&](const SweepAxis& other) {
+      return other.values.size() > 1 && other.name.substr(other.name.find('.') + 1) == key;
+    };
+    return std::count_if(settings_.axes.begin(), settings_.axes.end(), is_like) > 1 ? axis.name
+                                                                                    : key;
+  }
+
   Status add_product(size_t index) {
     std::vector<std::pair<std::string, std::string>> chosen(settings_.axes.size());
     for (size_t i = settings_.axes.size(); i-- > 0;) {
@@ -152,14 +167,36 @@ class Planner {
     std::erase_if(recipe.value().stages,
                   [&](const auto& stage) { return dropped.contains(stage->name()); });
     SweepPoint point = point_from(recipe.value());
-    for (const auto& [axis, value] : chosen) {
-      point.label += fmt::format("{}{}={}", point.label.empty() ? "" : " ", axis, value);
+    for (size_t i = 0; i < chosen.size(); ++i) {
+      if (settings_.axes[i].values.size() > 1) {
+        point.label += fmt::format("{}{}={}", point.label.empty() ? "" : " ",
+                                   short_name(settings_.axes[i]), chosen[i].second);
+      }
     }
     if (point.label.empty()) {
       point.label = recipe.value().name;
     }
     point.settings = std::move(chosen);
     add(std::move(point));
+    return {};
+  }
+
+  // The base recipe with the stages of a preset instead of its own.
+  Result<SweepPoint> with_preset(const char* name) const {
+    RWKV_ASSIGN(Recipe recipe, parse({}));
+    RWKV_ASSIGN(const Preset* preset, find_preset(name));
+    RWKV_ASSIGN(Recipe plain, parse_recipe(preset->yaml, preset->name, {}));
+    recipe.stages = std::move(plain.stages);
+    return point_from(recipe);
+  }
+
+  Status references() {
+    RWKV_ASSIGN(SweepPoint dense, with_preset(kPlainPreset));
+    dense.label = fmt::format("dense, {}", kPlainPreset);
+    plan_.baseline = add(std::move(dense));
+    RWKV_ASSIGN(SweepPoint usual, with_preset(kUsualPreset));
+    usual.label = kUsualPreset;
+    add(std::move(usual));
     return {};
   }
 

@@ -15,7 +15,7 @@ namespace rwkv::press {
 inline constexpr size_t kMaxSweepPoints = 2000;
 
 struct SweepPoint {
-  std::string label;                                          ///< "low_rank.factor=4"
+  std::string label;                                          ///< what varies: "factor=4"
   std::vector<std::pair<std::string, std::string>> settings;  ///< axis and value
   std::string recipe;                                         ///< every setting in force, as YAML
   std::vector<std::string> stages;                            ///< the part of each stage, in order
@@ -30,7 +30,7 @@ struct SweepPlan {
     size_t point;
   };
   std::vector<Bar> ablation;
-  std::optional<size_t> baseline;  ///< the dense model, with an ablation
+  std::optional<size_t> baseline;  ///< the dense model, with an ablation or references
 };
 
 /// The recipe in `yaml` as a point.
@@ -39,7 +39,8 @@ Result<SweepPoint> point_from_recipe(const std::string& yaml, const std::string&
 /// Parses the recipe with the values of every point of the cross product, the last axis fastest; an
 /// axis of a stage that another axis drops has no effect. Ablation: only half precision; each stage
 /// alone, or together with the stages before it if it only recovers quality (Stage::recovers); all
-/// together. Everything else is in half precision, as in the baseline.
+/// together. Everything else is in half precision, as in the baseline. References: the dense model
+/// in half precision, and in int8.
 Result<SweepPlan> plan_sweep(const SweepSettings& settings);
 
 }  // namespace rwkv::press

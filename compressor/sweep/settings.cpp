@@ -14,10 +14,12 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kMaxRecipeBytes = uint64_t{1} << 20;
 constexpr size_t kMaxValues = 1000;
-constexpr std::array<std::string_view, 9> kTopKeys = {
-    "name", "preset", "recipe", "stages", "seed", "calibration", "axes", "ablation", "evaluate"};
+constexpr std::array<std::string_view, 10> kTopKeys = {
+    "name",        "preset", "recipe",   "stages",     "seed",
+    "calibration", "axes",   "ablation", "references", "evaluate"};
 // Of an inline recipe.
-constexpr std::array<const char*, 3> kRecipeKeys = {"seed", "calibration", "stages"};
+constexpr std::array<const char*, 4> kRecipeKeys = {"preset", "seed", "calibration", "stages"};
+
 std::string beside(const std::string& sweep_file, const std::string& name) {
   const fs::path path(name);
   return path.is_absolute() ? name : (fs::path(sweep_file).parent_path() / path).string();
@@ -66,25 +68,6 @@ Status read_axes(const YAML::Node& node, std::vector<SweepAxis>& axes) {
   return {};
 }
 
-Settings evaluation_settings(SweepEvaluation& evaluation) {
-  using namespace setting;
-  EvaluationFiles& files = evaluation.files;
-  return {
-      "evaluate",
-      {
-          texts("text", files.texts, "texts to score: perplexity, bits per byte"),
-          texts("cloze", files.clozes, "texts whose last word the model must predict"),
-          texts("choices", files.choices, "requests of multiple choice"),
-          count("max_docs", files.max_docs, 0, UINT64_MAX,
-                "documents of each file of questions, drawn at random; 0: all"),
-          count("max_tokens", evaluation.max_tokens, 0, UINT64_MAX, "tokens of each text; 0: all"),
-          flag("reference", evaluation.reference,
-               "compare with the dense model in f32 over the texts"),
-          flag("speed", evaluation.speed, "measure tokens per second"),
-          choice("memory", evaluation.memory, footprint_modes(), "mode of the runtime"),
-      }};
-}
-
 Status read_evaluation(const YAML::Node& node, const std::string& path,
                        SweepEvaluation& evaluation) {
   if (!node || node.IsNull()) {
@@ -102,14 +85,16 @@ Status read_evaluation(const YAML::Node& node, const std::string& path,
 
 // From a preset, a file, or the sweep itself.
 Status read_recipe(const YAML::Node& root, const std::string& path, SweepSettings& settings) {
-  const int given = (root["preset"] ? 1 : 0) + (root["recipe"] ? 1 : 0) + (root["stages"] ? 1 : 0);
-  if (given != 1) {
-    return usage_error("expected one of 'preset', 'recipe' and 'stages', found {}", given);
+  const bool is_own = root["stages"] || root["seed"] || root["calibration"];
+  if (root["recipe"] && (root["preset"] || is_own)) {
+    return usage_error(
+        "'recipe' names a file that has its own preset, stages, seed and calibration; vary them "
+        "with axes, such as calibration.samples: [32]");
   }
-  if (!root["stages"] && (root["seed"] || root["calibration"])) {
-    return usage_error("'seed' and 'calibration' belong to a recipe given by 'stages'");
+  if (!root["recipe"] && !root["preset"] && !root["stages"]) {
+    return usage_error("expected one of 'preset', 'recipe' and 'stages', found none");
   }
-  if (root["preset"]) {
+  if (root["preset"] && !is_own) {
     const std::string name = root["preset"].IsScalar() ? root["preset"].Scalar() : "";
     RWKV_ASSIGN(const Preset* preset, find_preset(name));
     settings.recipe = preset->yaml;
@@ -149,11 +134,34 @@ Result<SweepSettings> read_sweep(const std::string& text, const std::string& pat
   if (root["ablation"]) {
     RWKV_TRY(setting::flag("ablation", settings.ablation, "").read(root["ablation"], "ablation"));
   }
+  if (root["references"]) {
+    RWKV_TRY(setting::flag("references", settings.references, "")
+                 .read(root["references"], "references"));
+  }
   RWKV_TRY(read_evaluation(root["evaluate"], path, settings.evaluation));
   return settings;
 }
 
 }  // namespace
+
+Settings evaluation_settings(SweepEvaluation& evaluation) {
+  using namespace setting;
+  EvaluationFiles& files = evaluation.files;
+  return {
+      "evaluate",
+      {
+          texts("text", files.texts, "texts to score: perplexity, bits per byte"),
+          texts("cloze", files.clozes, "texts whose last word the model must predict"),
+          texts("choices", files.choices, "requests of multiple choice"),
+          count("max_docs", files.max_docs, 0, UINT64_MAX,
+                "documents of each file of questions, drawn at random; 0: all"),
+          count("max_tokens", evaluation.max_tokens, 0, UINT64_MAX, "tokens of each text; 0: all"),
+          flag("reference", evaluation.reference,
+               "compare with the dense model in f32 over the texts"),
+          flag("speed", evaluation.speed, "measure tokens per second"),
+          choice("memory", evaluation.memory, footprint_modes(), "mode of the runtime"),
+      }};
+}
 
 Result<SweepSettings> parse_sweep(const std::string& text, const std::string& path) {
   try {

@@ -40,8 +40,12 @@ struct SweepSettings {
   std::string recipe_origin;
   std::vector<SweepAxis> axes;
   bool ablation = false;
+  bool references = true;  ///< the dense model and int8 are points too
   SweepEvaluation evaluation;
 };
+
+/// The keys of `evaluate`.
+Settings evaluation_settings(SweepEvaluation& evaluation);
 
 /// `text` is YAML, `path` its file: names messages, and files that the sweep names are relative to
 /// it. Reads a recipe's file. Usage for anything that is not known or of the wrong kind.

@@ -37,9 +37,11 @@ Status run_calibrate(const cxxopts::ParseResult& arguments) {
   options.seed = static_cast<uint64_t>(seed);
   if (arguments.count("calibration") > 0) {
     options.texts = arguments["calibration"].as<std::vector<std::string>>();
+    warn_about_binary(options.texts);
   }
   RWKV_ASSIGN(const InputOptions from, input_options_from(arguments));
   RWKV_ASSIGN(const Checkpoint checkpoint, open_input(path, from.quiet));
+  RWKV_TRY(refuse_own_input(output, path, false, options.texts));
   RWKV_ASSIGN(const Identified model, identify_input(checkpoint, from));
   std::string note;
   RWKV_ASSIGN(

@@ -61,6 +61,9 @@ Result<MergeRequest> merge_from(const cxxopts::ParseResult& arguments);
 Result<std::vector<std::string>> merge_into(Checkpoint& checkpoint, const MergeRequest& request,
                                             bool allow_requantize);
 
+/// A warning on stderr for each of these files that looks like no text.
+void warn_about_binary(const std::vector<std::string>& texts);
+
 /// An input with its model, and the plan that `recipe` makes for it. Refuses to quantise a file
 /// again unless `allow_requantize`.
 struct PlannedInput {
@@ -73,6 +76,10 @@ Result<PlannedInput> plan_input(const std::string& path, const Recipe& recipe,
                                 bool allow_requantize, const InputOptions& options,
                                 const MergeRequest& merge = {});
 
+/// A note if `n_vocab` is that of a World model, which needs a vocabulary to work on text: where it
+/// is had; else empty.
+std::string missing_vocabulary_note(uint64_t n_vocab);
+
 /// The vocabulary to embed: the one of --vocab ("bytes" or a file), else that of the input, else a
 /// fitting vocabulary file in the input's folder. `note` receives its origin. One with more tokens
 /// than the model has rows is refused. One that leaves more than a tenth of the rows without a
@@ -82,6 +89,15 @@ Result<std::optional<Vocabulary>> choose_vocabulary(const std::string& vocab_opt
                                                     const std::string& input,
                                                     const Checkpoint& checkpoint, uint64_t n_vocab,
                                                     std::string& note);
+
+/// The line above the bytes by memory mode.
+inline constexpr const char* kDeviceHeading =
+    "device, by memory mode (and a few MB for the program)";
+
+/// Usage if `output` is `input` or one of `others`, through links too: replacing what is being read
+/// destroys it. A packed file may replace itself: `input_is_packed`.
+Status refuse_own_input(const std::string& output, const std::string& input, bool input_is_packed,
+                        const std::vector<std::string>& others);
 
 /// Declarations and bodies of the commands, one file each.
 void declare_convert(cxxopts::Options& options, std::vector<std::string>& positionals);
@@ -98,6 +114,8 @@ void declare_sweep(cxxopts::Options& options, std::vector<std::string>& position
 Status run_sweep(const cxxopts::ParseResult& arguments);
 void declare_sweep_point(cxxopts::Options& options, std::vector<std::string>& positionals);
 Status run_sweep_point(const cxxopts::ParseResult& arguments);
+void declare_recipes(cxxopts::Options& options, std::vector<std::string>& positionals);
+Status run_recipes(const cxxopts::ParseResult& arguments);
 void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positionals);
 Status run_inspect(const cxxopts::ParseResult& arguments);
 void declare_synth(cxxopts::Options& options, std::vector<std::string>& positionals);

@@ -1,6 +1,7 @@
 // rwkv-press convert: a checkpoint through a recipe into one packed file.
 #include <filesystem>
 
+#include "compressor/evaluate/device.h"
 #include "compressor/pipeline/convert.h"
 #include "compressor/tools/commands.h"
 #include "compressor/tools/plan_fit.h"
@@ -26,6 +27,61 @@ Result<Recipe> plan_first(const cxxopts::ParseResult& arguments, const Recipe& r
   RWKV_ASSIGN(const FitReport report, fit_from(arguments, recipe, path));
   fmt::print("{}\n", summary(report));
   return parse_recipe(report.plan.recipe, recipe.name, {});
+}
+
+// "1.91 times smaller than", in words for what is not smaller too.
+std::string compared(uint64_t before, uint64_t after) {
+  constexpr double kNoDifference = 0.02;
+  const double ratio = static_cast<double>(before) / static_cast<double>(after);
+  return ratio > 1 + kNoDifference   ? fmt::format("{:.2f} times smaller than", ratio)
+         : ratio > 1 - kNoDifference ? "about as large as"
+                                     : fmt::format("{:.2f} times as large as", 1 / ratio);
+}
+
+// Bytes of the input as it is stored: of a folder, those of its tensors.
+uint64_t stored_bytes(const std::string& path, const TensorSource& source) {
+  std::error_code error;
+  const uint64_t size = fs::file_size(path, error);
+  if (!error) {
+    return size;
+  }
+  uint64_t bytes = 0;
+  for (const TensorInfo& info : source.tensors()) {
+    bytes += info.n_bytes();
+  }
+  return bytes;
+}
+
+// The last words: what became of the file, what a device will take, and what is missing.
+Status print_result(const std::string& path, uint64_t before, const PackOptions& packed,
+                    const PackPlan& plan) {
+  const uint64_t after = fs::file_size(packed.output);
+  fmt::print("{}: {}, {} {} ({}); weights {} in fp16\n", packed.output, cli::human_bytes(after),
+             compared(before, after), path, cli::human_bytes(before),
+             compared(plan.fp16_bytes(), plan.total_bytes()));
+  RWKV_ASSIGN(const DeviceReport device, device_report(packed.output));
+  fmt::print("{}\n{}", kDeviceHeading, device.text);
+  if (!packed.vocabulary) {
+    fmt::print("{}", missing_vocabulary_note(plan.config.n_vocab));
+  }
+  return {};
+}
+
+// Files that are read besides the input.
+std::vector<std::string> other_inputs(const cxxopts::ParseResult& arguments) {
+  std::vector<std::string> files;
+  for (const char* option : {"recipe", "vocab", "stats"}) {
+    if (arguments.count(option) > 0) {
+      files.push_back(arguments[option].as<std::string>());
+    }
+  }
+  for (const char* option : {"calibration", "train-data", "merge"}) {
+    if (arguments.count(option) > 0) {
+      const auto more = arguments[option].as<std::vector<std::string>>();
+      files.insert(files.end(), more.begin(), more.end());
+    }
+  }
+  return files;
 }
 
 // A bar for each thing that stages do, and their reports between.
@@ -104,11 +160,15 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   if (planned) {
     RWKV_TRY(refuse_existing(output, arguments.count("force") > 0 ? OutputFile::Existing::Replace
                                                                   : OutputFile::Existing::Refuse));
+    RWKV_ASSIGN(const Checkpoint checkpoint, open_input(path, /*quiet=*/true));
+    RWKV_TRY(refuse_own_input(output, path, checkpoint.is_packed, other_inputs(arguments)));
     RWKV_ASSIGN(recipe, plan_first(arguments, recipe, path));
   }
   RWKV_ASSIGN(const PlannedInput input,
               plan_input(path, recipe, arguments.count("allow-requantize") > 0, from, merge));
   const ModelConfig& config = input.plan.config;
+  RWKV_TRY(refuse_own_input(output, path, input.checkpoint.is_packed, other_inputs(arguments)));
+  const uint64_t before = stored_bytes(path, *input.checkpoint.source);
 
   PackOptions options;
   options.output = output;
@@ -138,6 +198,10 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
     for (const std::string& line : input.notes) {
       fmt::print(stderr, "{}\n", line);
     }
+    if (fs::path(output).extension() != ".gguf") {
+      fmt::print(stderr, "note: {} will be a GGUF file, whose name usually ends in .gguf\n",
+                 output);
+    }
   }
   RWKV_TRY(refuse_existing(output, options.existing));
   // Now, since the output may replace the input.
@@ -152,12 +216,7 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(pipeline.training, training_from(arguments, recipe, options.vocabulary, output));
   RWKV_ASSIGN(const PackPlan plan,
               convert_with_progress(input, recipe, std::move(pipeline), options, quiet));
-  const uint64_t after = fs::file_size(output);
-  fmt::print("{}: {} -> {} ({:.2f}x smaller; weights {:.2f}x smaller than fp16)\n", output,
-             cli::human_bytes(before), cli::human_bytes(after),
-             static_cast<double>(before) / static_cast<double>(after),
-             static_cast<double>(plan.fp16_bytes()) / static_cast<double>(plan.total_bytes()));
-  return {};
+  return print_result(path, before, options, plan);
 }
 
 }  // namespace rwkv::press

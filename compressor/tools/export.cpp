@@ -62,6 +62,7 @@ Status run_export(const cxxopts::ParseResult& arguments) {
   const bool quiet = arguments.count("quiet") > 0;
   RWKV_ASSIGN(Checkpoint checkpoint, open_input(path, quiet));
   RWKV_ASSIGN(const MergeRequest merge, merge_from(arguments));
+  RWKV_TRY(refuse_own_input(output, path, false, merge.files));
   RWKV_ASSIGN(const std::vector<std::string> notes,
               merge_into(checkpoint, merge, /*allow_requantize=*/true));
   const TensorSource& source = *checkpoint.source;

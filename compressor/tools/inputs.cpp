@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <set>
@@ -121,7 +122,15 @@ void declare_recipe_options(cxxopts::Options& options) {
 
 Result<Recipe> recipe_from(const cxxopts::ParseResult& arguments) {
   if (arguments.count("recipe") > 0 && arguments.count("preset") > 0) {
-    return usage_error("expected either --recipe or --preset, found both");
+    return usage_error(
+        "expected either --recipe or --preset, found both; a recipe may start from a preset (key "
+        "'preset')");
+  }
+  for (const char* option : {"recipe", "preset"}) {
+    if (arguments.count(option) > 1) {
+      return usage_error("--{}: expected one, found {}; change single settings with --set", option,
+                         arguments.count(option));
+    }
   }
   std::vector<std::string> overrides;
   if (arguments.count("set") > 0) {
@@ -174,6 +183,74 @@ Status check_requantize(const Checkpoint& checkpoint, const std::string& path, b
   return {};
 }
 
+Status refuse_own_input(const std::string& output, const std::string& input, bool input_is_packed,
+                        const std::vector<std::string>& others) {
+  const auto is_output = [&](const fs::path& file) {
+    std::error_code error;
+    return fs::equivalent(output, file, error) && !error;
+  };
+  // The parts of a checkpoint in a folder, or of the index of such a folder, lie in it.
+  std::error_code error;
+  const bool is_folder = fs::is_directory(input, error);
+  const bool is_index = fs::path(input).extension() == ".json";
+  bool is_own = is_output(input);
+  if (is_folder || is_index) {
+    const fs::path folder = is_folder ? fs::path(input) : fs::path(input).parent_path();
+    for (const auto& entry : fs::directory_iterator(folder.empty() ? "." : folder, error)) {
+      is_own = is_own || (is_output(entry.path()) && entry.path().extension() != ".gguf");
+    }
+  }
+  if (is_own && !input_is_packed) {
+    return usage_error(
+        "{}: the output is the checkpoint that is being read, and would destroy it; choose another "
+        "name",
+        output);
+  }
+  for (const std::string& file : others) {
+    if (is_output(file)) {
+      return usage_error("{}: the output is {}, which is being read; choose another name", output,
+                         file);
+    }
+  }
+  return {};
+}
+
+namespace {
+
+// Whether the beginning of a file is no text: zero bytes, or many other control characters.
+bool looks_binary(const std::string& path) {
+  constexpr size_t kLooked = size_t{64} << 10;
+  constexpr size_t kOneIn = 50;
+  const auto file = InputFile::open(path);
+  if (!file.ok()) {
+    return false;  // whoever reads it says so
+  }
+  std::vector<std::byte> bytes(std::min<uint64_t>(kLooked, file.value()->size()));
+  if (!file.value()->read_at(0, bytes).ok()) {
+    return false;
+  }
+  size_t controls = 0;
+  for (const std::byte byte : bytes) {
+    const auto c = std::to_integer<unsigned char>(byte);
+    controls += c < 0x20 && (c < '\t' || c > '\r') ? 1 : 0;
+  }
+  return std::find(bytes.begin(), bytes.end(), std::byte{0}) != bytes.end() ||
+         controls * kOneIn > bytes.size();
+}
+
+}  // namespace
+
+void warn_about_binary(const std::vector<std::string>& texts) {
+  for (const std::string& path : texts) {
+    if (looks_binary(path)) {
+      fmt::print(stderr,
+                 "warning: {} looks like a binary file; expected text of the kind that the model "
+                 "will meet\n",
+                 path);
+    }
+  }
+}
+
 void declare_calibration_options(cxxopts::Options& options) {
   options.add_options()("calibration", "Text file to learn from; may be repeated",
                         cxxopts::value<std::vector<std::string>>())(
@@ -196,12 +273,28 @@ Result<std::optional<Calibration>> calibration_from(const cxxopts::ParseResult& 
   CalibrationOptions options = recipe.calibration;
   if (arguments.count("calibration") > 0) {
     options.texts = arguments["calibration"].as<std::vector<std::string>>();
+    warn_about_binary(options.texts);
   }
   if (arguments.count("stats") > 0) {
     RWKV_ASSIGN(options.statistics, cli::required(arguments, "stats"));
   }
   RWKV_ASSIGN(Calibration calibration, load_calibration(options, vocabulary, config, checkpoint));
   return std::optional<Calibration>(std::move(calibration));
+}
+
+std::string missing_vocabulary_note(uint64_t n_vocab) {
+  // World has 65,529 tokens; its models have 65,536 rows, sometimes rounded up further.
+  constexpr uint64_t kLeast = 65'529;
+  constexpr uint64_t kMost = 66'560;
+  if (n_vocab < kLeast || n_vocab > kMost) {
+    return "";
+  }
+  return fmt::format(
+      "no vocabulary: {} rows are those of a World model, and this file works on token ids only. "
+      "Put {} (of BlinkDL's ChatRWKV, folder tokenizer) next to the input, or name it with "
+      "--vocab, "
+      "and convert again\n",
+      n_vocab, kVocabularyNames.front());
 }
 
 Result<std::optional<Vocabulary>> choose_vocabulary(const std::string& vocab_option,

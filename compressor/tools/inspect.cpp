@@ -1,4 +1,5 @@
 // rwkv-press inspect: shows the contents of a file in any format that we read.
+#include "compressor/evaluate/device.h"
 #include "compressor/tools/commands.h"
 #include "formats/arch/finite.h"
 #include "formats/cli/command.h"
@@ -52,7 +53,8 @@ Result<nlohmann::ordered_json> make_report(const std::string& path, const Checkp
 
 void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("input", "Checkpoint or packed file", cxxopts::value<std::string>())(
-      "json", "Print JSON")("verify", "Read everything: checksums, and that all values are finite");
+      "tensors", "List the tensors")("metadata", "List the metadata")("json", "Print JSON")(
+      "verify", "Read everything: checksums, and that all values are finite");
   positionals = {"input"};
 }
 
@@ -61,6 +63,12 @@ Status run_inspect(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const Checkpoint checkpoint, open_input(path, false));
   Status not_identified;
   RWKV_ASSIGN(nlohmann::ordered_json report, make_report(path, checkpoint, not_identified));
+  std::string device;
+  if (checkpoint.is_packed) {
+    RWKV_ASSIGN(const DeviceReport needs, device_report(path));
+    report["device"] = needs.json;
+    device = fmt::format("{}\n{}", kDeviceHeading, needs.text);
+  }
   if (arguments.count("verify") > 0) {
     RWKV_ASSIGN(const Identified model, identify_checkpoint(*checkpoint.source));
     RWKV_TRY(verify(*checkpoint.source, model));
@@ -69,7 +77,7 @@ Status run_inspect(const cxxopts::ParseResult& arguments) {
   if (arguments.count("json") > 0) {
     fmt::print("{}\n", cli::report_to_json(report));
   } else {
-    fmt::print("{}", cli::report_to_text(report));
+    fmt::print("{}{}", cli::report_to_text(report, cli::details_from(arguments)), device);
   }
   return not_identified;
 }

@@ -18,6 +18,8 @@ int main(int argc, char** argv) {
        press::run_eval},
       {"plan", "INPUT", "Show what convert would do: codec and bytes per tensor",
        press::declare_plan, press::run_plan},
+      {"recipes", "[NAME | KEYS]", "List presets with their cost and gain, or the keys of recipes",
+       press::declare_recipes, press::run_recipes},
       {"sweep", "INPUT --config SWEEP.yaml -o DIR", "Convert and measure many recipes",
        press::declare_sweep, press::run_sweep},
       {"sweep-point", "", nullptr, press::declare_sweep_point, press::run_sweep_point},

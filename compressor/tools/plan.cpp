@@ -1,6 +1,8 @@
 // rwkv-press plan: what convert would do, tensor by tensor, without doing it.
 #include <nlohmann/json.hpp>
 
+#include "compressor/evaluate/device.h"
+#include "compressor/evaluate/planned_account.h"
 #include "compressor/tools/commands.h"
 #include "compressor/tools/plan_fit.h"
 #include "formats/cli/command.h"
@@ -29,13 +31,11 @@ void print_totals(const PackPlan& plan) {
                  100.0 * static_cast<double>(bytes) / static_cast<double>(plan.total_bytes()));
     }
   }
-  fmt::print("total      {:>14}  {}, {:.2f}x smaller than fp16 ({})\n", plan.total_bytes(),
-             cli::human_bytes(plan.total_bytes()),
-             static_cast<double>(plan.fp16_bytes()) / static_cast<double>(plan.total_bytes()),
-             cli::human_bytes(plan.fp16_bytes()));
+  fmt::print("total      {:>14}  {}; in fp16 {}\n", plan.total_bytes(),
+             cli::human_bytes(plan.total_bytes()), cli::human_bytes(plan.fp16_bytes()));
 }
 
-void print_json(const PackPlan& plan, const Recipe& recipe) {
+void print_json(const PackPlan& plan, const Recipe& recipe, const DeviceReport& device) {
   nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
   for (const PlannedTensor& tensor : plan.tensors) {
     tensors.push_back({{"name", tensor.binding.name},
@@ -50,6 +50,7 @@ void print_json(const PackPlan& plan, const Recipe& recipe) {
       {"tensors", tensors},
       {"total_bytes", plan.total_bytes()},
       {"fp16_bytes", plan.fp16_bytes()},
+      {"device", device.json},
       {"ratio_to_fp16",
        static_cast<double>(plan.fp16_bytes()) / static_cast<double>(plan.total_bytes())}};
   fmt::print("{}\n", report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
@@ -72,8 +73,7 @@ Status run_plan(const cxxopts::ParseResult& arguments) {
   if (budgeted) {
     return run_plan_fit(arguments, *budgeted);
   }
-  for (const char* option :
-       {"min-speed", "text", "curves", "vocab", "output", "calibration", "stats"}) {
+  for (const char* option : {"min-speed", "text", "curves", "output", "calibration", "stats"}) {
     if (arguments.count(option) > 0) {
       return usage_error("--{} belongs to planning for a budget (--fit)", option);
     }
@@ -82,13 +82,27 @@ Status run_plan(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const InputOptions from, input_options_from(arguments));
   RWKV_ASSIGN(const PlannedInput input,
               plan_input(path, recipe, arguments.count("allow-requantize") > 0, from));
+  // The vocabulary that convert would pack counts too; one that is only found and cannot be read is
+  // convert's matter.
+  std::string note;
+  const std::string named =
+      arguments.count("vocab") > 0 ? arguments["vocab"].as<std::string>() : "";
+  const auto vocabulary =
+      choose_vocabulary(named, path, input.checkpoint, input.plan.config.n_vocab, note);
+  if (!named.empty()) {
+    RWKV_TRY(vocabulary.status());
+  }
+  RWKV_ASSIGN(const uint64_t tokenizer,
+              vocabulary.ok() ? tokenizer_bytes(vocabulary.value()) : Result<uint64_t>(0));
+  RWKV_ASSIGN(const DeviceReport device, device_report(input.plan, tokenizer));
   if (arguments.count("json") > 0) {
-    print_json(input.plan, recipe);
+    print_json(input.plan, recipe, device);
     return {};
   }
   fmt::print("{}: {}\n{}\n", path, describe(input.model.config), recipe.effective_yaml());
   print_table(input.plan);
   print_totals(input.plan);
+  fmt::print("{}\n{}", kDeviceHeading, device.text);
   return {};
 }
 

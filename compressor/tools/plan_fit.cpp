@@ -145,6 +145,11 @@ Result<FitReport> fit_from(const cxxopts::ParseResult& arguments, const Recipe& 
   if (arguments.count("curves") > 0) {
     RWKV_ASSIGN(options.curves, cli::required(arguments, "curves"));
   }
+  if (arguments.count("quiet") == 0) {
+    fmt::print(stderr,
+               "{}: {}\nvocabulary: {}\nmeasuring what each matrix costs; this takes long\n", path,
+               describe(model.config), note);
+  }
   const auto bars = std::make_shared<cli::Bars>(arguments.count("quiet") > 0);
   options.progress = [bars](const std::string& what, double share) { bars->update(what, share); };
   return fit_budget(*checkpoint.source, model, recipe, options);
@@ -158,7 +163,7 @@ void declare_fit_options(cxxopts::Options& options) {
       cxxopts::value<std::string>())("text", "With --fit: text that losses are measured on",
                                      cxxopts::value<std::string>())(
       "curves", "With --fit: file that keeps what was measured, for plans to come",
-      cxxopts::value<std::string>())("vocab", "With --fit: vocabulary file, or 'bytes'",
+      cxxopts::value<std::string>())("vocab", "Vocabulary file, or 'bytes'",
                                      cxxopts::value<std::string>())(
       "o,output", "With --fit: recipe to write", cxxopts::value<std::string>())(
       "force", "Replace an existing output")("quiet", "No progress");

@@ -1,5 +1,8 @@
 #include "formats/cli/inspection.h"
 
+#include <algorithm>
+#include <map>
+
 #include "formats/arch/versions.h"
 #include "formats/cli/command.h"
 #include "formats/container/gguf_writer.h"
@@ -44,6 +47,75 @@ std::string text_of(const Json& value) {
     return value.dump();
   }
   return value_to_string(GgufValue::string(value.get<std::string>()));
+}
+
+// "i8_row 182.9 MB (98 %), f32 3.4 MB (2 %)", the largest first.
+std::string types_of(const Json& report) {
+  std::map<std::string, uint64_t> bytes;
+  for (const Json& tensor : report["tensors"]) {
+    bytes[tensor["type"].get<std::string>()] += tensor["bytes"].get<uint64_t>();
+  }
+  std::vector<std::pair<std::string, uint64_t>> types(bytes.begin(), bytes.end());
+  std::stable_sort(types.begin(), types.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  const double all = std::max(1.0, report["tensor_bytes"].get<double>());
+  std::string text;
+  for (const auto& [type, n_bytes] : types) {
+    text += fmt::format("{}{} {} ({:.0f} %)", text.empty() ? "" : ", ", type, human_bytes(n_bytes),
+                        100 * static_cast<double>(n_bytes) / all);
+  }
+  return text;
+}
+
+// What the metadata of a packed file says of its vocabulary and its recipe; nothing of others.
+std::string origin_of(const Json& metadata) {
+  const auto text_at = [&](const char* key) {
+    return metadata.contains(key) && metadata[key].is_string() ? metadata[key].get<std::string>()
+                                                               : std::string();
+  };
+  std::string text;
+  if (metadata.contains(keys::kFormat)) {
+    const std::string kind = text_at("tokenizer.ggml.model");
+    text +=
+        fmt::format("vocabulary  {}\n", kind.empty() ? "none: the model works on token ids" : kind);
+    const std::string recipe = text_at(keys::kRecipe);
+    constexpr std::string_view kName = "name: \"";
+    const size_t name = recipe.find(kName);
+    text +=
+        fmt::format("recipe      {}\n",
+                    name == std::string::npos
+                        ? "without a name"
+                        : recipe.substr(name + kName.size(), recipe.find('"', name + kName.size()) -
+                                                                 name - kName.size()));
+    text += fmt::format("source      {} ({})\n", text_at(keys::kSourceFile),
+                        text_at(keys::kSourceFormat));
+  }
+  return text;
+}
+
+// A file whose model is not known is shown with everything in it.
+bool is_unknown(const Json& report) {
+  return report["model"].contains("unknown");
+}
+
+std::string summary_of(const Json& report) {
+  const Json& model = report["model"];
+  const auto number = [&](const char* key) { return model.value(key, uint64_t{0}); };
+  std::string text =
+      fmt::format("file        {}\nformat      {}\n", report["file"].get<std::string>(),
+                  report["format"].get<std::string>());
+  if (is_unknown(report)) {
+    return text + fmt::format("model       unknown: {}\nweights     {} tensors, {}: {}\n",
+                              model["unknown"].get<std::string>(), report["tensors"].size(),
+                              human_bytes(report["tensor_bytes"].get<uint64_t>()),
+                              types_of(report));
+  }
+  text += fmt::format("model       {}, {} layers x {}, vocabulary {}, {:.1f} million parameters\n",
+                      model["label"].get<std::string>(), number("n_layer"), number("n_embd"),
+                      number("n_vocab"), report["n_parameters"].get<double>() * 1e-6);
+  text += origin_of(report["metadata"]);
+  return text + fmt::format("weights     {} tensors, {}: {}\n", report["tensors"].size(),
+                            human_bytes(report["tensor_bytes"].get<uint64_t>()), types_of(report));
 }
 
 }  // namespace
@@ -135,31 +207,36 @@ Json report_gguf(const GgufFile& file, const std::string& reason) {
   return report;
 }
 
-std::string report_to_text(const Json& report) {
-  std::string text =
-      fmt::format("file        {}\nformat      {}\n", report["file"].get<std::string>(),
-                  report["format"].get<std::string>());
-  text += "model\n";
-  for (const auto& [key, value] : report["model"].items()) {
-    text += fmt::format("  {:<18} {}\n", key,
-                        value.is_string() ? value.get<std::string>() : value.dump());
+Details details_from(const cxxopts::ParseResult& arguments) {
+  return {arguments.count("tensors") > 0, arguments.count("metadata") > 0};
+}
+
+std::string report_to_text(const Json& report, const Details& details) {
+  std::string text = summary_of(report);
+  const bool is_all = is_unknown(report);
+  if (details.metadata && !is_all) {
+    text += "model\n";
+    for (const auto& [key, value] : report["model"].items()) {
+      text += fmt::format("  {:<18} {}\n", key,
+                          value.is_string() ? value.get<std::string>() : value.dump());
+    }
   }
-  if (!report["metadata"].empty()) {
+  if (details.metadata || (is_all && !report["metadata"].empty())) {
     text += "metadata\n";
+    for (const auto& [key, value] : report["metadata"].items()) {
+      text += fmt::format("  {:<34} {}\n", key, text_of(value));
+    }
   }
-  for (const auto& [key, value] : report["metadata"].items()) {
-    text += fmt::format("  {:<34} {}\n", key, text_of(value));
+  if (details.tensors || is_all) {
+    text +=
+        fmt::format("tensors\n  {:<36} {:<8} {:>16} {:>14}\n", "name", "type", "shape", "bytes");
+    for (const Json& tensor : report["tensors"]) {
+      text += fmt::format("  {:<36} {:<8} {:>16} {:>14}\n", tensor["name"].get<std::string>(),
+                          tensor["type"].get<std::string>(),
+                          shape_to_string(tensor["shape"].get<std::vector<uint64_t>>()),
+                          tensor["bytes"].get<uint64_t>());
+    }
   }
-  text += fmt::format("tensors\n  {:<36} {:<8} {:>16} {:>14}\n", "name", "type", "shape", "bytes");
-  for (const Json& tensor : report["tensors"]) {
-    text += fmt::format("  {:<36} {:<8} {:>16} {:>14}\n", tensor["name"].get<std::string>(),
-                        tensor["type"].get<std::string>(),
-                        shape_to_string(tensor["shape"].get<std::vector<uint64_t>>()),
-                        tensor["bytes"].get<uint64_t>());
-  }
-  text += fmt::format("total       {} tensors, {} parameters, {}\n", report["tensors"].size(),
-                      report["n_parameters"].get<uint64_t>(),
-                      human_bytes(report["tensor_bytes"].get<uint64_t>()));
   if (report.contains("verified")) {
     text +=
         "verified    every tensor was read and matches its checksum, where the format has one\n";

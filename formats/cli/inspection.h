@@ -2,6 +2,7 @@
 // its metadata; as JSON or as text.
 #pragma once
 
+#include <cxxopts.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -27,8 +28,15 @@ nlohmann::ordered_json report_unknown(const TensorSource& source, const std::str
 /// A GGUF file that is not one of ours: its metadata and tensors.
 nlohmann::ordered_json report_gguf(const GgufFile& file, const std::string& reason);
 
-/// The report as text.
-std::string report_to_text(const nlohmann::ordered_json& report);
+/// What the text shows besides its first lines.
+struct Details {
+  bool tensors = false;
+  bool metadata = false;
+};
+/// The values of --tensors and --metadata.
+Details details_from(const cxxopts::ParseResult& arguments);
+/// The report as text: a few lines about the file, and `details`.
+std::string report_to_text(const nlohmann::ordered_json& report, const Details& details);
 
 /// JSON with invalid UTF-8 replaced, since names and metadata come from outside.
 std::string report_to_json(const nlohmann::ordered_json& report);

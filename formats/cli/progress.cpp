@@ -22,10 +22,12 @@ Progress::Progress(std::string label, uint64_t total, bool quiet)
       quiet_(quiet),
       is_terminal_(::isatty(STDERR_FILENO) != 0),
       start_(Clock::now()),
-      last_print_(start_) {}
+      // A terminal shows the bar at the first update.
+      last_print_(is_terminal_ ? start_ - kBarInterval : start_) {}
 
 Progress::~Progress() {
-  if (!quiet_ && printed_) {
+  // Where lines are not written over, the last may be there already.
+  if (!quiet_ && printed_ && (is_terminal_ || done_ != printed_done_)) {
     print(done_, true);
   }
 }
@@ -44,6 +46,7 @@ void Progress::update(uint64_t done) {
 
 void Progress::print(uint64_t done, bool last) {
   printed_ = true;
+  printed_done_ = done;
   const double share = static_cast<double>(done) / static_cast<double>(total_);
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
   const double left = share > 0 ? seconds * (1 - share) / share : 0;

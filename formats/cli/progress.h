@@ -25,6 +25,7 @@ class Progress {
   bool quiet_;
   bool is_terminal_;
   bool printed_ = false;
+  uint64_t printed_done_ = 0;
   uint64_t done_ = 0;
   std::chrono::steady_clock::time_point start_;
   std::chrono::steady_clock::time_point last_print_;

@@ -32,6 +32,10 @@ inline constexpr const char* kSourceFormat = "press.source.format";
 inline constexpr const char* kSourceFile = "press.source.file";
 inline constexpr const char* kSourceXxh64 = "press.source.xxh64";
 inline constexpr const char* kChatTemplate = "press.chat_template";
+/// Optional: the shares of the neurons, and of the rows of a clustered head, that a token needed of
+/// the text that conversion learned from.
+inline constexpr const char* kReadNeurons = "press.read.neurons";
+inline constexpr const char* kReadHead = "press.read.head";
 // Arrays with one element per tensor, in file order. The array of XXH64 is the GGUF writer's.
 inline constexpr const char* kTensorCodec = "press.tensor.codec";
 inline constexpr const char* kTensorRows = "press.tensor.rows";

@@ -11,7 +11,7 @@ constexpr ModeTraits kModes[] = {
     {MemoryMode::Full, "full", DenseWeights::Mapped, DemandedRows::Mapped, true, 1},
     {MemoryMode::Loaded, "loaded", DenseWeights::Pinned, DemandedRows::Pinned, false, 4},
     {MemoryMode::Sparse, "sparse", DenseWeights::Pinned, DemandedRows::Cached, true, 2},
-    {MemoryMode::Windowed, "windowed", DenseWeights::Pinned, DemandedRows::Windowed, false, 5},
+    {MemoryMode::Windowed, "windowed", DenseWeights::Pinned, DemandedRows::Windowed, true, 5},
     {MemoryMode::Layerwise, "layerwise", DenseWeights::Streamed, DemandedRows::PassThrough, true,
      3},
 };

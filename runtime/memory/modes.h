@@ -39,8 +39,7 @@ struct ModeTraits {
   const char* name;
   DenseWeights dense;
   DemandedRows rows;
-  /// Whether a limit may choose it: the first of the list that fits. Loaded saves nothing over
-  /// full; windowed needs page cache beyond the limit.
+  /// Whether a limit may choose it (residency.h). Loaded saves nothing over full.
   bool by_limit;
   int c_value;  ///< in rwkv_edge.h
 

@@ -10,7 +10,8 @@
 namespace rwkv::edge {
 
 struct MemoryOptions {
-  /// Without one: full, or with a limit the first mode that fits, of those that a limit may choose.
+  /// Without one: the mode that the file was made for (residency.h), or with a limit the best one
+  /// that fits, of those that a limit may choose.
   std::optional<MemoryMode> mode;
   /// Bytes that everything together may take; 0: no limit.
   uint64_t limit = 0;

@@ -1,5 +1,7 @@
 #include "runtime/memory/packed_file.h"
 
+#include "formats/container/packed_keys.h"
+
 namespace rwkv::edge {
 namespace {
 
@@ -45,6 +47,15 @@ Status check_config(const GgufMetadata& metadata, PackedFile& packed) {
   return {};
 }
 
+// What the file states of the rows that a token reads: only figures for people depend on it.
+RowShares shares_in(const GgufMetadata& metadata) {
+  const auto share = [&](const char* key) {
+    const Result<double> found = metadata.get_f64(key);
+    return found.ok() && found.value() >= 0 && found.value() <= 1 ? found.value() : 1.0;
+  };
+  return {share(keys::kReadNeurons), share(keys::kReadHead)};
+}
+
 }  // namespace
 
 Result<PackedFile> PackedFile::open(const std::string& path) {
@@ -55,6 +66,7 @@ Result<PackedFile> PackedFile::open(const std::string& path) {
   packed.path = path;
   RWKV_ASSIGN(packed.tensors, packed_tensors(file));
   RWKV_TRY(check_config(file.metadata(), packed).in(path));
+  packed.shares = shares_in(file.metadata());
   packed.metadata = file.metadata();
   return packed;
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/arch/access.h"
 #include "formats/arch/identify.h"
 #include "formats/base/file.h"
 #include "formats/container/packed_tensors.h"
@@ -18,6 +19,7 @@ struct PackedFile {
   ModelConfig config;
   std::vector<PackedTensor> tensors;    ///< in file order
   std::vector<TensorBinding> bindings;  ///< binding i is of tensor bindings[i].source
+  RowShares shares;                     ///< that a token reads, as conversion measured; 1: unknown
 
   /// BadInput if the file is damaged or its metadata and its tensors disagree.
   static Result<PackedFile> open(const std::string& path);

@@ -17,6 +17,9 @@ constexpr uint64_t kAlignment = 64;
 constexpr uint64_t kHeadRowsPerUnit = 4;
 // Names, places and lookup tables of one tensor, a generous estimate.
 constexpr uint64_t kTableBytesPerTensor = 640;
+// Caches that hold less save so few reads that a window of the mapped file is better: it reads no
+// more than they do, without copying, and much less if the system has cached the file.
+constexpr double kWorthACache = 0.5;
 // Tokens per pass to try when the limit is tight.
 constexpr std::array<size_t, 3> kChunks = {32, 8, 1};
 
@@ -27,6 +30,7 @@ struct Choice {
   double neuron_cache = 0;
   double head_cache = 0;
   uint64_t embedding_rows = 0;
+  uint64_t pinned_blocks = 0;
 };
 
 // Tables of the clustered head, which it keeps in a form of its own.
@@ -129,6 +133,11 @@ TensorResidence Planner::place(const TensorBinding& binding, const Choice& choic
   tensor.component = component_of(binding);
   const bool by_row = codec_traits(packed.codec).unit_rows == 1;
   tensor.residence = residence(binding, by_row, mode_traits(choice.mode));
+  const bool is_in_pinned_block =
+      binding.block >= 0 && static_cast<uint64_t>(binding.block) < choice.pinned_blocks;
+  if (is_in_pinned_block && tensor.residence != Residence::Absent) {
+    tensor.residence = Residence::Pinned;
+  }
   tensor.by_rows = by_row && access != Access::EveryToken && access != Access::Never;
   if (tensor.residence == Residence::Rows) {
     tensor.rows_per_unit = binding.role == Role::Head ? kHeadRowsPerUnit : 1;
@@ -148,6 +157,7 @@ Residency Planner::residency(const Choice& choice) const {
   residency.neuron_cache = choice.neuron_cache;
   residency.head_cache = choice.head_cache;
   residency.embedding_rows = choice.embedding_rows;
+  residency.pinned_blocks = choice.pinned_blocks;
   uint64_t windowed_bytes = 0;
   std::vector<uint64_t> blocks(file_.config.n_layer);
   residency.tensors.resize(file_.tensors.size());
@@ -216,15 +226,22 @@ Status check(const MemoryOptions& options) {
 }
 
 Choice first_choice(MemoryMode mode, const MemoryOptions& options) {
-  return {mode, options.max_chunk, options.neuron_cache.value_or(kDefaultNeuronCache),
+  return {mode,
+          options.max_chunk,
+          options.neuron_cache.value_or(kDefaultNeuronCache),
           options.head_cache.value_or(kDefaultHeadCache),
-          options.embedding_rows.value_or(kDefaultEmbeddingRows)};
+          options.embedding_rows.value_or(kDefaultEmbeddingRows),
+          0};
 }
 
 // The smallest residency of a mode: one token per pass, and caches of the requested size or none.
 Choice least_choice(MemoryMode mode, const MemoryOptions& options) {
-  return {mode, 1, options.neuron_cache.value_or(0.0), options.head_cache.value_or(0.0),
-          options.embedding_rows.value_or(1)};
+  return {mode,
+          1,
+          options.neuron_cache.value_or(0.0),
+          options.head_cache.value_or(0.0),
+          options.embedding_rows.value_or(1),
+          0};
 }
 
 // Within the limit, caches without a requested size take the remaining memory, each the same share
@@ -250,8 +267,26 @@ Choice fill_caches(const Planner& planner, Choice choice, const MemoryOptions& o
   return with_share(low);
 }
 
+// As many blocks in memory as there is room for: every byte of them is a byte less to read for each
+// token, which no cache of rows can do.
+Choice pin_blocks(const Planner& planner, Choice choice, uint64_t n_layer, uint64_t limit) {
+  if (mode_traits(choice.mode).dense != DenseWeights::Streamed) {
+    return choice;
+  }
+  while (choice.pinned_blocks < n_layer) {
+    Choice more = choice;
+    ++more.pinned_blocks;
+    if (planner.total(more) > limit) {
+      break;
+    }
+    choice = more;
+  }
+  return choice;
+}
+
 // The richest choice of a mode that the limit allows.
-std::optional<Choice> fit(const Planner& planner, MemoryMode mode, const MemoryOptions& options) {
+std::optional<Choice> fit(const Planner& planner, MemoryMode mode, uint64_t n_layer,
+                          const MemoryOptions& options) {
   if (planner.total(least_choice(mode, options)) > options.limit) {
     return std::nullopt;
   }
@@ -263,32 +298,34 @@ std::optional<Choice> fit(const Planner& planner, MemoryMode mode, const MemoryO
     const uint64_t with_chunk = planner.total(choice);
     if (chunk == 1 ||
         (with_chunk <= options.limit && (with_chunk - least) * 5 <= options.limit - least)) {
-      return fill_caches(planner, choice, options);
+      return fill_caches(planner, pin_blocks(planner, choice, n_layer, options.limit), options);
     }
   }
   return std::nullopt;
 }
 
-}  // namespace
+// Whether a mode with these caches should give way to a window.
+bool is_thin(const Choice& choice, const MemoryOptions& options) {
+  const bool is_told = options.mode || options.neuron_cache || options.head_cache;
+  return !is_told && mode_traits(choice.mode).rows == DemandedRows::Cached &&
+         choice.neuron_cache < kWorthACache;
+}
 
-Result<Residency> residency_for(const PackedFile& file, const MemoryOptions& options,
-                                const OtherMemory& other) {
-  RWKV_TRY(check(options));
-  const Planner planner(file, options, other);
-  if (options.limit == 0) {
-    Residency residency =
-        planner.residency(first_choice(options.mode.value_or(MemoryMode::Full), options));
-    residency.max_chunk = SIZE_MAX;  // any size that the evaluator requests
-    return residency;
-  }
+// The best choice within the limit: see residency_for().
+Result<Choice> choice_within_limit(const Planner& planner, const PackedFile& file,
+                                   const MemoryOptions& options) {
   uint64_t smallest = UINT64_MAX;
   const char* smallest_mode = "";
+  std::optional<Choice> thin;
   for (const ModeTraits& traits : mode_list()) {
     if (options.mode ? *options.mode != traits.mode : !traits.by_limit) {
       continue;
     }
-    if (const auto choice = fit(planner, traits.mode, options)) {
-      return planner.residency(*choice);
+    const auto choice = fit(planner, traits.mode, file.config.n_layer, options);
+    if (choice && is_thin(*choice, options)) {
+      thin = choice;
+    } else if (choice && (!thin || traits.rows == DemandedRows::Windowed)) {
+      return *choice;
     }
     const uint64_t least = planner.total(least_choice(traits.mode, options));
     if (least < smallest) {
@@ -296,11 +333,72 @@ Result<Residency> residency_for(const PackedFile& file, const MemoryOptions& opt
       smallest_mode = traits.name;
     }
   }
+  if (thin) {
+    return *thin;
+  }
   return usage_error(
       "{}: the model does not fit in {} bytes; the smallest possible limit is {} bytes (memory "
-      "mode "
-      "{})",
+      "mode {})",
       file.path, options.limit, smallest, smallest_mode);
+}
+
+ReadPerToken read_per_token(const PackedFile& file, const Residency& residency) {
+  const ModelAccess access(file.config, file.bindings);
+  ReadPerToken read;
+  double rows = 0;
+  for (const TensorBinding& binding : file.bindings) {
+    const PackedTensor& packed = file.tensors[binding.source];
+    const Residence residence = residency.tensors[binding.source].residence;
+    if (residence == Residence::Slot) {
+      read.bytes += packed.n_bytes;
+    } else if (residence == Residence::Rows || residence == Residence::Window) {
+      const Access how = access.of(binding);
+      rows += bytes_read(how, packed.n_bytes, packed.rows, file.shares);
+      read.is_bound = read.is_bound || (how == Access::NamedNeurons && file.shares.neurons == 1) ||
+                      (how == Access::ChosenClusters && file.shares.clusters == 1);
+    }
+  }
+  read.bytes += static_cast<uint64_t>(rows);
+  return read;
+}
+
+}  // namespace
+
+MemoryMode mode_made_for(const PackedFile& file) {
+  const ModelAccess access(file.config, file.bindings);
+  bool is_made_for_rows = file.config.n_cluster > 0;
+  uint64_t on_demand = 0;
+  for (const TensorBinding& binding : file.bindings) {
+    const Access how = access.of(binding);
+    is_made_for_rows =
+        is_made_for_rows || binding.role == Role::SignBits || binding.role == Role::Predictor;
+    on_demand += how == Access::EveryToken || how == Access::Never
+                     ? 0
+                     : file.tensors[binding.source].n_bytes;
+  }
+  if (!is_made_for_rows) {
+    return MemoryMode::Full;
+  }
+  // A window over a small model would hold most of it.
+  return RowWindow::room_for(on_demand) * 2 <= on_demand ? MemoryMode::Windowed
+                                                         : MemoryMode::Sparse;
+}
+
+Result<Residency> residency_for(const PackedFile& file, const MemoryOptions& options,
+                                const OtherMemory& other) {
+  RWKV_TRY(check(options));
+  const Planner planner(file, options, other);
+  if (options.limit == 0) {
+    Residency residency =
+        planner.residency(first_choice(options.mode.value_or(mode_made_for(file)), options));
+    residency.max_chunk = SIZE_MAX;  // any size that the evaluator requests
+    residency.read = read_per_token(file, residency);
+    return residency;
+  }
+  RWKV_ASSIGN(const Choice choice, choice_within_limit(planner, file, options));
+  Residency residency = planner.residency(choice);
+  residency.read = read_per_token(file, residency);
+  return residency;
 }
 
 }  // namespace rwkv::edge

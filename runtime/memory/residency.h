@@ -30,17 +30,27 @@ struct TensorResidence {
   uint64_t capacity = 0;       ///< Rows: units in the cache
 };
 
+/// Bytes that a token reads from storage. Rows that only some tokens need count with the shares
+/// that the file states (PackedFile::shares), or else completely; caches are left out, so it is
+/// less after some tokens. 0 if the file is mapped: the system reads what is not in its cache.
+struct ReadPerToken {
+  uint64_t bytes = 0;
+  bool is_bound = false;  ///< rows count completely: a token reads at most this
+};
+
 struct Residency {
   MemoryMode mode = MemoryMode::Full;
   size_t max_chunk = SIZE_MAX;  ///< tokens per pass that the limit allows
   double neuron_cache = 0;
   double head_cache = 0;
   uint64_t embedding_rows = 0;
+  uint64_t pinned_blocks = 0;  ///< if blocks are streamed: the first ones, which stay in memory
   std::vector<TensorResidence> tensors;  ///< as PackedFile::tensors
   uint64_t pinned_bytes = 0;
   uint64_t slot_bytes = 0;
   uint64_t staging_bytes = 0;
   uint64_t window_bytes = 0;  ///< of the mapped file, resident at most
+  ReadPerToken read;
   Account account;
 };
 
@@ -52,6 +62,14 @@ struct OtherMemory {
   std::function<uint64_t(size_t max_chunk)> scratch;  ///< of one evaluator and its session
 };
 
+/// The mode that a file was made for. A file with predictors of its neurons or a clustered head
+/// was made for reading rows when a token needs them: windowed, or sparse if a window would hold
+/// most of the rows, as in small models. Any other file: full.
+MemoryMode mode_made_for(const PackedFile& file);
+
+/// Without a limit, the requested mode or mode_made_for(). With one, the first mode of the list
+/// that fits, with two exceptions: a mode whose caches would hold less than half of the rows gives
+/// way to a window of the mapped file, and streamed blocks are pinned as far as there is room.
 /// Usage if the model does not fit in the limit, naming the smallest limit that it fits in, or if
 /// an option is out of range.
 Result<Residency> residency_for(const PackedFile& file, const MemoryOptions& options,

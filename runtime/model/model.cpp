@@ -20,7 +20,9 @@ uint64_t id_of(const std::vector<PackedTensor>& tensors) {
   return xxh64(checksums);
 }
 
-Result<std::unique_ptr<Tokenizer>> tokenizer_of(const PackedFile& file) {
+}  // namespace
+
+Result<std::unique_ptr<Tokenizer>> Model::tokenizer_of(const PackedFile& file) {
   if (!has_vocabulary(file.metadata)) {
     return std::unique_ptr<Tokenizer>();
   }
@@ -32,6 +34,8 @@ Result<std::unique_ptr<Tokenizer>> tokenizer_of(const PackedFile& file) {
   }
   return tokenizer;
 }
+
+namespace {
 
 /// A template that this version does not know is no reason to refuse a model.
 const ChatTemplate& chat_template_of(const GgufMetadata& metadata, const Tokenizer* tokenizer) {
@@ -54,7 +58,9 @@ const ChatTemplate& chat_template_of(const GgufMetadata& metadata, const Tokeniz
 }  // namespace
 
 Result<std::shared_ptr<const Model>> Model::open(const std::string& path) {
-  return open(path, MemoryOptions{});
+  MemoryOptions options;
+  options.mode = MemoryMode::Full;
+  return open(path, options);
 }
 
 Result<std::shared_ptr<const Model>> Model::open(const std::string& path,

@@ -30,6 +30,8 @@ class Model {
                                                    const MemoryOptions& options,
                                                    const std::string& state_path);
 
+  /// The tokenizer of the vocabulary in `file`; null without one. BadInput if it does not fit.
+  static Result<std::unique_ptr<Tokenizer>> tokenizer_of(const PackedFile& file);
   /// Where the model of `file` will live, before anything of it is loaded; only shapes decide it.
   /// `tokenizer_bytes` is Tokenizer::memory_bytes of its vocabulary, 0 without one.
   static Result<Residency> residency(const PackedFile& file, uint64_t tokenizer_bytes,

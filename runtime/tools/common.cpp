@@ -83,7 +83,9 @@ Result<std::shared_ptr<const Model>> model_from(const cxxopts::ParseResult& argu
   RWKV_ASSIGN(const unsigned n_threads, threads_from(arguments));
   RWKV_ASSIGN(const MemoryOptions memory, memory_from(arguments, n_threads));
   RWKV_ASSIGN(const std::string state, state_path_from(arguments));
-  return Model::open(path, memory, state);
+  RWKV_ASSIGN(auto model, Model::open(path, memory, state));
+  print_memory_choice(*model, memory);
+  return model;
 }
 
 void say(const cxxopts::ParseResult& arguments, const std::string& note) {

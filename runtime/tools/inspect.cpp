@@ -3,6 +3,7 @@
 
 #include "formats/arch/finite.h"
 #include "formats/cli/command.h"
+#include "runtime/model/device_needs.h"
 #include "runtime/tools/commands.h"
 
 namespace rwkv::edge {
@@ -26,8 +27,9 @@ Status verify(const PackedFile& file, std::span<const std::byte> bytes) {
 
 void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("m,model", "Packed model", cxxopts::value<std::string>(), "FILE")(
-      "json", "Print JSON")("verify",
-                            "Check every tensor: its checksum, and that all values are finite");
+  options.add_options()("m,model", "Packed model", cxxopts::value<std::string>(), "FILE")(
+      "tensors", "List the tensors")("metadata", "List the metadata")("json", "Print JSON")(
+      "verify", "Check every tensor: its checksum, and that all values are finite");
   positionals = {"model"};
 }
 
@@ -40,11 +42,19 @@ Status run_inspect(const cxxopts::ParseResult& arguments) {
     // Another program's GGUF, or a damaged file: what is in it, and then why it is refused.
     const auto report = cli::report_gguf(file, opened.status().message());
     fmt::print("{}", arguments.count("json") > 0 ? cli::report_to_json(report) + "\n"
-                                                 : cli::report_to_text(report));
+                                                 : cli::report_to_text(report, {}));
     return opened.status();
   }
   const PackedFile& packed = opened.value();
   RWKV_ASSIGN(nlohmann::ordered_json report, cli::report_packed(file));
+  RWKV_ASSIGN(const std::vector<ModeNeeds> needs, device_needs(path));
+  for (const ModeNeeds& mode : needs) {
+    report["device"].push_back({{"mode", mode_traits(mode.mode).name},
+                                {"resident", mode.resident},
+                                {"read_per_token", mode.read.bytes},
+                                {"is_bound", mode.read.is_bound},
+                                {"made_for", mode.is_made_for}});
+  }
   if (arguments.count("verify") > 0) {
     RWKV_TRY(verify(packed, mapping->bytes()).in(path));
     report["verified"] = true;
@@ -52,7 +62,8 @@ Status run_inspect(const cxxopts::ParseResult& arguments) {
   if (arguments.count("json") > 0) {
     fmt::print("{}\n", cli::report_to_json(report));
   } else {
-    fmt::print("{}", cli::report_to_text(report));
+    fmt::print("{}device, by memory mode (and a few MB for the program)\n{}",
+               cli::report_to_text(report, cli::details_from(arguments)), describe(needs, "  "));
   }
   return {};
 }

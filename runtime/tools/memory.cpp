@@ -4,6 +4,7 @@
 #include "formats/base/byte_size.h"
 #include "formats/base/nearest.h"
 #include "formats/cli/command.h"
+#include "runtime/model/device_needs.h"
 #include "runtime/tools/commands.h"
 
 namespace rwkv::edge {
@@ -19,10 +20,11 @@ std::string megabytes(uint64_t bytes) {
 }  // namespace
 
 void declare_memory_options(cxxopts::Options& options) {
-  options.add_options()("memory",
-                        memory_mode_names() + " (default: full, or what the limit allows)",
-                        cxxopts::value<std::string>())("memory-limit", "Memory limit, e.g. 64MB",
-                                                       cxxopts::value<std::string>())(
+  options.add_options()(
+      "memory",
+      memory_mode_names() + " (default: what the file was made for, or what the limit allows)",
+      cxxopts::value<std::string>())("memory-limit", "Memory limit: 64MB, 512M, 1G",
+                                     cxxopts::value<std::string>())(
       "neuron-cache", "Share of the neurons cached in memory (sparse)",
       cxxopts::value<std::string>())("head-cache", "Share of a clustered head kept in memory",
                                      cxxopts::value<std::string>())(
@@ -54,6 +56,26 @@ Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigne
   return options;
 }
 
+void print_memory_choice(const Model& model, const MemoryOptions& options) {
+  const Residency& residency = model.weights().residency();
+  const ModeTraits& mode = mode_traits(residency.mode);
+  if (options.mode && options.limit == 0) {
+    return;
+  }
+  std::string text = mode.name;
+  if (residency.pinned_blocks > 0) {
+    text +=
+        fmt::format(" with {} of {} blocks kept", residency.pinned_blocks, model.config().n_layer);
+  }
+  text += fmt::format(", {} MB", megabytes(residency.account.total()));
+  const std::string read = describe(residency.read);
+  text += read.empty() ? "" : fmt::format("; {}", read);
+  if (options.limit == 0 && mode.mode != MemoryMode::Full) {
+    text += "; the file was made for it (--memory loaded holds everything)";
+  }
+  fmt::print(stderr, "memory: {}\n", text);
+}
+
 void print_account(const Weights& weights, size_t n_tokens) {
   const Traffic traffic = weights.traffic();
   const Account& account = weights.account();
@@ -61,6 +83,9 @@ void print_account(const Weights& weights, size_t n_tokens) {
   const ModeTraits& mode = mode_traits(residency.mode);
   const double per_token = n_tokens > 0 ? 1.0 / static_cast<double>(n_tokens) : 0.0;
   fmt::print(stderr, "memory {}", mode.name);
+  if (residency.pinned_blocks > 0) {
+    fmt::print(stderr, ", {} of {} blocks kept", residency.pinned_blocks, weights.config().n_layer);
+  }
   if (mode.has_caches()) {
     fmt::print(stderr, ", neuron cache {:.3f}, head cache {:.3f}, embedding cache {} rows",
                residency.neuron_cache, residency.head_cache, residency.embedding_rows);
@@ -106,6 +131,8 @@ nlohmann::ordered_json account_to_json(const Weights& weights, size_t n_tokens) 
                                    {"neuron_cache", residency.neuron_cache},
                                    {"head_cache", residency.head_cache},
                                    {"embedding_rows", residency.embedding_rows},
+                                   {"pinned_blocks", residency.pinned_blocks},
+                                   {"expected_read_per_token", residency.read.bytes},
                                    {"components", components},
                                    {"weights", account.weights()},
                                    {"total", account.total()},

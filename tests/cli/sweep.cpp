@@ -32,7 +32,8 @@ constexpr const char* kAxes =
     "axes:\n"
     "  low_rank.factor: [4, 8]\n"
     "  quantize.codec: [f16, i8_row]\n";
-constexpr const char* kEvaluate = "evaluate: {text: [text.txt], max_tokens: 200, speed: false}\n";
+constexpr const char* kEvaluate =
+    "evaluate: {text: [text.txt], max_tokens: 200, speed: false}\nreferences: false\n";
 
 // A model, a text and a sweep's configuration.
 class Setting {
@@ -102,7 +103,7 @@ TEST_CASE("A sweep's points are what conversions of their recipes are", "[sweep]
   const Setting setting;
   const RunResult result = setting.sweep("out", {"--keep-models"});
   require_fine(result);
-  CHECK_THAT(result.out, Contains("low_rank.factor=8 quantize.codec=i8_row"));
+  CHECK_THAT(result.out, Contains("factor=8 codec=i8_row"));
   const Json results = setting.results("out");
   REQUIRE(results["points"].size() == 4);
   CHECK(results["format"] == "rwkv-press-sweep");
@@ -160,7 +161,8 @@ TEST_CASE("A sweep is checked whole before any work", "[sweep]") {
       {stages + "evaluate: {txt: [a]}\n",
        "unknown key 'evaluate.txt' (line 7); did you mean 'text'?"},
       {stages + "evaluate: {memory: spars}\n", "did you mean 'sparse'?"},
-      {stages + "preset: fp16\n", "expected one of 'preset', 'recipe' and 'stages', found 2"},
+      {"preset: fp16\nrecipe: r.yaml\n", "axes, such as calibration.samples: [32]"},
+      {"axes: {low_rank.factor: [2]}\n", "expected one of 'preset', 'recipe' and 'stages'"},
       {"preset: int9\n", "unknown preset 'int9'; did you mean 'int8'?"},
       {"preset: [fp16\n", "not valid YAML"},
   };
@@ -226,10 +228,9 @@ TEST_CASE("Stages are dropped, equal points are one, ablation has a baseline", "
   for (const Json& point : results["points"]) {
     labels.push_back(point["label"].get<std::string>());
   }
-  CHECK((labels ==
-         std::vector<std::string>{"low_rank=on low_rank.factor=4", "low_rank=on low_rank.factor=8",
-                                  "low_rank=off low_rank.factor=4", "none", "low_rank alone",
-                                  "cluster_head alone", "quantize alone"}));
+  CHECK((labels == std::vector<std::string>{"low_rank=on factor=4", "low_rank=on factor=8",
+                                            "low_rank=off factor=4", "none", "low_rank alone",
+                                            "cluster_head alone", "quantize alone", "int8"}));
   REQUIRE(results["ablation"].size() == 5);
   CHECK(results["baseline"] == results["ablation"][0]["point"]);
   CHECK(results["ablation"][4]["label"] == "all together");
@@ -259,6 +260,7 @@ TEST_CASE("A sweep killed at any moment ends with the same results", "[sweep]") 
 
 TEST_CASE("Shards of a sweep make one whole", "[sweep]") {
   const Setting setting(std::string(kStages) + kAxes +
+                        "references: false\n"
                         "evaluate: {text: [text.txt], max_tokens: 200, speed: true}\n");
   require_fine(setting.sweep("parts", {"--shard", "1/2"}));
   CHECK(setting.results("parts")["points"][3]["status"] == "missing");

@@ -97,3 +97,56 @@ TEST_CASE("Overrides go to the tensors they match, and must match one", "[recipe
   CHECK_FALSE(plan.config.ln0_folded);
   CHECK_FALSE(plan_with("[{match: 'nothing*', codec: f16}]", plan).ok());
 }
+
+TEST_CASE("A recipe may start from a preset and change it", "[recipe]") {
+  const auto effective = [](const std::string& yaml) {
+    const auto recipe = press::parse_recipe(yaml, "r.yaml", {});
+    REQUIRE_OK(recipe.status());
+    return recipe.value().effective_yaml();
+  };
+  const std::string int8 = effective("name: x\npreset: int8\n");
+  CHECK_THAT(int8, Contains("codec: i8_row") && Contains("min_numbers: 4096"));
+  CHECK(effective("name: x\nstages:\n  - quantize: {codec: i8_row, lora_codec: f16}\n") == int8);
+  // Settings change one by one, stages are added at their place or left out.
+  const std::string changed = effective(
+      "name: x\npreset: rwkv-lite-int8\nseed: 7\ncalibration: {samples: 9}\nstages:\n"
+      "  - low_rank: {factor: 4}\n  - refit\n  - ffn_predictor: off\n");
+  CHECK_THAT(changed, Contains("seed: 7") && Contains("samples: 9") && Contains("length: 256") &&
+                          Contains("factor: 4") && Contains("clusters: 200") &&
+                          !Contains("ffn_predictor"));
+  CHECK(changed.find("refit") > changed.find("low_rank"));
+  CHECK(changed.find("refit") < changed.find("cluster_head"));
+  CHECK_THAT(refused("preset: int9"), Contains("did you mean 'int8'?"));
+  CHECK_THAT(refused("preset: int8\nstages:\n  - refit: off"), Contains("no such stage"));
+  CHECK_THAT(refused("preset: int8\nstages:\n  - quantize: {codek: f16}"), Contains("codek"));
+  CHECK_THAT(refused("preset: int8\nbudget: {resident: 1MB}"), Contains("found both"));
+}
+
+TEST_CASE("Codecs and presets are known by the names that people use", "[recipe]") {
+  const auto effective = [](const std::string& codec) {
+    const auto recipe =
+        press::parse_recipe("name: x\nstages:\n  - quantize: {codec: " + codec + "}", "r.yaml", {});
+    REQUIRE_OK(recipe.status());
+    return recipe.value().effective_yaml();
+  };
+  CHECK(effective("int8") == effective("i8_row"));
+  CHECK(effective("fp16") == effective("f16"));
+  CHECK(effective("half") == effective("f16"));
+  CHECK(effective("fp32") == effective("f32"));
+  const auto preset_named = [](const char* name) {
+    const auto preset = press::find_preset(name);
+    REQUIRE_OK(preset.status());
+    return std::string(preset.value()->name);
+  };
+  CHECK(preset_named("i8_row") == "int8");
+  CHECK(preset_named("f16") == "fp16");
+  CHECK(preset_named("mm8") == "mm8");
+}
+
+TEST_CASE("Words that people use for keys are answered with the key", "[recipe]") {
+  CHECK_THAT(refused("stages:\n  - low_rank: {k: 4}"), Contains("did you mean 'low_rank.factor'?"));
+  CHECK_THAT(refused("stages:\n  - low_rank: {rank: 64}"), Contains("low_rank.factor"));
+  CHECK_THAT(refused("stages:\n  - quantize: {embedding: f16}"), Contains("quantize.overrides"));
+  CHECK_THAT(refused("stages:\n  - train: {learning_rate: 1e-4}"), Contains("train.lr"));
+  CHECK_THAT(refused("extends: int8"), Contains("preset"));
+}

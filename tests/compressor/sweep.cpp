@@ -55,7 +55,7 @@ TEST_CASE("A claim holds while its process lives", "[sweep]") {
 
 TEST_CASE("Points that begin alike go to one child", "[sweep]") {
   const press::SweepPlan plan = plan_of(
-      "preset: rwkv-lite-int8\n"
+      "preset: rwkv-lite-int8\nreferences: false\n"
       "axes: {low_rank.factor: [2, 4], quantize.codec: [f16, i8_row]}\n");
   REQUIRE(plan.points.size() == 4);
   const std::vector<size_t> all = {0, 1, 2, 3};
@@ -85,6 +85,29 @@ TEST_CASE("What mends stands with what it mends in an ablation", "[sweep]") {
   CHECK(plan.baseline == plan.ablation.front().point);
   CHECK(plan.points[plan.ablation[1].point].stages.size() == 2);
   CHECK(plan.ablation.back().point == 0);
+}
+
+TEST_CASE("Every sweep has the dense model and int8 to compare with", "[sweep]") {
+  const press::SweepPlan plan = plan_of(
+      "preset: rwkv-lite-int8\ncalibration: {samples: 9}\n"
+      "axes: {low_rank.factor: [2, 4], cluster_head.p_min: [0.9]}\n");
+  std::vector<std::string> labels;
+  for (const press::SweepPoint& point : plan.points) {
+    labels.push_back(point.label);
+  }
+  CHECK((labels == std::vector<std::string>{"factor=2", "factor=4", "dense, fp16", "int8"}));
+  CHECK(plan.baseline == size_t{2});
+  CHECK(plan.points[0].learns_from == "9 x 256, seed 0");
+  CHECK(plan.points[2].learns_from.empty());
+  // Where an ablation has the dense model already, it is one point.
+  const press::SweepPlan both = plan_of("preset: int8\nablation: true\n");
+  CHECK(both.baseline == both.ablation.front().point);
+  CHECK(both.points.size() == 2);
+  // Axes of one key keep their stages.
+  const press::SweepPlan alike = plan_of(
+      "stages: [low_rank: {rounds: 1, diagonal: true}, refit, quantize]\nreferences: false\n"
+      "axes: {low_rank.rounds: [1, 2], refit.rounds: [1, 2]}\n");
+  CHECK(alike.points[0].label == "low_rank.rounds=1 refit.rounds=1");
 }
 
 TEST_CASE("Fields of results.csv may hold anything", "[sweep]") {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "formats/base/byte_reader.h"
+#include "formats/base/byte_size.h"
 #include "formats/base/checksum.h"
 #include "formats/base/file.h"
 #include "formats/base/nearest.h"
@@ -343,6 +344,25 @@ TEST_CASE("OutputFile that cannot be written whole fails and leaves nothing") {
   REQUIRE(WIFEXITED(status));
   REQUIRE(WEXITSTATUS(status) == kAsWanted);
   REQUIRE(folder.entries().empty());
+}
+
+TEST_CASE("Sizes are read as people write them") {
+  const std::pair<const char*, uint64_t> sizes[] = {
+      {"67108864", 67108864}, {"64MB", 64'000'000},  {"512M", 512'000'000},
+      {"512m", 512'000'000},  {"1G", 1'000'000'000}, {"1.5GB", 1'500'000'000},
+      {"64MiB", 64 << 20},    {"64Mi", 64 << 20},    {"64 MB", 64'000'000},
+      {"8kb", 8000},          {"8KiB", 8192},        {"1Gi", uint64_t{1} << 30}};
+  for (const auto& [text, bytes] : sizes) {
+    const auto parsed = parse_bytes(text);
+    INFO(text);
+    REQUIRE_OK(parsed.status());
+    CHECK(parsed.value() == bytes);
+  }
+  for (const char* text :
+       {"", "M", "lots", "-5MB", "0", "1e30GB", "64 M B", "64MBs", "nan", "inf"}) {
+    INFO(text);
+    CHECK(parse_bytes(text).status().code() == Code::Usage);
+  }
 }
 
 }  // namespace rwkv

@@ -154,6 +154,57 @@ TEST_CASE("A memory limit picks the richest mode it allows, or names the smalles
   }
 }
 
+TEST_CASE("A file opens in the mode that it was made for", "[memory]") {
+  TinyModelOptions options;
+  options.codec = Codec::I8Row;
+  const auto mode_of = [&] { return open_tiny(options, {})->weights().residency().mode; };
+  CHECK(mode_of() == MemoryMode::Full);
+  options.sign_predictor = true;
+  CHECK(mode_of() == MemoryMode::Windowed);
+  options.sign_predictor = false;
+  options.n_cluster = 12;
+  CHECK(mode_of() == MemoryMode::Windowed);
+  CHECK(open_tiny(options, in_mode(MemoryMode::Loaded))->weights().residency().mode ==
+        MemoryMode::Loaded);
+}
+
+TEST_CASE("Streamed blocks stay in memory as far as there is room", "[memory]") {
+  const test::ScratchFolder folder;
+  TinyModelOptions options;
+  options.codec = Codec::I8Row;
+  options.n_layer = 8;
+  const std::string path = test::write_tiny_model(folder, options);
+  const auto open = [&](uint64_t limit) {
+    MemoryOptions memory = in_mode(MemoryMode::Layerwise);
+    memory.limit = limit;
+    memory.max_chunk = 1;
+    auto model = Model::open(path, memory);
+    REQUIRE_OK(model.status());
+    return model.take();
+  };
+  const auto expected = bits_of(logits_of(open_tiny(options), 1));
+  const auto all = open(uint64_t{1} << 30);
+  CHECK(all->weights().residency().pinned_blocks == 8);
+  CHECK(all->weights().residency().slot_bytes == 0);
+  const uint64_t most = all->weights().account().total();
+  uint64_t read_before = UINT64_MAX;
+  for (const uint64_t share : {70, 80, 90, 100}) {
+    const uint64_t limit = most * share / 100;
+    const auto model = open(limit);
+    const Residency& residency = model->weights().residency();
+    INFO(share << " %: " << residency.pinned_blocks << " blocks");
+    CHECK(model->weights().account().total() <= limit);
+    CHECK(residency.pinned_blocks > 0);
+    CHECK(bits_of(logits_of(model, 1)) == expected);
+    // What is read falls with every block, and is no more than was said.
+    const uint64_t read = model->weights().traffic().read() / 75;
+    CHECK(read <= residency.read.bytes);
+    CHECK(read <= read_before);
+    read_before = read;
+  }
+  CHECK(read_before < options.n_embd * 8);  // rows of the embedding
+}
+
 TEST_CASE("What is read from storage is counted", "[memory]") {
   TinyModelOptions options;
   options.codec = Codec::I8Row;
