@@ -163,8 +163,10 @@ Setting count(std::string_view key, uint64_t& value, uint64_t least, uint64_t mo
 Setting real(std::string_view key, double& value, double least, double most,
              std::string_view help) {
   Setting setting = plain(key, value, help, fmt::format("a number from {} to {}", least, most));
-  setting.schema =
-      fmt::format(R"({{"type": "number", "minimum": {}, "maximum": {}}})", least, most);
+  // To YAML 1.1, 1e-3 is a text.
+  setting.schema = fmt::format(R"({{"anyOf": [{{"type": "number", "minimum": {}, "maximum": {}}}, )"
+                               R"({{"type": "string", "pattern": "^[0-9.]+[eE][-+]?[0-9]+$"}}]}})",
+                               least, most);
   setting.read = [&value, least, most, expected = setting.expected](
                      const YAML::Node& node, const std::string& name) -> Status {
     double found = 0;

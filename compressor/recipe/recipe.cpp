@@ -135,6 +135,11 @@ Status apply_override(const std::string& text, YAML::Node& calibration, YAML::No
                      suggestion(stage, names));
 }
 
+// A key by its text, which is how maps find it; a key that is no text is refused by its reader.
+std::string key_of(const YAML::Node& key) {
+  return key.IsScalar() ? key.Scalar() : "";
+}
+
 // What a recipe starts from: nothing, or a preset.
 struct Base {
   YAML::Node calibration;
@@ -179,7 +184,7 @@ Result<std::vector<StageEntry>> change_stages(std::vector<StageEntry> base,
       base.insert(next, change);
     } else {
       for (const auto& pair : change.options) {
-        same->options[pair.first] = pair.second;
+        same->options[key_of(pair.first)] = pair.second;
       }
     }
   }
@@ -195,7 +200,7 @@ YAML::Node merged(YAML::Node base, const YAML::Node& changes) {
     return YAML::Clone(changes);
   }
   for (const auto& pair : changes) {
-    base[pair.first] = pair.second;
+    base[key_of(pair.first)] = pair.second;
   }
   return base;
 }

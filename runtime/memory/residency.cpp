@@ -31,6 +31,7 @@ struct Choice {
   double head_cache = 0;
   uint64_t embedding_rows = 0;
   uint64_t pinned_blocks = 0;
+  bool pins_head = false;  // a head that every token needs whole
 };
 
 // Tables of the clustered head, which it keeps in a form of its own.
@@ -135,7 +136,9 @@ TensorResidence Planner::place(const TensorBinding& binding, const Choice& choic
   tensor.residence = residence(binding, by_row, mode_traits(choice.mode));
   const bool is_in_pinned_block =
       binding.block >= 0 && static_cast<uint64_t>(binding.block) < choice.pinned_blocks;
-  if (is_in_pinned_block && tensor.residence != Residence::Absent) {
+  const bool is_pinned_head = choice.pins_head && tensor.residence == Residence::Rows &&
+                              access_.of(binding) == Access::EveryToken;
+  if ((is_in_pinned_block || is_pinned_head) && tensor.residence != Residence::Absent) {
     tensor.residence = Residence::Pinned;
   }
   tensor.by_rows = by_row && access != Access::EveryToken && access != Access::Never;
@@ -267,8 +270,8 @@ Choice fill_caches(const Planner& planner, Choice choice, const MemoryOptions& o
   return with_share(low);
 }
 
-// As many blocks in memory as there is room for: every byte of them is a byte less to read for each
-// token, which no cache of rows can do.
+// As many blocks in memory as there is room for, then the head: every byte of them is a byte less
+// to read for each token, which no cache of rows can do.
 Choice pin_blocks(const Planner& planner, Choice choice, uint64_t n_layer, uint64_t limit) {
   if (mode_traits(choice.mode).dense != DenseWeights::Streamed) {
     return choice;
@@ -281,7 +284,9 @@ Choice pin_blocks(const Planner& planner, Choice choice, uint64_t n_layer, uint6
     }
     choice = more;
   }
-  return choice;
+  Choice with_head = choice;
+  with_head.pins_head = true;
+  return planner.total(with_head) <= limit ? with_head : choice;
 }
 
 // The richest choice of a mode that the limit allows.

@@ -160,10 +160,10 @@ TEST_CASE("A file opens in the mode that it was made for", "[memory]") {
   const auto mode_of = [&] { return open_tiny(options, {})->weights().residency().mode; };
   CHECK(mode_of() == MemoryMode::Full);
   options.sign_predictor = true;
-  CHECK(mode_of() == MemoryMode::Windowed);
+  CHECK(mode_of() == MemoryMode::Sparse);  // windowed where a window is worth it
   options.sign_predictor = false;
   options.n_cluster = 12;
-  CHECK(mode_of() == MemoryMode::Windowed);
+  CHECK(mode_of() == MemoryMode::Sparse);
   CHECK(open_tiny(options, in_mode(MemoryMode::Loaded))->weights().residency().mode ==
         MemoryMode::Loaded);
 }
