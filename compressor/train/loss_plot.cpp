@@ -85,21 +85,37 @@ std::string text(double x, double y, const char* anchor, const std::string& what
                      what);
 }
 
+// The largest of 1, 2 and 5 times a power of ten that divides `range` into at least four parts.
+double round_step(double range) {
+  constexpr double kParts = 4;
+  const double power = std::pow(10.0, std::floor(std::log10(range / kParts)));
+  double step = power;
+  for (const double digit : {2.0, 5.0}) {
+    step = digit * power * kParts <= range ? digit * power : step;
+  }
+  return step;
+}
+
 std::string axes(const Frame& frame) {
   constexpr int kTicks = 5;
   std::string out;
-  for (int i = 0; i <= kTicks; ++i) {
-    const double share = static_cast<double>(i) / kTicks;
-    const double loss = frame.y_least + share * (frame.y_most - frame.y_least);
-    const double step = share * frame.x_most;
+  const double loss_step = round_step(frame.y_most - frame.y_least);
+  const int decimals = std::max(0, static_cast<int>(-std::floor(std::log10(loss_step) + 1e-9)));
+  const double first = std::ceil(frame.y_least / loss_step);
+  for (int i = 0; (first + i) * loss_step <= frame.y_most; ++i) {
+    const double loss = (first + i) * loss_step;
     out +=
         fmt::format("<line x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\" stroke=\"#ccc\"/>\n",
                     kLeft, kWidth - kRight, frame.y(loss));
-    out += text(kLeft - 6, frame.y(loss) + 4, "end", fmt::format("{:.2f}", loss));
+    out += text(kLeft - 6, frame.y(loss) + 4, "end", fmt::format("{:.{}f}", loss, decimals));
+  }
+  for (int i = 0; i <= kTicks; ++i) {
+    const double step = frame.x_most * i / kTicks;
     out += text(frame.x(step), kHeight - kBottom + 18, "middle", fmt::format("{:.0f}", step));
   }
   out += text(kWidth / 2, kHeight - 10, "middle", "step");
-  return out + text(kLeft, kTop - 12, "start", "loss (nats per token)");
+  return out + text(kLeft, kTop - 12, "start",
+                    "loss, nats per token (with a teacher: the divergence from it)");
 }
 
 }  // namespace

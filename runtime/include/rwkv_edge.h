@@ -58,9 +58,10 @@ rwkv_status rwkv_model_open(const char* path, rwkv_model** out);
 /* Where weights live. FULL maps the file. LOADED reads all of it into large pages. SPARSE holds the
  * weights that every token needs, and reads embedding rows, neurons and clusters of the head when
  * they are needed. WINDOWED holds the same weights, but uses the others in place in the mapped
- * file, one stretch at a time. LAYERWISE holds one block at a time, or with a limit as many as fit. ANY
- * without a limit is the mode that the file was made for: WINDOWED or SPARSE with predictors or a
- * clustered head, else FULL; with one, the best of FULL, SPARSE, WINDOWED and LAYERWISE that fits. */
+ * file, one stretch at a time. LAYERWISE holds one block at a time, or with a limit as many as fit.
+ * ANY without a limit is the mode that the file was made for: WINDOWED or SPARSE with predictors or
+ * a clustered head, else FULL; with one, the best of FULL, SPARSE, WINDOWED and LAYERWISE that
+ * fits. */
 typedef enum rwkv_memory_mode {
   RWKV_MEMORY_ANY = 0,
   RWKV_MEMORY_FULL = 1,

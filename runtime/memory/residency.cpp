@@ -375,8 +375,8 @@ MemoryMode mode_made_for(const PackedFile& file) {
   uint64_t on_demand = 0;
   for (const TensorBinding& binding : file.bindings) {
     const Access how = access.of(binding);
-    is_made_for_rows =
-        is_made_for_rows || binding.role == Role::SignBits || binding.role == Role::Predictor;
+    is_made_for_rows = is_made_for_rows || binding.role == Role::SignBits ||
+                       binding.role == Role::Predictor || binding.role == Role::TokenRows;
     on_demand += how == Access::EveryToken || how == Access::Never
                      ? 0
                      : file.tensors[binding.source].n_bytes;

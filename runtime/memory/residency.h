@@ -62,9 +62,9 @@ struct OtherMemory {
   std::function<uint64_t(size_t max_chunk)> scratch;  ///< of one evaluator and its session
 };
 
-/// The mode that a file was made for. A file with predictors of its neurons or a clustered head
-/// was made for reading rows when a token needs them: windowed, or sparse if a window would hold
-/// most of the rows, as in small models. Any other file: full.
+/// The mode that a file was made for. A file with predictors of its neurons, a clustered head or
+/// tables of one row per token (v7a) was made for reading rows when a token needs them: windowed,
+/// or sparse if a window would hold most of the rows, as in small models. Any other file: full.
 MemoryMode mode_made_for(const PackedFile& file);
 
 /// Without a limit, the requested mode or mode_made_for(). With one, the first mode of the list
