@@ -38,20 +38,6 @@ std::string compared(uint64_t before, uint64_t after) {
                                      : fmt::format("{:.2f} times as large as", 1 / ratio);
 }
 
-// Bytes of the input as it is stored: of a folder, those of its tensors.
-uint64_t stored_bytes(const std::string& path, const TensorSource& source) {
-  std::error_code error;
-  const uint64_t size = fs::file_size(path, error);
-  if (!error) {
-    return size;
-  }
-  uint64_t bytes = 0;
-  for (const TensorInfo& info : source.tensors()) {
-    bytes += info.n_bytes();
-  }
-  return bytes;
-}
-
 // The last words: what became of the file, what a device will take, and what is missing.
 Status print_result(const std::string& path, uint64_t before, const PackOptions& packed,
                     const PackPlan& plan) {
@@ -168,7 +154,6 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
               plan_input(path, recipe, arguments.count("allow-requantize") > 0, from, merge));
   const ModelConfig& config = input.plan.config;
   RWKV_TRY(refuse_own_input(output, path, input.checkpoint.is_packed, other_inputs(arguments)));
-  const uint64_t before = stored_bytes(path, *input.checkpoint.source);
 
   PackOptions options;
   options.output = output;
