@@ -157,7 +157,9 @@ TEST_CASE("A memory limit picks the richest mode it allows, or names the smalles
 TEST_CASE("A file opens in the mode that it was made for", "[memory]") {
   TinyModelOptions options;
   options.codec = Codec::I8Row;
-  const auto mode_of = [&] { return open_tiny(options, {})->weights().residency().mode; };
+  const auto mode_of = [&] {
+    return open_tiny(options, MemoryOptions{})->weights().residency().mode;
+  };
   CHECK(mode_of() == MemoryMode::Full);
   options.sign_predictor = true;
   CHECK(mode_of() == MemoryMode::Sparse);  // windowed where a window is worth it

@@ -13,8 +13,15 @@
 
 namespace rwkv::edge {
 
+// Everything mapped, so that tests see the weights.
+inline MemoryOptions mapped() {
+  MemoryOptions options;
+  options.mode = MemoryMode::Full;
+  return options;
+}
+
 inline std::shared_ptr<const Model> open_tiny(const test::TinyModelOptions& options = {},
-                                              const MemoryOptions& memory = {}) {
+                                              const MemoryOptions& memory = mapped()) {
   const test::ScratchFolder folder;
   // The open file outlives the folder.
   auto model = Model::open(test::write_tiny_model(folder, options), memory);
