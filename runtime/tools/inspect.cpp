@@ -27,7 +27,6 @@ Status verify(const PackedFile& file, std::span<const std::byte> bytes) {
 
 void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("m,model", "Packed model", cxxopts::value<std::string>(), "FILE")(
-  options.add_options()("m,model", "Packed model", cxxopts::value<std::string>(), "FILE")(
       "tensors", "List the tensors")("metadata", "List the metadata")("json", "Print JSON")(
       "verify", "Check every tensor: its checksum, and that all values are finite");
   positionals = {"model"};
