@@ -71,7 +71,7 @@ Result<Score> score_tokens(Evaluator& evaluator, std::span<const int32_t> tokens
                            const std::function<void(uint64_t)>& progress) {
   const size_t n_vocab = evaluator.model().config().n_vocab;
   Score score;
-  RWKV_TRY(predict_tokens(
+  const Status scored = predict_tokens(
       evaluator, tokens,
       [&](size_t first, std::span<const int32_t> next, std::span<const float> logits) -> Status {
         for (size_t t = 0; t < next.size(); ++t) {
@@ -90,7 +90,8 @@ Result<Score> score_tokens(Evaluator& evaluator, std::span<const int32_t> tokens
         score.n_tokens += next.size();
         progress(first + next.size());
         return {};
-      }));
+      });
+  RWKV_TRY(scored);
   return score;
 }
 
