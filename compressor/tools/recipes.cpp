@@ -70,10 +70,10 @@ bool is_word_for_keys(std::string word) {
 }  // namespace
 
 void declare_recipes(cxxopts::Options& options, std::vector<std::string>& positionals) {
-  options.add_options()("name", "A preset to show, or KEYS", cxxopts::value<std::string>())(
-      "keys", "Every key with its default and range")(
-      "schema", "Print a JSON schema for editors: recipe or sweep",
-      cxxopts::value<std::string>()->implicit_value("recipe"));
+  options.add_options()("name", "A preset to show, KEYS, or the kind of a schema",
+                        cxxopts::value<std::string>())("keys",
+                                                       "Every key with its default and range")(
+      "schema", "Print the JSON schema of recipes for editors; with the word sweep, of sweeps");
   positionals = {"name"};
 }
 
@@ -82,8 +82,7 @@ Status run_recipes(const cxxopts::ParseResult& arguments) {
   const KeyGroup evaluation = keys_of("evaluate", evaluation_settings(defaults));
   const std::string name = arguments.count("name") > 0 ? arguments["name"].as<std::string>() : "";
   if (arguments.count("schema") > 0) {
-    const std::string kind = arguments["schema"].as<std::string>();
-    return print_schema(name.empty() ? kind : name, evaluation);
+    return print_schema(name.empty() ? "recipe" : name, evaluation);
   }
   if (arguments.count("keys") > 0 || is_word_for_keys(name)) {
     print_keys(evaluation);

@@ -136,7 +136,7 @@ Status run_bench(const cxxopts::ParseResult& arguments) {
     return {};
   }
   RWKV_ASSIGN(const auto model, Model::open(path, memory));
-  print_memory_choice(*model, memory);
+  say_memory_choice(arguments, *model, memory);
   const double open_ms = 1e3 * seconds_since(start);
   RWKV_ASSIGN(const double first_logits_ms, [&]() -> Result<double> {
     Evaluator evaluator(model, {threads.front(), 1});

@@ -27,9 +27,10 @@ Result<std::string> state_path_from(const cxxopts::ParseResult& arguments);
 void declare_save_state_option(cxxopts::Options& options);
 /// Writes the state of `session` where --save-state says; nothing without it.
 Status save_state_to(const cxxopts::ParseResult& arguments, const Session& session);
-/// One line on stderr about what was chosen, unless the options say the mode and no limit: mode,
-/// bytes, and the bytes that a token reads.
-void print_memory_choice(const Model& model, const MemoryOptions& options);
+/// One line on stderr about what a limit or the file itself chose: mode, bytes, and the bytes that
+/// a token reads. Nothing with -q.
+void say_memory_choice(const cxxopts::ParseResult& arguments, const Model& model,
+                       const MemoryOptions& options);
 /// The account and the traffic of a model on which `n_tokens` tokens were evaluated, on stderr or
 /// as JSON.
 void print_account(const Weights& weights, size_t n_tokens);

@@ -84,7 +84,7 @@ Result<std::shared_ptr<const Model>> model_from(const cxxopts::ParseResult& argu
   RWKV_ASSIGN(const MemoryOptions memory, memory_from(arguments, n_threads));
   RWKV_ASSIGN(const std::string state, state_path_from(arguments));
   RWKV_ASSIGN(auto model, Model::open(path, memory, state));
-  print_memory_choice(*model, memory);
+  say_memory_choice(arguments, *model, memory);
   return model;
 }
 

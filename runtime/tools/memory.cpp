@@ -56,10 +56,11 @@ Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigne
   return options;
 }
 
-void print_memory_choice(const Model& model, const MemoryOptions& options) {
+void say_memory_choice(const cxxopts::ParseResult& arguments, const Model& model,
+                       const MemoryOptions& options) {
   const Residency& residency = model.weights().residency();
   const ModeTraits& mode = mode_traits(residency.mode);
-  if (options.mode && options.limit == 0) {
+  if (options.limit == 0 && (options.mode || mode.mode == MemoryMode::Full)) {
     return;
   }
   std::string text = mode.name;
@@ -70,10 +71,10 @@ void print_memory_choice(const Model& model, const MemoryOptions& options) {
   text += fmt::format(", {} MB", megabytes(residency.account.total()));
   const std::string read = describe(residency.read);
   text += read.empty() ? "" : fmt::format("; {}", read);
-  if (options.limit == 0 && mode.mode != MemoryMode::Full) {
+  if (options.limit == 0) {
     text += "; the file was made for it (--memory loaded holds everything)";
   }
-  fmt::print(stderr, "memory: {}\n", text);
+  say(arguments, fmt::format("memory: {}", text));
 }
 
 void print_account(const Weights& weights, size_t n_tokens) {

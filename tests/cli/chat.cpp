@@ -277,7 +277,7 @@ TEST_CASE("A model with World's vocabulary chats with the template that its name
   try_chat(scratch, g1, "g1");
   const std::string world =
       converted(scratch, {source, "--vocab", *vocabulary, "--chat-template", "world"}, "b.gguf");
-  const RunResult stored = run("rwkv-press", {"inspect", world});
+  const RunResult stored = run("rwkv-press", {"inspect", world, "--metadata"});
   CHECK_THAT(stored.out, Contains("press.chat_template"));
   Terminal chat({world, "-n", "3"});
   REQUIRE(chat.reaches_prompt(1));

@@ -122,7 +122,7 @@ TEST_CASE("A tuned state alone and merged give the same logits", "[cli]") {
   // It comes out of the packed file, too.
   const std::string out = scratch.file("out.pth");
   output_of("rwkv-press", {"export", merged, "-o", out, "--quiet"});
-  CHECK_THAT(output_of("rwkv-press", {"inspect", out}), Contains("time_state"));
+  CHECK_THAT(output_of("rwkv-press", {"inspect", out, "--tensors"}), Contains("time_state"));
 }
 
 TEST_CASE("Adapters are merged by convert and export", "[cli]") {

@@ -60,12 +60,12 @@ TEST_CASE("Every key is listed with its default and range", "[recipes]") {
     }
   }
   check_refused("rwkv-press", {"recipes", "int9"}, 2, "did you mean 'int8'?");
-  check_refused("rwkv-press", {"recipes", "--schema=recepe"}, 2, "'recipe' or 'sweep'");
+  check_refused("rwkv-press", {"recipes", "recepe", "--schema"}, 2, "'recipe' or 'sweep'");
 }
 
 TEST_CASE("The schemas allow every key that is listed, and no other", "[recipes]") {
   const Json recipe = Json::parse(output_of("rwkv-press", {"recipes", "--schema"}));
-  const Json sweep = Json::parse(output_of("rwkv-press", {"recipes", "--schema=sweep"}));
+  const Json sweep = Json::parse(output_of("rwkv-press", {"recipes", "sweep", "--schema"}));
   CHECK(recipe["additionalProperties"] == false);
   CHECK(sweep["properties"].contains("axes"));
   CHECK_FALSE(sweep["properties"].contains("budget"));
@@ -92,7 +92,7 @@ TEST_CASE("The schemas accept the recipes and sweeps of the project", "[recipes]
   }
   const ScratchFolder scratch;
   write_text(scratch.file("recipe.json"), output_of("rwkv-press", {"recipes", "--schema"}));
-  write_text(scratch.file("sweep.json"), output_of("rwkv-press", {"recipes", "--schema=sweep"}));
+  write_text(scratch.file("sweep.json"), output_of("rwkv-press", {"recipes", "sweep", "--schema"}));
   write_text(scratch.file("a.yaml"),
              "preset: int8\nseed: 3\nstages:\n  - quantize: {codec: int8}\n  - low_rank: off\n");
   write_text(scratch.file("b.yaml"), "stages:\n  - quantize: {codek: f16}\n");
