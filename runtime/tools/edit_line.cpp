@@ -194,6 +194,8 @@ class EditingLineReader final : public LineReader {
   }
 
   End read(const std::string& prompt, std::string& message) override {
+    // Before the prompt: the library does so after it, and a Ctrl-D typed in between would be lost.
+    set(EL_PREP_TERM, 1);
     const MarkedPaste marked(true);
     message.clear();
     std::string shown = prompt;
