@@ -57,6 +57,31 @@ class TemporaryFolder {
   std::string old_;
 };
 
+std::vector<int32_t> ids_of(const std::string& model, const std::string& text) {
+  std::istringstream ids(output_of("rwkv-edge", {"tokenize", model, "--text", text}));
+  std::vector<int32_t> tokens;
+  for (int32_t id = 0; ids >> id;) {
+    tokens.push_back(id);
+  }
+  return tokens;
+}
+
+// The loss of every token but the first, from what `rwkv-edge logits` writes.
+double nats_from_logits(const std::string& model, const ScratchFolder& scratch,
+                        const std::vector<int32_t>& tokens) {
+  write_bytes(scratch.file("t.i32"), std::as_bytes(std::span(tokens)));
+  output_of("rwkv-edge", {"logits", model, "--tokens", scratch.file("t.i32"), "-o",
+                          scratch.file("l.f32"), "--force"});
+  const std::vector<float> logits = read_f32(scratch.file("l.f32"));
+  REQUIRE(logits.size() == tokens.size() * kVocab);
+  double nats = 0.0;
+  for (size_t t = 0; t + 1 < tokens.size(); ++t) {
+    nats +=
+        edge::negative_log_likelihood(std::span(logits).subspan(t * kVocab, kVocab), tokens[t + 1]);
+  }
+  return nats;
+}
+
 }  // namespace
 
 TEST_CASE("Perplexity by eval, by rwkv-edge and from its logits is the same", "[cli][evaluate]") {
@@ -68,22 +93,8 @@ TEST_CASE("Perplexity by eval, by rwkv-edge and from its logits is the same", "[
   const Json ours = evaluated({model, "--text", scratch.file("t.txt")})[0]["texts"][0];
   const Json edge = Json::parse(output_of(
       "rwkv-edge", {"perplexity", model, "--text", scratch.file("t.txt"), "--json", "--quiet"}));
-  std::istringstream ids(
-      output_of("rwkv-edge", {"tokenize", model, "--text", scratch.file("t.txt")}));
-  std::vector<int32_t> tokens;
-  for (int32_t id = 0; ids >> id;) {
-    tokens.push_back(id);
-  }
-  write_bytes(scratch.file("t.i32"), std::as_bytes(std::span(tokens)));
-  output_of("rwkv-edge",
-            {"logits", model, "--tokens", scratch.file("t.i32"), "-o", scratch.file("l.f32")});
-  const std::vector<float> logits = read_f32(scratch.file("l.f32"));
-  REQUIRE(logits.size() == tokens.size() * kVocab);
-  double nats = 0.0;
-  for (size_t t = 0; t + 1 < tokens.size(); ++t) {
-    nats +=
-        edge::negative_log_likelihood(std::span(logits).subspan(t * kVocab, kVocab), tokens[t + 1]);
-  }
+  const std::vector<int32_t> tokens = ids_of(model, scratch.file("t.txt"));
+  const double nats = nats_from_logits(model, scratch, tokens);
   const double from_logits = std::exp(nats / static_cast<double>(tokens.size() - 1));
   CHECK(std::fabs(ours["perplexity"].get<double>() - from_logits) < 1e-4);
   CHECK(std::fabs(edge["perplexity"].get<double>() - from_logits) < 1e-4);
@@ -95,6 +106,31 @@ TEST_CASE("Perplexity by eval, by rwkv-edge and from its logits is the same", "[
   const std::vector<std::string> few = {"--max-tokens", "9"};
   CHECK(evaluated({model, "--text", scratch.file("t.txt"), few[0],
                    few[1]})[0]["texts"][0]["tokens"] == 8);
+}
+
+TEST_CASE("A prefix token stands in front of texts and contexts and is not scored",
+          "[cli][evaluate]") {
+  const ScratchFolder scratch;
+  const std::string model = write_tiny_model(scratch);
+  const std::string text = scratch.file("t.txt");
+  write_text(text, kText);
+  std::vector<int32_t> tokens = ids_of(model, text);
+  tokens.insert(tokens.begin(), 0);
+  const Json ours = evaluated({model, "--text", text, "--prefix-token", "0"});
+  CHECK(ours[0]["prefix_token"] == 0);
+  CHECK(ours[0]["texts"][0]["tokens"] == tokens.size() - 1);
+  CHECK(std::log(ours[0]["texts"][0]["perplexity"].get<double>()) ==
+        Approx(nats_from_logits(model, scratch, tokens) / static_cast<double>(tokens.size() - 1))
+            .epsilon(1e-6));
+
+  write_text(scratch.file("c.jsonl"), "{\"text\": \"The quick brown fox\"}\n");
+  const auto cloze = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {model, "--cloze", scratch.file("c.jsonl")};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return evaluated(arguments)[0]["cloze"][0]["perplexity"].get<double>();
+  };
+  CHECK(cloze({}) != cloze({"--prefix-token", "0"}));
+  refused({model, "--text", text, "--prefix-token", "300"}, 2, "300");
 }
 
 TEST_CASE("eval takes checkpoints, and leaves no file behind", "[cli][evaluate]") {
