@@ -12,12 +12,18 @@
 namespace rwkv::edge {
 namespace {
 
+// By specialisation: with -fsanitize=undefined GCC takes no comparison of functions for a constant.
+template <MatmulFn kFunction>
+constexpr bool kIsThere = true;
+template <>
+constexpr bool kIsThere<nullptr> = false;
+
 /// `S` is the set's Simd, `Stream` what multiplies rows of int8 with one token (int8_rows.h),
 /// `kSignMatmul` its product with one-bit rows from byte planes, where it has one.
 template <class S, class Stream, MatmulFn kSignMatmul>
 struct LoopsOver {
   static MatmulFn matmul_for(Codec codec) {
-    if (kSignMatmul && codec == Codec::SignRow) {
+    if (kIsThere<kSignMatmul> && codec == Codec::SignRow) {
       return kSignMatmul;
     }
     return for_codec<MatmulFn>(codec, []<Codec C>() -> MatmulFn { return matmul<S, Stream, C>; });
@@ -38,7 +44,7 @@ constexpr KernelSet kernel_set_of(const char* name, bool (*runs_here)()) {
   return {
       .name = name,
       .runs_here = runs_here,
-      .uses_planes = kSignMatmul != nullptr,
+      .uses_planes = kIsThere<kSignMatmul>,
       .quantize_input = quantize_input_with<S>,
       .matmul = Loops::matmul_for,
       .matmul_rows = Loops::matmul_rows_for,
