@@ -172,7 +172,7 @@ TEST_CASE("History brings messages back", "[cli]") {
   Terminal chat({bytes_model(scratch), "-n", "3"});
   REQUIRE(chat.reaches_prompt(1));
   if (chat.screen().find("libedit") == std::string::npos) {
-    SUCCEED("this machine has no libedit");
+    WARN("skipped: this machine has no libedit");
     return;
   }
   chat.ask("one");
