@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "formats/base/utf8.h"
 #include "formats/tokenizer/byte_trie.h"
 #include "formats/tokenizer/escape.h"
 #include "formats/tokenizer/merge_table.h"
@@ -12,7 +13,6 @@
 #include "formats/tokenizer/token_table.h"
 #include "formats/tokenizer/tokenizers.h"
 #include "formats/tokenizer/unicode.h"
-#include "formats/tokenizer/utf8.h"
 
 namespace rwkv {
 

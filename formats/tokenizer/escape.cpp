@@ -3,8 +3,8 @@
 
 #include <optional>
 
+#include "formats/base/utf8.h"
 #include "formats/tokenizer/python_literal.h"
-#include "formats/tokenizer/utf8.h"
 
 namespace rwkv {
 

@@ -1,8 +1,8 @@
 // See pre_tokenizer.h.
 #include "formats/tokenizer/pre_tokenizer.h"
 
+#include "formats/base/utf8.h"
 #include "formats/tokenizer/unicode.h"
-#include "formats/tokenizer/utf8.h"
 
 namespace rwkv {
 

@@ -1,7 +1,7 @@
 // See python_literal.h.
 #include "formats/tokenizer/python_literal.h"
 
-#include "formats/tokenizer/utf8.h"
+#include "formats/base/utf8.h"
 
 namespace rwkv {
 

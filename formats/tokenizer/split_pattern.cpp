@@ -4,9 +4,9 @@
 #include <charconv>
 #include <limits>
 
+#include "formats/base/utf8.h"
 #include "formats/tokenizer/escape.h"
 #include "formats/tokenizer/unicode.h"
-#include "formats/tokenizer/utf8.h"
 
 namespace rwkv {
 namespace {

@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "formats/base/utf8.h"
 #include "formats/tokenizer/byte_trie.h"
 #include "formats/tokenizer/escape.h"
 #include "formats/tokenizer/json_parts.h"
 #include "formats/tokenizer/tokenizer_json_splits.h"
-#include "formats/tokenizer/utf8.h"
 #include "formats/tokenizer/vocabulary_json.h"
 #include "formats/tokenizer/vocabulary_parsers.h"
 

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "formats/tokenizer/utf8.h"
+#include "formats/base/utf8.h"
 
 namespace rwkv {
 

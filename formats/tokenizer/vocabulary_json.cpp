@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <charconv>
 
+#include "formats/base/utf8.h"
 #include "formats/tokenizer/byte_trie.h"
 #include "formats/tokenizer/escape.h"
-#include "formats/tokenizer/utf8.h"
 #include "formats/tokenizer/vocabulary_parsers.h"
 
 namespace rwkv {

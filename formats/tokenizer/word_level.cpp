@@ -3,12 +3,12 @@
 // before, wherever they stand.
 #include <utility>
 
+#include "formats/base/utf8.h"
 #include "formats/tokenizer/byte_trie.h"
 #include "formats/tokenizer/escape.h"
 #include "formats/tokenizer/token_table.h"
 #include "formats/tokenizer/tokenizers.h"
 #include "formats/tokenizer/unicode.h"
-#include "formats/tokenizer/utf8.h"
 
 namespace rwkv {
 

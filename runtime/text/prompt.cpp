@@ -4,7 +4,7 @@
 #include <charconv>
 #include <optional>
 
-#include "formats/tokenizer/utf8.h"
+#include "formats/base/utf8.h"
 
 namespace rwkv::edge {
 namespace {

@@ -1,6 +1,6 @@
 // A decoder by states: the range of the next byte after each lead byte is that of table 3-7 of the
 // Unicode standard, which excludes surrogates, overlong forms and values above U+10FFFF.
-// (formats/tokenizer/utf8.h decodes whole texts and does not distinguish a character that is cut
+// (formats/base/utf8.h decodes whole texts and does not distinguish a character that is cut
 // short from one that is wrong.)
 #include "runtime/text/utf8_stream.h"
 

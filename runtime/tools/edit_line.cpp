@@ -17,7 +17,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "formats/tokenizer/utf8.h"
+#include "formats/base/utf8.h"
 #include "runtime/tools/interrupt.h"
 
 namespace rwkv::edge {

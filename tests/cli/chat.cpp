@@ -1,8 +1,8 @@
 // rwkv-edge chat on a pseudo-terminal: what a person types, and what comes back.
 #include <filesystem>
 
+#include "formats/base/utf8.h"
 #include "formats/container/gguf_reader.h"
-#include "formats/tokenizer/utf8.h"
 #include "tests/cli/run.h"
 #include "tests/cli/terminal.h"
 #include "tests/support/catch.h"

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <sstream>
 
-#include "formats/tokenizer/utf8.h"
+#include "formats/base/utf8.h"
 #include "runtime/text/scoring.h"
 #include "tests/cli/run.h"
 #include "tests/support/catch.h"

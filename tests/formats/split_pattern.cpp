@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <random>
 
+#include "formats/base/utf8.h"
 #include "formats/tokenizer/pre_split.h"
 #include "formats/tokenizer/pre_tokenizer.h"
-#include "formats/tokenizer/utf8.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
 

@@ -4,9 +4,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "formats/base/utf8.h"
 #include "formats/tokenizer/escape.h"
 #include "formats/tokenizer/tokenizer.h"
-#include "formats/tokenizer/utf8.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
 

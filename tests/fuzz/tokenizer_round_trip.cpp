@@ -5,11 +5,11 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "formats/base/utf8.h"
 #include "formats/tokenizer/escape.h"
 #include "formats/tokenizer/pre_tokenizer.h"
 #include "formats/tokenizer/split_pattern.h"
 #include "formats/tokenizer/tokenizer.h"
-#include "formats/tokenizer/utf8.h"
 
 using namespace rwkv;
 

@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <thread>
 
-#include "formats/tokenizer/utf8.h"
+#include "formats/base/utf8.h"
 #include "tests/runtime/allocations.h"
 #include "tests/runtime/session_testing.h"
 #include "tests/support/catch.h"

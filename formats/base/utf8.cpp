@@ -1,6 +1,6 @@
 // See utf8.h. The ranges follow table 3-7 of the Unicode standard, "Well-Formed UTF-8 Byte
 // Sequences".
-#include "formats/tokenizer/utf8.h"
+#include "formats/base/utf8.h"
 
 #include "formats/base/little_endian.h"
 
