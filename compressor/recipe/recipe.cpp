@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <list>
 
 #include "compressor/options/other_names.h"
 #include "compressor/options/settings.h"
@@ -161,8 +162,11 @@ Result<Base> read_base(const YAML::Node& root) {
 
 // The stages of a preset with the changes of a recipe: settings of stages that it has, stages that
 // it does not have, at their place in the order, and stages that are off.
-Result<std::vector<StageEntry>> change_stages(std::vector<StageEntry> base,
+Result<std::vector<StageEntry>> change_stages(const std::vector<StageEntry>& of_preset,
                                               const std::vector<StageEntry>& changes) {
+  // A vector would move entries by assignment, and assigning to a YAML::Node changes what all its
+  // copies refer to: settings would end up with other stages.
+  std::list<StageEntry> base(of_preset.begin(), of_preset.end());
   const std::vector<std::string_view> order = stage_names();
   const auto place = [&](const std::string& name) {
     return std::find(order.begin(), order.end(), name) - order.begin();
@@ -188,7 +192,7 @@ Result<std::vector<StageEntry>> change_stages(std::vector<StageEntry> base,
       }
     }
   }
-  return base;
+  return std::vector<StageEntry>(base.begin(), base.end());
 }
 
 // The maps of a preset and of a recipe as one; a value that is not a map is left to its reader.
@@ -222,7 +226,7 @@ Result<Recipe> build_recipe(const std::string& text, const std::string& origin,
   RWKV_ASSIGN(Base base, read_base(root));
   RWKV_ASSIGN(const std::vector<StageEntry> changes, read_stages(root["stages"]));
   RWKV_TRY(check_order(changes));
-  RWKV_ASSIGN(std::vector<StageEntry> entries, change_stages(std::move(base.entries), changes));
+  RWKV_ASSIGN(std::vector<StageEntry> entries, change_stages(base.entries, changes));
   YAML::Node calibration = merged(base.calibration, root[kCalibration]);
   YAML::Node budget = root[kBudget] ? YAML::Clone(root[kBudget]) : YAML::Node();
   for (const std::string& override : overrides) {

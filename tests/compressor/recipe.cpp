@@ -2,6 +2,8 @@
 // nearest right one; what is accepted survives a round trip through the packed file's copy.
 #include "compressor/recipe/recipe.h"
 
+#include <map>
+
 #include "tests/compressor/press_testing.h"
 #include "tests/support/catch.h"
 
@@ -45,6 +47,40 @@ TEST_CASE("Recipe refuses values of the wrong kind", "[recipe]") {
   CHECK_THAT(refused("stages: [\n"), Contains("not valid YAML"));
   CHECK_THAT(refused("a: &x [*x]\nstages: []"), Contains("r.yaml"));
   refused(std::string(100000, '['));
+}
+
+TEST_CASE("Leaving out or adding one stage of a preset changes no other", "[recipe]") {
+  const auto stages_of = [](const std::string& yaml) {
+    const auto recipe = press::parse_recipe(yaml, "r.yaml", {});
+    REQUIRE_OK(recipe.status());
+    std::map<std::string, std::string> stages;
+    for (const auto& stage : recipe.value().stages) {
+      YAML::Emitter out;
+      stage->settings().emit(out);
+      stages[stage->name()] = out.c_str();
+    }
+    return stages;
+  };
+  const auto all = stages_of("preset: rwkv-lite-int8\n");
+  REQUIRE(all.size() == 4);
+  for (const auto& [name, settings] : all) {
+    auto expected = all;
+    expected.erase(name);
+    CHECK(stages_of("preset: rwkv-lite-int8\nstages:\n  - " + name + ": off\n") == expected);
+  }
+  auto without_two = all;
+  without_two.erase("low_rank");
+  without_two.erase("cluster_head");
+  CHECK(stages_of("preset: rwkv-lite-int8\nstages:\n  - low_rank: off\n"
+                  "  - cluster_head: off\n") == without_two);
+  auto more = stages_of(
+      "preset: rwkv-lite-int8\nstages:\n  - refit\n  - train: {data: [a.txt]}\n"
+      "  - ffn_predictor: off\n");
+  CHECK(more.erase("refit") == 1);
+  CHECK(more.erase("train") == 1);
+  auto expected = all;
+  expected.erase("ffn_predictor");
+  CHECK(more == expected);
 }
 
 TEST_CASE("Settings on the command line win and are checked alike", "[recipe]") {
