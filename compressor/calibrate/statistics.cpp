@@ -140,6 +140,11 @@ Result<at::Tensor> Statistics::tensor(const std::string& name, at::IntArrayRef s
         return bad_input("{}: tensor '{}' has shape {}, which does not fit the model",
                          source_->path(), name, shape_to_string(source_->tensors()[i].shape));
       }
+      if (!at::isfinite(values).all().item<bool>()) {
+        return bad_input(
+            "{}: tensor '{}' has values that are not finite; run rwkv-press calibrate again",
+            source_->path(), name);
+      }
       return values;
     }
   }
@@ -159,8 +164,9 @@ Result<Calibration> Statistics::calibration() const {
   return calibration;
 }
 
-Result<at::Tensor> Statistics::moments(int64_t block, const std::string& product) const {
-  return tensor(in_block(block, product + kMomentsSuffix), {});
+Result<at::Tensor> Statistics::moments(int64_t block, const std::string& product,
+                                       int64_t n_in) const {
+  return tensor(in_block(block, product + kMomentsSuffix), {n_in, n_in});
 }
 
 Status write_statistics(const TensorSource& source, const ModelConfig& config,

@@ -29,11 +29,12 @@ class Statistics : public std::enable_shared_from_this<Statistics> {
 
   /// Tokens and frequencies, and these statistics.
   Result<Calibration> calibration() const;
-  /// E[x x^T] of a product's input, [in, in]; BadInput if the file has none.
-  Result<at::Tensor> moments(int64_t block, const std::string& product) const;
+  /// E[x x^T] of a product's input, [in, in]; BadInput if the file has none of this size.
+  Result<at::Tensor> moments(int64_t block, const std::string& product, int64_t n_in) const;
 
  private:
   explicit Statistics(std::unique_ptr<TensorSource> source) : source_(std::move(source)) {}
+  /// Finite numbers of this shape, or of any if it is empty.
   Result<at::Tensor> tensor(const std::string& name, at::IntArrayRef shape) const;
   std::unique_ptr<TensorSource> source_;
   int64_t n_vocab_ = 0;

@@ -273,8 +273,9 @@ Status Merger::replace(const TensorSource& adapter, size_t index, Counts& counts
     return {};
   }
   Entry& entry = entries_[found->second];
-  if (entry.info.n_elements() != info.n_elements() ||
-      entry.info.shape.back() != info.shape.back()) {
+  // A scalar has no dimensions at all.
+  const auto last = [](const TensorInfo& of) { return of.shape.empty() ? 1 : of.shape.back(); };
+  if (entry.info.n_elements() != info.n_elements() || last(entry.info) != last(info)) {
     return bad_input("{}: tensor '{}' is {}, but the one of {} is {}", adapter.path(), info.name,
                      shape_to_string(info.shape), base_.path(), shape_to_string(entry.info.shape));
   }

@@ -14,7 +14,9 @@ Status BlockWalk::gather(BlockVisit& visit) const {
                 [&](const std::string& name) { return !visit.block.linears.contains(name); });
   if (activations == Activations::FromFile) {
     for (const std::string& name : names) {
-      RWKV_ASSIGN(visit.moments[name], calibration->statistics->moments(visit.index, name));
+      const Linear& linear = visit.block.linears.at(name);
+      const int64_t n_in = (linear.is_pair() ? linear.factor_a : linear.dense).size(1);
+      RWKV_ASSIGN(visit.moments[name], calibration->statistics->moments(visit.index, name, n_in));
     }
     return {};
   }

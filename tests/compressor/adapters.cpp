@@ -298,6 +298,26 @@ TEST_CASE("Whole tensors of an adapter replace the base's, states are added", "[
              Catch::Contains("2 tensors replaced") && Catch::Contains("1 tensors added"));
 }
 
+TEST_CASE("A number with dimensions and one without replace each other", "[adapters]") {
+  const std::string name = "blocks.0.att.scale";
+  for (const bool is_scalar : {false, true}) {
+    const std::vector<uint64_t> in_base =
+        is_scalar ? std::vector<uint64_t>() : std::vector<uint64_t>{1};
+    const std::vector<uint64_t> in_adapter =
+        is_scalar ? std::vector<uint64_t>{1} : std::vector<uint64_t>();
+    auto base = AdapterFile("base.pth").add("emb.weight", {2, 2}).add(name, in_base).take();
+    auto other = AdapterFile("tuned.pth").add("emb.weight", {2, 2}).add(name, in_adapter).take();
+    const auto merged = merged_with(std::move(base), std::move(other));
+    REQUIRE_OK(merged.status());
+    CHECK(values_of(*merged.value().source, name) == doubles(noisy(1, 2)));
+    // Two values cannot take the place of one.
+    auto again = AdapterFile("base.pth").add("emb.weight", {2, 2}).add(name, in_base).take();
+    auto longer = AdapterFile("tuned.pth").add(name, {2}).take();
+    const Status refused = merged_with(std::move(again), std::move(longer)).status();
+    CHECK(refused.code() == Code::BadInput);
+  }
+}
+
 TEST_CASE("A model and its adapter in one file are merged", "[adapters]") {
   const test::ScratchFolder folder;
   const auto base = base_model(folder);

@@ -12,6 +12,8 @@
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/pipeline/pipeline.h"
 #include "formats/arch/versions.h"
+#include "formats/container/safetensors_reader.h"
+#include "formats/container/safetensors_writer.h"
 #include "runtime/text/scoring.h"
 #include "tests/compressor/demo_model.h"
 #include "tests/compressor/press_testing.h"
@@ -263,6 +265,62 @@ TEST_CASE("Statistics are reused, and refused for another model", "[lite]") {
   const Status refused = convert(other, scratch.file("c.gguf"), from_stats);
   CHECK(refused.code() == Code::Usage);
   CHECK_THAT(refused.message(), Catch::Contains("another") || Catch::Contains("XXH64"));
+}
+
+TEST_CASE("Statistics whose tensors do not fit the model are refused", "[lite]") {
+  const ScratchFolder scratch;
+  const std::string input = write_synth(scratch, "v5.2");
+  auto checkpoint = press::open_checkpoint(input);
+  REQUIRE_OK(checkpoint.status());
+  const auto model = press::identify_checkpoint(*checkpoint.value().source);
+  press::CalibrationOptions options;
+  options.texts = {write_text(scratch, 8000)};
+  options.samples = 4;
+  options.length = 32;
+  auto calibration = press::sample_texts(options, Vocabulary{}, model.value().config);
+  REQUIRE_OK(calibration.status());
+  const std::string good = scratch.file("good.safetensors");
+  REQUIRE_OK(press::write_statistics(*checkpoint.value().source, model.value().config,
+                                     calibration.value(), good, OutputFile::Existing::Refuse,
+                                     [](double) {}));
+  const auto source = open_safetensors(good);
+  REQUIRE_OK(source.status());
+  // What is done to the tensor of this name, and what the message says.
+  struct Case {
+    std::string name;
+    bool is_cut;  ///< the shape, else the first value is not a number (and all are f32)
+    std::string message;
+  };
+  const std::string moments = "blocks.0.att.key.moments";
+  for (const Case& wrong :
+       {Case{moments, true, "does not fit"}, Case{moments, false, "not finite"},
+        Case{"tokens", false, "not finite"}, Case{"frequencies", true, "does not fit"}}) {
+    std::vector<TensorInfo> infos = source.value()->tensors();
+    for (TensorInfo& info : infos) {
+      if (info.name == wrong.name) {
+        info.dtype = DType::F32;
+        info.shape.front() -= wrong.is_cut ? 1 : 0;
+      }
+    }
+    const std::string bad = scratch.file("bad.safetensors");
+    REQUIRE_OK(write_safetensors(bad, OutputFile::Existing::Replace, infos,
+                                 [&](size_t i, std::vector<std::byte>& out) {
+                                   const Status status = source.value()->read(i, out);
+                                   out.resize(infos[i].n_bytes());
+                                   if (infos[i].name == wrong.name && !wrong.is_cut) {
+                                     const float not_a_number = std::nanf("");
+                                     std::memcpy(out.data(), &not_a_number, sizeof(float));
+                                   }
+                                   return status;
+                                 }));
+    Conversion from_stats = with("  - low_rank: {factor: 4, sequential: false}\n", "");
+    from_stats.texts.clear();
+    from_stats.statistics = bad;
+    const Status refused = convert(input, scratch.file("refused.gguf"), from_stats);
+    INFO(wrong.name << ": " << refused.message());
+    CHECK(refused.code() == Code::BadInput);
+    CHECK_THAT(refused.message(), Catch::Contains(wrong.name) && Catch::Contains(wrong.message));
+  }
 }
 
 TEST_CASE("Bad recipes are refused before work starts", "[lite]") {
