@@ -1,13 +1,19 @@
 // Writes the seed corpora: for each fuzz target a few small inputs that get past the first checks.
 // Built by the target make_fuzz_seeds, run by hand when a format changes; the seeds are checked in.
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
+#include <map>
 
+#include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
 #include "formats/container/gguf_writer.h"
 #include "formats/container/safetensors_writer.h"
 #include "runtime/model/state_file.h"
+#include "runtime/text/conversation.h"
 #include "tests/compressor/pickle_builder.h"
+#include "tests/formats/tensor_lists.h"
+#include "tests/fuzz/seed_models.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
 
@@ -31,6 +37,22 @@ std::string seed_path(const std::string& target, const std::string& name) {
 
 void seed(const std::string& target, const std::string& name, const std::string& bytes) {
   test::write_text(seed_path(target, name), bytes);
+}
+
+// A file of these tensors; of each, the bytes in `contents`, else only ones.
+std::string safetensors(const std::vector<TensorInfo>& tensors,
+                        const std::map<std::string, std::string>& contents = {}) {
+  const test::ScratchFolder folder;
+  const std::string path = folder.file("seed");
+  check(write_safetensors(path, OutputFile::Existing::Refuse, tensors, [&](size_t i, auto& out) {
+    out.assign(tensors[i].n_bytes(), std::byte{1});
+    if (const auto found = contents.find(tensors[i].name); found != contents.end()) {
+      std::memcpy(out.data(), found->second.data(), found->second.size());
+    }
+    return Status();
+  }));
+  const auto bytes = test::read_bytes(path);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 void seed_gguf() {
@@ -129,13 +151,10 @@ void seed_rwkv_cpp() {
 }
 
 void seed_safetensors() {
-  const std::vector<TensorInfo> tensors = {
-      {"emb.weight", DType::BF16, {3, 2}}, {"scalar", DType::F64, {}}, {"flags", DType::Bool, {5}}};
-  check(write_safetensors(seed_path("safetensors_reader", "written"), OutputFile::Existing::Replace,
-                          tensors, [&](size_t i, auto& out) {
-                            out.assign(tensors[i].n_bytes(), std::byte{1});
-                            return Status();
-                          }));
+  seed("safetensors_reader", "written",
+       safetensors({{"emb.weight", DType::BF16, {3, 2}},
+                    {"scalar", DType::F64, {}},
+                    {"flags", DType::Bool, {5}}}));
   const std::string header =
       R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[1,2],"data_offsets":[2,10]},)"
       R"("b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})";
@@ -143,29 +162,15 @@ void seed_safetensors() {
        le<uint64_t>(header.size()) + header + std::string(10, '\1'));
 }
 
-// Of the model of state_file.cpp, whose id is 7.
 void seed_state_files() {
-  ModelConfig config;
-  config.version = Version::V6;
-  config.n_layer = 1;
-  config.n_embd = 4;
-  config.dim_att = 4;
-  config.n_head = 2;
-  config.head_size = 2;
-  config.n_vocab = 3;
-  const edge::State state(config, 7);
+  const edge::State state(test::state_model(), test::kStateModelId);
   const std::vector<float> logits = {1.0f, 2.0f, 3.0f};
   check(edge::save_state_file(seed_path("state_file", "saved"), OutputFile::Existing::Replace,
                               state, logits, "said"));
   std::vector<std::byte> bytes(state.saved_bytes());
   check(state.save(bytes));
   test::write_bytes(seed_path("state_file", "bytes"), bytes);
-  const std::vector<TensorInfo> tensors = {{"blocks.0.att.time_state", DType::BF16, {2, 2, 2}}};
-  check(write_safetensors(seed_path("state_file", "tuned"), OutputFile::Existing::Replace, tensors,
-                          [&](size_t, auto& out) {
-                            out.assign(tensors[0].n_bytes(), std::byte{1});
-                            return Status();
-                          }));
+  seed("state_file", "tuned", safetensors({{"blocks.0.att.time_state", DType::BF16, {2, 2, 2}}}));
 }
 
 void seed_tokenizers() {
@@ -224,6 +229,107 @@ void seed_evaluation_lines() {
   seed("evaluation_lines", "cloze", text + request(0, 0, 0) + text);
 }
 
+void seed_conversation() {
+  const test::ScratchFolder folder;
+  auto model = edge::Model::open(test::write_tiny_model(folder, test::conversation_model()));
+  check(model.status());
+  auto session = edge::Session::create(model.value(), {});
+  check(session.status());
+  edge::ConversationOptions options;
+  options.chat_template = &model.value()->chat_template();
+  options.max_tokens = 2;
+  auto conversation = edge::Conversation::create(session.take(), options);
+  check(conversation.status());
+  const auto on_read = [](size_t, size_t) { return true; };
+  const auto on_text = [](std::string_view) { return true; };
+  check(conversation.value()->save(seed_path("conversation_file", "empty")));
+  check(conversation.value()->set_system("s", on_read).status());
+  check(conversation.value()->say("a", on_read, on_text).status());
+  check(conversation.value()->say("b", on_read, on_text).status());
+  check(conversation.value()->save(seed_path("conversation_file", "two_turns")));
+}
+
+// The first byte is alpha.
+void seed_adapters() {
+  const std::string key = "blocks.0.att.key";
+  const std::string ffn = "blocks.0.ffn.key";
+  const auto adapter = [](const std::string& name, char alpha,
+                          const std::vector<TensorInfo>& tensors) {
+    seed("adapter_file", name, alpha + safetensors(tensors));
+  };
+  adapter("lora", 2,
+          {{key + ".lora_A", DType::F32, {2, 4}}, {key + ".lora_B", DType::BF16, {4, 2}}});
+  adapter("pissa", 0,
+          {{key + ".lora_A", DType::F32, {1, 4}},
+           {key + ".lora_B", DType::F32, {4, 1}},
+           {key + ".init_lora_A", DType::F32, {1, 4}},
+           {key + ".init_lora_B", DType::F32, {4, 1}}});
+  adapter("disha", 0,
+          {{ffn + ".disha", DType::F32, {2, 8}}, {key + ".bone", DType::F32, {2, 2, 2}}});
+  adapter("whole", 0,
+          {{"blocks.0.ln1.weight", DType::F32, {4}},
+           {"blocks.0.att.scale", DType::F32, {}},
+           {"blocks.0.att.time_state", DType::F32, {2, 2, 2}}});
+}
+
+// The first byte chooses between an index and a config.json.
+void seed_checkpoint_folder() {
+  const std::vector<TensorInfo> all = test::tensors_of(Version::V6, {.n_layer = 1});
+  std::string map;
+  for (size_t i = 0; i < all.size(); ++i) {
+    map += fmt::format("{}\"{}\": \"model-0000{}-of-00002.safetensors\"", i == 0 ? "" : ", ",
+                       all[i].name, i < all.size() / 2 ? 1 : 2);
+  }
+  const char index = 0;
+  const char config = 1;
+  seed("checkpoint_folder", "index",
+       index + fmt::format(R"({{"metadata": {{"total_size": 1}}, "weight_map": {{{}}}}})", map));
+  seed("checkpoint_folder", "config_v6",
+       config + std::string(R"({"model_type": "rwkv6", "hidden_size": 26, "num_hidden_layers": 1, )"
+                            R"("vocab_size": 101, "intermediate_size": 67, "head_size": 11, )"
+                            R"("layer_norm_epsilon": 1e-05, "head_size_divisor": 8, )"
+                            R"("tie_word_embeddings": false})"));
+  seed("checkpoint_folder", "config_v7",
+       config + std::string(R"({"model_type": "rwkv7", "head_dim": 64, "norm_eps": 1e-05, )"
+                            R"("tie_word_embeddings": true, "attn": null})"));
+}
+
+void seed_statistics() {
+  const uint64_t hash = xxh64(test::as_bytes(test::kStatisticsCheckpoint));
+  std::string tokens;
+  for (const int32_t token : {0, 1, 2, 2, 1, 0}) {
+    tokens += le(token);
+  }
+  seed("statistics_file", "written",
+       safetensors({{"source.xxh64", DType::U8, {8}},
+                    {"tokens", DType::I32, {2, 3}},
+                    {"frequencies", DType::F32, {3}},
+                    {"blocks.0.att.key.moments", DType::F32, {4, 4}}},
+                   {{"source.xxh64", le(hash)}, {"tokens", tokens}}));
+}
+
+void seed_yaml() {
+  seed("yaml_files", "recipe",
+       "name: x\nseed: 3\ncalibration: {samples: 64, length: 256}\nstages:\n"
+       "  - low_rank: {method: whitened, factor: 8, overrides: [{match: '*.key', factor: 2}]}\n"
+       "  - refit: {rounds: 2}\n  - train: {steps: 10, parameters: [factors]}\n"
+       "  - external: {command: 'a {input} {output}'}\n"
+       "  - cluster_head: {clusters: 200, p_min: 0.95}\n"
+       "  - ffn_predictor: {kinds: both, recall: 0.99}\n"
+       "  - quantize: {codec: i8_row, lora_codec: f16, min_numbers: 4096}\n");
+  seed("yaml_files", "preset",
+       "preset: rwkv-lite-int8\nstages:\n  - low_rank: off\n  - quantize: {codec: f16}\n");
+  seed("yaml_files", "budget", "name: x\nbudget: {resident: 200MB, memory: sparse}\n");
+  seed("yaml_files", "sweep",
+       "name: s\npreset: int8\naxes:\n  quantize.codec: [f16, i8_row]\n"
+       "  quantize: [on, off]\nablation: true\nreferences: false\n"
+       "evaluate: {text: [t.txt], max_tokens: 200, speed: false, memory: sparse}\n");
+  seed("yaml_files", "training",
+       "name: t\nseed: 1\nmodel: {version: v7, n_layer: 2, n_embd: 64, n_vocab: 256}\n"
+       "train: {data: [a.txt], steps: 100, batch: 4, length: 32, lr: 1e-3}\n");
+  seed("yaml_files", "anchors", "name: &a 5\nstages: [&s {quantize: {codec: f16}}]\nseed: *a\n");
+}
+
 }  // namespace
 }  // namespace rwkv
 
@@ -237,5 +343,10 @@ int main() {
   rwkv::seed_tokenizers();
   rwkv::seed_pth();
   rwkv::seed_evaluation_lines();
+  rwkv::seed_conversation();
+  rwkv::seed_adapters();
+  rwkv::seed_checkpoint_folder();
+  rwkv::seed_statistics();
+  rwkv::seed_yaml();
   return 0;
 }

@@ -1,16 +1,13 @@
 // Fuzz target for the .pth reader. The first byte chooses: the rest as a file (zip or legacy), or
 // as a bare pickle, which the checksums of a zip file would otherwise keep mutations away from.
 //   clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined ... -lz
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdlib>
-#include <string>
 
 #include "compressor/checkpoint/pth_reader.h"
 #include "compressor/checkpoint/state_dict.h"
 #include "compressor/checkpoint/unpickler.h"
+#include "tests/fuzz/memory_file.h"
 
 namespace {
 
@@ -22,14 +19,9 @@ void read_pickle(std::span<const std::byte> bytes) {
   }
 }
 
-// A file that lives in memory and has a name.
 void read_file(std::span<const std::byte> bytes) {
-  const int fd = memfd_create("pth", 0);
-  if (fd < 0 || write(fd, bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) {
-    std::abort();
-  }
-  const auto opened = rwkv::press::open_pth("/proc/self/fd/" + std::to_string(fd));
-  close(fd);
+  const rwkv::test::MemoryFile file(bytes);
+  const auto opened = rwkv::press::open_pth(file.path());
   if (!opened.ok()) {
     return;
   }

@@ -1,14 +1,11 @@
 // Any bytes as an rwkv.cpp file: opened and, if that succeeds, read whole and in part.
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
-#include <string>
 #include <vector>
 
 #include "formats/container/rwkv_cpp_reader.h"
+#include "tests/fuzz/memory_file.h"
 
 namespace {
 
@@ -30,14 +27,10 @@ void read_everything(const rwkv::TensorSource& source) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const int fd = memfd_create("fuzz", 0);
-  if (fd < 0 || write(fd, data, size) != static_cast<ssize_t>(size)) {
-    std::abort();
-  }
-  const auto opened = rwkv::open_rwkv_cpp("/proc/self/fd/" + std::to_string(fd));
+  const rwkv::test::MemoryFile file(std::as_bytes(std::span(data, size)));
+  const auto opened = rwkv::open_rwkv_cpp(file.path());
   if (opened.ok()) {
     read_everything(*opened.value());
   }
-  close(fd);
   return 0;
 }

@@ -1,0 +1,53 @@
+// What inputs of several files belong to, the same for the seeds and for the targets.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "formats/arch/model_config.h"
+#include "formats/container/tensor_source.h"
+#include "tests/support/tiny_model.h"
+
+namespace rwkv::test {
+
+/// The model of saved states.
+inline ModelConfig state_model() {
+  ModelConfig config;
+  config.version = Version::V6;
+  config.n_layer = 1;
+  config.n_embd = 4;
+  config.dim_att = 4;
+  config.n_head = 2;
+  config.head_size = 2;
+  config.n_vocab = 3;
+  return config;
+}
+inline constexpr uint64_t kStateModelId = 7;
+
+/// The model of saved conversations.
+inline TinyModelOptions conversation_model() {
+  TinyModelOptions options;
+  options.version = Version::V6;
+  options.vocabulary = TinyVocabulary::Bytes;
+  options.n_layer = 1;
+  options.n_embd = 4;
+  options.n_head = 1;
+  options.dim_ffn = 5;
+  options.n_vocab = 256;
+  return options;
+}
+
+/// The tensors that adapters change: matrices of two shapes, a vector, a scalar.
+inline std::vector<TensorInfo> adapter_base() {
+  return {{"emb.weight", DType::F32, {3, 4}},
+          {"blocks.0.att.key.weight", DType::F32, {4, 4}},
+          {"blocks.0.ffn.key.weight", DType::F32, {8, 4}},
+          {"blocks.0.ln1.weight", DType::F32, {4}},
+          {"blocks.0.att.scale", DType::F32, {}}};
+}
+
+/// The bytes of the checkpoint that statistics belong to.
+inline constexpr std::string_view kStatisticsCheckpoint = "checkpoint";
+
+}  // namespace rwkv::test
