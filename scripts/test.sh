@@ -106,29 +106,38 @@ closing_line() {
   printf '%d%% tests passed, %d tests failed out of %d\n' "$percent" "$failed" "$total"
 }
 
-# Fills `fuzzers`. Each step reports its own failure, since errexit is off in a condition.
+# build_fuzzers_in FOLDER OPTION...: adds paths to `fuzzers`. Each step reports its own failure,
+# since errexit is off in a condition.
+build_fuzzers_in() {
+  local folder=$1 names=()
+  shift
+  # Only the fuzz targets are built: libFuzzer brings a main() of its own.
+  cmake -S . -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+    -DRWKV_BUILD_FUZZERS=ON -DRWKV_BUILD_TESTS=ON "$@" || return 1
+  mapfile -t names < <(cmake --build "$folder" --target help |
+    sed -n 's/^\(fuzz_[a-z0-9_]*\): phony$/\1/p' | sort -u)
+  if ((${#names[@]} == 0)); then
+    printf 'there are no targets named fuzz_* in %s\n' "$folder" >&2
+    return 1
+  fi
+  cmake --build "$folder" --parallel "$(build_jobs)" --target "${names[@]}" || return 1
+  fuzzers+=("${names[@]/#/$folder/bin/}")
+}
+
+# Targets with LibTorch are compiled by GCC (tests/fuzz/gcc_coverage.cpp), all others by clang.
 build_fuzzers() {
   if ! command -v clang++ > /dev/null; then
     printf 'clang++ is missing; run scripts/setup.sh --dev\n' >&2
     return 1
   fi
-  # Only the fuzz targets are built: libFuzzer brings a main() of its own.
-  cmake -S . -B build/fuzz -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-    -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
-    -DRWKV_SANITIZE=fuzzer,address,undefined -DRWKV_BUILD_FUZZERS=ON -DRWKV_BUILD_TESTS=ON ||
-    return 1
-  mapfile -t fuzzers < <(cmake --build build/fuzz --target help |
-    sed -n 's/^\(fuzz_[a-z0-9_]*\): phony$/\1/p' | sort -u)
-  if ((${#fuzzers[@]} == 0)); then
-    printf 'there are no targets named fuzz_* in build/fuzz\n' >&2
-    return 1
-  fi
-  cmake --build build/fuzz --parallel "$(build_jobs)" --target "${fuzzers[@]}"
+  build_fuzzers_in build/fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
+    -DRWKV_SANITIZE=fuzzer,address,undefined &&
+    build_fuzzers_in build/fuzz-gcc -DRWKV_SANITIZE=address,undefined -DRWKV_FUZZ=ON
 }
 
-# New inputs and findings go to build/fuzz; the seeds do not change.
+# run_fuzzer PROGRAM: new inputs and findings go to build/fuzz; the seeds do not change.
 run_fuzzer() {
-  local fuzzer=$1
+  local fuzzer=${1##*/}
   local name=${fuzzer#fuzz_}
   local folders=("build/fuzz/corpus/$name")
   mkdir -p "build/fuzz/corpus/$name" "build/fuzz/findings/$name"
@@ -136,7 +145,7 @@ run_fuzzer() {
     folders+=("tests/fuzz/corpus/$name")
   fi
   say "fuzzing $name for $fuzz_seconds s"
-  if "build/fuzz/bin/$fuzzer" -max_total_time="$fuzz_seconds" -timeout=20 -rss_limit_mb=2048 \
+  if "$1" -max_total_time="$fuzz_seconds" -timeout=20 -rss_limit_mb=2048 \
     -verbosity=0 -print_final_stats=1 -artifact_prefix="build/fuzz/findings/$name/" \
     "${folders[@]}" > "$log" 2>&1; then
     count "$fuzzer" 1 0 "$(sed -n 's/^stat::number_of_executed_units: */inputs: /p' "$log")"
