@@ -54,6 +54,7 @@ Result<Work> begin_work(const TensorSource& source, const Identified& model, uin
                       .calibration = options.calibration,
                       .seed = seed,
                       .training = options.training,
+                      .allow_external = options.allow_external,
                       .shared_folder = options.shared_folder,
                       .progress = options.progress,
                       .report = options.report},
@@ -69,6 +70,10 @@ Result<Work> branch(const Work& work, const std::string& scratch_folder) {
 Status run_stage(const Stage& stage, Work& work) {
   if (stage.needs_calibration() && !work.calibration) {
     return usage_error("stage {} learns from text, but there is none", stage.name());
+  }
+  if (!stage.command().empty() && !work.allow_external) {
+    return usage_error("stage {} runs a command of the recipe, which nobody has allowed",
+                       stage.name());
   }
   return stage.run(work).in(std::string("stage ") + stage.name());
 }

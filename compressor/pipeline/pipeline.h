@@ -21,6 +21,8 @@ struct PipelineOptions {
   std::string shared_folder;
   /// For recipes that train.
   Work::Training training;
+  /// Whether stages may run commands of the recipe; see check_commands().
+  bool allow_external = false;
   std::function<void(const std::string& what, double share)> progress = [](const std::string&,
                                                                            double) {};
   std::function<void(const std::string& line)> report = [](const std::string&) {};

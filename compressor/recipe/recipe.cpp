@@ -221,6 +221,7 @@ Status read_top(const YAML::Node& root, const std::string& origin, Recipe& recip
 Result<Recipe> build_recipe(const std::string& text, const std::string& origin,
                             std::span<const std::string> overrides) {
   Recipe recipe;
+  recipe.origin = origin;
   const YAML::Node root = YAML::Load(text);
   RWKV_TRY(read_top(root, origin, recipe));
   RWKV_ASSIGN(Base base, read_base(root));

@@ -21,6 +21,7 @@ namespace rwkv::press {
 
 struct Recipe {
   std::string name;
+  std::string origin;  ///< where it was read, for messages; not part of it
   uint64_t seed = 0;
   /// Samples and length; the texts are not part of a recipe.
   CalibrationOptions calibration;

@@ -2,10 +2,7 @@
 // pairs as in x058 and x059), runs any program on it, and checks and reads the result.
 #include "compressor/stages/external.h"
 
-#include <sys/wait.h>
-
 #include <array>
-#include <cstdlib>
 #include <filesystem>
 
 #include "compressor/checkpoint/open.h"
@@ -13,6 +10,9 @@
 #include "compressor/checkpoint/write.h"
 #include "compressor/model/named_tensors.h"
 #include "compressor/numerics/tensor_ops.h"
+#include "compressor/stages/command_line.h"
+#include "compressor/stages/watched_shell.h"
+#include "formats/base/printable.h"
 
 namespace rwkv::press {
 namespace {
@@ -35,6 +35,7 @@ class ExternalStage final : public Stage {
   }
   Status plan(PackPlan& plan) const override;
   bool trains() const override { return true; }
+  std::string command() const override { return command_; }
   Status run(Work& work) const override;
 
  protected:
@@ -42,7 +43,6 @@ class ExternalStage final : public Stage {
 
  private:
   Status hand_over(const Work& work, const std::string& path) const;
-  Status call(const std::string& input, const std::string& output) const;
   Status take_back(Work& work, const std::string& path) const;
 
   std::string command_;
@@ -50,16 +50,7 @@ class ExternalStage final : public Stage {
 };
 
 Status ExternalStage::settle(const YAML::Node& /*given*/) {
-  if (command_.empty()) {
-    return usage_error(
-        "external.command is missing; expected a command with {{input}} and {{output}}");
-  }
-  for (const char* place : {"{input}", "{output}"}) {
-    if (command_.find(place) == std::string::npos) {
-      return usage_error("external.command has no {}: '{}'", place, command_);
-    }
-  }
-  return {};
+  return check_command(command_);
 }
 
 Status ExternalStage::plan(PackPlan& plan) const {
@@ -74,20 +65,6 @@ Status ExternalStage::plan(PackPlan& plan) const {
   return {};
 }
 
-void replace_all(std::string& text, const std::string& what, const std::string& with) {
-  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at)) {
-    text.replace(at, what.size(), with);
-    at += with.size();
-  }
-}
-
-// In single quotes, for the shell.
-std::string quoted(const std::string& path) {
-  std::string text = path;
-  replace_all(text, "'", "'\\''");
-  return "'" + text + "'";
-}
-
 Status ExternalStage::hand_over(const Work& work, const std::string& path) const {
   const DType dtype = dtype_ == 0 ? DType::BF16 : DType::F32;
   std::vector<TensorInfo> infos = work.source->tensors();
@@ -98,23 +75,6 @@ Status ExternalStage::hand_over(const Work& work, const std::string& path) const
                           [&](size_t index, std::vector<std::byte>& out) {
                             return read_as(*work.source, index, dtype, out);
                           });
-}
-
-Status ExternalStage::call(const std::string& input, const std::string& output) const {
-  std::string command = command_;
-  replace_all(command, "{input}", quoted(input));
-  replace_all(command, "{output}", quoted(output));
-  const int result = std::system(command.c_str());
-  if (result == -1) {
-    return failed("external: cannot run a shell for '{}'", command);
-  }
-  if (WIFSIGNALED(result)) {
-    return failed("external: '{}' was ended by signal {}", command, WTERMSIG(result));
-  }
-  if (WEXITSTATUS(result) != 0) {
-    return failed("external: '{}' failed with exit code {}", command, WEXITSTATUS(result));
-  }
-  return {};
 }
 
 // Requires the same tensors in the same shapes with finite values; takes none before all are
@@ -156,15 +116,20 @@ Status ExternalStage::take_back(Work& work, const std::string& path) const {
 Status ExternalStage::run(Work& work) const {
   std::error_code error;
   fs::create_directories(work.training.folder, error);
-  const std::string input = (fs::path(work.training.folder) / "external-input.pth").string();
-  const std::string output = (fs::path(work.training.folder) / "external-output.pth").string();
+  // Absolute: a name that begins with "-" would be an option to the command.
+  const fs::path folder = fs::absolute(work.training.folder, error);
+  const std::string input = (folder / "external-input.pth").string();
+  const std::string output = (folder / "external-output.pth").string();
   fs::remove(output, error);
   RWKV_TRY(hand_over(work, input));
-  work.report(fmt::format("external: {} handed over", input));
-  RWKV_TRY(call(input, output));
+  work.report(fmt::format("external: {} handed over", printable(input)));
+  work.report(fmt::format("external: runs: {}", printable(command_, command_.size())));
+  const Status status =
+      run_watched(with_variables(command_), {{kInputVariable, input}, {kOutputVariable, output}});
+  RWKV_TRY(status.in(fmt::format("external: '{}'", command_)));
   RWKV_TRY(take_back(work, output));
   work.hidden = at::Tensor();
-  work.report(fmt::format("external: {} taken back", output));
+  work.report(fmt::format("external: {} taken back", printable(output)));
   return {};
 }
 

@@ -37,6 +37,8 @@ class Stage {
   virtual bool trains() const { return false; }
   /// True if the stage only recovers quality lost by earlier stages.
   virtual bool recovers() const { return trains(); }
+  /// What run() has a shell do, in the recipe's words; empty: nothing.
+  virtual std::string command() const { return {}; }
   /// Does the work: changes work.source and, like plan(), work.plan.
   virtual Status run(Work& work) const { return plan(work.plan); }
 

@@ -31,6 +31,8 @@ struct WorkContext {
     bool resume = false;
   };
   Training training;
+  /// Whether stages may run commands of the recipe.
+  bool allow_external = false;
   /// Folder for data that conversions of one checkpoint may share; empty: none.
   std::string shared_folder;
   /// Called with the current step and the share done.

@@ -5,15 +5,25 @@ namespace rwkv::press {
 Json job_to_json(const SweepJob& job) {
   const SweepInputs& inputs = job.inputs;
   const SweepEvaluation& evaluation = job.evaluation;
-  return {{"checkpoint", inputs.checkpoint},     {"vocab", inputs.vocab},
-          {"calibration", inputs.calibration},   {"statistics", inputs.statistics},
-          {"train_data", inputs.train_data},     {"allow_requantize", inputs.allow_requantize},
-          {"texts", evaluation.files.texts},     {"clozes", evaluation.files.clozes},
-          {"choices", evaluation.files.choices}, {"max_docs", evaluation.files.max_docs},
-          {"max_tokens", evaluation.max_tokens}, {"speed", evaluation.speed},
-          {"memory", evaluation.memory},         {"folder", job.folder},
-          {"fingerprint", job.fingerprint},      {"reference", job.reference},
-          {"keep_models", job.keep_models},      {"points", job.points}};
+  return {{"checkpoint", inputs.checkpoint},
+          {"vocab", inputs.vocab},
+          {"calibration", inputs.calibration},
+          {"statistics", inputs.statistics},
+          {"train_data", inputs.train_data},
+          {"allow_requantize", inputs.allow_requantize},
+          {"texts", evaluation.files.texts},
+          {"clozes", evaluation.files.clozes},
+          {"choices", evaluation.files.choices},
+          {"max_docs", evaluation.files.max_docs},
+          {"max_tokens", evaluation.max_tokens},
+          {"speed", evaluation.speed},
+          {"memory", evaluation.memory},
+          {"folder", job.folder},
+          {"fingerprint", job.fingerprint},
+          {"reference", job.reference},
+          {"allow_external", inputs.allow_external},
+          {"keep_models", job.keep_models},
+          {"points", job.points}};
 }
 
 Result<SweepJob> job_from_json(const std::string& text) {
@@ -26,6 +36,7 @@ Result<SweepJob> job_from_json(const std::string& text) {
     json.at("statistics").get_to(job.inputs.statistics);
     json.at("train_data").get_to(job.inputs.train_data);
     json.at("allow_requantize").get_to(job.inputs.allow_requantize);
+    json.at("allow_external").get_to(job.inputs.allow_external);
     json.at("texts").get_to(job.evaluation.files.texts);
     json.at("clozes").get_to(job.evaluation.files.clozes);
     json.at("choices").get_to(job.evaluation.files.choices);

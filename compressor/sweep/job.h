@@ -17,6 +17,7 @@ struct SweepInputs {
   std::string statistics;
   std::vector<std::string> train_data;
   bool allow_requantize = false;
+  bool allow_external = false;  ///< commands of recipes may run
 };
 
 struct SweepJob {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "compressor/recipe/commands.h"
 #include "compressor/recipe/recipe.h"
 #include "formats/base/nearest.h"
 
@@ -32,6 +33,7 @@ std::string stage_yaml(Stage& stage) {
 SweepPoint point_from(const Recipe& recipe) {
   SweepPoint point;
   point.recipe = recipe.effective_yaml();
+  point.commands = commands_of(recipe);
   for (const std::unique_ptr<Stage>& stage : recipe.stages) {
     if (stage->trains()) {
       point.trained = point.stages.size();

@@ -19,8 +19,9 @@ struct SweepPoint {
   std::vector<std::pair<std::string, std::string>> settings;  ///< axis and value
   std::string recipe;                                         ///< every setting in force, as YAML
   std::vector<std::string> stages;                            ///< the part of each stage, in order
-  std::string learns_from;        ///< what calibration depends on; empty: no learning from text
-  std::optional<size_t> trained;  ///< index of the last stage that trains
+  std::string learns_from;            ///< what calibration depends on; empty: no learning from text
+  std::vector<std::string> commands;  ///< that it runs; see commands_of()
+  std::optional<size_t> trained;      ///< index of the last stage that trains
 };
 
 struct SweepPlan {

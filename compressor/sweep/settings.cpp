@@ -5,14 +5,13 @@
 
 #include "compressor/evaluate/footprint.h"
 #include "compressor/options/settings.h"
-#include "formats/base/file.h"
+#include "compressor/recipe/recipe_file.h"
 
 namespace rwkv::press {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint64_t kMaxRecipeBytes = uint64_t{1} << 20;
 constexpr size_t kMaxValues = 1000;
 constexpr std::array<std::string_view, 10> kTopKeys = {
     "name",        "preset", "recipe",   "stages",     "seed",
@@ -106,8 +105,9 @@ Status read_recipe(const YAML::Node& root, const std::string& path, SweepSetting
     if (name.empty()) {
       return usage_error("'recipe': expected the name of a file{}", at_line(root["recipe"]));
     }
-    settings.recipe_origin = beside(path, name);
-    RWKV_ASSIGN(settings.recipe, read_text_file(settings.recipe_origin, kMaxRecipeBytes));
+    RWKV_ASSIGN(RecipeText text, read_recipe_file(beside(path, name)));
+    settings.recipe_origin = std::move(text.origin);
+    settings.recipe = std::move(text.yaml);
     return {};
   }
   YAML::Node recipe;

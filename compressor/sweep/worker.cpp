@@ -157,6 +157,7 @@ class Worker {
                                    job_.inputs.checkpoint));
     }
     options.shared_folder = SweepFolder(job_.folder).shared();
+    options.allow_external = job_.inputs.allow_external;
     options.training.data = job_.inputs.train_data;
     options.training.vocabulary = model_.vocabulary;
     options.training.resume = true;

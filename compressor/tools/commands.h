@@ -33,6 +33,13 @@ void declare_recipe_options(cxxopts::Options& options);
 /// The recipe that they name; preset fp16 if neither is given.
 Result<Recipe> recipe_from(const cxxopts::ParseResult& arguments);
 
+/// Declares --allow-external.
+void declare_external_option(cxxopts::Options& options);
+/// Refuses `commands` of the recipe from `origin` (commands_of()) without --allow-external; prints
+/// those that are allowed on stderr, before anything runs.
+Status allow_commands(const cxxopts::ParseResult& arguments,
+                      const std::vector<std::string>& commands, const std::string& origin);
+
 /// Refuses work on a checkpoint whose values were rounded before (codecs coarser than f16 in packed
 /// files, ggml's block types), unless `allowed`: it would add a second loss. For commands that
 /// round or train all of it; plan_input() asks tensor by tensor.

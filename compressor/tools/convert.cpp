@@ -3,8 +3,10 @@
 
 #include "compressor/evaluate/device.h"
 #include "compressor/pipeline/convert.h"
+#include "compressor/recipe/commands.h"
 #include "compressor/tools/commands.h"
 #include "compressor/tools/plan_fit.h"
+#include "formats/base/printable.h"
 #include "formats/cli/command.h"
 #include "formats/cli/progress.h"
 #include "formats/cli/version.h"
@@ -127,6 +129,7 @@ void declare_convert(cxxopts::Options& options, std::vector<std::string>& positi
   declare_merge_options(options);
   declare_calibration_options(options);
   declare_recipe_options(options);
+  declare_external_option(options);
   positionals = {"input"};
 }
 
@@ -134,6 +137,7 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
   RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
   RWKV_ASSIGN(Recipe recipe, recipe_from(arguments));
+  RWKV_TRY(allow_commands(arguments, commands_of(recipe), recipe.origin));
   RWKV_ASSIGN(const InputOptions from, input_options_from(arguments));
   const bool planned = recipe.budget.has_value();
   RWKV_ASSIGN(const MergeRequest merge, merge_from(arguments));
@@ -179,7 +183,8 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   const bool quiet = arguments.count("quiet") > 0;
   if (!quiet) {
     fmt::print(stderr, "{}: {} ({})\nrecipe: {}\nvocabulary: {}\n", path,
-               describe(input.model.config), input.checkpoint.source->format(), recipe.name, note);
+               describe(input.model.config), input.checkpoint.source->format(),
+               printable(recipe.name), note);
     for (const std::string& line : input.notes) {
       fmt::print(stderr, "{}\n", line);
     }
@@ -198,6 +203,7 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
                 calibration_from(arguments, recipe, options.vocabulary, config, path));
   }
   pipeline.scratch_folder = fs::path(output).parent_path().string();
+  pipeline.allow_external = arguments.count("allow-external") > 0;
   RWKV_ASSIGN(pipeline.training, training_from(arguments, recipe, options.vocabulary, output));
   RWKV_ASSIGN(const PackPlan plan,
               convert_with_progress(input, recipe, std::move(pipeline), options, quiet));

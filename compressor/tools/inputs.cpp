@@ -4,6 +4,7 @@
 #include <set>
 
 #include "compressor/pipeline/pipeline.h"
+#include "compressor/recipe/recipe_file.h"
 #include "compressor/tools/commands.h"
 #include "formats/base/file.h"
 #include "formats/cli/command.h"
@@ -13,7 +14,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint64_t kMaxRecipeBytes = uint64_t{1} << 20;
 // Names under which vocabularies are published, tried in this order in the input's folder.
 constexpr std::array<const char*, 3> kVocabularyNames = {"rwkv_vocab_v20230424.txt",
                                                          "20B_tokenizer.json", "tokenizer.json"};
@@ -113,7 +113,8 @@ void declare_recipe_options(cxxopts::Options& options) {
   for (const Preset& preset : presets()) {
     names += fmt::format("{}{}", names.empty() ? "" : ", ", preset.name);
   }
-  options.add_options()("recipe", "Recipe file (YAML)", cxxopts::value<std::string>())(
+  options.add_options()("recipe", "Recipe file (YAML), or a packed file whose recipe to take",
+                        cxxopts::value<std::string>())(
       "preset", "Built-in recipe: " + names + " (default fp16)", cxxopts::value<std::string>())(
       "set", "Change one setting: stage.key=value; may be repeated",
       cxxopts::value<std::vector<std::string>>())("allow-requantize",
@@ -138,8 +139,8 @@ Result<Recipe> recipe_from(const cxxopts::ParseResult& arguments) {
   }
   if (arguments.count("recipe") > 0) {
     RWKV_ASSIGN(const std::string path, cli::required(arguments, "recipe"));
-    RWKV_ASSIGN(const std::string text, read_text_file(path, kMaxRecipeBytes));
-    return parse_recipe(text, path, overrides);
+    RWKV_ASSIGN(const RecipeText text, read_recipe_file(path));
+    return parse_recipe(text.yaml, text.origin, overrides);
   }
   const std::string name =
       arguments.count("preset") > 0 ? arguments["preset"].as<std::string>() : "fp16";

@@ -3,8 +3,10 @@
 
 #include "compressor/evaluate/device.h"
 #include "compressor/evaluate/planned_account.h"
+#include "compressor/recipe/commands.h"
 #include "compressor/tools/commands.h"
 #include "compressor/tools/plan_fit.h"
+#include "formats/base/printable.h"
 #include "formats/cli/command.h"
 
 namespace rwkv::press {
@@ -64,6 +66,7 @@ void declare_plan(cxxopts::Options& options, std::vector<std::string>& positiona
   declare_calibration_options(options);
   declare_fit_options(options);
   declare_recipe_options(options);
+  declare_external_option(options);
   positionals = {"input"};
 }
 
@@ -79,6 +82,8 @@ Status run_plan(const cxxopts::ParseResult& arguments) {
     }
   }
   RWKV_ASSIGN(const Recipe recipe, recipe_from(arguments));
+  RWKV_TRY(
+      check_commands(commands_of(recipe), recipe.origin, arguments.count("allow-external") > 0));
   RWKV_ASSIGN(const InputOptions from, input_options_from(arguments));
   RWKV_ASSIGN(const PlannedInput input,
               plan_input(path, recipe, arguments.count("allow-requantize") > 0, from));
@@ -99,7 +104,8 @@ Status run_plan(const cxxopts::ParseResult& arguments) {
     print_json(input.plan, recipe, device);
     return {};
   }
-  fmt::print("{}: {}\n{}\n", path, describe(input.model.config), recipe.effective_yaml());
+  fmt::print("{}: {}\n{}\n", path, describe(input.model.config),
+             printable_lines(recipe.effective_yaml()));
   print_table(input.plan);
   print_totals(input.plan);
   fmt::print("{}\n{}", kDeviceHeading, device.text);

@@ -13,6 +13,7 @@
 #include "compressor/sweep/run.h"
 #include "compressor/tools/commands.h"
 #include "formats/base/file.h"
+#include "formats/base/printable.h"
 #include "formats/cli/command.h"
 #include "formats/cli/version.h"
 
@@ -125,7 +126,7 @@ class Display {
     if (progress.failed > 0) {
       line += fmt::format("{} failed; ", progress.failed);
     }
-    line += progress.current;
+    line += printable(progress.current);
     if (!is_terminal_) {
       fmt::print(stderr, "{}\n", line);
       return;
@@ -151,6 +152,19 @@ Status report_only(const std::string& path) {
   return {};
 }
 
+// Each command once, in the order of the points.
+std::vector<std::string> commands_in(const SweepPlan& plan) {
+  std::vector<std::string> commands;
+  for (const SweepPoint& point : plan.points) {
+    for (const std::string& command : point.commands) {
+      if (std::find(commands.begin(), commands.end(), command) == commands.end()) {
+        commands.push_back(command);
+      }
+    }
+  }
+  return commands;
+}
+
 Result<SweepRun> run_from(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string input, cli::required(arguments, "input"));
   RWKV_ASSIGN(const std::string config, cli::required(arguments, "config"));
@@ -166,13 +180,15 @@ Result<SweepRun> run_from(const cxxopts::ParseResult& arguments) {
     }
   }
   RWKV_ASSIGN(SweepPlan plan, plan_sweep(settings));
+  RWKV_TRY(allow_commands(arguments, commands_in(plan), settings.recipe_origin));
   SweepRun run{std::move(settings), std::move(plan), {}, {}, SweepFolder(output)};
   run.inputs = {input,
                 text(arguments, "vocab"),
                 texts(arguments, "calibration"),
                 text(arguments, "stats"),
                 texts(arguments, "train-data"),
-                arguments.count("allow-requantize") > 0};
+                arguments.count("allow-requantize") > 0,
+                arguments.count("allow-external") > 0};
   if (arguments.count("vocab") > 0 && run.inputs.vocab.empty()) {
     return usage_error("--vocab: expected a file or 'bytes', found an empty value");
   }
@@ -212,6 +228,7 @@ void declare_sweep(cxxopts::Options& options, std::vector<std::string>& position
       "report-only", "Only collect the results of this folder again",
       cxxopts::value<std::string>())("quiet", "Show no progress");
   declare_calibration_options(options);
+  declare_external_option(options);
   positionals = {"input"};
 }
 

@@ -194,7 +194,8 @@ TEST_CASE("Points that fail or crash do not stop the others", "[sweep]") {
       "name: failing\n"
       "calibration: {samples: 16, length: 32}\n"
       "stages:\n"
-      "  - external: {command: \"kill -9 $PPID; cp {input} {output}\"}\n"
+      "  - external: {command: \"kill -9 $(cut -d ' ' -f 4 /proc/$PPID/stat); cp {input} "
+      "{output}\"}\n"
       "  - cluster_head: {clusters: 12, epochs: 3}\n"
       "  - quantize: {codec: f16}\n"
       "axes:\n"
@@ -202,7 +203,7 @@ TEST_CASE("Points that fail or crash do not stop the others", "[sweep]") {
       "  cluster_head.clusters: [12, 1000]\n"
       "evaluate: {speed: false}\n");
   for (int i = 0; i < 2; ++i) {  // the second time they are tried again
-    const RunResult result = setting.sweep("out", {"--jobs", "2"});
+    const RunResult result = setting.sweep("out", {"--jobs", "2", "--allow-external"});
     INFO(result.err);
     CHECK(result.exit_code == 1);
     CHECK_THAT(result.err, Contains("3 points failed"));

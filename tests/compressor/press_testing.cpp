@@ -35,6 +35,7 @@ Status convert(const std::string& input, const std::string& output, const Conver
   press::PipelineOptions pipeline;
   pipeline.scratch_folder = std::filesystem::path(output).parent_path().string();
   pipeline.training = {how.train_data, options.vocabulary, how.work, how.resume};
+  pipeline.allow_external = how.allow_external;
   if (press::needs_calibration(recipe)) {
     press::CalibrationOptions calibration = recipe.calibration;
     calibration.texts = how.texts;

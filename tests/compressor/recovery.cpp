@@ -48,6 +48,7 @@ class Lab {
     how.vocab = "bytes";
     how.texts = {text_};
     how.train_data = {text_};
+    how.allow_external = true;
     how.work = scratch_.file(fmt::format("work{}", ++n_));
     return how;
   }
@@ -159,6 +160,9 @@ TEST_CASE("A program of the user's own gets the model and gives it back", "[reco
     CHECK_FALSE(std::filesystem::exists(lab.output()));
     return std::string(status.message());
   };
+  Conversion unseen = lab.recipe(copy);
+  unseen.allow_external = false;
+  CHECK_THAT(lab.status(unseen).message(), Catch::Contains("nobody has allowed"));
   CHECK_THAT(message("exit 7 # {input} {output}"), Catch::Contains("exit code 7"));
   CHECK_THAT(message("true {input} {output}"), Catch::Contains("did not write"));
   CHECK_THAT(message("head -c 100 {input} > {output}"), Catch::Contains("external-output.pth"));
