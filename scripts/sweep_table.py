@@ -45,6 +45,12 @@ def megabytes(point, key):
     return f"{point[key] / 1e6:.2f}" if point.get(key) is not None else ""
 
 
+def text(name):
+    """A name from outside without what a terminal or a table would take for more than text."""
+    shown_as = {"|": "\\|", "<": "&lt;"}
+    return "".join(shown_as.get(c, c) if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
+
+
 def unbeaten(points, metric):
     """Ids of the points on the frontier of resident bytes against the metric."""
     sign = -1 if metric["better"] == "higher" else 1
@@ -70,7 +76,7 @@ def table(results):
     lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
     for point in points:
         label, bar = point["label"], names.get(point["id"])
-        label = label if bar in (None, label) else f"{label} ({bar})"
+        label = text(label if bar in (None, label) else f"{label} ({bar})")
         cells = [f"**{label}**" if point["id"] in bold else label]
         for metric in metrics:
             figure = point.get("metrics", {}).get(metric["name"])

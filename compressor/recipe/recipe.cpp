@@ -6,6 +6,7 @@
 
 #include "compressor/options/other_names.h"
 #include "compressor/options/settings.h"
+#include "compressor/options/yaml.h"
 #include "formats/base/nearest.h"
 
 namespace rwkv::press {
@@ -39,11 +40,13 @@ std::vector<std::string_view> stage_names() {
 struct StageEntry {
   std::string name;
   YAML::Node options;
+  int line = 0;
   bool is_off() const { return options.IsScalar() && options.Scalar() == kOff; }
 };
 
 Result<StageEntry> read_stage_entry(const YAML::Node& node) {
   StageEntry entry;
+  entry.line = node.Mark().line + 1;
   if (node.IsScalar()) {
     entry.name = node.Scalar();
     entry.options = YAML::Node(YAML::NodeType::Map);
@@ -78,7 +81,8 @@ Result<std::vector<StageEntry>> read_stages(const YAML::Node& node) {
     RWKV_ASSIGN(StageEntry entry, read_stage_entry(item));
     for (const StageEntry& earlier : entries) {
       if (earlier.name == entry.name) {
-        return usage_error("stage '{}' occurs twice{}", entry.name, at_line(item));
+        return usage_error("stage '{}' occurs twice (lines {} and {}); remove one", entry.name,
+                           earlier.line, entry.line);
       }
     }
     entries.push_back(std::move(entry));
@@ -114,17 +118,20 @@ Status apply_override(const std::string& text, YAML::Node& calibration, YAML::No
   }
   const std::string stage = text.substr(0, dot);
   const std::string key = text.substr(dot + 1, equals - dot - 1);
+  auto loaded = load_yaml(text.substr(equals + 1));
+  RWKV_TRY(loaded.status().in("--set " + text));
+  const YAML::Node value = loaded.take();
   if (stage == kCalibration) {
-    calibration[key] = YAML::Load(text.substr(equals + 1));
+    calibration[key] = value;
     return {};
   }
   if (stage == kBudget && budget.IsMap()) {
-    budget[key] = YAML::Load(text.substr(equals + 1));
+    budget[key] = value;
     return {};
   }
   for (StageEntry& entry : entries) {
     if (entry.name == stage) {
-      entry.options[key] = YAML::Load(text.substr(equals + 1));
+      entry.options[key] = value;
       return {};
     }
   }
@@ -222,7 +229,7 @@ Result<Recipe> build_recipe(const std::string& text, const std::string& origin,
                             std::span<const std::string> overrides) {
   Recipe recipe;
   recipe.origin = origin;
-  const YAML::Node root = YAML::Load(text);
+  RWKV_ASSIGN(const YAML::Node root, load_yaml(text));
   RWKV_TRY(read_top(root, origin, recipe));
   RWKV_ASSIGN(Base base, read_base(root));
   RWKV_ASSIGN(const std::vector<StageEntry> changes, read_stages(root["stages"]));

@@ -137,7 +137,11 @@ void end_children() {
 // Waits for the end of the command or of our parent, whose end of the pipe `life` closes with it.
 // Then ends all that is left. The command is not reaped before its group is killed: as long as it
 // is a zombie, no other process can have its number.
-[[noreturn]] void watch(int life, int report, const Prepared& prepared) {
+[[noreturn]] void watch(const Pipe& of_parent, const Pipe& to_parent, const Prepared& prepared) {
+  const int life = of_parent.read;
+  const int report = to_parent.write;
+  ::close(of_parent.write);
+  ::close(to_parent.read);
   ::setpgid(0, 0);
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   const int low = std::min(life, report);
@@ -206,7 +210,7 @@ Status run_watched(const std::string& command,
   }
   const pid_t watcher = ::fork();
   if (watcher == 0) {
-    watch(life.read, report.value().write, prepared);
+    watch(life, report.value(), prepared);
   }
   const int error = errno;
   ::close(life.read);

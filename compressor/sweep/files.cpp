@@ -10,6 +10,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr int kMostLevels = 64;
 constexpr uint64_t kMaxJsonBytes = uint64_t{1} << 28;
 
 }  // namespace
@@ -30,9 +31,16 @@ Status write_json(const std::string& path, const Json& json) {
 
 Result<Json> read_json(const std::string& path) {
   RWKV_ASSIGN(const std::string text, read_text_file(path, kMaxJsonBytes));
-  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) {
-    return bad_input("{}: expected a JSON object; the file is damaged", path);
+  // Writing JSON goes as deep as the JSON does.
+  bool is_deep = false;
+  const auto look = [&](int depth, Json::parse_event_t /*event*/, Json& /*parsed*/) {
+    is_deep = is_deep || depth > kMostLevels;
+    return !is_deep;
+  };
+  Json json = Json::parse(text, look, /*allow_exceptions=*/false);
+  if (!json.is_object() || is_deep) {
+    return bad_input("{}: expected a JSON object of at most {} levels; the file is damaged", path,
+                     kMostLevels);
   }
   return json;
 }

@@ -69,4 +69,15 @@ std::string Fingerprint::of(const SweepPoint& point) const {
                              point.trained ? training_ : "", point.recipe));
 }
 
+std::string Fingerprint::of(const SweepPlan& plan, const SweepEvaluation& evaluation) const {
+  std::string text = fmt::format("{} {}\n", common_, evaluation.speed);
+  for (const SweepPoint& point : plan.points) {
+    text += fmt::format("{} {}\n", of(point), point.label);
+  }
+  for (const SweepPlan::Bar& bar : plan.ablation) {
+    text += fmt::format("{} {}\n", bar.point, bar.label);
+  }
+  return hash_of(text);
+}
+
 }  // namespace rwkv::press

@@ -26,6 +26,8 @@ class Fingerprint {
   /// The hash of one point. It includes the recipe, and calibration and training data only if the
   /// recipe uses them.
   std::string of(const SweepPoint& point) const;
+  /// The hash of a whole configuration: all points with their names, and what is measured.
+  std::string of(const SweepPlan& plan, const SweepEvaluation& evaluation) const;
 
  private:
   std::string common_, model_, evaluation_, calibration_, training_;

@@ -4,7 +4,9 @@
 #include <filesystem>
 #include <fstream>
 
+#include "compressor/sweep/received.h"
 #include "formats/base/file.h"
+#include "formats/base/printable.h"
 
 namespace rwkv::press {
 
@@ -49,7 +51,7 @@ void PointFolder::clear() const {
 }
 
 void PointFolder::note(const std::string& line) const {
-  std::ofstream(log(), std::ios::app) << line << '\n';
+  std::ofstream(log(), std::ios::app) << printable(line, line.size()) << '\n';
 }
 
 void SweepFolder::clear_shared() const {
@@ -69,9 +71,9 @@ void SweepFolder::clear_shared() const {
 std::string SweepFolder::id_for(size_t number, const std::string& hash) const {
   std::vector<std::string> found;
   std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(path_ + "/points", ignored)) {
+  for (const auto& entry : fs::directory_iterator(points(), ignored)) {
     const std::string name = entry.path().filename().string();
-    if (name.ends_with("-" + hash)) {
+    if (is_point_id(name) && name.ends_with("-" + hash)) {
       found.push_back(name);
     }
   }

@@ -51,6 +51,8 @@ class SweepFolder {
   std::string results_json() const { return path_ + "/results.json"; }
   std::string results_csv() const { return path_ + "/results.csv"; }
   std::string report() const { return path_ + "/report.html"; }
+  std::string lock() const { return path_ + "/sweep.lock"; }
+  std::string points() const { return path_ + "/points"; }
   std::string shared() const { return path_ + "/shared"; }
   /// Removes the files that points have in common, except for training logs.
   void clear_shared() const;

@@ -4,7 +4,9 @@
 
 #include "compressor/report/report.h"
 #include "compressor/sweep/metrics.h"
+#include "compressor/sweep/received.h"
 #include "formats/base/file.h"
+#include "formats/base/printable.h"
 
 namespace rwkv::press {
 namespace {
@@ -42,7 +44,7 @@ std::string csv_line(const std::vector<std::string>& fields) {
 }
 
 Status add_measured(const PointFolder& folder, Json& point) {
-  RWKV_ASSIGN(const Json result, read_json(folder.result()));
+  RWKV_ASSIGN(const Json result, read_result(folder));
   point["status"] = "done";
   for (const char* key : {"file_bytes", "resident_bytes", "weight_bytes", "memory", "xxh64"}) {
     if (result.contains(key)) {
@@ -50,14 +52,14 @@ Status add_measured(const PointFolder& folder, Json& point) {
     }
   }
   if (exists(folder.speed())) {
-    RWKV_ASSIGN(const Json speed, read_json(folder.speed()));
+    RWKV_ASSIGN(const Json speed, read_speed(folder));
     for (const char* key : {"tokens_per_second", "tokens_per_second_spread"}) {
       if (speed.contains(key)) {
         point[key] = speed[key];
       }
     }
   }
-  if (result.contains("metrics") && result["metrics"].is_object()) {
+  if (result.contains("metrics")) {
     point["metrics"] = result["metrics"];
   }
   point["seconds"] = result.contains("seconds") ? result["seconds"] : Json(0.0);
@@ -105,7 +107,7 @@ std::string number_text(const Json& value) {
 }  // namespace
 
 Result<Json> collect_results(const SweepFolder& folder) {
-  RWKV_ASSIGN(const Json manifest, read_json(folder.manifest()));
+  RWKV_ASSIGN(const Json manifest, read_manifest(folder));
   try {
     Json points = Json::array();
     for (const Json& planned : manifest.at("points")) {
@@ -177,21 +179,22 @@ std::string results_table(const Json& results) {
   const std::vector<std::string> metrics = metric_names(results);
   size_t width = std::string("point").size();
   for (const Json& point : results["points"]) {
-    width = std::max(width, text_of(point, "label").size());
+    width = std::max(width, printable(text_of(point, "label")).size());
   }
   std::string table =
       fmt::format("{:<{}} {:>12} {:>12} {:>10}", "point", width, "resident", "file", "tokens/s");
   for (const std::string& metric : metrics) {
-    table += fmt::format(" {:>{}}", metric, std::max<size_t>(metric.size(), 10));
+    table += fmt::format(" {:>{}}", printable(metric), std::max<size_t>(metric.size(), 10));
   }
   table += "\n";
   std::string errors;
   for (const Json& point : results["points"]) {
-    table += fmt::format("{:<{}} {:>12} {:>12} {:>10}", text_of(point, "label"), width,
-                         text_of(point, "resident_bytes"), text_of(point, "file_bytes"),
-                         point.contains("tokens_per_second")
-                             ? fmt::format("{:.1f}", point["tokens_per_second"].get<double>())
-                             : "");
+    table +=
+        fmt::format("{:<{}} {:>12} {:>12} {:>10}", printable(text_of(point, "label")), width,
+                    text_of(point, "resident_bytes"), text_of(point, "file_bytes"),
+                    point.contains("tokens_per_second") && point["tokens_per_second"].is_number()
+                        ? fmt::format("{:.1f}", point["tokens_per_second"].get<double>())
+                        : "");
     for (const std::string& metric : metrics) {
       const Json value = field_of_metric(point, metric, "value");
       table += fmt::format(" {:>{}}",
@@ -201,8 +204,8 @@ std::string results_table(const Json& results) {
     table += "\n";
     if (point["status"] != "done") {
       errors +=
-          fmt::format("{}: {}{}\n", text_of(point, "label"), text_of(point, "status"),
-                      point.contains("error") ? fmt::format(": {}", text_of(point, "error")) : "");
+          fmt::format("{}: {}{}\n", printable(text_of(point, "label")), text_of(point, "status"),
+                      point.contains("error") ? ": " + printable(text_of(point, "error")) : "");
     }
   }
   return table + (errors.empty() ? "" : "\n") + errors;

@@ -12,6 +12,8 @@
 #include "compressor/pipeline/convert.h"
 #include "compressor/sweep/child.h"
 #include "compressor/sweep/claim.h"
+#include "compressor/sweep/lock.h"
+#include "compressor/sweep/received.h"
 #include "compressor/sweep/results.h"
 #include "compressor/sweep/units.h"
 #include "formats/base/file.h"
@@ -36,6 +38,9 @@ class Sweep {
       : run_(run), model_(model), show_(progress) {}
 
   Result<SweepOutcome> go() {
+    RWKV_TRY(make_folder(run_.folder.path()));
+    RWKV_TRY(check_entries(run_.folder));
+    RWKV_ASSIGN(SweepLock lock, SweepLock::take(run_.folder.path(), owner(), run_.changed));
     RWKV_TRY(prepare());
     RWKV_TRY(do_points());
     RWKV_TRY(measure_speeds());
@@ -48,7 +53,8 @@ class Sweep {
     RWKV_ASSIGN(outcome.results, collect_results(run_.folder));
     RWKV_TRY(write_results(run_.folder, outcome.results));
     if (std::all_of(folders_.begin(), folders_.end(),
-                    [](const PointFolder& folder) { return folder.is_done(); })) {
+                    [](const PointFolder& folder) { return folder.is_done(); }) &&
+        lock.is_last()) {
       run_.folder.clear_shared();
     }
     return outcome;
@@ -74,8 +80,13 @@ class Sweep {
     return std::find(tried_.begin(), tried_.end(), i) != tried_.end();
   }
 
+  SweepLock::Owner owner() const {
+    return {run_.fingerprint.of(run_.plan, run_.settings.evaluation), run_.settings.origin,
+            fmt::format("{}/{}", run_.shard + 1, run_.n_shards)};
+  }
+
   Status prepare() {
-    RWKV_TRY(make_folder(run_.folder.path() + "/points"));
+    RWKV_TRY(make_folder(run_.folder.points()));
     RWKV_TRY(make_folder(run_.folder.shared()));
     for (size_t i = 0; i < points().size(); ++i) {
       const std::string id = run_.folder.id_for(i, run_.fingerprint.of(points()[i]));
@@ -115,6 +126,7 @@ class Sweep {
     const auto baseline = run_.plan.baseline;
     return {{"format", "rwkv-press-sweep-manifest"},
             {"version", 1},
+            {"configuration", owner().configuration},
             {"title", run_.settings.name},
             {"model",
              {{"name", model_.name},
@@ -348,7 +360,7 @@ class Sweep {
       }
       RWKV_ASSIGN(std::optional<Claim> claim, Claim::take(folder.claim(), run_.retry_claimed));
       if (claim) {
-        RWKV_ASSIGN(const Json result, read_json(folder.result()));
+        RWKV_ASSIGN(const Json result, read_result(folder));
         subjects.push_back({i, std::move(*claim), result.value("memory", "auto"), {}});
       }
     }

@@ -23,6 +23,7 @@ struct SweepRun {
   size_t shard = 0;  ///< from 0
   size_t n_shards = 1;
   bool keep_models = false;
+  bool changed = false;        ///< go on in the folder of another configuration
   bool retry_claimed = false;  ///< take points that other machines have claimed
 };
 
@@ -41,8 +42,9 @@ struct SweepOutcome {
   size_t missing = 0;  ///< the ones that other processes work on
 };
 
-/// Everything has been checked before. Failed only if the folder cannot be written or children
-/// cannot be started; points that fail are counted.
+/// Everything has been checked before, except for the folder: see SweepLock and check_entries().
+/// Failed only if the folder cannot be written or children cannot be started; points that fail are
+/// counted.
 Result<SweepOutcome> run_sweep_points(const SweepRun& run, const WorkerModel& model,
                                       const std::function<void(const SweepProgress&)>& progress);
 

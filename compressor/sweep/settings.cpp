@@ -5,6 +5,7 @@
 
 #include "compressor/evaluate/footprint.h"
 #include "compressor/options/settings.h"
+#include "compressor/options/yaml.h"
 #include "compressor/recipe/recipe_file.h"
 
 namespace rwkv::press {
@@ -52,11 +53,6 @@ Status read_axes(const YAML::Node& node, std::vector<SweepAxis>& axes) {
     if (!pair.second.IsSequence() || pair.second.size() == 0 || pair.second.size() > kMaxValues) {
       return usage_error("axes.{}: expected a list of 1 to {} values{}", axis.name, kMaxValues,
                          at_line(pair.first));
-    }
-    for (const SweepAxis& earlier : axes) {
-      if (earlier.name == axis.name) {
-        return usage_error("axes.{} occurs twice{}", axis.name, at_line(pair.first));
-      }
     }
     for (const YAML::Node& value : pair.second) {
       RWKV_ASSIGN(std::string text, value_text(value, axis.name));
@@ -123,7 +119,7 @@ Status read_recipe(const YAML::Node& root, const std::string& path, SweepSetting
 }
 
 Result<SweepSettings> read_sweep(const std::string& text, const std::string& path) {
-  const YAML::Node root = YAML::Load(text);
+  RWKV_ASSIGN(const YAML::Node root, load_yaml(text));
   RWKV_TRY(check_keys(root, "", kTopKeys));
   SweepSettings settings;
   settings.origin = path;

@@ -13,6 +13,7 @@
 #include "compressor/sweep/folder.h"
 #include "compressor/sweep/metrics.h"
 #include "compressor/sweep/points.h"
+#include "compressor/sweep/received.h"
 #include "formats/base/checksum.h"
 #include "formats/base/file.h"
 
@@ -71,6 +72,9 @@ class Worker {
   Status load() {
     tasks_.reserve(job_.points.size());
     for (const std::string& id : job_.points) {
+      if (!is_point_id(id)) {
+        return bad_input("sweep-point: '{}' is no id of a point", id);
+      }
       PointFolder folder(job_.folder, id);
       RWKV_ASSIGN(const std::string yaml, read_text_file(folder.recipe(), kMaxRecipeBytes));
       RWKV_ASSIGN(Recipe recipe, parse_recipe(yaml, folder.recipe(), {}));

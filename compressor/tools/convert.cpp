@@ -81,7 +81,7 @@ Result<PackPlan> convert_with_progress(const PlannedInput& input, const Recipe& 
   options.report = [&](const std::string& line) {
     bars.end();
     if (!quiet) {
-      fmt::print(stderr, "{}\n", line);
+      fmt::print(stderr, "{}\n", printable(line, line.size()));
     }
   };
   return convert_checkpoint(recipe, *input.checkpoint.source, input.model, options, pack);

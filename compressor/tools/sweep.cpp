@@ -9,6 +9,7 @@
 
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/pipeline/pipeline.h"
+#include "compressor/sweep/received.h"
 #include "compressor/sweep/results.h"
 #include "compressor/sweep/run.h"
 #include "compressor/tools/commands.h"
@@ -146,6 +147,7 @@ class Display {
 
 Status report_only(const std::string& path) {
   const SweepFolder folder(path);
+  RWKV_TRY(check_entries(folder));
   RWKV_ASSIGN(const Json results, collect_results(folder));
   RWKV_TRY(write_results(folder, results));
   fmt::print("{}", results_table(results));
@@ -198,6 +200,7 @@ Result<SweepRun> run_from(const cxxopts::ParseResult& arguments) {
     RWKV_TRY(read_shard(text(arguments, "shard"), run));
   }
   run.keep_models = arguments.count("keep-models") > 0;
+  run.changed = arguments.count("changed") > 0;
   run.retry_claimed = arguments.count("retry-claimed") > 0;
   return run;
 }
@@ -225,6 +228,7 @@ void declare_sweep(cxxopts::Options& options, std::vector<std::string>& position
                                                   "Round values again that were rounded before")(
       "keep-models", "Keep the packed file of every point")(
       "retry-claimed", "Take over points that processes on other machines have claimed")(
+      "changed", "Go on in a folder whose sweep had another configuration")(
       "report-only", "Only collect the results of this folder again",
       cxxopts::value<std::string>())("quiet", "Show no progress");
   declare_calibration_options(options);

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "compressor/options/settings.h"
+#include "compressor/options/yaml.h"
 
 namespace rwkv::press {
 namespace {
@@ -42,15 +43,16 @@ Status apply_override(const std::string& text, YAML::Node& root) {
   if (!text.starts_with(kPrefix) || equals == std::string::npos || equals == kPrefix.size()) {
     return usage_error("--set: expected train.key=value, found '{}'", text);
   }
-  root["train"][text.substr(kPrefix.size(), equals - kPrefix.size())] =
-      YAML::Load(text.substr(equals + 1));
+  auto value = load_yaml(text.substr(equals + 1));
+  RWKV_TRY(value.status().in("--set " + text));
+  root["train"][text.substr(kPrefix.size(), equals - kPrefix.size())] = value.take();
   return {};
 }
 
 Result<TrainConfig> build(const std::string& text, const std::string& origin,
                           std::span<const std::string> overrides) {
   TrainConfig config;
-  YAML::Node root = YAML::Load(text);
+  RWKV_ASSIGN(YAML::Node root, load_yaml(text));
   if (root.IsNull()) {
     root = YAML::Node(YAML::NodeType::Map);
   }
