@@ -4,8 +4,8 @@
 # Usage: scripts/setup.sh [--edge] [--dev] [--arm]
 #   --edge  only the dependencies of formats and runtime, without LibTorch
 #   --dev   also the formatter (where the release has clang-format-14, the version that lays out the
-#           code), the linter, shellcheck, clang with libFuzzer, and the browser that tries the page of
-#           a sweep
+#           code), the linter, shellcheck, clang with libFuzzer and OpenMP, and the browser that tries
+#           the page of a sweep
 #   --arm   also the compiler for 64-bit ARM and the emulator that runs its tests
 # You may run it again at any time: with everything installed it takes a moment and changes nothing.
 set -euo pipefail
@@ -18,7 +18,7 @@ edge_packages=(g++ cmake ninja-build libfmt-dev nlohmann-json3-dev libcxxopts-de
 compressor_packages=(libtorch-dev libgloo-dev libopenblas0-openmp libopenblas-openmp-dev libeigen3-dev
   libyaml-cpp-dev zlib1g-dev)
 arm_packages=(g++-aarch64-linux-gnu qemu-user-static)
-dev_packages=(clang clang-tidy libclang-rt-dev shellcheck)
+dev_packages=(clang clang-tidy libclang-rt-dev libomp-dev shellcheck)
 
 packages=("${edge_packages[@]}")
 with_compressor=yes

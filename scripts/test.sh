@@ -2,8 +2,10 @@
 # Sets up, builds and tests: everything (preset release), then the device part (preset edge).
 # Usage: scripts/test.sh [--arm] [--sanitize] [--fuzz SECONDS]
 #   --arm           also the runtime's tests for 64-bit ARM, in an emulator; needs setup.sh --arm
-#   --sanitize      also with the address and undefined-behaviour sanitizers (asan, everything)
-#                   and with the thread sanitizer (tsan, formats and runtime)
+#   --sanitize      also with the address and undefined-behaviour sanitizers (asan, everything but
+#                   cli.memory, since a sanitizer's own memory breaks every limit) and with the
+#                   thread sanitizer (tsan: formats, runtime, trainer, sweep), both with several
+#                   threads; needs setup.sh --dev
 #   --fuzz SECONDS  also each fuzz target with libFuzzer for SECONDS; needs setup.sh --dev
 # RWKV_TEST_DATA names a folder of real models and texts; tests say what they skip without it, and
 # fail instead with RWKV_REQUIRE_TEST_DATA=1.
@@ -47,8 +49,7 @@ if [[ -n ${RWKV_TEST_DATA:-} ]]; then
   export RWKV_TEST_DATA
 fi
 # Several tests run at once, and small matrices gain nothing from more threads.
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-export RWKV_PRESS_THREADS=${RWKV_PRESS_THREADS:-1}
+one_thread=("OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}" "RWKV_PRESS_THREADS=${RWKV_PRESS_THREADS:-1}")
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -61,6 +62,29 @@ count() {
   total=$((total + $2))
   failed=$((failed + $3))
   summary+=("$(printf '%-12s %s' "$1" "$4")")
+}
+
+# environment_of PRESET: fills `environment`. GCC's OpenMP waits in ways that the thread sanitizer
+# does not see: every loop in parallel would be a race. LLVM's has the same functions, and Archer
+# tells the sanitizer what waits for what; LibTorch itself is not instrumented. Without Archer,
+# OpenMP gets one thread.
+environment_of() {
+  local omp archer
+  case $1 in
+    asan) environment=(OMP_NUM_THREADS=2 RWKV_PRESS_THREADS=2) ;;
+    tsan)
+      omp=$(readlink -f "$(clang --print-file-name=libomp.so.5 2> /dev/null)" || true)
+      archer=${omp%/*}/libarcher.so
+      if [[ -f $archer ]]; then
+        environment=("LD_PRELOAD=$omp" "OMP_TOOL_LIBRARIES=$archer" OMP_NUM_THREADS=3
+          RWKV_PRESS_THREADS=3 "TSAN_OPTIONS=ignore_noninstrumented_modules=1 ${TSAN_OPTIONS:-}")
+      else
+        say "no Archer (libarcher.so): OpenMP has one thread"
+        environment=("${one_thread[@]}")
+      fi
+      ;;
+    *) environment=("${one_thread[@]}") ;;
+  esac
 }
 
 # test_preset PRESET [TEST]: all tests, or those of the executable test_TEST.
@@ -76,8 +100,9 @@ test_preset() {
     return
   fi
   say "testing $preset"
-  local status=0
-  ctest --preset "$preset" "${only[@]}" --no-tests=error --parallel "$(n_cores)" 2>&1 | tee "$log" || status=$?
+  local status=0 environment=()
+  environment_of "$preset"
+  env "${environment[@]}" ctest --preset "$preset" "${only[@]}" --no-tests=error --parallel "$(n_cores)" 2>&1 | tee "$log" || status=$?
   line=$(grep -E '^[0-9]+% tests passed, [0-9]+ tests failed out of [0-9]+' "$log" || true)
   if [[ $line =~ ,\ ([0-9]+)\ tests\ failed\ out\ of\ ([0-9]+) ]]; then
     local n_failed=${BASH_REMATCH[1]} n_tests=${BASH_REMATCH[2]}
