@@ -10,6 +10,7 @@
 #include <string>
 
 #include "compressor/numerics/tensor_ops.h"
+#include "formats/cli/print.h"
 
 namespace rwkv::press {
 namespace {
@@ -41,7 +42,7 @@ void warn_about_slow_blas() {
   std::string found;
   dl_iterate_phdr(find_blas, &found);
   if (found.find("openblas") == std::string::npos) {
-    fmt::print(stderr,
+    cli::print(stderr,
                "rwkv-press: warning: the BLAS in use is {}, which is up to 17 times slower than "
                "OpenBLAS; run scripts/setup.sh\n",
                found.empty() ? "unknown" : found);

@@ -3,6 +3,7 @@
 #include "compressor/recipe/recipe.h"
 #include "compressor/tools/commands.h"
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 #include "formats/cli/progress.h"
 
 namespace rwkv::press {
@@ -50,7 +51,7 @@ Status run_calibrate(const cxxopts::ParseResult& arguments) {
                         path, checkpoint, model.config.n_vocab, note));
   RWKV_ASSIGN(const Calibration calibration, sample_texts(options, vocabulary, model.config));
   if (!quiet) {
-    fmt::print(stderr, "{}: {}\nvocabulary: {}\n", path, describe(model.config), note);
+    cli::print(stderr, "{}: {}\nvocabulary: {}\n", path, describe(model.config), note);
   }
   constexpr double kSteps = 1000;
   cli::Progress progress("calibrating", static_cast<uint64_t>(kSteps), quiet);

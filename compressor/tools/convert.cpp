@@ -8,6 +8,7 @@
 #include "compressor/tools/plan_fit.h"
 #include "formats/base/printable.h"
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 #include "formats/cli/progress.h"
 #include "formats/cli/version.h"
 #include "formats/tokenizer/chat_template.h"
@@ -27,7 +28,7 @@ Status refuse_existing(const std::string& output, OutputFile::Existing existing)
 Result<Recipe> plan_first(const cxxopts::ParseResult& arguments, const Recipe& recipe,
                           const std::string& path) {
   RWKV_ASSIGN(const FitReport report, fit_from(arguments, recipe, path));
-  fmt::print("{}\n", summary(report));
+  cli::print("{}\n", summary(report));
   return parse_recipe(report.plan.recipe, recipe.name, {});
 }
 
@@ -44,13 +45,13 @@ std::string compared(uint64_t before, uint64_t after) {
 Status print_result(const std::string& path, uint64_t before, const PackOptions& packed,
                     const PackPlan& plan) {
   const uint64_t after = fs::file_size(packed.output);
-  fmt::print("{}: {}, {} {} ({}); weights {} in fp16\n", packed.output, cli::human_bytes(after),
+  cli::print("{}: {}, {} {} ({}); weights {} in fp16\n", packed.output, cli::human_bytes(after),
              compared(before, after), path, cli::human_bytes(before),
              compared(plan.fp16_bytes(), plan.total_bytes()));
   RWKV_ASSIGN(const DeviceReport device, device_report(packed.output));
-  fmt::print("{}\n{}", kDeviceHeading, device.text);
+  cli::print("{}\n{}", kDeviceHeading, device.text);
   if (!packed.vocabulary) {
-    fmt::print("{}", missing_vocabulary_note(plan.config.n_vocab));
+    cli::print("{}", missing_vocabulary_note(plan.config.n_vocab));
   }
   return {};
 }
@@ -81,7 +82,7 @@ Result<PackPlan> convert_with_progress(const PlannedInput& input, const Recipe& 
   options.report = [&](const std::string& line) {
     bars.end();
     if (!quiet) {
-      fmt::print(stderr, "{}\n", printable(line, line.size()));
+      cli::print(stderr, "{}\n", printable(line, line.size()));
     }
   };
   return convert_checkpoint(recipe, *input.checkpoint.source, input.model, options, pack);
@@ -182,14 +183,14 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
               choose_vocabulary(vocab, path, input.checkpoint, config.n_vocab, note));
   const bool quiet = arguments.count("quiet") > 0;
   if (!quiet) {
-    fmt::print(stderr, "{}: {} ({})\nrecipe: {}\nvocabulary: {}\n", path,
+    cli::print(stderr, "{}: {} ({})\nrecipe: {}\nvocabulary: {}\n", path,
                describe(input.model.config), input.checkpoint.source->format(),
                printable(recipe.name), note);
     for (const std::string& line : input.notes) {
-      fmt::print(stderr, "{}\n", line);
+      cli::print(stderr, "{}\n", line);
     }
     if (fs::path(output).extension() != ".gguf") {
-      fmt::print(stderr, "note: {} will be a GGUF file, whose name usually ends in .gguf\n",
+      cli::print(stderr, "note: {} will be a GGUF file, whose name usually ends in .gguf\n",
                  output);
     }
   }

@@ -11,6 +11,7 @@
 #include "compressor/tools/eval_print.h"
 #include "compressor/tools/packed_input.h"
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 #include "formats/cli/progress.h"
 
 namespace rwkv::press {
@@ -147,7 +148,7 @@ Status run_eval(const cxxopts::ParseResult& arguments) {
     for (const Measurement& measurement : measurements) {
       reports.push_back(measurement_to_json(measurement));
     }
-    fmt::print("{}\n", reports.dump(2, ' ', false, Json::error_handler_t::replace));
+    cli::print_json(reports.dump(2, ' ', false, Json::error_handler_t::replace));
   } else {
     print_measurements(measurements);
   }

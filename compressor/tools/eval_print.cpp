@@ -1,4 +1,5 @@
 #include "compressor/tools/eval_print.h"
+#include "formats/cli/print.h"
 
 #include <fmt/format.h>
 
@@ -12,10 +13,10 @@ constexpr double kMostDigits = 1e6;  // larger numbers are printed with an expon
 
 void print_skipped(const Skipped& skipped, const std::string& path, const char* what) {
   for (const std::string& complaint : skipped.complaints) {
-    fmt::print(stderr, "rwkv-press: skipped: {}\n", complaint);
+    cli::print(stderr, "rwkv-press: skipped: {}\n", complaint);
   }
   if (skipped.count > 0) {
-    fmt::print(stderr, "rwkv-press: {}: {} {} skipped\n", path, skipped.count, what);
+    cli::print(stderr, "rwkv-press: {}: {} {} skipped\n", path, skipped.count, what);
   }
 }
 
@@ -39,7 +40,7 @@ class Table {
         line += fmt::format("  {:>{}}", row[i], widths[i]);
       }
       line.erase(line.find_last_not_of(' ') + 1);
-      fmt::print("{}\n", line);
+      cli::print("{}\n", line);
     }
   }
 
@@ -68,7 +69,7 @@ std::string error(const Estimate& estimate, int digits) {
 
 void print_texts(const std::vector<Measurement>& all, size_t i) {
   const TextScore& first = all.front().texts[i].score;
-  fmt::print("{}: {} tokens, {} bytes; +- from blocks of {} tokens\n", all.front().texts[i].path,
+  cli::print("{}: {} tokens, {} bytes; +- from blocks of {} tokens\n", all.front().texts[i].path,
              first.tokens, first.bytes, first.block_length);
   Table table({"model", "perplexity", "95 %", "bits per byte", "+-", "top-1 %", "+-"});
   for (const Measurement& m : all) {
@@ -81,7 +82,7 @@ void print_texts(const std::vector<Measurement>& all, size_t i) {
   if (!first.agreement) {
     return;
   }
-  fmt::print("\nagreement with {}\n", all.front().reference);
+  cli::print("\nagreement with {}\n", all.front().reference);
   Table agreement({"model", "KL, nats", "+-", "top-1 %", "+-", "in top-5 %", "+-"});
   for (const Measurement& m : all) {
     const Agreement& a = *m.texts[i].score.agreement;
@@ -94,9 +95,9 @@ void print_texts(const std::vector<Measurement>& all, size_t i) {
 
 void print_documents(const std::string& path, uint64_t documents, uint64_t available) {
   if (documents == available) {
-    fmt::print("{}: {} documents\n", path, documents);
+    cli::print("{}: {} documents\n", path, documents);
   } else {
-    fmt::print("{}: {} of {} documents\n", path, documents, available);
+    cli::print("{}: {} of {} documents\n", path, documents, available);
   }
 }
 
@@ -158,7 +159,7 @@ void print_measurements(const std::vector<Measurement>& measurements) {
   const auto each = [&](size_t n, void (*print)(const std::vector<Measurement>&, size_t)) {
     for (size_t i = 0; i < n; ++i) {
       if (!is_first) {
-        fmt::print("\n");
+        cli::print("\n");
       }
       is_first = false;
       print(measurements, i);

@@ -6,6 +6,7 @@
 #include "compressor/checkpoint/write.h"
 #include "compressor/tools/commands.h"
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 #include "formats/cli/progress.h"
 
 namespace rwkv::press {
@@ -37,7 +38,7 @@ Result<std::string> description_of(const TensorSource& source, bool quiet) {
   }
   if (model.config.version != Version::V4 && !quiet &&
       model.config.group_norm_eps != ModelConfig().group_norm_eps) {
-    fmt::print(stderr,
+    cli::print(stderr,
                "note: {}: its group norm has an epsilon of {}, which the output does not hold; "
                "convert that with --group-norm-eps {}\n",
                source.path(), model.config.group_norm_eps, model.config.group_norm_eps);
@@ -68,7 +69,7 @@ Status run_export(const cxxopts::ParseResult& arguments) {
   const TensorSource& source = *checkpoint.source;
   RWKV_ASSIGN(const std::string what, description_of(source, quiet));
   for (const std::string& line : notes) {
-    fmt::print(stderr, "{}\n", line);
+    cli::print(stderr, "{}\n", line);
   }
   const auto existing =
       arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
@@ -79,7 +80,7 @@ Status run_export(const cxxopts::ParseResult& arguments) {
     return read_as(source, index, infos[index].dtype, out);
   };
   RWKV_TRY(write_checkpoint(output, existing, infos, read));
-  fmt::print("{}: {} tensors of {}\n", output, infos.size(), what);
+  cli::print("{}: {} tensors of {}\n", output, infos.size(), what);
   return {};
 }
 

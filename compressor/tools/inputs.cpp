@@ -8,6 +8,7 @@
 #include "compressor/tools/commands.h"
 #include "formats/base/file.h"
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 
 namespace rwkv::press {
 namespace {
@@ -71,7 +72,7 @@ Result<Checkpoint> open_input(const std::string& path, bool quiet) {
   for (const std::string& note : checkpoint.notes) {
     const std::string line = fmt::format("{}: {}", path, note);
     if (!quiet && said.insert(line).second) {
-      fmt::print(stderr, "note: {}\n", line);
+      cli::print(stderr, "note: {}\n", line);
     }
   }
   return checkpoint;
@@ -244,7 +245,7 @@ bool looks_binary(const std::string& path) {
 void warn_about_binary(const std::vector<std::string>& texts) {
   for (const std::string& path : texts) {
     if (looks_binary(path)) {
-      fmt::print(stderr,
+      cli::print(stderr,
                  "warning: {} looks like a binary file; expected text of the kind that the model "
                  "will meet\n",
                  path);
@@ -307,7 +308,7 @@ Result<std::optional<Vocabulary>> choose_vocabulary(const std::string& vocab_opt
     RWKV_ASSIGN(ReadVocabulary read, read_vocabulary(vocab_option));
     RWKV_TRY(check_rows(vocab_option, read, n_vocab));
     if (is_unlikely(read, n_vocab)) {
-      fmt::print(stderr, "rwkv-press: warning: vocabulary '{}' is taken as asked, but {}\n",
+      cli::print(stderr, "rwkv-press: warning: vocabulary '{}' is taken as asked, but {}\n",
                  vocab_option, misfit(read, n_vocab));
     }
     note = vocab_option;

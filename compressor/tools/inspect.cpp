@@ -4,6 +4,7 @@
 #include "formats/arch/finite.h"
 #include "formats/cli/command.h"
 #include "formats/cli/inspection.h"
+#include "formats/cli/print.h"
 #include "formats/cli/progress.h"
 
 namespace rwkv::press {
@@ -75,9 +76,9 @@ Status run_inspect(const cxxopts::ParseResult& arguments) {
     report["verified"] = true;
   }
   if (arguments.count("json") > 0) {
-    fmt::print("{}\n", cli::report_to_json(report));
+    cli::print_json(cli::report_to_json(report));
   } else {
-    fmt::print("{}{}", cli::report_to_text(report, cli::details_from(arguments)), device);
+    cli::print("{}{}", cli::report_to_text(report, cli::details_from(arguments)), device);
   }
   return not_identified;
 }

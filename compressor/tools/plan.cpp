@@ -8,32 +8,33 @@
 #include "compressor/tools/plan_fit.h"
 #include "formats/base/printable.h"
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 
 namespace rwkv::press {
 namespace {
 
 void print_table(const PackPlan& plan) {
-  fmt::print("{:<36} {:<10} {:>16} {:<8} {:>14}\n", "tensor", "role", "shape", "codec", "bytes");
+  cli::print("{:<36} {:<10} {:>16} {:<8} {:>14}\n", "tensor", "role", "shape", "codec", "bytes");
   for (const PlannedTensor& tensor : plan.tensors) {
-    fmt::print("{:<36} {:<10} {:>16} {:<8} {:>14}\n", tensor.binding.name,
+    cli::print("{:<36} {:<10} {:>16} {:<8} {:>14}\n", tensor.binding.name,
                role_traits(tensor.binding.role).name, shape_to_string(tensor.binding.shape),
                codec_traits(tensor.codec).name, tensor.encoded_bytes());
   }
 }
 
 void print_totals(const PackPlan& plan) {
-  fmt::print("\n{:<10} {:>14} {:>8}\n", "codec", "bytes", "share");
+  cli::print("\n{:<10} {:>14} {:>8}\n", "codec", "bytes", "share");
   for (const CodecTraits& codec : codec_list()) {
     uint64_t bytes = 0;
     for (const PlannedTensor& tensor : plan.tensors) {
       bytes += tensor.codec == codec.codec ? tensor.encoded_bytes() : 0;
     }
     if (bytes > 0) {
-      fmt::print("{:<10} {:>14} {:>6.1f} %\n", codec.name, bytes,
+      cli::print("{:<10} {:>14} {:>6.1f} %\n", codec.name, bytes,
                  100.0 * static_cast<double>(bytes) / static_cast<double>(plan.total_bytes()));
     }
   }
-  fmt::print("total      {:>14}  {}; in fp16 {}\n", plan.total_bytes(),
+  cli::print("total      {:>14}  {}; in fp16 {}\n", plan.total_bytes(),
              cli::human_bytes(plan.total_bytes()), cli::human_bytes(plan.fp16_bytes()));
 }
 
@@ -55,7 +56,7 @@ void print_json(const PackPlan& plan, const Recipe& recipe, const DeviceReport& 
       {"device", device.json},
       {"ratio_to_fp16",
        static_cast<double>(plan.fp16_bytes()) / static_cast<double>(plan.total_bytes())}};
-  fmt::print("{}\n", report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  cli::print_json(report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 }  // namespace
@@ -104,11 +105,11 @@ Status run_plan(const cxxopts::ParseResult& arguments) {
     print_json(input.plan, recipe, device);
     return {};
   }
-  fmt::print("{}: {}\n{}\n", path, describe(input.model.config),
+  cli::print("{}: {}\n{}\n", path, describe(input.model.config),
              printable_lines(recipe.effective_yaml()));
   print_table(input.plan);
   print_totals(input.plan);
-  fmt::print("{}\n{}", kDeviceHeading, device.text);
+  cli::print("{}\n{}", kDeviceHeading, device.text);
   return {};
 }
 

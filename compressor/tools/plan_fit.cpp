@@ -8,6 +8,7 @@
 #include "formats/base/byte_size.h"
 #include "formats/base/file.h"
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 #include "formats/cli/progress.h"
 
 namespace rwkv::press {
@@ -68,48 +69,48 @@ void print_json(const FitReport& report) {
     json["predicted"]["tokens_per_second"] = plan.predicted_speed;
     json["measured"]["tokens_per_second"] = plan.measured.tokens_per_second;
   }
-  fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  cli::print_json(json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 void print_text(const FitReport& report) {
   const PlanReport& plan = report.plan;
   const PlannedChoice& planned = plan.planned;
-  fmt::print("{}\n\n{:<34} {:<18} {:>14}\n", report.model, "matrix", "setting", "KL by itself");
+  cli::print("{}\n\n{:<34} {:<18} {:>14}\n", report.model, "matrix", "setting", "KL by itself");
   for (size_t i = 0; i < report.matrices.size(); ++i) {
-    fmt::print("{:<34} {:<18} {:>14.5f}\n", report.matrices[i].name,
+    cli::print("{:<34} {:<18} {:>14.5f}\n", report.matrices[i].name,
                describe(planned.choice.matrices[i]), plan.matrix_losses[i]);
   }
   const auto rows = [](const char* name, const char* key, const RowsPoint& point) {
-    fmt::print("{:<34} {:<18} {:>14.5f}\n", name,
+    cli::print("{:<34} {:<18} {:>14.5f}\n", name,
                point.value > 0 ? fmt::format("{} {}", key, point.value) : "none", point.loss);
   };
   rows("ffn_predictor", "recall", planned.frame.ffn);
   rows("cluster_head", "p_min", planned.frame.head);
-  fmt::print("\n{:<14} {:>14} {:>12}\n", "component", "resident bytes", "of it cache");
+  cli::print("\n{:<14} {:>14} {:>12}\n", "component", "resident bytes", "of it cache");
   for (const edge::ComponentTraits& traits : edge::component_list()) {
     const edge::ComponentBytes& bytes = planned.footprint.account.at(traits.component);
     if (bytes.resident > 0) {
-      fmt::print("{:<14} {:>14} {:>12}\n", traits.name, bytes.resident, bytes.cached);
+      cli::print("{:<14} {:>14} {:>12}\n", traits.name, bytes.resident, bytes.cached);
     }
   }
-  fmt::print("\n{:<26} {:>14} {:>14}\n", "", "predicted", "measured");
-  fmt::print("{:<26} {:>14} {:>14}\n", "resident bytes", planned.footprint.resident,
+  cli::print("\n{:<26} {:>14} {:>14}\n", "", "predicted", "measured");
+  cli::print("{:<26} {:>14} {:>14}\n", "resident bytes", planned.footprint.resident,
              plan.measured.resident);
-  fmt::print("{:<26} {:>14.5f} {:>14.5f}\n", "nats per token", plan.predicted_loss,
+  cli::print("{:<26} {:>14.5f} {:>14.5f}\n", "nats per token", plan.predicted_loss,
              plan.measured.nats_per_token);
-  fmt::print("{:<26} {:>14.5f} {:>14.5f}\n", "KL from the dense model", plan.planned.loss,
+  cli::print("{:<26} {:>14.5f} {:>14.5f}\n", "KL from the dense model", plan.planned.loss,
              plan.measured.kl);
   if (report.request.min_speed > 0) {
-    fmt::print("{:<26} {:>14.1f} {:>14.1f}\n", "tokens per second", plan.predicted_speed,
+    cli::print("{:<26} {:>14.1f} {:>14.1f}\n", "tokens per second", plan.predicted_speed,
                plan.measured.tokens_per_second);
   }
-  fmt::print("dense model: {:.5f} nats per token\n", plan.dense_loss);
+  cli::print("dense model: {:.5f} nats per token\n", plan.dense_loss);
   if (plan.uniform) {
-    fmt::print("best with all matrices alike: {:.5f} nats per token, KL {:.5f}, in {} bytes ({})\n",
+    cli::print("best with all matrices alike: {:.5f} nats per token, KL {:.5f}, in {} bytes ({})\n",
                plan.dense_loss + plan.uniform->nats, plan.uniform->loss,
                plan.uniform->footprint.resident, describe(plan.uniform->choice.matrices[1]));
   }
-  fmt::print("run it with: {}\n", memory_text(planned.frame));
+  cli::print("run it with: {}\n", memory_text(planned.frame));
 }
 
 Status write_recipe(const std::string& path, const FitReport& report, bool replace) {
@@ -146,7 +147,7 @@ Result<FitReport> fit_from(const cxxopts::ParseResult& arguments, const Recipe& 
     RWKV_ASSIGN(options.curves, cli::required(arguments, "curves"));
   }
   if (arguments.count("quiet") == 0) {
-    fmt::print(stderr,
+    cli::print(stderr,
                "{}: {}\nvocabulary: {}\nmeasuring what each matrix costs; this takes long\n", path,
                describe(model.config), note);
   }

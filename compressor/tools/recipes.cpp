@@ -8,6 +8,7 @@
 #include "compressor/tools/commands.h"
 #include "formats/base/nearest.h"
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 
 namespace rwkv::press {
 namespace {
@@ -24,32 +25,32 @@ std::vector<std::string> header_of(const Preset& preset) {
 }
 
 void print_presets() {
-  fmt::print(
+  cli::print(
       "Presets, and their figures on the demo model (5.1 million parameters, configs/demo):\n");
   for (const Preset& preset : presets()) {
-    fmt::print("\n{}\n", preset.name);
+    cli::print("\n{}\n", preset.name);
     for (const std::string& line : header_of(preset)) {
-      fmt::print("  {}\n", line.substr(std::min<size_t>(2, line.size())));
+      cli::print("  {}\n", line.substr(std::min<size_t>(2, line.size())));
     }
   }
-  fmt::print(
+  cli::print(
       "\nrwkv-press recipes NAME shows a preset, recipes KEYS every key; what a preset gives of\n"
       "your model, without converting it: rwkv-press plan MODEL --preset NAME\n");
 }
 
 void print_group(const KeyGroup& group) {
-  fmt::print("\n{}{}\n", group.is_stage ? "stage " : "", group.owner);
+  cli::print("\n{}{}\n", group.is_stage ? "stage " : "", group.owner);
   for (const KeyGroup::Key& key : group.keys) {
-    fmt::print("  {:<14} {:<12} {}; {}\n", key.name, key.value, key.expected, key.help);
+    cli::print("  {:<14} {:<12} {}; {}\n", key.name, key.value, key.expected, key.help);
   }
 }
 
 void print_keys(const KeyGroup& evaluation) {
-  fmt::print("key, default, what is allowed; name, seed and preset stand at the top of a recipe\n");
+  cli::print("key, default, what is allowed; name, seed and preset stand at the top of a recipe\n");
   for (const KeyGroup& group : recipe_keys()) {
     print_group(group);
   }
-  fmt::print("\nin a sweep\n");
+  cli::print("\nin a sweep\n");
   print_group(evaluation);
 }
 
@@ -57,7 +58,7 @@ Status print_schema(const std::string& kind, const KeyGroup& evaluation) {
   if (kind != "recipe" && kind != "sweep") {
     return usage_error("--schema: expected 'recipe' or 'sweep', found '{}'", kind);
   }
-  fmt::print("{}", kind == "recipe" ? recipe_schema() : sweep_schema(evaluation));
+  cli::print("{}", kind == "recipe" ? recipe_schema() : sweep_schema(evaluation));
   return {};
 }
 
@@ -90,7 +91,7 @@ Status run_recipes(const cxxopts::ParseResult& arguments) {
     print_presets();
   } else {
     RWKV_ASSIGN(const Preset* preset, find_preset(name));
-    fmt::print("{}", preset->yaml);
+    cli::print("{}", preset->yaml);
   }
   return {};
 }

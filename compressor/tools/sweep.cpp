@@ -16,6 +16,7 @@
 #include "formats/base/file.h"
 #include "formats/base/printable.h"
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 #include "formats/cli/version.h"
 
 namespace rwkv::press {
@@ -113,7 +114,7 @@ class Display {
   explicit Display(bool quiet) : quiet_(quiet), is_terminal_(::isatty(STDERR_FILENO) != 0) {}
   ~Display() {
     if (!quiet_ && is_terminal_ && is_open_) {
-      fmt::print(stderr, "\n");
+      cli::print(stderr, "\n");
     }
   }
   Display(const Display&) = delete;
@@ -129,12 +130,13 @@ class Display {
     }
     line += printable(progress.current);
     if (!is_terminal_) {
-      fmt::print(stderr, "{}\n", line);
+      cli::print(stderr, "{}\n", line);
       return;
     }
     constexpr size_t kWidth = 100;
     line.resize(std::min(line.size(), kWidth));
-    fmt::print(stderr, "\r{:<{}}{}", line, kWidth, progress.is_milestone ? "\n" : "");
+    std::fputs("\r", stderr);
+    cli::print(stderr, "{:<{}}{}", line, kWidth, progress.is_milestone ? "\n" : "");
     std::fflush(stderr);
     is_open_ = !progress.is_milestone;
   }
@@ -150,7 +152,7 @@ Status report_only(const std::string& path) {
   RWKV_TRY(check_entries(folder));
   RWKV_ASSIGN(const Json results, collect_results(folder));
   RWKV_TRY(write_results(folder, results));
-  fmt::print("{}", results_table(results));
+  cli::print("{}", results_table(results));
   return {};
 }
 
@@ -250,7 +252,7 @@ Status run_sweep(const cxxopts::ParseResult& arguments) {
                                                  model.vocabulary, cli::kVersion));
   const bool quiet = arguments.count("quiet") > 0;
   if (!quiet) {
-    fmt::print(stderr, "{}: {}\nvocabulary: {}\n{}: {} points, {} in this run\n",
+    cli::print(stderr, "{}: {}\nvocabulary: {}\n{}: {} points, {} in this run\n",
                run.inputs.checkpoint, describe(identified->config), note, run.settings.origin,
                run.plan.points.size(),
                (run.shard + 1) * run.plan.points.size() / run.n_shards -
@@ -263,9 +265,9 @@ Status run_sweep(const cxxopts::ParseResult& arguments) {
                                [&](const SweepProgress& progress) { display.show(progress); });
   }
   RWKV_TRY(outcome.status());
-  fmt::print("{}", results_table(outcome.value().results));
+  cli::print("{}", results_table(outcome.value().results));
   if (!quiet && outcome.value().missing > 0) {
-    fmt::print(
+    cli::print(
         stderr,
         "{} points are claimed by other processes; if none of those is alive, --retry-claimed "
         "takes them over\n",
@@ -289,7 +291,7 @@ Status run_sweep_point(const cxxopts::ParseResult& /*arguments*/) {
   std::string note;
   RWKV_ASSIGN(const WorkerModel model, worker_model(job.inputs, checkpoint, *identified, note));
   return run_job(job, model, [](const std::string& id, const std::string& what) {
-    fmt::print("{} {}\n", id, what);
+    cli::print("{} {}\n", id, what);
     std::fflush(stdout);
   });
 }

@@ -6,6 +6,7 @@
 #include "formats/arch/versions.h"
 #include "formats/base/nearest.h"
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 #include "formats/cli/progress.h"
 
 namespace rwkv::press {
@@ -70,7 +71,7 @@ Status run_synth(const cxxopts::ParseResult& arguments) {
   cli::Progress progress("writing", 1000, arguments.count("quiet") > 0);
   options.progress = [&](double share) { progress.update(static_cast<uint64_t>(share * 1000)); };
   RWKV_ASSIGN(const ModelConfig config, write_synthetic(options));
-  fmt::print("{}: {}\n", output, describe(config));
+  cli::print("{}: {}\n", output, describe(config));
   return {};
 }
 

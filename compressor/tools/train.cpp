@@ -9,6 +9,7 @@
 #include "compressor/train/initial_values.h"
 #include "compressor/train/progress.h"
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 
 namespace rwkv::press {
 namespace {
@@ -150,7 +151,7 @@ Status run_train(const cxxopts::ParseResult& arguments) {
   const bool quiet = arguments.count("quiet") > 0 || !group->is_first();
   TrainProgress progress([quiet](const std::string& line) {
     if (!quiet) {
-      fmt::print(stderr, "{}\n", line);
+      cli::print(stderr, "{}\n", line);
     }
   });
   TrainJob job{config.train,
@@ -175,7 +176,7 @@ Status run_train(const cxxopts::ParseResult& arguments) {
           subject.checkpoint ? *subject.checkpoint : kNoCheckpoint, subject.model.config.n_vocab,
           note));
   if (!quiet) {
-    fmt::print(stderr, "{}: {}\nvocabulary: {}\n", subject.source().path(),
+    cli::print(stderr, "{}: {}\nvocabulary: {}\n", subject.source().path(),
                describe(subject.model.config), note);
   }
   RWKV_ASSIGN(const Trained trained, train(job, *group));
@@ -186,7 +187,7 @@ Status run_train(const cxxopts::ParseResult& arguments) {
     return {};
   }
   RWKV_TRY(write_result(subject, trained, output, dtype, existing));
-  fmt::print("{}: {}, {} steps, loss {:.4f}; log and plot in {}\n", output,
+  cli::print("{}: {}, {} steps, loss {:.4f}; log and plot in {}\n", output,
              describe(subject.model.config), trained.step, trained.last.loss, job.folder);
   return {};
 }

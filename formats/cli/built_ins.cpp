@@ -7,6 +7,7 @@
 #include "formats/base/nearest.h"
 #include "formats/cli/completion.h"
 #include "formats/cli/man_page.h"
+#include "formats/cli/print.h"
 
 namespace rwkv::cli {
 namespace {
@@ -21,7 +22,7 @@ Status run_completion(const Program& program, std::span<const std::string> words
   if (script.empty()) {
     return usage_error("completion: unknown shell '{}'{}", words[0], suggestion(words[0], shells));
   }
-  fmt::print("{}", script);
+  print("{}", script);
   return {};
 }
 
@@ -29,7 +30,7 @@ Status run_man(const Program& program, std::span<const std::string> words) {
   if (!words.empty()) {
     return usage_error("man: unexpected argument '{}'", words[0]);
   }
-  fmt::print("{}", man_page(program));
+  print("{}", man_page(program));
   return {};
 }
 

@@ -16,6 +16,7 @@
 #include "formats/cli/built_ins.h"
 #include "formats/cli/help.h"
 #include "formats/cli/option_table.h"
+#include "formats/cli/print.h"
 #include "formats/cli/version.h"
 
 namespace rwkv::cli {
@@ -38,7 +39,7 @@ void install_signal_handlers() {
 }
 
 void print_version(const Program& program) {
-  fmt::print("{} {} ({}, {})\n", program.name, kVersion, kCompiler, kBuildType);
+  print("{} {} ({}, {})\n", program.name, kVersion, kCompiler, kBuildType);
 }
 
 const Command* find_command(const Program& program, std::string_view name) {
@@ -79,7 +80,7 @@ Status run_command(const Program& program, const Command& command,
     const cxxopts::ParseResult arguments =
         declared.parser.parse(static_cast<int>(parsed.size()), parsed.data());
     if (arguments.count("help") > 0) {
-      fmt::print("{}", command_help(program, command, declared.rows, output_width()));
+      print("{}", command_help(program, command, declared.rows, output_width()));
       return {};
     }
     if (!arguments.unmatched().empty()) {
@@ -95,7 +96,7 @@ Status run_command(const Program& program, const Command& command,
 /// The page of the program, or of the command that `words` name.
 Status help(const Program& program, std::span<const std::string> words) {
   if (words.empty()) {
-    fmt::print("{}", program_help(program, output_width()));
+    print("{}", program_help(program, output_width()));
     return {};
   }
   if (const Command* command = find_command(program, words[0])) {
@@ -103,8 +104,8 @@ Status help(const Program& program, std::span<const std::string> words) {
     return run_command(program, *command, {&option, 1});
   }
   if (const BuiltIn* built_in = find_built_in(words[0])) {
-    fmt::print("{}\n\nUsage: {} {} {}\n", built_in->summary, program.name, built_in->name,
-               built_in->positional);
+    print("{}\n\nUsage: {} {} {}\n", built_in->summary, program.name, built_in->name,
+          built_in->positional);
     return {};
   }
   return unknown_command(program, words[0]);
@@ -112,7 +113,7 @@ Status help(const Program& program, std::span<const std::string> words) {
 
 Status dispatch(const Program& program, std::span<const std::string> words) {
   if (words.empty()) {
-    fmt::print("{}", program_help(program, output_width()));
+    print("{}", program_help(program, output_width()));
     return usage_error("expected a command, found none");
   }
   const std::string& first = words[0];
@@ -140,15 +141,6 @@ Status dispatch(const Program& program, std::span<const std::string> words) {
   return unknown_command(program, first);
 }
 
-// Names of files, and texts, may contain any bytes.
-std::string on_one_line(std::string message) {
-  for (char& c : message) {
-    const auto byte = static_cast<unsigned char>(c);
-    c = byte < 0x20 || byte == 0x7f ? ' ' : c;
-  }
-  return message;
-}
-
 }  // namespace
 
 int run_program(const Program& program, int argc, char** argv) {
@@ -171,7 +163,7 @@ int run_program(const Program& program, int argc, char** argv) {
   }
   if (!status.ok()) {
     std::fflush(stdout);
-    fmt::print(stderr, "{}: error: {}\n", program.name, on_one_line(status.message()));
+    print_error(program.name, status);
   }
   return static_cast<int>(status.code());
 }

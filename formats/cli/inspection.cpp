@@ -4,6 +4,7 @@
 #include <map>
 
 #include "formats/arch/versions.h"
+#include "formats/base/printable.h"
 #include "formats/cli/command.h"
 #include "formats/container/gguf_writer.h"
 #include "formats/container/packed_keys.h"
@@ -49,6 +50,12 @@ std::string text_of(const Json& value) {
   return value_to_string(GgufValue::string(value.get<std::string>()));
 }
 
+// Text from the file as it may stand in a table: on one line, and of bounded length.
+std::string cell_of(const Json& value) {
+  constexpr size_t kLongest = 256;
+  return printable(value.get_ref<const std::string&>(), kLongest);
+}
+
 // "i8_row 182.9 MB (98 %), f32 3.4 MB (2 %)", the largest first.
 std::string types_of(const Json& report) {
   std::map<std::string, uint64_t> bytes;
@@ -76,19 +83,20 @@ std::string origin_of(const Json& metadata) {
   std::string text;
   if (metadata.contains(keys::kFormat)) {
     const std::string kind = text_at("tokenizer.ggml.model");
-    text +=
-        fmt::format("vocabulary  {}\n", kind.empty() ? "none: the model works on token ids" : kind);
+    text += fmt::format("vocabulary  {}\n",
+                        kind.empty() ? "none: the model works on token ids" : printable(kind, 64));
     const std::string recipe = text_at(keys::kRecipe);
     constexpr std::string_view kName = "name: \"";
     const size_t name = recipe.find(kName);
-    text +=
-        fmt::format("recipe      {}\n",
-                    name == std::string::npos
-                        ? "without a name"
-                        : recipe.substr(name + kName.size(), recipe.find('"', name + kName.size()) -
-                                                                 name - kName.size()));
-    text += fmt::format("source      {} ({})\n", text_at(keys::kSourceFile),
-                        text_at(keys::kSourceFormat));
+    text += fmt::format(
+        "recipe      {}\n",
+        name == std::string::npos
+            ? "without a name"
+            : printable(recipe.substr(name + kName.size(),
+                                      recipe.find('"', name + kName.size()) - name - kName.size()),
+                        256));
+    text += fmt::format("source      {} ({})\n", printable(text_at(keys::kSourceFile), 256),
+                        printable(text_at(keys::kSourceFormat), 64));
   }
   return text;
 }
@@ -101,14 +109,13 @@ bool is_unknown(const Json& report) {
 std::string summary_of(const Json& report) {
   const Json& model = report["model"];
   const auto number = [&](const char* key) { return model.value(key, uint64_t{0}); };
-  std::string text =
-      fmt::format("file        {}\nformat      {}\n", report["file"].get<std::string>(),
-                  report["format"].get<std::string>());
+  std::string text = fmt::format("file        {}\nformat      {}\n", cell_of(report["file"]),
+                                 report["format"].get<std::string>());
   if (is_unknown(report)) {
-    return text + fmt::format("model       unknown: {}\nweights     {} tensors, {}: {}\n",
-                              model["unknown"].get<std::string>(), report["tensors"].size(),
-                              human_bytes(report["tensor_bytes"].get<uint64_t>()),
-                              types_of(report));
+    return text +
+           fmt::format("model       unknown: {}\nweights     {} tensors, {}: {}\n",
+                       printable(model["unknown"].get<std::string>()), report["tensors"].size(),
+                       human_bytes(report["tensor_bytes"].get<uint64_t>()), types_of(report));
   }
   text += fmt::format("model       {}, {} layers x {}, vocabulary {}, {:.1f} million parameters\n",
                       model["label"].get<std::string>(), number("n_layer"), number("n_embd"),
@@ -224,14 +231,14 @@ std::string report_to_text(const Json& report, const Details& details) {
   if (details.metadata || (is_all && !report["metadata"].empty())) {
     text += "metadata\n";
     for (const auto& [key, value] : report["metadata"].items()) {
-      text += fmt::format("  {:<34} {}\n", key, text_of(value));
+      text += fmt::format("  {:<34} {}\n", printable(key, 256), text_of(value));
     }
   }
   if (details.tensors || is_all) {
     text +=
         fmt::format("tensors\n  {:<36} {:<8} {:>16} {:>14}\n", "name", "type", "shape", "bytes");
     for (const Json& tensor : report["tensors"]) {
-      text += fmt::format("  {:<36} {:<8} {:>16} {:>14}\n", tensor["name"].get<std::string>(),
+      text += fmt::format("  {:<36} {:<8} {:>16} {:>14}\n", cell_of(tensor["name"]),
                           tensor["type"].get<std::string>(),
                           shape_to_string(tensor["shape"].get<std::vector<uint64_t>>()),
                           tensor["bytes"].get<uint64_t>());

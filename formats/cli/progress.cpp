@@ -1,4 +1,5 @@
 #include "formats/cli/progress.h"
+#include "formats/cli/print.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -53,10 +54,11 @@ void Progress::print(uint64_t done, bool last) {
   if (is_terminal_) {
     const auto filled =
         std::min(kBarWidth, static_cast<size_t>(share * static_cast<double>(kBarWidth)));
-    fmt::print(stderr, "\r{} [{}{}] {:3.0f} % {:.0f} s left {}", label_, std::string(filled, '='),
-               std::string(kBarWidth - filled, ' '), 100 * share, left, last ? "\n" : "");
+    std::fputs("\r", stderr);
+    cli::print(stderr, "{} [{}{}] {:3.0f} % {:.0f} s left {}", label_, std::string(filled, '='),
+          std::string(kBarWidth - filled, ' '), 100 * share, left, last ? "\n" : "");
   } else {
-    fmt::print(stderr, "{}: {:.0f} %, {:.0f} s\n", label_, 100 * share, seconds);
+    cli::print(stderr, "{}: {:.0f} %, {:.0f} s\n", label_, 100 * share, seconds);
   }
   std::fflush(stderr);
 }

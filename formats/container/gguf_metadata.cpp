@@ -1,5 +1,7 @@
 #include "formats/container/gguf_metadata.h"
 
+#include "formats/base/printable.h"
+
 namespace rwkv {
 
 void GgufMetadata::set(std::string key, GgufValue value) {
@@ -76,18 +78,7 @@ struct ToText {
   std::string operator()(double v) const { return fmt::format("{}", v); }
   std::string operator()(bool v) const { return v ? "true" : "false"; }
   std::string operator()(const std::string& v) const {
-    std::string shown;
-    for (const char c : std::string_view(v).substr(0, kShownString)) {
-      const auto byte = static_cast<unsigned char>(c);
-      if (c == '\n') {
-        shown += "\\n";
-      } else if (byte < 0x20 || byte == 0x7f) {
-        shown += fmt::format("\\x{:02x}", byte);
-      } else {
-        shown += c;
-      }
-    }
-    return fmt::format("\"{}\"{}", shown, v.size() > kShownString ? "..." : "");
+    return fmt::format("\"{}\"", printable(v, kShownString));
   }
   template <typename T>
   std::string operator()(const std::vector<T>& v) const {

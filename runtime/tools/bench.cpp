@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 #include "formats/cli/version.h"
 #include "runtime/bench/bandwidth.h"
 #include "runtime/tools/bench_compare.h"
@@ -79,19 +80,19 @@ Result<std::vector<unsigned>> thread_list(const cxxopts::ParseResult& arguments)
 }
 
 void print_text(const Json& report) {
-  fmt::print("model            {}\nkernels          {}\n", report["model"].get<std::string>(),
+  cli::print("model            {}\nkernels          {}\n", report["model"].get<std::string>(),
              report["kernels"].get<std::string>());
-  fmt::print("load             {:.1f} ms to open, {:.1f} ms to first logits\n",
+  cli::print("load             {:.1f} ms to open, {:.1f} ms to first logits\n",
              report["open_ms"].get<double>(), report["first_logits_ms"].get<double>());
-  fmt::print("weights          {}; at most {} touched per token, with the state\n",
+  cli::print("weights          {}; at most {} touched per token, with the state\n",
              cli::human_bytes(report["weight_bytes"].get<uint64_t>()),
              cli::human_bytes(report["bytes_per_token"].get<uint64_t>()));
-  fmt::print("peak memory      {}\n\n", cli::human_bytes(report["peak_rss_bytes"].get<uint64_t>()));
-  fmt::print("{:>7} {:>10} {:>19} {:>10} {:>19} {:>9} {:>8} {:>8} {:>6}\n", "threads", "decode/s",
+  cli::print("peak memory      {}\n\n", cli::human_bytes(report["peak_rss_bytes"].get<uint64_t>()));
+  cli::print("{:>7} {:>10} {:>19} {:>10} {:>19} {:>9} {:>8} {:>8} {:>6}\n", "threads", "decode/s",
              "[min-max]", "prefill/s", "[min-max]", "MB/token", "GB/s", "of GB/s", "share");
   for (const Json& run : report["runs"]) {
     const auto number = [&](const char* key) { return run[key].get<double>(); };
-    fmt::print("{:>7} {:>10.2f} {:>19} {:>10.2f} {:>19} {:>9.1f} {:>8.2f} {:>8.2f} {:>5.0f}%\n",
+    cli::print("{:>7} {:>10.2f} {:>19} {:>10.2f} {:>19} {:>9.1f} {:>8.2f} {:>8.2f} {:>5.0f}%\n",
                run["threads"].get<unsigned>(), number("decode_tokens_per_s"),
                fmt::format("[{:.2f}-{:.2f}]", number("decode_min"), number("decode_max")),
                number("prefill_tokens_per_s"),
@@ -102,7 +103,7 @@ void print_text(const Json& report) {
 }
 
 void print_json(const Json& report) {
-  fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
+  cli::print_json(report.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
 }  // namespace

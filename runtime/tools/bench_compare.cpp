@@ -3,6 +3,7 @@
 #include <deque>
 #include <memory>
 
+#include "formats/cli/print.h"
 #include "formats/cli/version.h"
 #include "runtime/bench/bandwidth.h"
 #include "runtime/tools/bench_report.h"
@@ -86,12 +87,12 @@ Result<Json> bench_in_turn(const std::vector<std::string>& paths, const MemoryOp
 }
 
 void print_in_turn(const Json& report) {
-  fmt::print("kernels {}\n", report["kernels"].get<std::string>());
+  cli::print("kernels {}\n", report["kernels"].get<std::string>());
   size_t number_of_model = 0;
   for (const Json& model : report["runs"].front()["models"]) {
-    fmt::print("model {} {}\n", ++number_of_model, model["file"].get<std::string>());
+    cli::print("model {} {}\n", ++number_of_model, model["file"].get<std::string>());
   }
-  fmt::print("\n{:>7} {:>5} {:>10} {:>19} {:>10} {:>19} {:>9} {:>6}\n", "threads", "model",
+  cli::print("\n{:>7} {:>5} {:>10} {:>19} {:>10} {:>19} {:>9} {:>6}\n", "threads", "model",
              "decode/s", "[min-max]", "prefill/s", "[min-max]", "MB/token", "share");
   for (const Json& run : report["runs"]) {
     size_t i = 0;
@@ -102,14 +103,14 @@ void print_in_turn(const Json& report) {
         return fmt::format("{:.2f} [{:.2f}-{:.2f}]", r["median"].get<double>(),
                            r["min"].get<double>(), r["max"].get<double>());
       };
-      fmt::print("{:>7} {:>5} {:>10.2f} {:>19} {:>10.2f} {:>19} {:>9.1f} {:>5.0f}%\n",
+      cli::print("{:>7} {:>5} {:>10.2f} {:>19} {:>10.2f} {:>19} {:>9.1f} {:>5.0f}%\n",
                  run["threads"].get<unsigned>(), ++i, number("decode_tokens_per_s"),
                  fmt::format("[{:.2f}-{:.2f}]", number("decode_min"), number("decode_max")),
                  number("prefill_tokens_per_s"),
                  fmt::format("[{:.2f}-{:.2f}]", number("prefill_min"), number("prefill_max")),
                  1e-6 * number("touched_bytes_per_token"), 100 * number("share_of_bandwidth"));
       if (i > 1) {
-        fmt::print("{:>13} model 1 is {} times as fast in decoding, {} in prefill\n", "",
+        cli::print("{:>13} model 1 is {} times as fast in decoding, {} in prefill\n", "",
                    ratio("decode_ratio"), ratio("prefill_ratio"));
       }
     }

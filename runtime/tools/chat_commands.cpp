@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "formats/base/nearest.h"
+#include "formats/base/printable.h"
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 #include "runtime/tools/commands.h"
 #include "runtime/tools/interrupt.h"
 #include "runtime/tools/prompt_progress.h"
@@ -120,7 +122,7 @@ Chat::Chat(Conversation& conversation, LineReader& reader, bool quiet)
 
 void Chat::note(const std::string& text) const {
   if (!quiet_) {
-    fmt::print(stderr, "{}\n", text);
+    cli::print(stderr, "{}\n", text);
   }
 }
 
@@ -152,7 +154,7 @@ Status Chat::run() {
       return failed("cannot write the answer to stdout");
     }
     if (!status.ok()) {
-      fmt::print(stderr, "error: {}\n", status.message());
+      cli::print(stderr, "error: {}\n", printable(status.message()));
     }
   }
   if (reads_terminal()) {
@@ -199,13 +201,13 @@ Status Chat::print_answer(const Ask& ask) {
       has_begun = true;
       begin = Clock::now();
       progress.reset();
-      std::fwrite(shown_first.data(), 1, shown_first.size(), stdout);
+      cli::print_text(shown_first);
     }
     while (skips_blanks && !text.empty() && (text[0] == ' ' || text[0] == '\n')) {
       text.remove_prefix(1);
     }
     skips_blanks = skips_blanks && text.empty();
-    std::fwrite(text.data(), 1, text.size(), stdout);
+    cli::print_text(text);
     return std::fflush(stdout) == 0 && !CatchInterrupts::requested();
   };
   const Result<StopReason> reason = ask(on_read, on_text);
@@ -331,10 +333,10 @@ Status Chat::stats(const std::string&) {
   const auto speed = [](size_t n, double seconds) {
     return seconds > 0 ? static_cast<double>(n) / seconds : 0.0;
   };
-  fmt::print(stderr, "{} turns; {} tokens read, {:.1f} tokens/s; {} written, {:.1f} tokens/s\n",
+  cli::print(stderr, "{} turns; {} tokens read, {:.1f} tokens/s; {} written, {:.1f} tokens/s\n",
              conversation_.turns().size(), counts.n_read, speed(counts.n_read, read_seconds_),
              counts.n_written, speed(counts.n_written, write_seconds_));
-  fmt::print(stderr, "{} for the states before turns, for /undo and /retry\n",
+  cli::print(stderr, "{} for the states before turns, for /undo and /retry\n",
              cli::human_bytes(conversation_.kept_bytes()));
   print_account(conversation_.session().model().weights(), conversation_.session().n_evaluated());
   return {};
@@ -342,10 +344,10 @@ Status Chat::stats(const std::string&) {
 
 Status Chat::help(const std::string&) {
   for (const ChatCommand& command : kCommands) {
-    fmt::print(stderr, "{:<18} {}\n", fmt::format("{} {}", command.name, command.argument),
+    cli::print(stderr, "{:<18} {}\n", fmt::format("{} {}", command.name, command.argument),
                command.summary);
   }
-  fmt::print(stderr,
+  cli::print(stderr,
              "Alt-Enter, or a backslash at its end, goes on in the next line. Pasted text is one "
              "message.\n");
   return {};

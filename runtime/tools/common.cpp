@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 #include "formats/tokenizer/escape.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/memory/modes.h"
@@ -90,7 +91,7 @@ Result<std::shared_ptr<const Model>> model_from(const cxxopts::ParseResult& argu
 
 void say(const cxxopts::ParseResult& arguments, const std::string& note) {
   if (arguments.count("quiet") == 0) {
-    fmt::print(stderr, "rwkv-edge: {}\n", note);
+    cli::print(stderr, "rwkv-edge: {}\n", note);
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "formats/cli/command.h"
 #include "formats/cli/option_table.h"
+#include "formats/cli/print.h"
 #include "runtime/text/prompt.h"
 #include "runtime/text/session.h"
 #include "runtime/tools/commands.h"
@@ -73,7 +74,7 @@ Status put_first(const Model& model, std::vector<int32_t>& tokens) {
 
 void print_speed(size_t n, double seconds) {
   if (n > 0 && ::isatty(STDERR_FILENO) != 0) {
-    fmt::print(stderr, "{} tokens, {:.1f} tokens/s\n", n, static_cast<double>(n) / seconds);
+    cli::print(stderr, "{} tokens, {:.1f} tokens/s\n", n, static_cast<double>(n) / seconds);
   }
 }
 
@@ -89,9 +90,9 @@ Result<bool> continue_prompt(Session& session, std::span<const int32_t> prompt, 
   const auto start = std::chrono::steady_clock::now();
   const auto on_piece = [&](const Piece& piece) {
     if (is_ids && piece.token != kNoToken) {
-      fmt::print("{}{}", n_done == 0 ? "" : " ", piece.token);
+      cli::print("{}{}", n_done == 0 ? "" : " ", piece.token);
     } else if (!is_ids) {
-      std::fwrite(piece.text.data(), 1, piece.text.size(), stdout);
+      cli::print_text(piece.text);
     }
     n_done += piece.token != kNoToken ? 1 : 0;
     is_written = std::fflush(stdout) == 0;
@@ -101,7 +102,7 @@ Result<bool> continue_prompt(Session& session, std::span<const int32_t> prompt, 
   if (!is_written) {
     return failed("cannot write the text to stdout");
   }
-  fmt::print("\n");
+  cli::print("\n");
   std::fflush(stdout);
   if (!quiet) {
     print_speed(n_done,

@@ -3,6 +3,7 @@
 
 #include "formats/arch/finite.h"
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 #include "runtime/model/device_needs.h"
 #include "runtime/tools/commands.h"
 
@@ -40,8 +41,11 @@ Status run_inspect(const cxxopts::ParseResult& arguments) {
   if (!opened.ok()) {
     // Another program's GGUF, or a damaged file: what is in it, and then why it is refused.
     const auto report = cli::report_gguf(file, opened.status().message());
-    fmt::print("{}", arguments.count("json") > 0 ? cli::report_to_json(report) + "\n"
-                                                 : cli::report_to_text(report, {}));
+    if (arguments.count("json") > 0) {
+      cli::print_json(cli::report_to_json(report));
+    } else {
+      cli::print("{}", cli::report_to_text(report, {}));
+    }
     return opened.status();
   }
   const PackedFile& packed = opened.value();
@@ -59,9 +63,9 @@ Status run_inspect(const cxxopts::ParseResult& arguments) {
     report["verified"] = true;
   }
   if (arguments.count("json") > 0) {
-    fmt::print("{}\n", cli::report_to_json(report));
+    cli::print_json(cli::report_to_json(report));
   } else {
-    fmt::print("{}device, by memory mode (and a few MB for the program)\n{}",
+    cli::print("{}device, by memory mode (and a few MB for the program)\n{}",
                cli::report_to_text(report, cli::details_from(arguments)), describe(needs, "  "));
   }
   return {};

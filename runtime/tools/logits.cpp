@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 #include "runtime/tools/commands.h"
 
 namespace rwkv::edge {
@@ -51,7 +52,7 @@ Status run_logits(const cxxopts::ParseResult& arguments) {
     RWKV_TRY(file->write(std::as_bytes(here)));
   }
   RWKV_TRY(file->commit());
-  fmt::print("{}: {} x {} logits\n", output, tokens.size(), model->config().n_vocab);
+  cli::print("{}: {} x {} logits\n", output, tokens.size(), model->config().n_vocab);
   return {};
 }
 

@@ -4,6 +4,7 @@
 #include "formats/base/byte_size.h"
 #include "formats/base/nearest.h"
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 #include "runtime/model/device_needs.h"
 #include "runtime/tools/commands.h"
 
@@ -83,15 +84,15 @@ void print_account(const Weights& weights, size_t n_tokens) {
   const Residency& residency = weights.residency();
   const ModeTraits& mode = mode_traits(residency.mode);
   const double per_token = n_tokens > 0 ? 1.0 / static_cast<double>(n_tokens) : 0.0;
-  fmt::print(stderr, "memory {}", mode.name);
+  cli::print(stderr, "memory {}", mode.name);
   if (residency.pinned_blocks > 0) {
-    fmt::print(stderr, ", {} of {} blocks kept", residency.pinned_blocks, weights.config().n_layer);
+    cli::print(stderr, ", {} of {} blocks kept", residency.pinned_blocks, weights.config().n_layer);
   }
   if (mode.has_caches()) {
-    fmt::print(stderr, ", neuron cache {:.3f}, head cache {:.3f}, embedding cache {} rows",
+    cli::print(stderr, ", neuron cache {:.3f}, head cache {:.3f}, embedding cache {} rows",
                residency.neuron_cache, residency.head_cache, residency.embedding_rows);
   }
-  fmt::print(stderr, "\n{:<14} {:>12} {:>12} {:>14} {:>9}\n", "MB", "resident", "of it cache",
+  cli::print(stderr, "\n{:<14} {:>12} {:>12} {:>14} {:>9}\n", "MB", "resident", "of it cache",
              "read per token", "hit rate");
   for (const ComponentTraits& traits : component_list()) {
     const ComponentBytes& bytes = account.at(traits.component);
@@ -100,18 +101,18 @@ void print_account(const Weights& weights, size_t n_tokens) {
       continue;
     }
     const uint64_t asked = moved.hits + moved.misses;
-    fmt::print(stderr, "{:<14} {:>12} {:>12} {:>14.3f} {:>9}\n", traits.name,
+    cli::print(stderr, "{:<14} {:>12} {:>12} {:>14.3f} {:>9}\n", traits.name,
                megabytes(bytes.resident), megabytes(bytes.cached),
                static_cast<double>(moved.read) * 1e-6 * per_token,
                asked == 0 ? ""
                           : fmt::format("{:.1f} %", 100.0 * static_cast<double>(moved.hits) /
                                                         static_cast<double>(asked)));
   }
-  fmt::print(stderr, "{:<14} {:>12} {:>12} {:>14.3f}\n", "weights", megabytes(account.weights()),
+  cli::print(stderr, "{:<14} {:>12} {:>12} {:>14.3f}\n", "weights", megabytes(account.weights()),
              "", static_cast<double>(traffic.read()) * 1e-6 * per_token);
-  fmt::print(stderr, "{:<14} {:>12}\n", "all", megabytes(account.total()));
+  cli::print(stderr, "{:<14} {:>12}\n", "all", megabytes(account.total()));
   if (const auto memory = process_memory()) {
-    fmt::print(stderr, "{:<14} {:>12}  (this process, as the system counts it)\n", "measured",
+    cli::print(stderr, "{:<14} {:>12}  (this process, as the system counts it)\n", "measured",
                megabytes(memory->rss));
   }
 }

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 #include "formats/cli/progress.h"
 #include "runtime/text/scoring.h"
 #include "runtime/tools/commands.h"
@@ -46,13 +47,13 @@ Status run_perplexity(const cxxopts::ParseResult& arguments) {
                                            {"perplexity", s.perplexity()},
                                            {"bits_per_byte", s.bits_per_byte()},
                                            {"top1_accuracy", s.top1_accuracy()}};
-    fmt::print("{}\n", report.dump(2));
+    cli::print_json(report.dump(2));
     return {};
   }
-  fmt::print("tokens          {}\nbytes           {}\n", s.n_tokens, s.n_bytes);
-  fmt::print("nats per token  {:.4f} +- {:.4f}\nperplexity      {:.3f}\n", s.nats_per_token(),
+  cli::print("tokens          {}\nbytes           {}\n", s.n_tokens, s.n_bytes);
+  cli::print("nats per token  {:.4f} +- {:.4f}\nperplexity      {:.3f}\n", s.nats_per_token(),
              s.standard_error(), s.perplexity());
-  fmt::print("bits per byte   {:.4f}\ntop-1 accuracy  {:.4f}\n", s.bits_per_byte(),
+  cli::print("bits per byte   {:.4f}\ntop-1 accuracy  {:.4f}\n", s.bits_per_byte(),
              s.top1_accuracy());
   return {};
 }

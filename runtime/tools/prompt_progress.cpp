@@ -5,6 +5,7 @@
 
 #include <cstdio>
 
+#include "formats/cli/print.h"
 #include "runtime/tools/interrupt.h"
 
 namespace rwkv::edge {
@@ -21,7 +22,7 @@ PromptProgress::PromptProgress(size_t n_tokens, bool quiet)
 
 PromptProgress::~PromptProgress() {
   if (has_line_) {
-    fmt::print(stderr, "\r\x1b[K");
+    std::fputs("\r\x1b[K", stderr);
     std::fflush(stderr);
   }
 }
@@ -33,7 +34,8 @@ void PromptProgress::update(size_t n_done) {
   }
   last_ = now;
   has_line_ = true;
-  fmt::print(stderr, "\rreading the prompt: {} of {} tokens", n_done, n_tokens_);
+  std::fputs("\r", stderr);
+  cli::print(stderr, "reading the prompt: {} of {} tokens", n_done, n_tokens_);
   std::fflush(stderr);
 }
 

@@ -1,5 +1,6 @@
 // rwkv-edge tokenize and detokenize.
 #include "formats/cli/command.h"
+#include "formats/cli/print.h"
 #include "runtime/tools/commands.h"
 
 namespace rwkv::edge {
@@ -17,7 +18,7 @@ Status run_tokenize(const cxxopts::ParseResult& arguments) {
   if (!ids.ok()) {
     return ids.status().in(arguments["text"].as<std::string>());
   }
-  fmt::print("{}\n", fmt::join(ids.value(), " "));
+  cli::print("{}\n", fmt::join(ids.value(), " "));
   return {};
 }
 
@@ -39,7 +40,7 @@ Status run_detokenize(const cxxopts::ParseResult& arguments) {
     return usage_error("the model was packed without a vocabulary; convert it with --vocab");
   }
   RWKV_ASSIGN(const std::string bytes, decode(*model->tokenizer(), ids.value()));
-  std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+  cli::print_text(bytes);
   return {};
 }
 

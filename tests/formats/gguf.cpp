@@ -257,7 +257,7 @@ TEST_CASE("GgufMetadata: values for people are short and on one line") {
   REQUIRE(value_to_string(*metadata.find("no numbers")) == "[]");
   REQUIRE(value_to_string(GgufValue::u64s(std::vector<uint64_t>(100))) == "[100 numbers]");
   REQUIRE(value_to_string(GgufValue::string("a\n\x1b[31m")) == "\"a\\n\\x1b[31m\"");
-  REQUIRE(value_to_string(GgufValue::string(std::string(1000, 'x'))).size() < 130);
+  REQUIRE(value_to_string(GgufValue::string(std::string(1000, 'x'))).size() < 160);
 }
 
 }  // namespace rwkv

@@ -5,6 +5,7 @@
 #include <exception>
 #include <new>
 
+#include "formats/base/printable.h"
 #include "runtime/text/session.h"
 #include "rwkv_edge.h"
 
@@ -68,7 +69,7 @@ rwkv_status guarded(const char* function, const Work& work) {
   try {
     const Status status = work();
     if (!status.ok()) {
-      remember(status.in(function).message());
+      remember(rwkv::printable(status.in(function).message(), kErrorBytes));
     }
     return status_of(status.code());
   } catch (const std::bad_alloc&) {
