@@ -19,7 +19,8 @@ namespace rwkv::press {
 /// One run over one pickle.
 class PickleMachine {
  public:
-  explicit PickleMachine(PickleInput& input) : input_(input) {}
+  PickleMachine(PickleInput& input, uint64_t most_objects)
+      : input_(input), most_objects_(most_objects) {}
   Result<Pickle> run();
 
  private:
@@ -86,6 +87,7 @@ class PickleMachine {
   Status op_memoize(uint64_t);
 
   PickleInput& input_;
+  uint64_t most_objects_;
   PickleArena arena_;
   std::vector<PickleValue*> stack_;
   std::vector<size_t> marks_;  // heights of the stack

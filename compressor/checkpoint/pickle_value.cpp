@@ -73,8 +73,6 @@ constexpr KnownGlobal kGlobals[] = {
     {"deepspeed.utils.tensor_fragment.fragment_address", Inert, {}},
 };
 
-constexpr size_t kMaxPrinted = 120;
-
 }  // namespace
 
 std::span<const KnownGlobal> known_globals() {
@@ -130,19 +128,6 @@ const char* kind_name(PickleValue::Kind kind) {
       return "object";
   }
   return "unknown";
-}
-
-std::string printable(std::string_view text) {
-  std::string out(text.substr(0, kMaxPrinted));
-  for (char& c : out) {
-    if (c < ' ' || c > '~') {
-      c = '?';
-    }
-  }
-  if (text.size() > kMaxPrinted) {
-    out += "...";
-  }
-  return out;
 }
 
 }  // namespace rwkv::press

@@ -84,8 +84,4 @@ class PickleArena {
   std::deque<PickleValue> values_;
 };
 
-/// `text` from a file made safe for a one-line message: control and non-ASCII bytes become '?',
-/// long text is cut.
-std::string printable(std::string_view text);
-
 }  // namespace rwkv::press

@@ -7,6 +7,7 @@
 #include "compressor/checkpoint/state_dict.h"
 #include "compressor/checkpoint/unpickler.h"
 #include "formats/base/little_endian.h"
+#include "formats/base/printable.h"
 
 namespace rwkv::press {
 namespace {
@@ -79,18 +80,18 @@ class LegacyStorages : public StorageFile {
   std::vector<Storage> storages_;
 };
 
-Status check_system(PickleInput& input, const std::string& path) {
-  RWKV_ASSIGN(const Pickle magic, unpickle(input));
+Status check_system(PickleInput& input, uint64_t file_bytes, const std::string& path) {
+  RWKV_ASSIGN(const Pickle magic, unpickle(input, file_bytes));
   if (magic.root->kind != Kind::BigInt || magic.root->text != kMagic) {
     return bad_input(
         "{}: a pickle without PyTorch's magic number; this is not a PyTorch checkpoint", path);
   }
-  RWKV_ASSIGN(const Pickle version, unpickle(input));
+  RWKV_ASSIGN(const Pickle version, unpickle(input, file_bytes));
   if (version.root->kind != Kind::Int || version.root->integer != kProtocolVersion) {
     return bad_input("{}: the protocol version is not {}; the file is damaged", path,
                      kProtocolVersion);
   }
-  RWKV_ASSIGN(const Pickle system, unpickle(input));
+  RWKV_ASSIGN(const Pickle system, unpickle(input, file_bytes));
   const std::vector<const PickleValue*>& items = system.root->items;
   for (size_t i = 0; system.root->kind == Kind::Dict && i + 1 < items.size(); i += 2) {
     if (items[i]->kind == Kind::String && items[i]->text == "little_endian") {
@@ -128,7 +129,7 @@ Result<std::unordered_map<std::string, StorageClaim>> read_claims(const PickleAr
 Result<std::unique_ptr<LegacyStorages>> read_storages(
     PickleInput& input, const std::shared_ptr<InputFile>& file,
     const std::unordered_map<std::string, StorageClaim>& claims) {
-  RWKV_ASSIGN(const Pickle keys, unpickle(input));
+  RWKV_ASSIGN(const Pickle keys, unpickle(input, file->size()));
   if (keys.root->kind != Kind::List) {
     return bad_input("{}: expected a list of storage keys, found a {}; the file is damaged",
                      file->path(), kind_name(keys.root->kind));
@@ -155,8 +156,9 @@ Result<std::unique_ptr<LegacyStorages>> read_storages(
 Result<std::unique_ptr<TensorSource>> open_legacy_pth(std::shared_ptr<InputFile> file) {
   const std::string path = file->path();
   PickleInput input(file, path);
-  RWKV_TRY(check_system(input, path));
-  RWKV_ASSIGN(const Pickle object, unpickle(input));
+  const uint64_t file_bytes = file->size();
+  RWKV_TRY(check_system(input, file_bytes, path));
+  RWKV_ASSIGN(const Pickle object, unpickle(input, file_bytes));
   RWKV_ASSIGN(std::vector<StoredTensor> tensors, read_state_dict(*object.root, path));
   RWKV_ASSIGN(const auto claims, read_claims(object.arena, path));
   RWKV_ASSIGN(std::unique_ptr<StorageFile> storages, read_storages(input, file, claims));

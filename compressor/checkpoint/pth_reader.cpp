@@ -1,5 +1,6 @@
 #include "compressor/checkpoint/pth_reader.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -9,12 +10,18 @@
 #include "compressor/checkpoint/unpickler.h"
 #include "compressor/checkpoint/zip_archive.h"
 #include "formats/base/file.h"
+#include "formats/base/printable.h"
 
 namespace rwkv::press {
 namespace {
 
 constexpr std::string_view kPickleName = "data.pkl";
 constexpr uint64_t kMaxByteOrderBytes = 64;
+
+// A deflated pickle may be larger than its file, but not by much.
+uint64_t most_pickle_bytes(uint64_t file_bytes) {
+  return std::min(kMaxPickleBytes, (uint64_t{1} << 20) + 4 * file_bytes);
+}
 
 class ZipStorages : public StorageFile {
  public:
@@ -85,13 +92,15 @@ Status check_byte_order(const ZipArchive& archive, const std::string& folder) {
 
 Result<std::unique_ptr<TensorSource>> open_zip(std::shared_ptr<InputFile> file) {
   const std::string path = file->path();
+  const uint64_t file_bytes = file->size();
   RWKV_ASSIGN(std::unique_ptr<ZipArchive> archive, ZipArchive::open(std::move(file)));
   RWKV_ASSIGN(std::string folder, find_folder(*archive));
   RWKV_TRY(check_byte_order(*archive, folder));
   const size_t record = archive->find(folder + std::string(kPickleName));
-  RWKV_ASSIGN(std::vector<std::byte> bytes, archive->read_all(record, kMaxPickleBytes));
+  RWKV_ASSIGN(std::vector<std::byte> bytes,
+              archive->read_all(record, most_pickle_bytes(file_bytes)));
   PickleInput input(std::move(bytes), fmt::format("{}: {}", path, kPickleName));
-  RWKV_ASSIGN(const Pickle pickle, unpickle(input));
+  RWKV_ASSIGN(const Pickle pickle, unpickle(input, file_bytes));
   RWKV_ASSIGN(std::vector<StoredTensor> tensors, read_state_dict(*pickle.root, path));
   return make_pth_source(path, std::make_unique<ZipStorages>(std::move(archive), std::move(folder)),
                          std::move(tensors));

@@ -1,12 +1,21 @@
 #include "compressor/checkpoint/pth_source.h"
 
 #include <cstring>
+#include <mutex>
 #include <new>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "compressor/checkpoint/strided_read.h"
+#include "formats/base/printable.h"
 
 namespace rwkv::press {
 namespace {
+
+// Bytes of compressed storages that are kept unpacked, as long as the file is open.
+constexpr uint64_t kMaxUnpacked = uint64_t{256} << 20;
+// Times that the tensors of a file may name what its storages hold: tied weights name it twice.
+constexpr uint64_t kMaxShare = 4;
 
 // resize() to a size from the file. It is no larger than the data that the file contains or expands
 // to, but that may still be more than this machine has.
@@ -39,6 +48,42 @@ class PthSource : public TensorSource {
     return {};
   }
 
+  // What reading every tensor once takes must not be far more than what the file holds: a few bytes
+  // of pickle can name all of a storage, or its end, any number of times.
+  Status check_work() {
+    std::unordered_map<size_t, uint64_t> n_tensors;
+    uint64_t held = 0;
+    uint64_t named = 0;
+    for (size_t i = 0; i < places_.size(); ++i) {
+      const Place& place = places_[i];
+      held += n_tensors[place.storage]++ == 0 ? place.storage_bytes : 0;
+      named += infos_[i].n_bytes();
+    }
+    if (named > kMaxShare * held + kMaxUnpacked) {
+      return bad_input(
+          "{}: its {} tensors have {} bytes in all, their storages {}, at most {} times as many "
+          "are "
+          "accepted; the file is damaged",
+          path_, places_.size(), named, held, kMaxShare);
+    }
+    uint64_t unpacked = 0;
+    for (const Place& place : places_) {
+      const bool is_whole_walk = is_contiguous(place.view) && n_tensors[place.storage] == 1;
+      if (!storages_->has_random_access(place.storage) && !is_whole_walk &&
+          shared_.insert(place.storage).second) {
+        unpacked += place.storage_bytes;
+      }
+    }
+    if (unpacked > kMaxUnpacked) {
+      return bad_input(
+          "{}: several tensors share compressed storages of {} bytes, at most {} are unpacked; "
+          "store "
+          "the file without compression: unzip it, and zip it again with zip -0",
+          path_, unpacked, kMaxUnpacked);
+    }
+    return {};
+  }
+
   std::string_view format() const override { return "pth"; }
   const std::string& path() const override { return path_; }
   const std::vector<TensorInfo>& tensors() const override { return infos_; }
@@ -67,25 +112,39 @@ class PthSource : public TensorSource {
   }
 
   Status read_place(const Place& place, uint64_t offset, std::span<std::byte> out) const {
-    if (is_contiguous(place.view) || storages_->has_random_access(place.storage)) {
+    if (storages_->has_random_access(place.storage) || !shared_.contains(place.storage)) {
       return read_strided(place.view, offset, out, [&](uint64_t at, std::span<std::byte> part) {
         return storages_->read(place.storage, at, part);
       });
     }
-    // A walk over a deflated storage would start it over for each step, so it is unpacked once.
-    std::vector<std::byte> storage;
-    RWKV_TRY(resize(storage, place.storage_bytes, path_));
-    RWKV_TRY(storages_->read(place.storage, 0, storage));
+    RWKV_ASSIGN(const std::vector<std::byte>* storage, unpacked(place));
     return read_strided(place.view, offset, out, [&](uint64_t at, std::span<std::byte> part) {
-      std::memcpy(part.data(), storage.data() + at, part.size());
+      std::memcpy(part.data(), storage->data() + at, part.size());
       return Status();
     });
+  }
+
+  // A deflated storage that is read in other ways than once from its beginning to its end: every
+  // read would start it over, so it is unpacked once and kept. check_work() bounds the memory.
+  Result<const std::vector<std::byte>*> unpacked(const Place& place) const {
+    const std::lock_guard lock(unpacked_mutex_);
+    std::vector<std::byte>& storage = unpacked_[place.storage];
+    if (storage.empty()) {
+      std::vector<std::byte> bytes;
+      RWKV_TRY(resize(bytes, place.storage_bytes, path_));
+      RWKV_TRY(storages_->read(place.storage, 0, bytes));
+      storage = std::move(bytes);
+    }
+    return &storage;
   }
 
   std::string path_;
   std::unique_ptr<StorageFile> storages_;
   std::vector<TensorInfo> infos_;
   std::vector<Place> places_;
+  std::unordered_set<size_t> shared_;  // storages that are unpacked whole
+  mutable std::mutex unpacked_mutex_;
+  mutable std::unordered_map<size_t, std::vector<std::byte>> unpacked_;
 };
 
 }  // namespace
@@ -100,6 +159,7 @@ Result<std::unique_ptr<TensorSource>> make_pth_source(const std::string& path,
       return status.in(context);
     }
   }
+  RWKV_TRY(source->check_work());
   return std::unique_ptr<TensorSource>(std::move(source));
 }
 

@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "formats/base/little_endian.h"
+#include "formats/base/printable.h"
 
 namespace rwkv::press {
 namespace {
@@ -176,6 +177,26 @@ struct Place {
   uint64_t available = 0;  // elements that the storage, or its view, has
 };
 
+// Whether two elements of the view are one of the storage although no stride is 0. PyTorch saves no
+// such view; walking one would read the storage over and over.
+bool folds_over(const StoredTensor& tensor) {
+  std::vector<std::pair<uint64_t, uint64_t>> dims;  // stride and size
+  for (size_t i = 0; i < tensor.strides.size(); ++i) {
+    if (tensor.strides[i] > 0 && tensor.info.shape[i] > 1) {
+      dims.emplace_back(tensor.strides[i], tensor.info.shape[i]);
+    }
+  }
+  std::sort(dims.begin(), dims.end());
+  uint64_t reached = 0;
+  for (const auto& [stride, size] : dims) {
+    if (stride <= reached) {
+      return true;
+    }
+    reached += (size - 1) * stride;
+  }
+  return false;
+}
+
 // check_tensor_size() has accepted the shape.
 Status check_place(const StoredTensor& tensor, const Place& place) {
   uint64_t needed = 0;
@@ -185,6 +206,10 @@ Status check_place(const StoredTensor& tensor, const Place& place) {
         "elements of its storage {}; the file is damaged",
         shape_to_string(tensor.info.shape), fmt::join(tensor.strides, ","), place.first,
         place.available, printable(tensor.storage_key));
+  }
+  if (folds_over(tensor)) {
+    return bad_input("shape {} with strides ({}) names elements twice; save tensor.contiguous()",
+                     shape_to_string(tensor.info.shape), fmt::join(tensor.strides, ","));
   }
   const uint64_t limit = std::max(tensor.storage_bytes, kMaxExpandedBytes);
   if (tensor.info.n_bytes() > limit) {

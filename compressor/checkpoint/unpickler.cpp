@@ -112,9 +112,8 @@ Result<uint64_t> PickleMachine::number(uint64_t width) {
 
 Status PickleMachine::charge(uint64_t n) {
   charged_ += n;
-  if (charged_ > kMaxPickleObjects) {
-    return error("more than {} objects; a checkpoint of tensors does not need them",
-                 kMaxPickleObjects);
+  if (charged_ > most_objects_) {
+    return error("more than {} objects; a checkpoint of tensors does not need them", most_objects_);
   }
   return {};
 }
@@ -343,8 +342,8 @@ Status PickleMachine::op_get(uint64_t width) {
   return push(found->second);
 }
 
-Result<Pickle> unpickle(PickleInput& input) {
-  return PickleMachine(input).run();
+Result<Pickle> unpickle(PickleInput& input, uint64_t file_bytes) {
+  return PickleMachine(input, most_pickle_objects(file_bytes)).run();
 }
 
 }  // namespace rwkv::press

@@ -1,4 +1,5 @@
 #include "compressor/checkpoint/pickle_machine.h"
+#include "formats/base/printable.h"
 
 namespace rwkv::press {
 namespace {

@@ -3,42 +3,28 @@
 #include <zlib.h>
 
 #include <algorithm>
-#include <cstring>
 
-#include "compressor/checkpoint/pickle_value.h"
+#include "compressor/checkpoint/inflating_reader.h"
 #include "compressor/checkpoint/zip_directory.h"
+#include "formats/base/printable.h"
 
 namespace rwkv::press {
 namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 20;
+// Passes that are kept to go on from: threads read slices of one or two tensors at a time.
+constexpr size_t kMaxPasses = 4;
 
 uint32_t crc_of(uint32_t crc, std::span<const std::byte> bytes) {
   return static_cast<uint32_t>(
       crc32_z(crc, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
 }
 
-// A raw inflate stream that frees its memory.
-class Inflater {
- public:
-  Inflater() : ready_(inflateInit2(&stream_, -MAX_WBITS) == Z_OK) {}
-  ~Inflater() {
-    if (ready_) {
-      inflateEnd(&stream_);
-    }
-  }
-  Inflater(const Inflater&) = delete;
-  Inflater& operator=(const Inflater&) = delete;
-
-  bool ready() const { return ready_; }
-  z_stream& stream() { return stream_; }
-
- private:
-  z_stream stream_ = {};
-  bool ready_;
-};
-
 }  // namespace
+
+ZipArchive::ZipArchive(std::shared_ptr<InputFile> file) : file_(std::move(file)) {}
+
+ZipArchive::~ZipArchive() = default;
 
 Result<std::unique_ptr<ZipArchive>> ZipArchive::open(std::shared_ptr<InputFile> file) {
   auto archive = std::unique_ptr<ZipArchive>(new ZipArchive(std::move(file)));
@@ -111,56 +97,51 @@ Status ZipArchive::read_stored(const ZipRecord& record, uint64_t offset, std::sp
   return verify && whole ? check_crc(record, crc_of(0, out)) : Status();
 }
 
-// Inflates from the start through two buffers and keeps the bytes in the range. The first time it
-// runs to the end, for the CRC.
+// The pass that stands nearest before `offset`, or a new one.
+std::unique_ptr<InflatingReader> ZipArchive::take_pass(const ZipRecord& record,
+                                                       uint64_t offset) const {
+  const std::lock_guard lock(passes_mutex_);
+  auto best = passes_.end();
+  for (auto pass = passes_.begin(); pass != passes_.end(); ++pass) {
+    if (&(*pass)->record() == &record && (*pass)->position() <= offset &&
+        (best == passes_.end() || (*pass)->position() > (*best)->position())) {
+      best = pass;
+    }
+  }
+  if (best == passes_.end()) {
+    return std::make_unique<InflatingReader>(*file_, record);
+  }
+  std::unique_ptr<InflatingReader> found = std::move(*best);
+  passes_.erase(best);
+  return found;
+}
+
+void ZipArchive::keep_pass(std::unique_ptr<InflatingReader> pass) const {
+  const std::lock_guard lock(passes_mutex_);
+  if (passes_.size() == kMaxPasses) {
+    passes_.erase(passes_.begin());
+  }
+  passes_.push_back(std::move(pass));
+}
+
+// Slices in ascending order are one pass. The first read runs to the end, for the CRC.
 Status ZipArchive::read_deflated(const ZipRecord& record, uint64_t offset, std::span<std::byte> out,
                                  bool verify) const {
-  const auto damaged = [&] {
-    return bad_input("{}: record {} cannot be inflated to its {} bytes; the file is damaged",
-                     path(), printable(record.name), record.size);
-  };
-  Inflater inflater;
-  if (!inflater.ready()) {
-    return failed("{}: not enough memory to inflate record {}", path(), printable(record.name));
+  if (verify) {
+    InflatingReader pass(*file_, record);
+    RWKV_TRY(pass.skip_to(offset));
+    RWKV_TRY(pass.next(out));
+    uint32_t crc = 0;
+    RWKV_TRY(pass.finish(crc));
+    return check_crc(record, crc);
   }
-  const uint64_t stop = verify ? record.size : offset + out.size();
-  std::vector<std::byte> packed(kBufferBytes / 4);
-  std::vector<std::byte> plain(kBufferBytes);
-  z_stream& stream = inflater.stream();
-  uint64_t packed_done = 0;
-  uint64_t done = 0;
-  uint32_t crc = 0;
-  int state = Z_OK;
-  while (state != Z_STREAM_END && (done < stop || verify)) {
-    if (stream.avail_in == 0) {
-      const auto n = std::min<uint64_t>(packed.size(), record.packed_size - packed_done);
-      RWKV_TRY(file_->read_at(record.data_offset + packed_done,
-                              std::span(packed).first(static_cast<size_t>(n))));
-      packed_done += n;
-      stream.next_in = reinterpret_cast<Bytef*>(packed.data());
-      stream.avail_in = static_cast<uInt>(n);
-    }
-    stream.next_out = reinterpret_cast<Bytef*>(plain.data());
-    stream.avail_out = static_cast<uInt>(plain.size());
-    state = inflate(&stream, Z_NO_FLUSH);
-    const size_t n = plain.size() - stream.avail_out;
-    // No progress (Z_BUF_ERROR) means that the packed bytes ran out before the stream's end.
-    if ((state != Z_OK && state != Z_STREAM_END) || n > record.size - done) {
-      return damaged();
-    }
-    crc = crc_of(crc, std::span(plain).first(n));
-    const uint64_t from = std::max(done, offset);
-    const uint64_t to = std::min(done + n, offset + out.size());
-    if (from < to) {
-      std::memcpy(out.data() + (from - offset), plain.data() + (from - done),
-                  static_cast<size_t>(to - from));
-    }
-    done += n;
+  std::unique_ptr<InflatingReader> pass = take_pass(record, offset);
+  RWKV_TRY(pass->skip_to(offset));
+  RWKV_TRY(pass->next(out));
+  if (pass->position() < record.size) {
+    keep_pass(std::move(pass));
   }
-  if (done < stop) {
-    return damaged();
-  }
-  return verify ? check_crc(record, crc) : Status();
+  return {};
 }
 
 }  // namespace rwkv::press

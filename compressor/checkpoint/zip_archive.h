@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -32,9 +33,12 @@ struct ZipRecord {
   bool crc_known = true;  ///< torch can be told to save without CRC32; it then writes zeros
 };
 
+class InflatingReader;
+
 /// Safe to use from several threads.
 class ZipArchive {
  public:
+  ~ZipArchive();
   static Result<std::unique_ptr<ZipArchive>> open(std::shared_ptr<InputFile> file);
 
   const std::string& path() const { return file_->path(); }
@@ -43,24 +47,29 @@ class ZipArchive {
   size_t find(std::string_view name) const;
 
   /// `out.size()` bytes of the record from `offset` on, which must lie within it. The first read
-  /// of a record also reads all of it for the CRC, through a buffer of 1 MiB. Every read of a
-  /// deflated record inflates everything up to the end of the range.
+  /// of a record also reads all of it for the CRC, through a buffer of 1 MiB. A read of a deflated
+  /// record goes on from an earlier one that ended at or before `offset`, or else inflates
+  /// everything up to the end of the range.
   Status read(size_t record, uint64_t offset, std::span<std::byte> out) const;
   /// The whole record, which may have at most `max_bytes`.
   Result<std::vector<std::byte>> read_all(size_t record, uint64_t max_bytes) const;
 
  private:
-  explicit ZipArchive(std::shared_ptr<InputFile> file) : file_(std::move(file)) {}
+  explicit ZipArchive(std::shared_ptr<InputFile> file);
   Status read_stored(const ZipRecord& record, uint64_t offset, std::span<std::byte> out,
                      bool verify) const;
   Status read_deflated(const ZipRecord& record, uint64_t offset, std::span<std::byte> out,
                        bool verify) const;
+  std::unique_ptr<InflatingReader> take_pass(const ZipRecord& record, uint64_t offset) const;
+  void keep_pass(std::unique_ptr<InflatingReader> pass) const;
   Status check_crc(const ZipRecord& record, uint32_t found) const;
 
   std::shared_ptr<InputFile> file_;
   std::vector<ZipRecord> records_;
   std::unordered_map<std::string, size_t> by_name_;
   std::unique_ptr<std::atomic<bool>[]> verified_;  // one per record
+  mutable std::mutex passes_mutex_;
+  mutable std::vector<std::unique_ptr<InflatingReader>> passes_;  // the latest last
 };
 
 }  // namespace rwkv::press

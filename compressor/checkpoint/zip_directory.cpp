@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <unordered_set>
 
-#include "compressor/checkpoint/pickle_value.h"
 #include "formats/base/little_endian.h"
+#include "formats/base/printable.h"
 
 namespace rwkv::press {
 namespace {

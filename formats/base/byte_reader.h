@@ -17,26 +17,29 @@ class ByteReader {
  public:
   /// `origin` must outlive the reader.
   ByteReader(std::span<const std::byte> bytes, const std::string& origin)
-      : bytes_(bytes), origin_(origin) {}
+      : ByteReader(bytes, bytes.size(), origin) {}
+  /// `bytes` are the first of an input of `total`.
+  ByteReader(std::span<const std::byte> bytes, uint64_t total, const std::string& origin)
+      : bytes_(bytes), total_(total), origin_(origin) {}
 
   uint64_t offset() const { return offset_; }
-  uint64_t left() const { return bytes_.size() - offset_; }
+  /// Of the whole input.
+  uint64_t left() const { return total_ - offset_; }
+  /// Whether a read failed because the bytes ended before the input does.
+  bool needs_more() const { return needs_more_; }
   const std::string& origin() const { return origin_; }
 
   /// One little-endian number; `what` names it in the message.
   template <typename T>
   Result<T> number(std::string_view what) {
-    if (left() < sizeof(T)) {
-      return cut(what, sizeof(T));
-    }
-    const T value = load_le<T>(bytes_.data() + offset_);
-    offset_ += sizeof(T);
-    return value;
+    RWKV_ASSIGN(const std::span<const std::byte> found, bytes(sizeof(T), what));
+    return load_le<T>(found.data());
   }
 
   /// `n` bytes, still owned by the input.
   Result<std::span<const std::byte>> bytes(uint64_t n, std::string_view what) {
-    if (left() < n) {
+    if (bytes_.size() - offset_ < n) {
+      needs_more_ = left() >= n;
       return cut(what, n);
     }
     const auto found = bytes_.subspan(static_cast<size_t>(offset_), static_cast<size_t>(n));
@@ -54,10 +57,12 @@ class ByteReader {
   Status cut(std::string_view what, uint64_t expected) const {
     return bad_input(
         "{}: expected {} bytes for {} at offset {}, found {}; the file is damaged or truncated",
-        origin_, expected, what, offset_, left());
+        origin_, expected, what, offset_, bytes_.size() - offset_);
   }
 
   std::span<const std::byte> bytes_;
+  uint64_t total_;
+  bool needs_more_ = false;
   const std::string& origin_;
   uint64_t offset_ = 0;
 };

@@ -11,6 +11,10 @@
 #include <cerrno>
 #include <cstring>
 
+#include "formats/base/little_endian.h"
+#include "formats/base/mapped_files.h"
+#include "formats/base/printable.h"
+
 namespace rwkv {
 namespace {
 
@@ -112,6 +116,57 @@ void InputFile::forget(uint64_t offset, uint64_t n_bytes) const {
                                     POSIX_FADV_DONTNEED));
 }
 
+namespace {
+
+constexpr size_t kMaxMappings = 32;
+constexpr size_t kMaxShownPath = 512;
+
+// In plain arrays, so that a signal handler may read them.
+struct Mapping {
+  std::atomic<int> used{0};  // 0 free, 1 being filled, 2 mapped
+  const std::byte* begin = nullptr;
+  size_t size = 0;
+  std::array<char, kMaxShownPath> path{};
+};
+std::array<Mapping, kMaxMappings> mappings;
+
+void remember_mapping(const std::string& path, const std::byte* begin, size_t size) {
+  const std::string shown = printable(path, 400);
+  for (Mapping& mapping : mappings) {
+    int expected = 0;
+    if (mapping.used.compare_exchange_strong(expected, 1)) {
+      mapping.begin = begin;
+      mapping.size = size;
+      mapping.path[shown.copy(mapping.path.data(), kMaxShownPath - 1)] = '\0';
+      mapping.used.store(2);
+      return;
+    }
+  }
+}
+
+void forget_mapping(const std::byte* begin) {
+  for (Mapping& mapping : mappings) {
+    if (mapping.used.load() == 2 && mapping.begin == begin) {
+      mapping.used.store(0);
+      return;
+    }
+  }
+}
+
+}  // namespace
+
+const char* mapped_file_at(const void* address) {
+  const auto at = reinterpret_cast<uintptr_t>(address);
+  for (const Mapping& mapping : mappings) {
+    const auto begin = reinterpret_cast<uintptr_t>(mapping.begin);
+    // The last page is mapped to its end.
+    if (mapping.used.load() == 2 && at >= begin && at - begin < align_up(mapping.size, 1 << 16)) {
+      return mapping.path.data();
+    }
+  }
+  return nullptr;
+}
+
 Result<std::shared_ptr<MappedFile>> MappedFile::open(const std::string& path) {
   RWKV_ASSIGN(const OpenedFile file, open_regular(path));
   const std::byte* data = nullptr;
@@ -124,6 +179,7 @@ Result<std::shared_ptr<MappedFile>> MappedFile::open(const std::string& path) {
       return failed("{}: cannot map {} bytes: {}", path, size, error_text(error));
     }
     data = static_cast<const std::byte*>(mapped);
+    remember_mapping(path, data, size);
   } else {
     ::close(file.fd);
   }
@@ -132,6 +188,7 @@ Result<std::shared_ptr<MappedFile>> MappedFile::open(const std::string& path) {
 
 MappedFile::~MappedFile() {
   if (data_) {
+    forget_mapping(data_);
     ::munmap(const_cast<std::byte*>(data_), size_);
   }
 }

@@ -8,10 +8,12 @@
 #include <cmath>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <new>
 
 #include "formats/base/file.h"
+#include "formats/base/mapped_files.h"
 #include "formats/base/nearest.h"
 #include "formats/cli/built_ins.h"
 #include "formats/cli/help.h"
@@ -29,7 +31,37 @@ void end_on_signal(int signal) {
   std::raise(signal);
 }
 
-void install_signal_handlers() {
+// The name of the program, for a signal handler.
+const char* program_name = "";
+
+void write_text(const char* text) {
+  static_cast<void>(!::write(STDERR_FILENO, text, std::strlen(text)));
+}
+
+// A page of a mapped file that is no longer there. Nothing can be computed without it, so the
+// program ends as for any other failure: outputs removed, one line, code 1.
+void end_on_lost_page(int signal, siginfo_t* info, void*) {
+  const char* path = mapped_file_at(info->si_addr);
+  if (!path) {
+    end_on_signal(signal);
+    return;
+  }
+  remove_unfinished_outputs();
+  write_text(program_name);
+  write_text(": error: ");
+  write_text(path);
+  write_text(
+      ": the file became shorter, or its storage failed, while it was in use; restore the file and "
+      "start again\n");
+  ::_exit(static_cast<int>(Code::Failed));
+}
+
+void install_signal_handlers(const Program& program) {
+  program_name = program.name;
+  struct sigaction lost_page = {};
+  lost_page.sa_sigaction = end_on_lost_page;
+  lost_page.sa_flags = SA_SIGINFO | SA_RESETHAND;
+  ::sigaction(SIGBUS, &lost_page, nullptr);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
     std::signal(signal, end_on_signal);
   }
@@ -144,7 +176,7 @@ Status dispatch(const Program& program, std::span<const std::string> words) {
 }  // namespace
 
 int run_program(const Program& program, int argc, char** argv) {
-  install_signal_handlers();
+  install_signal_handlers(program);
   Status status;
   try {
     const std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);

@@ -2,8 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
-
-#include "formats/base/byte_reader.h"
+#include <unordered_set>
 
 namespace rwkv {
 namespace {
@@ -15,6 +14,13 @@ constexpr uint32_t kMaxDims = 4;          // the limit of the format
 constexpr uint64_t kMaxAlignment = 1 << 20;
 constexpr uint64_t kMinEntryBytes = 8 + 4 + 1;  // a key's length, type and a one-byte value
 constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;
+// An entry takes up to 15 times its bytes in memory, an element of an array up to 8 times. These
+// are far above what models have (some 100 keys, 2,000 tensors, 300,000 tokens).
+constexpr uint64_t kMaxEntries = 1 << 13;
+constexpr uint64_t kMaxTensors = 1 << 16;
+constexpr uint64_t kMaxElements = 1 << 22;  // of all arrays
+constexpr uint64_t kFirstRead = uint64_t{256} << 10;
+constexpr uint64_t kMaxHeader = uint64_t{1} << 30;
 
 struct TypeRow {
   GgmlType ggml;
@@ -103,8 +109,14 @@ Result<GgufType> read_type(ByteReader& in, std::string_view key) {
   return static_cast<GgufType>(type);
 }
 
-Result<GgufValue::Storage> read_array(ByteReader& in, GgufType element, std::string_view key) {
+Result<GgufValue::Storage> read_array(ByteReader& in, GgufType element, std::string_view key,
+                                      uint64_t& elements_left) {
   RWKV_ASSIGN(const uint64_t n, in.number<uint64_t>("an array length"));
+  if (n > elements_left) {
+    return bad_input("{}: the array '{}' has {} elements; all arrays may have {} in all",
+                     in.origin(), key, n, kMaxElements);
+  }
+  elements_left -= n;
   switch (element) {
     case GgufType::U8:
     case GgufType::Bool:
@@ -142,7 +154,8 @@ Result<GgufValue::Storage> read_scalar(ByteReader& in, std::string_view key) {
   return GgufValue::Storage(value);
 }
 
-Result<GgufValue::Storage> read_storage(ByteReader& in, GgufValue& value, std::string_view key) {
+Result<GgufValue::Storage> read_storage(ByteReader& in, GgufValue& value, std::string_view key,
+                                        uint64_t& elements_left) {
   switch (value.type) {
     case GgufType::U8:
       return read_scalar<uint8_t, uint64_t>(in, key);
@@ -172,22 +185,23 @@ Result<GgufValue::Storage> read_storage(ByteReader& in, GgufValue& value, std::s
     }
     case GgufType::Array: {
       RWKV_ASSIGN(value.element, read_type(in, key));
-      return read_array(in, value.element, key);
+      return read_array(in, value.element, key, elements_left);
     }
   }
   return bad_input("{}: metadata key '{}' has an unknown type", in.origin(), key);
 }
 
 Status read_metadata(ByteReader& in, uint64_t count, GgufMetadata& metadata) {
-  std::map<std::string, bool, std::less<>> seen;
+  std::unordered_set<std::string> seen;
+  uint64_t elements_left = kMaxElements;
   for (uint64_t i = 0; i < count; ++i) {
     RWKV_ASSIGN(std::string key, read_string(in, kMaxKeyBytes, "a metadata key"));
-    if (!seen.emplace(key, true).second) {
+    if (!seen.insert(key).second) {
       return bad_input("{}: metadata key '{}' occurs twice", in.origin(), key);
     }
     GgufValue value;
     RWKV_ASSIGN(value.type, read_type(in, key));
-    RWKV_ASSIGN(value.value, read_storage(in, value, key));
+    RWKV_ASSIGN(value.value, read_storage(in, value, key, elements_left));
     metadata.append_unchecked(std::move(key), std::move(value));
   }
   return {};
@@ -292,6 +306,10 @@ Result<Counts> read_counts(ByteReader& in) {
     return bad_input("{}: claims {} tensors and {} metadata entries in {} bytes; it is damaged",
                      in.origin(), counts.tensors, counts.entries, in.left());
   }
+  if (counts.tensors > kMaxTensors || counts.entries > kMaxEntries) {
+    return bad_input("{}: has {} tensors and {} metadata entries; at most {} and {} are accepted",
+                     in.origin(), counts.tensors, counts.entries, kMaxTensors, kMaxEntries);
+  }
   return counts;
 }
 
@@ -308,6 +326,30 @@ bool looks_like_gguf(std::span<const std::byte> bytes) {
 
 Result<GgufFile> GgufFile::parse(std::span<const std::byte> bytes, const std::string& origin) {
   ByteReader in(bytes, origin);
+  return parse(in, origin);
+}
+
+// How long the header is shows only while it is parsed.
+Result<GgufFile> GgufFile::read(const InputFile& file) {
+  std::vector<std::byte> head;
+  for (uint64_t n = std::min(file.size(), kFirstRead);; n = std::min(file.size(), 2 * n)) {
+    head = {};
+    head.resize(static_cast<size_t>(n));
+    RWKV_TRY(file.read_at(0, head));
+    ByteReader in(head, file.size(), file.path());
+    Result<GgufFile> parsed = parse(in, file.path());
+    if (!in.needs_more()) {
+      return parsed;
+    }
+    if (2 * n > kMaxHeader) {
+      return bad_input("{}: its header has more than {} bytes; the file is damaged", file.path(),
+                       n);
+    }
+  }
+}
+
+Result<GgufFile> GgufFile::parse(ByteReader& in, const std::string& origin) {
+  const uint64_t n_bytes = in.left();
   RWKV_ASSIGN(const Counts counts, read_counts(in));
   GgufFile file;
   file.origin_ = origin;
@@ -324,7 +366,7 @@ Result<GgufFile> GgufFile::parse(std::span<const std::byte> bytes, const std::st
     return alignment.status().in(origin);
   }
   file.alignment_ = alignment.value();
-  RWKV_TRY(place_tensors(file.tensors_, align_up(in.offset(), file.alignment_), bytes.size(),
+  RWKV_TRY(place_tensors(file.tensors_, align_up(in.offset(), file.alignment_), n_bytes,
                          file.alignment_, origin));
   return file;
 }

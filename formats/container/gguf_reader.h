@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "formats/base/byte_reader.h"
 #include "formats/base/file.h"
 #include "formats/base/status.h"
 #include "formats/container/gguf_metadata.h"
@@ -35,6 +36,10 @@ class GgufFile {
   /// reference to `bytes`.
   static Result<GgufFile> parse(std::span<const std::byte> bytes, const std::string& origin);
 
+  /// The same of an open file, by reading: a file that becomes shorter meanwhile gives a status,
+  /// where a mapping raises SIGBUS. Holds at most twice the header in memory besides the result.
+  static Result<GgufFile> read(const InputFile& file);
+
   const std::string& origin() const { return origin_; }
   const GgufMetadata& metadata() const { return metadata_; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
@@ -43,6 +48,7 @@ class GgufFile {
   uint64_t alignment() const { return alignment_; }
 
  private:
+  static Result<GgufFile> parse(ByteReader& in, const std::string& origin);
   std::string origin_;
   GgufMetadata metadata_;
   std::vector<GgufTensor> tensors_;

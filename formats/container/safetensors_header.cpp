@@ -10,6 +10,9 @@ namespace {
 
 constexpr size_t kMaxName = 512;
 constexpr size_t kMaxDims = 8;
+// An entry takes about 200 bytes in memory, in the file as few as 7. Models have some 2,000.
+constexpr size_t kMaxTensors = size_t{1} << 16;
+constexpr size_t kMaxMetadata = size_t{1} << 13;
 constexpr const char* kMetadataKey = "__metadata__";
 
 constexpr std::array kTypes = {
@@ -57,6 +60,9 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
         return top_level_key(name);
       case Place::Metadata:
         metadata_key_ = name;
+        if (header.metadata.size() == kMaxMetadata) {
+          return fail(bad_input("header has more than {} metadata keys", kMaxMetadata));
+        }
         return header.metadata.emplace(name, "").second || duplicate("metadata key", name);
       case Place::Tensor:
         return tensor_key(name);
@@ -156,6 +162,9 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
     if (name.empty() || name.size() > kMaxName || !is_printable(name)) {
       return fail(bad_input("a tensor name of {} bytes is empty, longer than {} or unprintable",
                             name.size(), kMaxName));
+    }
+    if (names_.size() == kMaxTensors) {
+      return fail(bad_input("header has more than {} tensors", kMaxTensors));
     }
     if (!names_.insert(name).second) {
       return duplicate("entry", name);

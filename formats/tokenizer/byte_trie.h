@@ -23,7 +23,7 @@ class ByteTrie {
   /// bytes).
   static constexpr int32_t kMaxId = (1 << 24) - 1;
   static constexpr size_t kMaxBytes = 1024;
-  static constexpr size_t kMaxTotalBytes = size_t{1} << 25;
+  static constexpr size_t kMaxTotalBytes = size_t{1} << 23;
 
   struct Entry {
     std::string_view bytes;  ///< not empty; needed during build only

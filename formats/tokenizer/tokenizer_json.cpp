@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "formats/base/strict_json.h"
 #include "formats/base/utf8.h"
 #include "formats/tokenizer/byte_trie.h"
 #include "formats/tokenizer/escape.h"
@@ -16,10 +17,6 @@
 namespace rwkv {
 
 namespace {
-
-// Everything we need lies at most four levels deep. Deeper values are dropped while parsing, so
-// that nesting takes no more memory than the file.
-constexpr int kMaxDepth = 8;
 
 /// What BPE needs of the file's parts around the model.
 Status read_bpe_parts(const Json& root, Vocabulary& out) {
@@ -167,13 +164,11 @@ Status read_added(const Json& token, size_t n_tokens, std::unordered_set<int64_t
 }  // namespace
 
 Result<Vocabulary> parse_tokenizer_json(std::string_view content) {
-  const Json::parser_callback_t drop_deep = [](int depth, Json::parse_event_t, Json&) {
-    return depth <= kMaxDepth;
-  };
-  const Json root = Json::parse(content.begin(), content.end(), drop_deep, false);
-  if (root.is_discarded()) {
-    return bad_input("starts like a tokenizer.json but is not valid JSON");
+  const Result<Json> parsed = parse_strict_json(content);
+  if (!parsed.ok()) {
+    return parsed.status().in("starts like a tokenizer.json");
   }
+  const Json& root = parsed.value();
   if (!member(root, "model").is_object()) {
     return parse_token_list(root);
   }

@@ -8,7 +8,9 @@
  * that fails leaves its objects unchanged, unless its description says otherwise.
  *   - A NULL that is not allowed gives RWKV_USAGE, never a crash. Functions that return a number
  *     then return 0, functions that return text return "".
- *   - The library prints nothing, lets no exception escape and never ends the process.
+ *   - The library prints nothing, lets no exception escape and never ends the process. One thing
+ *     that it cannot prevent: in the modes that map a file, the system raises SIGBUS if the file
+ *     becomes shorter while it is used (see rwkv_memory_mode).
  *   - Text is a number of bytes, normally UTF-8; only paths end with a zero byte.
  *   - Buffers belong to the caller; the library keeps no pointer to them after a call.
  *   - A model never changes and may be used from any number of threads at the same time. A session
@@ -51,9 +53,10 @@ const char* rwkv_last_error(void);
 
 /* --- Models --- */
 
-/* Opens the packed file at `path` and maps it. Weights are read when they are first used, so the
- * file must not change while the model is open. Free `*out` with rwkv_model_free; it is NULL on
- * failure. RWKV_BAD_INPUT if the file does not exist, is damaged or is not a packed model. */
+/* Opens the packed file at `path` in the mode RWKV_MEMORY_ANY, without a limit. Weights are read
+ * when they are first used, so the file must not change while the model is open. Free `*out` with
+ * rwkv_model_free; it is NULL on failure. RWKV_BAD_INPUT if the file does not exist, is damaged or
+ * is not a packed model. */
 rwkv_status rwkv_model_open(const char* path, rwkv_model** out);
 /* Where weights live. FULL maps the file. LOADED reads all of it into large pages. SPARSE holds the
  * weights that every token needs, and reads embedding rows, neurons and clusters of the head when
@@ -61,7 +64,13 @@ rwkv_status rwkv_model_open(const char* path, rwkv_model** out);
  * file, one stretch at a time. LAYERWISE holds one block at a time, or with a limit as many as fit.
  * ANY without a limit is the mode that the file was made for: WINDOWED or SPARSE with predictors or
  * a clustered head, else FULL; with one, the best of FULL, SPARSE, WINDOWED and LAYERWISE that
- * fits. */
+ * fits.
+ *
+ * A file that becomes shorter while the model is open: FULL and WINDOWED use it in place, and
+ * touching what is gone raises SIGBUS, which ends the process unless it has a handler. SPARSE and
+ * LAYERWISE read it: the call returns RWKV_FAILED. LOADED does not need it any more. A host that
+ * may not end takes one of these three, or opens files that nobody else can change. Files that are
+ * replaced by rename stay whole for those who have them open. */
 typedef enum rwkv_memory_mode {
   RWKV_MEMORY_ANY = 0,
   RWKV_MEMORY_FULL = 1,

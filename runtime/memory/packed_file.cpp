@@ -59,9 +59,9 @@ RowShares shares_in(const GgufMetadata& metadata) {
 }  // namespace
 
 Result<PackedFile> PackedFile::open(const std::string& path) {
-  // Mapped for as long as the header is read.
-  RWKV_ASSIGN(const auto mapping, MappedFile::open(path));
-  RWKV_ASSIGN(const GgufFile file, GgufFile::parse(mapping->bytes(), path));
+  // Read, not mapped: in most modes a file that becomes shorter must give a status and no signal.
+  RWKV_ASSIGN(const auto input, InputFile::open(path));
+  RWKV_ASSIGN(const GgufFile file, GgufFile::read(*input));
   PackedFile packed;
   packed.path = path;
   RWKV_ASSIGN(packed.tensors, packed_tensors(file));

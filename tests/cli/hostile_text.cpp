@@ -109,13 +109,13 @@ TEST_CASE("Checkpoints, recipes and vocabularies cannot steer a terminal", "[cli
   REQUIRE(made.exit_code == 0);
   CHECK(is_harmless(made.out));
   const std::string recipe = scratch.file("recipe.yaml");
-  write_text(recipe, "name: \"\\e[31m\\u202e\"\nquantize: {codec: i8_row}\n");
+  write_text(recipe, "name: \"\\e[31m\\u202e\"\nstages:\n  - quantize: {codec: i8_row}\n");
   check_harmless("rwkv-press", {"plan", checkpoint, "--recipe", recipe}, "\\x1b[31mred");
   const std::string packed = scratch.file("packed.gguf");
   check_harmless("rwkv-press", {"convert", checkpoint, "-o", packed, "--recipe", recipe}, "packed");
   check_harmless("rwkv-press", {"inspect", packed, "--metadata"}, "recipe ");
   check_harmless("rwkv-edge", {"inspect", packed, "--metadata"}, "recipe ");
-  write_text(recipe, "name: a\n\"" + std::string("\x1b[31m") + "\": 1\n");
+  write_text(recipe, "name: a\n\"\\e[31m\": 1\n");
   check_harmless("rwkv-press", {"plan", checkpoint, "--recipe", recipe}, "\\x1b[31m");
   const std::string vocabulary = scratch.file("vocab.txt");
   write_text(vocabulary, "1 '" + kHostile + "' 3\n");

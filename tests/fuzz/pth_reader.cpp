@@ -13,7 +13,7 @@ namespace {
 
 void read_pickle(std::span<const std::byte> bytes) {
   rwkv::press::PickleInput input({bytes.begin(), bytes.end()}, "fuzz");
-  const auto pickle = rwkv::press::unpickle(input);
+  const auto pickle = rwkv::press::unpickle(input, bytes.size());
   if (pickle.ok()) {
     (void)rwkv::press::read_state_dict(*pickle.value().root, "fuzz").ok();
   }

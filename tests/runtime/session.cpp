@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "formats/base/utf8.h"
-#include "tests/runtime/allocations.h"
+#include "tests/support/allocations.h"
 #include "tests/runtime/session_testing.h"
 #include "tests/support/catch.h"
 

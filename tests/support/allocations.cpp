@@ -1,5 +1,8 @@
-#include "tests/runtime/allocations.h"
+#include "tests/support/allocations.h"
 
+#include <malloc.h>
+
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <new>
@@ -7,16 +10,30 @@
 namespace {
 
 std::atomic<size_t> n_calls{0};
+std::atomic<size_t> live{0};
+std::atomic<size_t> peak{0};
+
+void* count(void* bytes) {
+  n_calls.fetch_add(1, std::memory_order_relaxed);
+  const size_t now = live.fetch_add(malloc_usable_size(bytes)) + malloc_usable_size(bytes);
+  size_t seen = peak.load();
+  while (now > seen && !peak.compare_exchange_weak(seen, now)) {
+  }
+  return bytes;
+}
+
+void release(void* bytes) {
+  live.fetch_sub(malloc_usable_size(bytes));
+  std::free(bytes);
+}
 
 void* counted_or_null(size_t n_bytes) {
-  n_calls.fetch_add(1, std::memory_order_relaxed);
-  return std::malloc(n_bytes == 0 ? 1 : n_bytes);
+  return count(std::malloc(n_bytes == 0 ? 1 : n_bytes));
 }
 
 void* counted_or_null(size_t n_bytes, std::align_val_t alignment) {
-  n_calls.fetch_add(1, std::memory_order_relaxed);
   const auto step = static_cast<size_t>(alignment);
-  return std::aligned_alloc(step, (n_bytes + step - 1) / step * step);
+  return count(std::aligned_alloc(step, (n_bytes + step - 1) / step * step));
 }
 
 template <typename... Alignment>
@@ -57,40 +74,48 @@ void* operator new[](size_t n_bytes, std::align_val_t alignment, const std::noth
   return counted_or_null(n_bytes, alignment);
 }
 void operator delete(void* bytes) noexcept {
-  std::free(bytes);
+  release(bytes);
 }
 void operator delete[](void* bytes) noexcept {
-  std::free(bytes);
+  release(bytes);
 }
 void operator delete(void* bytes, const std::nothrow_t&) noexcept {
-  std::free(bytes);
+  release(bytes);
 }
 void operator delete[](void* bytes, const std::nothrow_t&) noexcept {
-  std::free(bytes);
+  release(bytes);
 }
 void operator delete(void* bytes, size_t) noexcept {
-  std::free(bytes);
+  release(bytes);
 }
 void operator delete[](void* bytes, size_t) noexcept {
-  std::free(bytes);
+  release(bytes);
 }
 void operator delete(void* bytes, std::align_val_t) noexcept {
-  std::free(bytes);
+  release(bytes);
 }
 void operator delete[](void* bytes, std::align_val_t) noexcept {
-  std::free(bytes);
+  release(bytes);
 }
 void operator delete(void* bytes, size_t, std::align_val_t) noexcept {
-  std::free(bytes);
+  release(bytes);
 }
 void operator delete[](void* bytes, size_t, std::align_val_t) noexcept {
-  std::free(bytes);
+  release(bytes);
 }
 
 namespace rwkv::test {
 
 size_t n_allocations() {
   return n_calls.load(std::memory_order_relaxed);
+}
+
+PeakBytes::PeakBytes() : before_(live.load()) {
+  peak.store(before_);
+}
+
+size_t PeakBytes::value() const {
+  return std::max(peak.load(), before_) - before_;
 }
 
 }  // namespace rwkv::test
