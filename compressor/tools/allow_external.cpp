@@ -2,6 +2,7 @@
 #include "compressor/recipe/commands.h"
 #include "compressor/tools/commands.h"
 #include "formats/base/printable.h"
+#include "formats/cli/print.h"
 
 namespace rwkv::press {
 
@@ -14,7 +15,7 @@ Status allow_commands(const cxxopts::ParseResult& arguments,
                       const std::vector<std::string>& commands, const std::string& origin) {
   RWKV_TRY(check_commands(commands, origin, arguments.count("allow-external") > 0));
   for (const std::string& command : commands) {
-    fmt::print(stderr, "{}: {}\n", printable(origin), command);
+    cli::print(stderr, "{}: {}\n", printable(origin), printable(command));
   }
   return {};
 }
