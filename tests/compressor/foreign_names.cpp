@@ -206,11 +206,12 @@ TEST_CASE("config.json is checked and says what tensors do not show", "[names]")
   tied.pop_back();  // the head
   write_raw(scratch.file("model.safetensors"), tied);
   CHECK_THAT(refusal(scratch.path().string()), Contains("'head.weight' is missing"));
-  const auto config = [&](const std::string& more) {
+  const auto config = [&](const std::string& more, const std::string& head_dim = "64",
+                          const std::string& epsilon = "1e-05") {
     write_text(scratch.file("config.json"),
                R"({"model_type": "rwkv7", "hidden_size": 192, "num_hidden_layers": 2, )"
-               R"("vocab_size": 256, "head_dim": 64, "norm_eps": 1e-05, "attn": null)" +
-                   more + "}");
+               R"("vocab_size": 256, "attn": null, "head_dim": )" +
+                   head_dim + ", \"norm_eps\": " + epsilon + more + "}");
   };
   config(R"(, "tie_word_embeddings": true)");
   RawTensors expected = v7;
@@ -221,10 +222,12 @@ TEST_CASE("config.json is checked and says what tensors do not show", "[names]")
   config(R"(, "tie_word_embeddings": true, "intermediate_size": 4096)");
   CHECK_THAT(refusal(scratch.path().string()),
              Contains("intermediate_size is 4096, but the tensors have 768"));
-  config(R"(, "head_dim": -3)");
+  config("", "-3");
   CHECK_THAT(refusal(scratch.path().string()), Contains("config.json"));
-  config(R"(, "norm_eps": 1e-06)");
+  config("", "64", "1e-06");
   CHECK_THAT(refusal(scratch.path().string()), Contains("epsilon"));
+  config(R"(, "attn": null)");
+  CHECK_THAT(refusal(scratch.path().string()), Contains("config.json") && Contains("twice"));
   write_text(scratch.file("config.json"), std::string(100'000, '['));
   CHECK_THAT(refusal(scratch.path().string()), Contains("more than 32 levels"));
   write_text(scratch.file("config.json"), "{\"hidden_size\": 1");

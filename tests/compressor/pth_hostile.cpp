@@ -45,7 +45,7 @@ TEST_CASE("pth: nothing in a pickle is executed") {
                    PickleBuilder().global("torch", "FloatStorage").op(')').op('R').stop(), {})),
                Contains("refused call of 'torch.FloatStorage'"));
   REQUIRE_THAT(refusal(open_checkpoint(PickleBuilder().global("a\x1b[31m", "b\r").stop(), {})),
-               Contains("refused global 'a?[31m.b?'"));
+               Contains("refused global 'a\\x1b[31m.b\\r'"));
   REQUIRE_FALSE(std::filesystem::exists(marker));
 }
 
@@ -154,7 +154,7 @@ TEST_CASE("pth: self-reference, depth and repetition stay harmless") {
   deep.raw(std::string(20'000, 's'));
   REQUIRE_THAT(refusal(open_checkpoint(deep.stop(), {})), Contains("no tensors"));
   REQUIRE_THAT(refusal(open_checkpoint(std::string(3'000'000, 'N') + ".", {})),
-               Contains("more than 93756 objects"));
+               Contains("more than 93760 objects"));
   // An OrderedDict made again and again from one long list.
   PickleBuilder copies;
   copies.op(']').op('q').op(1).op('(');
