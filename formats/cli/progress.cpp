@@ -56,7 +56,7 @@ void Progress::print(uint64_t done, bool last) {
         std::min(kBarWidth, static_cast<size_t>(share * static_cast<double>(kBarWidth)));
     std::fputs("\r", stderr);
     cli::print(stderr, "{} [{}{}] {:3.0f} % {:.0f} s left {}", label_, std::string(filled, '='),
-          std::string(kBarWidth - filled, ' '), 100 * share, left, last ? "\n" : "");
+               std::string(kBarWidth - filled, ' '), 100 * share, left, last ? "\n" : "");
   } else {
     cli::print(stderr, "{}: {:.0f} %, {:.0f} s\n", label_, 100 * share, seconds);
   }

@@ -6,8 +6,8 @@
 #include <thread>
 
 #include "formats/base/utf8.h"
-#include "tests/support/allocations.h"
 #include "tests/runtime/session_testing.h"
+#include "tests/support/allocations.h"
 #include "tests/support/catch.h"
 
 namespace rwkv::edge {
