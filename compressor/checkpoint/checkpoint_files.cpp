@@ -236,11 +236,14 @@ Result<CheckpointFiles> files_of_folder(const fs::path& folder) {
 }
 
 // An index, whatever its name: JSON that is no safetensors header.
-bool begins_like_json(const fs::path& path) {
-  const auto file = InputFile::open(path.string());
+Result<bool> begins_like_json(const fs::path& path) {
+  RWKV_ASSIGN(const auto file, InputFile::open(path.string()));
+  if (file->size() == 0 || file->size() > kMaxIndexBytes) {
+    return false;
+  }
   std::array<std::byte, 1> first{};
-  return file.ok() && file.value()->size() > 0 && file.value()->size() <= kMaxIndexBytes &&
-         file.value()->read_at(0, first).ok() && first[0] == std::byte{'{'};
+  RWKV_TRY(file->read_at(0, first));
+  return first[0] == std::byte{'{'};
 }
 
 }  // namespace
@@ -263,7 +266,8 @@ Result<CheckpointFiles> find_checkpoint_files(const std::string& path) {
   if (const auto part = part_name(file.filename().string()); part && is_file(file)) {
     return files_of_parts(file.parent_path(), *part);
   }
-  if (begins_like_json(file)) {
+  RWKV_ASSIGN(const bool may_be_index, begins_like_json(file));
+  if (may_be_index) {
     const auto json = read_json_file(path, kMaxIndexBytes);
     if (json.ok() && json.value().contains("weight_map")) {
       return files_of_index(file);
@@ -295,11 +299,11 @@ Result<uint64_t> checkpoint_bytes(const std::string& path) {
   return bytes;
 }
 
-std::string checkpoint_name(const std::string& path) {
-  const auto found = find_checkpoint_files(path);
-  if (found.ok() && found.value().is_collection) {
+Result<std::string> checkpoint_name(const std::string& path) {
+  RWKV_ASSIGN(const CheckpointFiles found, find_checkpoint_files(path));
+  if (found.is_collection) {
     std::error_code ignored;
-    const fs::path folder = fs::absolute(found.value().folder, ignored).lexically_normal();
+    const fs::path folder = fs::absolute(found.folder, ignored).lexically_normal();
     return (folder.has_filename() ? folder : folder.parent_path()).filename().string();
   }
   return fs::path(path).stem().string();

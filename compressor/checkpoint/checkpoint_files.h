@@ -34,6 +34,6 @@ Result<uint64_t> checkpoint_xxh64(const std::string& path);
 Result<uint64_t> checkpoint_bytes(const std::string& path);
 /// The name of the checkpoint without folders and extension; that of the folder for a collection
 /// of parts.
-std::string checkpoint_name(const std::string& path);
+Result<std::string> checkpoint_name(const std::string& path);
 
 }  // namespace rwkv::press

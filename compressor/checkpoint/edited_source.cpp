@@ -9,6 +9,8 @@
 #include <cstring>
 #include <utility>
 
+#include "formats/base/system_calls.h"
+
 namespace rwkv::press {
 namespace {
 
@@ -32,17 +34,9 @@ int open_unnamed(const std::string& folder) {
 }
 
 Status write_all(int fd, uint64_t offset, std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) {
-      continue;
-    }
-    if (n <= 0) {
-      return failed("cannot write {} bytes of temporary data next to the output: {}", bytes.size(),
-                    std::strerror(errno));
-    }
-    bytes = bytes.subspan(static_cast<size_t>(n));
-    offset += static_cast<uint64_t>(n);
+  if (const int error = write_all_at(fd, offset, bytes)) {
+    return failed("cannot write {} bytes of temporary data next to the output: {}", bytes.size(),
+                  std::strerror(error));
   }
   return {};
 }
@@ -54,7 +48,8 @@ Status read_all(int fd, uint64_t offset, std::span<std::byte> out) {
       continue;
     }
     if (n <= 0) {
-      return failed("cannot read temporary data back: {}", std::strerror(errno));
+      return failed("cannot read temporary data back: {}",
+                    n < 0 ? std::strerror(errno) : "it ends too early");
     }
     out = out.subspan(static_cast<size_t>(n));
     offset += static_cast<uint64_t>(n);

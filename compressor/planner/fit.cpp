@@ -8,6 +8,7 @@
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 #include "formats/base/checksum.h"
+#include "formats/base/output_file.h"
 
 namespace rwkv::press {
 namespace {
@@ -120,6 +121,7 @@ Result<Curves> curves_for(const FitOptions& options, const PlanSubject& subject,
     RWKV_TRY(check_curves(curves, subject, options.curves));
     return curves;
   }
+  RWKV_TRY(OutputFile::check(options.curves, OutputFile::Existing::Refuse));
   RWKV_ASSIGN(Curves curves, measure_curves(subject, meter, sparse, speed));
   RWKV_TRY(write_curves(options.curves, key, curves));
   return curves;

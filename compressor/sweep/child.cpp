@@ -138,8 +138,21 @@ Child::Child(Child&& other) noexcept
 
 Child::~Child() {
   if (pid_ > 0) {
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
+    // Politely first, so that it takes its unfinished files away.
+    constexpr int kMoments = 200;
+    constexpr useconds_t kMoment = 10'000;
+    ::kill(pid_, SIGTERM);
+    int ended = 0;
+    for (int i = 0; i < kMoments && ended == 0; ++i) {
+      ended = ::waitpid(pid_, nullptr, WNOHANG);
+      if (ended == 0) {
+        ::usleep(kMoment);
+      }
+    }
+    if (ended == 0) {
+      ::kill(pid_, SIGKILL);
+      ::waitpid(pid_, nullptr, 0);
+    }
   }
   for (const int fd : {out_, err_}) {
     if (fd >= 0) {

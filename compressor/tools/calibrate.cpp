@@ -29,6 +29,7 @@ Status run_calibrate(const cxxopts::ParseResult& arguments) {
   const bool quiet = arguments.count("quiet") > 0;
   const auto existing =
       arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
+  RWKV_TRY(OutputFile::check(output, existing));
   CalibrationOptions options;
   RWKV_ASSIGN(const int64_t samples, cli::integer(arguments, "samples", 1, 1 << 24));
   RWKV_ASSIGN(const int64_t length, cli::integer(arguments, "length", 2, 1 << 16));

@@ -19,11 +19,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Checked before hours of work, not after.
-Status refuse_existing(const std::string& output, OutputFile::Existing existing) {
-  return OutputFile::create(output, existing).status();
-}
-
 // The recipe that the planner makes of one with a budget.
 Result<Recipe> plan_first(const cxxopts::ParseResult& arguments, const Recipe& recipe,
                           const std::string& path) {
@@ -48,8 +43,12 @@ Status print_result(const std::string& path, uint64_t before, const PackOptions&
   cli::print("{}: {}, {} {} ({}); weights {} in fp16\n", packed.output, cli::human_bytes(after),
              compared(before, after), path, cli::human_bytes(before),
              compared(plan.fp16_bytes(), plan.total_bytes()));
-  RWKV_ASSIGN(const DeviceReport device, device_report(packed.output));
-  cli::print("{}\n{}", kDeviceHeading, device.text);
+  const auto device = device_report(packed.output);
+  if (!device.ok()) {
+    return failed("{}: is complete, but cannot be opened for the report: {}", packed.output,
+                  device.status().message());
+  }
+  cli::print("{}\n{}", kDeviceHeading, device.value().text);
   if (!packed.vocabulary) {
     cli::print("{}", missing_vocabulary_note(plan.config.n_vocab));
   }
@@ -148,9 +147,13 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
         "rwkv-press export first, then convert the result",
         recipe.name);
   }
+  PackOptions options;
+  options.output = output;
+  options.existing =
+      arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
+  // Before hours of work, not after.
+  RWKV_TRY(OutputFile::check(output, options.existing));
   if (planned) {
-    RWKV_TRY(refuse_existing(output, arguments.count("force") > 0 ? OutputFile::Existing::Replace
-                                                                  : OutputFile::Existing::Refuse));
     RWKV_ASSIGN(const Checkpoint checkpoint, open_input(path, /*quiet=*/true));
     RWKV_TRY(refuse_own_input(output, path, checkpoint.is_packed, other_inputs(arguments)));
     RWKV_ASSIGN(recipe, plan_first(arguments, recipe, path));
@@ -160,12 +163,9 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   const ModelConfig& config = input.plan.config;
   RWKV_TRY(refuse_own_input(output, path, input.checkpoint.is_packed, other_inputs(arguments)));
 
-  PackOptions options;
-  options.output = output;
-  options.existing =
-      arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
-  options.model_name =
-      arguments.count("name") > 0 ? arguments["name"].as<std::string>() : checkpoint_name(path);
+  RWKV_ASSIGN(options.model_name, arguments.count("name") > 0
+                                      ? Result<std::string>(arguments["name"].as<std::string>())
+                                      : checkpoint_name(path));
   options.tool_version = cli::kVersion;
   if (arguments.count("chat-template") > 0) {
     RWKV_ASSIGN(
@@ -194,7 +194,6 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
                  output);
     }
   }
-  RWKV_TRY(refuse_existing(output, options.existing));
   // Now, since the output may replace the input.
   RWKV_ASSIGN(const uint64_t before, checkpoint_bytes(path));
   PipelineOptions pipeline;

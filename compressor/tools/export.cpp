@@ -61,6 +61,9 @@ Status run_export(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
   RWKV_TRY(check_checkpoint_name(output));
   const bool quiet = arguments.count("quiet") > 0;
+  const auto existing =
+      arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
+  RWKV_TRY(OutputFile::check(output, existing));
   RWKV_ASSIGN(Checkpoint checkpoint, open_input(path, quiet));
   RWKV_ASSIGN(const MergeRequest merge, merge_from(arguments));
   RWKV_TRY(refuse_own_input(output, path, false, merge.files));
@@ -71,8 +74,6 @@ Status run_export(const cxxopts::ParseResult& arguments) {
   for (const std::string& line : notes) {
     cli::print(stderr, "{}\n", line);
   }
-  const auto existing =
-      arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
   const std::vector<TensorInfo> infos = plain_infos(source);
   cli::Progress progress("writing", infos.size(), arguments.count("quiet") > 0);
   const auto read = [&](size_t index, std::vector<std::byte>& out) {

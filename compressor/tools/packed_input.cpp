@@ -33,7 +33,7 @@ Status pack_lossless(const std::string& path, const std::string& vocab, const st
   PackOptions options;
   options.output = output;
   options.existing = OutputFile::Existing::Replace;
-  options.model_name = checkpoint_name(path);
+  RWKV_ASSIGN(options.model_name, checkpoint_name(path));
   options.tool_version = cli::kVersion;
   std::string note;
   RWKV_ASSIGN(options.vocabulary,

@@ -6,7 +6,7 @@
 
 #include "compressor/tools/commands.h"
 #include "formats/base/byte_size.h"
-#include "formats/base/file.h"
+#include "formats/base/output_file.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
 #include "formats/cli/progress.h"
@@ -206,9 +206,8 @@ Status run_plan_fit(const cxxopts::ParseResult& arguments, const Recipe& recipe)
   if (arguments.count("output") > 0) {
     RWKV_ASSIGN(output, cli::required(arguments, "output"));
     // Before minutes of work, not after.
-    RWKV_TRY(OutputFile::create(
-                 output, replace ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse)
-                 .status());
+    RWKV_TRY(OutputFile::check(
+        output, replace ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse));
   }
   RWKV_ASSIGN(const FitReport report, fit_from(arguments, recipe, path));
   if (arguments.count("json") > 0) {

@@ -64,8 +64,9 @@ Result<std::unique_ptr<Identified>> open_swept(const SweepInputs& inputs, Checkp
 
 Result<WorkerModel> worker_model(const SweepInputs& inputs, const Checkpoint& checkpoint,
                                  const Identified& model, std::string& note) {
+  RWKV_ASSIGN(std::string name, checkpoint_name(inputs.checkpoint));
   WorkerModel worker{*checkpoint.source, model,
-                     std::nullopt,       checkpoint_name(inputs.checkpoint),
+                     std::nullopt,       std::move(name),
                      cli::kVersion,      static_cast<unsigned>(std::max(1, at::get_num_threads()))};
   RWKV_ASSIGN(worker.vocabulary, choose_vocabulary(inputs.vocab, inputs.checkpoint, checkpoint,
                                                    model.config.n_vocab, note));

@@ -132,6 +132,10 @@ Status run_train(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const TrainConfig config, config_from(arguments));
   const auto existing =
       arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
+  RWKV_ASSIGN(const auto group, ProcessGroup::from_environment(config.train.batch));
+  if (group->is_first()) {
+    RWKV_TRY(OutputFile::check(output, existing));
+  }
   RWKV_ASSIGN(const Subject subject, subject_from(arguments, config));
   std::optional<Checkpoint> teacher;
   Identified teacher_model;
@@ -143,10 +147,6 @@ Status run_train(const cxxopts::ParseResult& arguments) {
     }
     RWKV_ASSIGN(teacher, open_trainable(arguments, "teacher"));
     RWKV_ASSIGN(teacher_model, identify_checkpoint(*teacher->source));
-  }
-  RWKV_ASSIGN(const auto group, ProcessGroup::from_environment(config.train.batch));
-  if (group->is_first()) {
-    RWKV_TRY(OutputFile::create(output, existing).status());
   }
   const bool quiet = arguments.count("quiet") > 0 || !group->is_first();
   TrainProgress progress([quiet](const std::string& line) {

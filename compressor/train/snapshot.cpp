@@ -36,10 +36,14 @@ Piece piece(const std::string& name, const at::Tensor& values) {
 }
 
 // Snapshots by step. Files with other names are ignored.
-std::vector<std::string> all_states(const std::string& folder) {
+Result<std::vector<std::string>> all_states(const std::string& folder) {
   std::vector<std::pair<uint64_t, std::string>> found;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+  std::error_code unlisted;
+  fs::directory_iterator entries(folder, unlisted);
+  while (unlisted == std::errc::interrupted) {
+    entries = fs::directory_iterator(folder, unlisted);
+  }
+  for (const auto& entry : entries) {
     const std::string stem = entry.path().stem().string();
     const std::string_view digits =
         std::string_view(stem).substr(std::min(stem.size(), std::string_view(kPrefix).size()));
@@ -49,6 +53,10 @@ std::vector<std::string> all_states(const std::string& folder) {
         end == digits.data() + digits.size()) {
       found.emplace_back(step, entry.path().string());
     }
+  }
+  // Taken for an empty folder, it would let a training begin again.
+  if (unlisted && unlisted != std::errc::no_such_file_or_directory) {
+    return failed("{}: cannot list the snapshots: {}", folder, unlisted.message());
   }
   std::sort(found.begin(), found.end());
   std::vector<std::string> paths;
@@ -122,7 +130,7 @@ Status save_snapshot(const std::string& folder, const Snapshot& state, AdamW& op
                                std::memcpy(out.data(), pieces[i].data, out.size());
                                return {};
                              }));
-  const std::vector<std::string> all = all_states(folder);
+  RWKV_ASSIGN(const std::vector<std::string> all, all_states(folder));
   for (size_t i = 0; i + kKept < all.size(); ++i) {
     std::error_code ignored;
     fs::remove(all[i], ignored);
@@ -130,9 +138,9 @@ Status save_snapshot(const std::string& folder, const Snapshot& state, AdamW& op
   return {};
 }
 
-std::optional<std::string> newest_snapshot(const std::string& folder) {
-  const std::vector<std::string> all = all_states(folder);
-  return all.empty() ? std::nullopt : std::optional(all.back());
+Result<std::optional<std::string>> newest_snapshot(const std::string& folder) {
+  RWKV_ASSIGN(const std::vector<std::string> all, all_states(folder));
+  return all.empty() ? std::optional<std::string>() : std::optional(all.back());
 }
 
 Result<Snapshot> load_snapshot(const std::string& path, const std::string& settings,

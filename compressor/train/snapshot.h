@@ -21,8 +21,8 @@ struct Snapshot {
 /// two. No space left is a Failed status; earlier snapshots are kept.
 Status save_snapshot(const std::string& folder, const Snapshot& state, AdamW& optimizer);
 
-/// The path of the newest snapshot, if there is one.
-std::optional<std::string> newest_snapshot(const std::string& folder);
+/// The path of the newest snapshot, if there is one. Failed if the folder cannot be listed.
+Result<std::optional<std::string>> newest_snapshot(const std::string& folder);
 
 /// Reads it into the optimiser and its parameters. BadInput if the file is damaged or belongs to
 /// other parameters; Usage, with the setting that differs, if `settings` are not those it was saved

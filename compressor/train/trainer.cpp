@@ -8,6 +8,7 @@
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/train/snapshot.h"
 #include "compressor/train/token_data.h"
+#include "formats/base/leftovers.h"
 
 namespace rwkv::press {
 namespace {
@@ -91,6 +92,9 @@ Status Training::make_folder() const {
   if (error) {
     return failed("{}: cannot make the folder: {}", job_.folder, error.message());
   }
+  if (group_.is_first()) {
+    remove_leftovers(job_.folder, "");
+  }
   return {};
 }
 
@@ -168,7 +172,7 @@ Status Training::resume() {
   if (!group_.is_first()) {
     return {};
   }
-  const std::optional<std::string> path = newest_snapshot(job_.folder);
+  RWKV_ASSIGN(const std::optional<std::string> path, newest_snapshot(job_.folder));
   if (path && !job_.resume) {
     return usage_error(
         "{}: has snapshots of a training; continue from them with --resume, or remove the folder",
@@ -205,7 +209,7 @@ Status Training::share_state() {
 
 Status Training::not_finite(uint64_t number, const Batch& batch) const {
   const std::string place = find_not_finite(*student_, batch);
-  const std::optional<std::string> saved = newest_snapshot(job_.folder);
+  RWKV_ASSIGN(const std::optional<std::string> saved, newest_snapshot(job_.folder));
   return failed(
       "step {}: the loss or its gradient is not finite, first in {}; a lower learning rate or "
       "precision fp32 may help; {}",
@@ -294,7 +298,8 @@ Status Training::save(LossRow& row) {
     note(fmt::format("step {}: validation loss {:.4f}", done_, row.valid));
   }
   if (job_.callbacks.on_saved) {
-    job_.callbacks.on_saved(*newest_snapshot(job_.folder), done_);
+    RWKV_ASSIGN(const std::optional<std::string> saved, newest_snapshot(job_.folder));
+    job_.callbacks.on_saved(saved.value_or(job_.folder), done_);
   }
   return {};
 }

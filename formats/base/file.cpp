@@ -14,6 +14,7 @@
 #include "formats/base/little_endian.h"
 #include "formats/base/mapped_files.h"
 #include "formats/base/printable.h"
+#include "formats/base/system_calls.h"
 
 namespace rwkv {
 namespace {
@@ -29,7 +30,7 @@ struct OpenedFile {
 
 Result<OpenedFile> open_regular(const std::string& path) {
   // O_NONBLOCK: opening a named pipe, which is refused below, would wait for a writer.
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  const int fd = open_uninterrupted(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
     return bad_input("{}: cannot open: {}", path, error_text(errno));
   }
@@ -41,38 +42,6 @@ Result<OpenedFile> open_regular(const std::string& path) {
                      is_folder ? "a directory" : "something that is not a regular file");
   }
   return OpenedFile{fd, static_cast<uint64_t>(info.st_size)};
-}
-
-constexpr size_t kWriteBuffer = size_t{1} << 20;
-constexpr size_t kMaxOutputs = 8;
-constexpr size_t kMaxPath = 4096;
-
-// Paths of unfinished outputs, in plain arrays so that a signal handler may read them.
-struct PendingOutput {
-  std::atomic<int> used{0};  // 0 free, 1 being filled, 2 pending
-  std::array<char, kMaxPath> path{};
-};
-std::array<PendingOutput, kMaxOutputs> pending_outputs;
-
-int remember_output(const std::string& path) {
-  if (path.size() + 1 > kMaxPath) {
-    return -1;
-  }
-  for (size_t i = 0; i < kMaxOutputs; ++i) {
-    int expected = 0;
-    if (pending_outputs[i].used.compare_exchange_strong(expected, 1)) {
-      std::memcpy(pending_outputs[i].path.data(), path.c_str(), path.size() + 1);
-      pending_outputs[i].used.store(2);
-      return static_cast<int>(i);
-    }
-  }
-  return -1;
-}
-
-void forget_output(int slot) {
-  if (slot >= 0) {
-    pending_outputs[static_cast<size_t>(slot)].used.store(0);
-  }
 }
 
 }  // namespace
@@ -193,142 +162,6 @@ MappedFile::~MappedFile() {
   }
 }
 
-Result<std::unique_ptr<OutputFile>> OutputFile::create(const std::string& path, Existing existing) {
-  struct stat info = {};
-  if (::stat(path.c_str(), &info) == 0) {
-    if (!S_ISREG(info.st_mode)) {
-      return usage_error(
-          "{}: expected the name of an output file, found {}", path,
-          S_ISDIR(info.st_mode) ? "a directory" : "something that is not a regular file");
-    }
-    if (existing == Existing::Refuse) {
-      return usage_error("{}: already exists; use --force to replace it", path);
-    }
-  }
-  // A killed process with the same process id, here or on another machine, may have left a file.
-  constexpr int kTries = 100;
-  std::string temporary;
-  int fd = -1;
-  for (int i = 0; i < kTries && fd < 0 && (i == 0 || errno == EEXIST); ++i) {
-    temporary =
-        fmt::format("{}.unfinished-{}{}", path, ::getpid(), i == 0 ? "" : fmt::format("-{}", i));
-    fd = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  }
-  if (fd < 0) {
-    return failed("{}: cannot create: {}", path, error_text(errno));
-  }
-  const int slot = remember_output(temporary);
-  auto file = std::unique_ptr<OutputFile>(new OutputFile(path, temporary, fd, existing, slot));
-  file->buffer_.reserve(kWriteBuffer);
-  return file;
-}
-
-OutputFile::~OutputFile() {
-  if (fd_ >= 0) {
-    ::close(fd_);
-    ::unlink(temporary_.c_str());
-  }
-  forget_output(slot_);
-}
-
-namespace {
-
-// Writes all of `bytes` at `offset`; 0 or an errno.
-int write_all(int fd, uint64_t offset, std::span<const std::byte> bytes) {
-  size_t done = 0;
-  while (done < bytes.size()) {
-    const ssize_t n =
-        ::pwrite(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
-    if (n < 0 && errno == EINTR) {
-      continue;
-    }
-    if (n < 0) {
-      return errno;
-    }
-    done += static_cast<size_t>(n);
-  }
-  return 0;
-}
-
-}  // namespace
-
-Status OutputFile::flush() {
-  if (buffer_.empty()) {
-    return {};
-  }
-  const uint64_t offset = position_ - buffer_.size();
-  if (const int error = write_all(fd_, offset, buffer_)) {
-    return failed("{}: write failed after {} bytes: {}; nothing was kept", path_, offset,
-                  error_text(error));
-  }
-  buffer_.clear();
-  return {};
-}
-
-Status OutputFile::write(std::span<const std::byte> bytes) {
-  if (buffer_.size() + bytes.size() > kWriteBuffer) {
-    RWKV_TRY(flush());
-  }
-  if (bytes.size() >= kWriteBuffer) {
-    if (const int error = write_all(fd_, position_, bytes)) {
-      return failed("{}: write failed after {} bytes: {}; nothing was kept", path_, position_,
-                    error_text(error));
-    }
-  } else {
-    buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
-  }
-  position_ += bytes.size();
-  return {};
-}
-
-Status OutputFile::pad_to(uint64_t position) {
-  static constexpr std::array<std::byte, 4096> kZeros{};
-  while (position_ < position) {
-    const size_t n = static_cast<size_t>(std::min<uint64_t>(kZeros.size(), position - position_));
-    RWKV_TRY(write(std::span(kZeros).first(n)));
-  }
-  return {};
-}
-
-Status OutputFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
-  RWKV_TRY(flush());
-  if (offset > position_ || bytes.size() > position_ - offset) {
-    return failed("{}: internal error: rewrite of {} bytes at {} goes past the end {}", path_,
-                  bytes.size(), offset, position_);
-  }
-  if (const int error = write_all(fd_, offset, bytes)) {
-    return failed("{}: write failed at {}: {}; nothing was kept", path_, offset, error_text(error));
-  }
-  return {};
-}
-
-Status OutputFile::commit() {
-  RWKV_TRY(flush());
-  if (::fsync(fd_) != 0) {
-    return failed("{}: cannot flush to storage: {}; nothing was kept", path_, error_text(errno));
-  }
-  // link() refuses an existing name where rename() would replace it, closing the gap between the
-  // check in create() and now.
-  if (existing_ == Existing::Refuse && ::link(temporary_.c_str(), path_.c_str()) == 0) {
-    ::unlink(temporary_.c_str());
-  } else if (existing_ == Existing::Refuse && errno == EEXIST) {
-    return usage_error("{}: was created by another process meanwhile; nothing was replaced", path_);
-  } else if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    return failed("{}: cannot rename the finished file into place: {}", path_, error_text(errno));
-  }
-  ::close(fd_);
-  fd_ = -1;
-  return {};
-}
-
-void remove_unfinished_outputs() {
-  for (PendingOutput& output : pending_outputs) {
-    if (output.used.load() == 2) {
-      ::unlink(output.path.data());
-    }
-  }
-}
-
 namespace {
 
 /// What a pipe, a terminal or standard input says until it ends. `name` is for messages.
@@ -367,7 +200,7 @@ Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes) 
     return read_stream(STDIN_FILENO, "standard input", max_bytes);
   }
   if (is_stream(path)) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const int fd = open_uninterrupted(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
       return bad_input("{}: cannot open: {}", path, error_text(errno));
     }

@@ -1,4 +1,4 @@
-// Files: a read-only mapping, positioned reads, and an output that appears whole or not at all.
+// Files to read: positioned reads, a read-only mapping, whole texts. Outputs: output_file.h.
 #pragma once
 
 #include <cstddef>
@@ -6,8 +6,8 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <vector>
 
+#include "formats/base/output_file.h"
 #include "formats/base/status.h"
 
 namespace rwkv {
@@ -57,52 +57,6 @@ class MappedFile {
   const std::byte* data_;
   size_t size_;
 };
-
-/// A file written under a temporary name next to its final one and renamed into place by commit().
-/// If it is destroyed without commit() it leaves nothing behind, and remove_unfinished_outputs()
-/// does the same from a signal handler.
-class OutputFile {
- public:
-  enum class Existing { Refuse, Replace };
-
-  static Result<std::unique_ptr<OutputFile>> create(const std::string& path, Existing existing);
-  ~OutputFile();
-  OutputFile(const OutputFile&) = delete;
-  OutputFile& operator=(const OutputFile&) = delete;
-
-  const std::string& path() const { return path_; }
-  /// The name of the unfinished file, for libraries that write by name.
-  const std::string& temporary_path() const { return temporary_; }
-  uint64_t position() const { return position_; }
-
-  /// Appends. No space left is a Failed status that names the path and the bytes written.
-  Status write(std::span<const std::byte> bytes);
-  /// Appends zero bytes up to `position`; does nothing if the file is that long already.
-  Status pad_to(uint64_t position);
-  /// Overwrites bytes that were already written; the position stays.
-  Status write_at(uint64_t offset, std::span<const std::byte> bytes);
-  /// Flushes to storage and gives the file its name.
-  Status commit();
-
- private:
-  OutputFile(std::string path, std::string temporary, int fd, Existing existing, int slot)
-      : path_(std::move(path)),
-        temporary_(std::move(temporary)),
-        fd_(fd),
-        existing_(existing),
-        slot_(slot) {}
-  Status flush();
-  std::string path_;
-  std::string temporary_;
-  int fd_;
-  Existing existing_;
-  int slot_;
-  uint64_t position_ = 0;
-  std::vector<std::byte> buffer_;
-};
-
-/// Unlinks every OutputFile that is not committed. Async-signal-safe; for use before _exit().
-void remove_unfinished_outputs();
 
 /// A whole text of at most `max_bytes`: a file, a pipe to its end, or "-", standard input.
 Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes);

@@ -12,9 +12,11 @@
 #include <exception>
 #include <new>
 
-#include "formats/base/file.h"
+#include "formats/base/leftovers.h"
 #include "formats/base/mapped_files.h"
 #include "formats/base/nearest.h"
+#include "formats/base/output_file.h"
+#include "formats/base/printable.h"
 #include "formats/cli/built_ins.h"
 #include "formats/cli/help.h"
 #include "formats/cli/option_table.h"
@@ -177,6 +179,8 @@ Status dispatch(const Program& program, std::span<const std::string> words) {
 
 int run_program(const Program& program, int argc, char** argv) {
   install_signal_handlers(program);
+  set_leftover_listener(
+      [](const std::string& line) { print(stderr, "note: {}\n", printable(line)); });
   Status status;
   try {
     const std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);

@@ -50,11 +50,11 @@ Status check_is_packed(const std::string& path) {
   const bool is_folder = fs::is_directory(path, error);
   std::string head(9, '\0');
   if (!is_folder) {
-    const auto file = InputFile::open(path);
-    if (!file.ok() || file.value()->size() < head.size() ||
-        !file.value()->read_at(0, std::as_writable_bytes(std::span(head))).ok()) {
+    RWKV_ASSIGN(const auto file, InputFile::open(path));
+    if (file->size() < head.size()) {
       return {};  // opening the model says what is wrong
     }
+    RWKV_TRY(file->read_at(0, std::as_writable_bytes(std::span(head))));
   }
   const char* kind = is_folder ? "a directory" : checkpoint_kind(head);
   if (!kind) {

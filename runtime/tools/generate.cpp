@@ -156,6 +156,7 @@ Status run_generate(const cxxopts::ParseResult& arguments) {
       options.stop_strings.push_back(unescaped(arguments, stop));
     }
   }
+  RWKV_TRY(check_save_state(arguments));
   RWKV_ASSIGN(const auto model, model_from(arguments));
   RWKV_ASSIGN(auto tokens, n_prompts == 0 ? Result<std::vector<int32_t>>(std::vector<int32_t>())
                                           : tokens_of(*model, prompt, is_ids));

@@ -35,12 +35,12 @@ Result<std::vector<int32_t>> read_tokens(const cxxopts::ParseResult& arguments) 
 
 Status run_logits(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
-  RWKV_ASSIGN(const auto model, model_from(arguments));
-  RWKV_ASSIGN(const unsigned n_threads, threads_from(arguments));
-  RWKV_ASSIGN(const std::vector<int32_t> tokens, read_tokens(arguments));
   RWKV_ASSIGN(const auto file, OutputFile::create(output, arguments.count("force") > 0
                                                               ? OutputFile::Existing::Replace
                                                               : OutputFile::Existing::Refuse));
+  RWKV_ASSIGN(const auto model, model_from(arguments));
+  RWKV_ASSIGN(const unsigned n_threads, threads_from(arguments));
+  RWKV_ASSIGN(const std::vector<int32_t> tokens, read_tokens(arguments));
   const size_t step = arguments.count("sequence") > 0 ? 32 : 1;
   Evaluator evaluator(model, {n_threads, step});
   State state = model->empty_state();

@@ -22,6 +22,14 @@ Result<std::string> state_path_from(const cxxopts::ParseResult& arguments) {
                                       : Result<std::string>(std::string());
 }
 
+Status check_save_state(const cxxopts::ParseResult& arguments) {
+  if (arguments.count("save-state") == 0) {
+    return {};
+  }
+  RWKV_ASSIGN(const std::string path, cli::required(arguments, "save-state"));
+  return OutputFile::check(path, OutputFile::Existing::Replace);
+}
+
 Status save_state_to(const cxxopts::ParseResult& arguments, const Session& session) {
   if (arguments.count("save-state") == 0) {
     return {};
