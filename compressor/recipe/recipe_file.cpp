@@ -12,21 +12,26 @@ namespace {
 
 constexpr uint64_t kMaxRecipeBytes = uint64_t{1} << 20;
 
-bool is_gguf(const std::string& path) {
+Result<bool> is_gguf(const std::string& path) {
   std::error_code error;
   std::array<std::byte, 4> magic{};
   // A pipe gives its bytes only once.
   if (!std::filesystem::is_regular_file(path, error)) {
     return false;
   }
-  const auto file = InputFile::open(path);
-  return file.ok() && file.value()->read_at(0, magic).ok() && looks_like_gguf(magic);
+  RWKV_ASSIGN(const auto file, InputFile::open(path));
+  if (file->size() < magic.size()) {
+    return false;
+  }
+  RWKV_TRY(file->read_at(0, magic));
+  return looks_like_gguf(magic);
 }
 
 }  // namespace
 
 Result<RecipeText> read_recipe_file(const std::string& path) {
-  if (!is_gguf(path)) {
+  RWKV_ASSIGN(const bool is_packed, is_gguf(path));
+  if (!is_packed) {
     RWKV_ASSIGN(std::string yaml, read_text_file(path, kMaxRecipeBytes));
     return RecipeText{std::move(yaml), path};
   }

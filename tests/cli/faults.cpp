@@ -31,6 +31,8 @@ constexpr Harmless kHarmless[] = {
     {Call::Lock, "", "file systems without locks are used too; leftovers are then only named"},
     {Call::Access, "", "an output without the mode of its predecessor is closed to all others"},
     {Call::List, "", "leftovers of outputs are not found, and stay for the next run"},
+    {Call::Open, "/in/text.txt", "the look whether a text is binary; who reads it fails"},
+    {Call::Read, "/in/text.txt", "the same"},
     {Call::Open, "/points", "a point gets the name that it had, unless the sweep's order changed"},
     {Call::Open, "/shared/spectrum-*", "what cannot be read is computed again"},
     {Call::Read, "/shared/spectrum-*", "the same"},
@@ -39,6 +41,7 @@ constexpr Harmless kHarmless[] = {
     {Call::Remove, ".unfinished-*", "the probe of the folder; the output itself takes it away"},
     {Call::Open, "/log.txt", "the log of a point is for readers; its result says what counts"},
     {Call::Write, "/log.txt", "the same"},
+    {Call::Remove, "/step-*", "an old snapshot stays; newer ones are found all the same"},
     {Call::Remove, "/claim*", "a claim whose process has ended is taken over"},
 };
 
