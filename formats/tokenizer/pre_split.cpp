@@ -105,8 +105,9 @@ Result<CompiledSplit> CompiledSplit::compile(const SplitRule& rule) {
 Status CompiledSplit::split(std::string_view text,
                             const std::function<Status(std::string_view)>& visit) const {
   std::vector<Part> parts;
+  size_t steps = SplitPattern::most_steps(text.size());
   for (size_t at = 0; at < text.size();) {
-    RWKV_ASSIGN(const SplitPattern::Match match, pattern_.find(text, at));
+    RWKV_ASSIGN(const SplitPattern::Match match, pattern_.find(text, at, steps));
     if (match.begin > at) {
       parts.push_back({at, match.begin, is_inverted_});
     }

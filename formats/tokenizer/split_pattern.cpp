@@ -17,7 +17,7 @@ constexpr size_t kMaxNesting = 16;
 constexpr size_t kMaxRepeats = 1000;
 constexpr size_t kNone = std::numeric_limits<size_t>::max();
 // Steps allowed for a match: patterns in use need a few per byte.
-constexpr size_t kStepsPerByte = 64;
+constexpr size_t kStepsPerByte = 256;
 constexpr size_t kLeastSteps = 4096;
 
 constexpr uint32_t bit_of(CharClass kind) {
@@ -279,16 +279,20 @@ class SplitPattern::Parser {
 // deeper than the pattern is long.
 class SplitPattern::Matcher {
  public:
-  explicit Matcher(std::string_view text) : text_(text) {}
+  Matcher(std::string_view text, size_t& steps) : text_(text), steps_left_(steps) {}
 
   /// The end of the match at `at`, or kNone.
   size_t match(const std::vector<Sequence>& alternatives, size_t at) {
-    steps_left_ = kLeastSteps + kStepsPerByte * (text_.size() - at);
     return any_of(alternatives, at, nullptr);
   }
   bool gave_up() const { return steps_left_ == 0; }
 
  private:
+  bool take_step() {
+    steps_left_ -= steps_left_ > 0 ? 1 : 0;
+    return steps_left_ > 0;
+  }
+
   // What must match after a group.
   struct Rest {
     const Sequence& sequence;
@@ -307,11 +311,9 @@ class SplitPattern::Matcher {
   }
 
   size_t from(const Sequence& sequence, size_t next, size_t at, const Rest* rest) {
-    if (steps_left_ <= 1) {
-      steps_left_ = 0;
+    if (!take_step()) {
       return kNone;
     }
-    --steps_left_;
     if (next == sequence.size()) {
       return rest ? from(rest->sequence, rest->next, at, rest->after) : at;
     }
@@ -338,7 +340,7 @@ class SplitPattern::Matcher {
   size_t repeated(const Sequence& sequence, size_t next, size_t at, const Rest* rest) {
     const Node& node = sequence[next];
     size_t count = 0;
-    while (count < node.max && at < text_.size()) {
+    while (count < node.max && at < text_.size() && take_step()) {
       const CodePoint point = decode_utf8(text_.substr(at));
       if (point.length == 0 || !node.set.contains(point.value)) {
         break;
@@ -361,7 +363,7 @@ class SplitPattern::Matcher {
   }
 
   std::string_view text_;
-  size_t steps_left_ = 0;
+  size_t& steps_left_;
 };
 
 Result<SplitPattern> SplitPattern::compile(std::string_view pattern) {
@@ -376,12 +378,17 @@ SplitPattern SplitPattern::literal(std::string text) {
   return result;
 }
 
-Result<SplitPattern::Match> SplitPattern::find(std::string_view text, size_t from) const {
+size_t SplitPattern::most_steps(size_t n_bytes) {
+  return kLeastSteps + kStepsPerByte * n_bytes;
+}
+
+Result<SplitPattern::Match> SplitPattern::find(std::string_view text, size_t from,
+                                               size_t& steps) const {
   if (!literal_.empty()) {
     const size_t begin = text.find(literal_, from);
     return begin == text.npos ? Match{text.size(), 0} : Match{begin, literal_.size()};
   }
-  Matcher matcher(text);
+  Matcher matcher(text, steps);
   for (size_t at = from; at < text.size();) {
     const size_t end = matcher.match(alternatives_, at);
     if (matcher.gave_up()) {

@@ -31,9 +31,11 @@ class SplitPattern {
   static SplitPattern literal(std::string text);
 
   /// The first match in `text`, which is valid UTF-8, at or after `from`. Of alternatives the first
-  /// that matches counts, as in Perl. Empty matches are passed over. BadInput if the pattern tries
-  /// far more than the text is long.
-  Result<Match> find(std::string_view text, size_t from) const;
+  /// that matches counts, as in Perl. Empty matches are passed over. Each character that is tried
+  /// takes one of `steps`; BadInput if none is left.
+  Result<Match> find(std::string_view text, size_t from, size_t& steps) const;
+  /// Far more steps than the patterns in use take for all matches in a text of `n_bytes` together.
+  static size_t most_steps(size_t n_bytes);
 
   size_t memory_bytes() const;
 

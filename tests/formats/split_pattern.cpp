@@ -142,15 +142,30 @@ TEST_CASE("Split patterns that are not understood are refused by name", "[tokeni
 TEST_CASE("Split patterns that would take forever give up", "[tokenizer]") {
   const auto pattern = SplitPattern::compile("a*a*a*a*a*b");
   REQUIRE_OK(pattern.status());
-  const auto found = pattern.value().find(std::string(3000, 'a'), 0);
+  const std::string run(3000, 'a');
+  size_t steps = SplitPattern::most_steps(run.size());
+  const auto found = pattern.value().find(run, 0, steps);
   CHECK(found.status().code() == Code::BadInput);
   // A long run is no reason to.
   const auto spaces = SplitPattern::compile(kNewer);
   REQUIRE_OK(spaces.status());
   const std::string long_run(300000, ' ');
-  const auto match = spaces.value().find(long_run, 0);
+  steps = SplitPattern::most_steps(long_run.size());
+  const auto match = spaces.value().find(long_run, 0, steps);
   REQUIRE_OK(match.status());
   CHECK(match.value().length == long_run.size());
+  // Each match is short, but looks at all that follows.
+  const auto ahead =
+      CompiledSplit::compile({"[\\s\\S](?=[\\s\\S]*)", true, SplitBehavior::Isolated, false});
+  REQUIRE_OK(ahead.status());
+  size_t n_pieces = 0;
+  const Status status = ahead.value().split(long_run, [&](std::string_view) {
+    ++n_pieces;
+    return Status();
+  });
+  CHECK(status.code() == Code::BadInput);
+  CHECK_THAT(status.message(), Catch::Contains("takes too long"));
+  CHECK(n_pieces == 0);
 }
 
 }  // namespace rwkv

@@ -46,8 +46,9 @@ static void find_all(const std::string& pattern, std::string_view text) {
   if (!compiled.ok() || !is_valid_utf8(text)) {
     return;
   }
+  size_t steps = SplitPattern::most_steps(text.size());
   for (size_t at = 0; at < text.size();) {
-    const auto match = compiled.value().find(text, at);
+    const auto match = compiled.value().find(text, at, steps);
     if (!match.ok()) {
       return;
     }
