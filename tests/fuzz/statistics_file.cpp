@@ -15,7 +15,7 @@ static void require(bool condition) {
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const test::MemoryFile file(std::as_bytes(std::span(data, size)));
+  const test::MemoryFile file(test::sealed(std::as_bytes(std::span(data, size))));
   // The seeds have the checksum of these bytes.
   static const test::MemoryFile checkpoint(std::as_bytes(std::span(test::kStatisticsCheckpoint)));
   const ModelConfig config = test::state_model();
