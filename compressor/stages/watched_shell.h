@@ -16,7 +16,7 @@ namespace rwkv::press {
 ///
 /// When the command ends, and when we end (by a signal too, SIGKILL included), every process of its
 /// group and every descendant is killed, those that left the group or the session too. A descendant
-/// escapes only if it kills the process between first, or gets privileges that we do not have.
+/// escapes only if it kills or stops the process between first, or gets rights that we do not have.
 Status run_watched(const std::string& command,
                    const std::vector<std::pair<std::string, std::string>>& variables);
 

@@ -128,7 +128,7 @@ std::string name_of(const Content& content) {
   return text + fmt::format(", of {} (configuration {})", content.origin, content.configuration);
 }
 
-// "3 of 8 points are finished".
+// "3 of 8 points are finished": of those that were begun.
 std::string count_points(const SweepFolder& folder) {
   size_t n = 0;
   size_t n_done = 0;
@@ -138,7 +138,7 @@ std::string count_points(const SweepFolder& folder) {
     ++n;
     n_done += exists((at->path() / "result.json").string()) ? 1 : 0;
   }
-  return fmt::format("{} points, {} of them finished", n, n_done);
+  return fmt::format("{} of {} points are finished", n_done, n);
 }
 
 Status refuse_living(const std::string& folder, const Content& content) {
@@ -170,13 +170,11 @@ Status check_remains(const std::string& path, const Content& content, const Swee
   if (changed) {
     return {};
   }
-  const std::string whose =
-      content.configuration.empty()
-          ? std::string("one that does not say which")
-          : fmt::format("that of {} (configuration {}, not {})", content.origin,
-                        content.configuration, owner.configuration);
+  const std::string whose = content.configuration.empty()
+                                ? std::string("and nothing there says which")
+                                : "left by " + name_of(content);
   return usage_error(
-      "{}: holds another sweep, {}: {}; choose another folder with -o, or, if this is the same "
+      "{}: holds another sweep, {}; {}; choose another folder with -o, or, if this is the same "
       "sweep with changes, add --changed: points that are still the same are kept, no others are "
       "shown",
       path, whose, count_points(folder));

@@ -116,8 +116,9 @@ TEST_CASE("A sweep that has ended keeps its folder, and says what is there", "[s
   const auto before = bench.files();
   const RunResult second = bench.sweep("second.yaml");
   CHECK(second.exit_code == 2);
-  CHECK_THAT(second.err, Contains("holds another sweep, that of ") && Contains("first.yaml") &&
-                             Contains("2 points, 2 of them finished") && Contains("--changed"));
+  CHECK_THAT(second.err, Contains("holds another sweep, left by process ") &&
+                             Contains("first.yaml") && Contains("2 of 2 points are finished") &&
+                             Contains("--changed"));
   CHECK(bench.files() == before);
   require_fine(bench.sweep("first.yaml"));
   // Allowed, it goes on there: nothing of the earlier points is removed.

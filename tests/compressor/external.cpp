@@ -145,6 +145,8 @@ TEST_CASE("A command reads nothing of ours and has no signals blocked", "[extern
   INFO(text);
   CHECK_FALSE(text.starts_with("SigBlk"));
   CHECK_THAT(text, Catch::Contains("SigBlk:\t0000000000000000"));
+  // It leads a process group of its own.
+  REQUIRE_OK(run_with("[ \"$(cut -d ' ' -f 5 /proc/$$/stat)\" = $$ ]", "a", "b", log));
   std::istringstream lines(text);
   std::vector<std::string> files;
   for (std::string line; std::getline(lines, line) && !line.starts_with("Sig");) {
