@@ -139,7 +139,7 @@ TEST_CASE("A command reads nothing of ours and has no signals blocked", "[extern
   std::ofstream open_file(scratch.file("ours"));
   REQUIRE_OK(
       run_with("cat > \"$LOG\"; ls /proc/$$/fd >> \"$LOG\"; "
-               "grep -E 'SigBlk|SigIgn' /proc/$$/status >> \"$LOG\"",
+               "grep -E 'SigBlk|SigIgn' /proc/self/status >> \"$LOG\"",
                "a", "b", log));
   const std::string text = text_of(log);
   INFO(text);
