@@ -187,7 +187,7 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
                describe(input.model.config), input.checkpoint.source->format(),
                printable(recipe.name), note);
     for (const std::string& line : input.notes) {
-      cli::print(stderr, "{}\n", line);
+      cli::print(stderr, "{}\n", printable(line));
     }
     if (fs::path(output).extension() != ".gguf") {
       cli::print(stderr, "note: {} will be a GGUF file, whose name usually ends in .gguf\n",

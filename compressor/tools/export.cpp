@@ -5,6 +5,7 @@
 #include "compressor/checkpoint/adapter.h"
 #include "compressor/checkpoint/write.h"
 #include "compressor/tools/commands.h"
+#include "formats/base/printable.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
 #include "formats/cli/progress.h"
@@ -72,7 +73,7 @@ Status run_export(const cxxopts::ParseResult& arguments) {
   const TensorSource& source = *checkpoint.source;
   RWKV_ASSIGN(const std::string what, description_of(source, quiet));
   for (const std::string& line : notes) {
-    cli::print(stderr, "{}\n", line);
+    cli::print(stderr, "{}\n", printable(line));
   }
   const std::vector<TensorInfo> infos = plain_infos(source);
   cli::Progress progress("writing", infos.size(), arguments.count("quiet") > 0);

@@ -7,6 +7,7 @@
 #include "compressor/recipe/recipe_file.h"
 #include "compressor/tools/commands.h"
 #include "formats/base/file.h"
+#include "formats/base/printable.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
 
@@ -72,7 +73,7 @@ Result<Checkpoint> open_input(const std::string& path, bool quiet) {
   for (const std::string& note : checkpoint.notes) {
     const std::string line = fmt::format("{}: {}", path, note);
     if (!quiet && said.insert(line).second) {
-      cli::print(stderr, "note: {}\n", line);
+      cli::print(stderr, "note: {}\n", printable(line));
     }
   }
   return checkpoint;

@@ -47,8 +47,9 @@ const char* rwkv_edge_version(void);
 int rwkv_edge_api_version(void);
 
 /* One line about the last failure in the calling thread: what was expected, what was found. "" if
- * nothing has failed yet; calls that succeed do not change it. Never NULL; valid until the next
- * failure in this thread. */
+ * nothing has failed yet; calls that succeed do not change it. Control characters of names and
+ * files are shown as \x1b and the like, so it may go to a terminal as it is. Never NULL; valid
+ * until the next failure in this thread. */
 const char* rwkv_last_error(void);
 
 /* --- Models --- */

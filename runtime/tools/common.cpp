@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <iterator>
 
+#include "formats/base/printable.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
 #include "formats/tokenizer/escape.h"
@@ -91,7 +92,7 @@ Result<std::shared_ptr<const Model>> model_from(const cxxopts::ParseResult& argu
 
 void say(const cxxopts::ParseResult& arguments, const std::string& note) {
   if (arguments.count("quiet") == 0) {
-    cli::print(stderr, "rwkv-edge: {}\n", note);
+    cli::print(stderr, "rwkv-edge: {}\n", printable(note));
   }
 }
 

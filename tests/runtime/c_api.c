@@ -390,6 +390,9 @@ static void test_open(const char* not_a_model, const char* no_file) {
   CHECK_FAILS(rwkv_model_open(not_a_model, &model), RWKV_BAD_INPUT, not_a_model);
   CHECK(model == NULL);
   CHECK_FAILS(rwkv_model_open(no_file, &model), RWKV_BAD_INPUT, no_file);
+  /* A message may be printed as it is. */
+  CHECK_FAILS(rwkv_model_open("no\033[31m\n", &model), RWKV_BAD_INPUT, "no\\x1b[31m\\n: ");
+  CHECK(strpbrk(rwkv_last_error(), "\033\n") == NULL);
   CHECK(model == NULL);
 }
 
