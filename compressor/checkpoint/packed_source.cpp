@@ -154,7 +154,9 @@ Status PackedSource::load(const GgufFile& file) {
 Status PackedSource::read_codes(const PackedTensor& packed, std::vector<std::byte>& codes) const {
   codes.resize(packed.n_bytes);
   RWKV_TRY(input_->read_at(packed.offset, codes));
-  return verify_tensor(packed, codes).in(path());
+  RWKV_TRY(verify_tensor(packed, codes).in(path()));
+  const uint64_t n_shared = codec_traits(packed.codec).shared_bytes(packed.cols);
+  return check_shared_part(packed, std::span(codes).first(n_shared)).in(path());
 }
 
 Status PackedSource::read_values(const PackedTensor& packed, std::vector<float>& values) const {

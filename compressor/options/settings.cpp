@@ -49,11 +49,12 @@ Result<size_t> find_name(const YAML::Node& node, std::span<const char* const> na
   return near.empty() ? wrong : usage_error("{}; did you mean '{}'?", wrong.message(), near);
 }
 
-// What a recipe may name, in the order of the list.
+// What a recipe may name, in the order of the list. That rows of a lut codec lie by themselves is
+// the stage's choice, not the recipe's.
 std::vector<const char*> codec_names() {
   std::vector<const char*> names;
   for (const CodecTraits& traits : codec_list()) {
-    if (!traits.for_predictors) {
+    if (!traits.for_predictors && !(traits.lut && traits.in_rows == traits.codec)) {
       names.push_back(traits.name);
     }
   }

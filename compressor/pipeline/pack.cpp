@@ -7,6 +7,7 @@
 #include "compressor/checkpoint/tensor.h"
 #include "compressor/model/elementwise.h"
 #include "compressor/numerics/tensor_ops.h"
+#include "compressor/quantizers/lut_rounding.h"
 #include "compressor/stages/packed_form.h"
 #include "formats/arch/finite.h"
 #include "formats/base/checksum.h"
@@ -72,7 +73,8 @@ Status append_encoded(GgufWriter& writer, const PlannedTensor& tensor, const at:
   const MatrixShape shape = {
       rows, cols, tensor.binding.layout == Layout::Transposed ? Outputs::Cols : Outputs::Rows,
       first_row};
-  RWKV_TRY(codec.encode(floats, shape, encoded).in("tensor '" + tensor.binding.name + "'"));
+  RWKV_TRY(encode_on_threads(tensor.codec, floats, shape, encoded)
+               .in("tensor '" + tensor.binding.name + "'"));
   return writer.append(encoded);
 }
 

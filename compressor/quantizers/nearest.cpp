@@ -1,5 +1,7 @@
 #include "compressor/quantizers/nearest.h"
 
+#include "compressor/quantizers/lut_rounding.h"
+
 namespace rwkv::press {
 namespace {
 
@@ -12,8 +14,9 @@ class NearestQuantizer final : public Quantizer {
     Quantized result;
     result.codes.resize(codec.encoded_bytes(rows, cols));
     const std::span<const float> values(input.weights.data_ptr<float>(), rows * cols);
-    RWKV_TRY(codec.encode(
-        values, {rows, cols, input.inputs_are_rows ? Outputs::Cols : Outputs::Rows}, result.codes));
+    RWKV_TRY(encode_on_threads(input.codec, values,
+                               {rows, cols, input.inputs_are_rows ? Outputs::Cols : Outputs::Rows},
+                               result.codes));
     result.error = quantization_error(input, result.codes);
     return result;
   }

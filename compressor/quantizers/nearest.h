@@ -1,4 +1,5 @@
-// Rounding to nearest, as in the codec's own encode().
+// Rounding to nearest, as in the codec's own encode(). With lut codecs it chooses scales too, by
+// least squared error: what is called rtn beside other quantizers.
 #pragma once
 
 #include <memory>

@@ -8,6 +8,8 @@ namespace {
 
 constexpr QuantizerTraits kQuantizers[] = {
     {"nearest", "each value to the nearest that the codec can hold", make_nearest_quantizer},
+    {"rtn", "the same under its usual name; lut codecs get scales of least squared error",
+     make_nearest_quantizer},
 };
 
 }  // namespace

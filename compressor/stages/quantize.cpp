@@ -17,17 +17,25 @@ namespace {
 // The limit that 8-bit optimisers and loaders use too: smaller matrices are a few kB of any model.
 constexpr uint64_t kMinNumbers = 4096;
 
-// Refuses codecs that pack rows together for matrices whose rows are read one by one.
-Status check_access(const PackPlan& plan) {
+// Lut codecs have scales for this many columns. Matrices that end within a group are small, and
+// stay in int8.
+constexpr uint64_t kWholeGroups = 64;
+
+// Gives matrices whose rows are read one by one the form of their codec in rows; refuses codecs
+// that pack rows together and have none.
+Status fit_access(PackPlan& plan) {
   std::vector<TensorBinding> bindings;
   for (const PlannedTensor& tensor : plan.tensors) {
     bindings.push_back(tensor.binding);
   }
   const ModelAccess access(plan.config, bindings);
-  for (const PlannedTensor& tensor : plan.tensors) {
+  for (PlannedTensor& tensor : plan.tensors) {
     const Access how = access.of(tensor.binding);
     const CodecTraits& codec = codec_traits(tensor.codec);
-    if (codec.unit_rows != 1 && how != Access::EveryToken && how != Access::Never) {
+    const bool is_by_row = how != Access::EveryToken && how != Access::Never;
+    if (is_by_row && codec.in_rows != Codec::F32) {
+      tensor.codec = codec.in_rows;
+    } else if (is_by_row && codec.unit_rows != 1) {
       return usage_error(
           "'{}' is read row by row, but {} packs {} rows together: choose another codec for it",
           tensor.binding.name, codec.name, codec.unit_rows);
@@ -93,6 +101,9 @@ Status QuantizeStage::plan(PackPlan& plan) const {
         (role_traits(role).access == Access::OneRow || tensor.binding.shape.size() != 2)) {
       tensor.codec = Codec::F32;
     }
+    if (codec_traits(tensor.codec).lut && tensor.binding.packed_cols() % kWholeGroups != 0) {
+      tensor.codec = Codec::I8Row;
+    }
     if (role == Role::Embedding) {
       plan.config.ln0_folded = codec_traits(tensor.codec).is_lossy;
     }
@@ -103,7 +114,7 @@ Status QuantizeStage::plan(PackPlan& plan) const {
                          overrides_[i].match);
     }
   }
-  return check_access(plan);
+  return fit_access(plan);
 }
 
 Status QuantizeStage::run(Work& work) const {

@@ -43,6 +43,38 @@ void add_totals(Json& report) {
   report["tensor_bytes"] = bytes;
 }
 
+// Exact, with scales, tables and filling: of the tensors in lossy codecs, and of all.
+void add_bits(Json& report) {
+  uint64_t bytes = 0;
+  uint64_t numbers = 0;
+  for (const Json& tensor : report["tensors"]) {
+    const CodecTraits* codec = find_codec(tensor["type"].get<std::string>());
+    if (codec && codec->is_lossy) {
+      bytes += tensor["bytes"].get<uint64_t>();
+      numbers += tensor["numbers"].get<uint64_t>();
+    }
+  }
+  const auto bits = [](uint64_t n_bytes, uint64_t n) {
+    return 8 * static_cast<double>(n_bytes) / static_cast<double>(n);
+  };
+  Json per_weight = {
+      {"all", bits(report["tensor_bytes"].get<uint64_t>(), count_numbers(report["tensors"]))}};
+  if (numbers > 0) {
+    per_weight["quantised"] = bits(bytes, numbers);
+  }
+  report["bits_per_weight"] = std::move(per_weight);
+}
+
+// A line of them; nothing if nothing is quantised.
+std::string bits_of(const Json& report) {
+  if (!report.contains("bits_per_weight") || !report["bits_per_weight"].contains("quantised")) {
+    return "";
+  }
+  const Json& bits = report["bits_per_weight"];
+  return fmt::format("bits        {:.4f} per quantised weight, {:.4f} over all\n",
+                     bits["quantised"].get<double>(), bits["all"].get<double>());
+}
+
 std::string text_of(const Json& value) {
   if (!value.is_string()) {
     return value.dump();
@@ -121,8 +153,10 @@ std::string summary_of(const Json& report) {
                       model["label"].get<std::string>(), number("n_layer"), number("n_embd"),
                       number("n_vocab"), report["n_parameters"].get<double>() * 1e-6);
   text += origin_of(report["metadata"]);
-  return text + fmt::format("weights     {} tensors, {}: {}\n", report["tensors"].size(),
-                            human_bytes(report["tensor_bytes"].get<uint64_t>()), types_of(report));
+  return text +
+         fmt::format("weights     {} tensors, {}: {}\n", report["tensors"].size(),
+                     human_bytes(report["tensor_bytes"].get<uint64_t>()), types_of(report)) +
+         bits_of(report);
 }
 
 }  // namespace
@@ -163,6 +197,7 @@ Result<Json> report_packed(const GgufFile& file) {
                                  {"xxh64", fmt::format("{:016x}", tensor.xxh64)}});
   }
   add_totals(report);
+  add_bits(report);
   return report;
 }
 

@@ -26,6 +26,8 @@ struct MatrixShape {
   uint64_t first_row = 0;  ///< of a larger matrix, for messages
 };
 
+struct LutKind;
+
 struct CodecTraits {
   Codec codec;
   const char* name;     ///< in recipes, in metadata, in tables
@@ -49,6 +51,13 @@ struct CodecTraits {
   void (*decode_rows)(const MatrixView& w, uint64_t first, uint64_t n, std::span<float> out);
   /// The largest difference between the decoded value at (row, col) and the encoded `value`.
   double (*error_bound)(const MatrixView& w, uint64_t row, uint64_t col, float value);
+  /// BadInput if the shared part of a file's matrix is not one that kernels may use; null if any
+  /// bytes will do.
+  Status (*check_shared)(std::span<const std::byte> shared) = nullptr;
+  const LutKind* lut = nullptr;  ///< bits, layout and group of a lut codec (lut.h)
+  /// For panels: the codec that lays the same codes into single rows, for matrices whose rows are
+  /// read one by one; such a codec names itself. Others have none: F32.
+  Codec in_rows = Codec::F32;
 
   /// Bytes of the whole matrix.
   uint64_t encoded_bytes(uint64_t rows, uint64_t cols) const {

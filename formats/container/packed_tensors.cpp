@@ -118,6 +118,12 @@ Result<std::vector<PackedTensor>> packed_tensors(const GgufFile& file) {
   return result;
 }
 
+Status check_shared_part(const PackedTensor& tensor, std::span<const std::byte> shared) {
+  const CodecTraits& codec = codec_traits(tensor.codec);
+  return codec.check_shared ? codec.check_shared(shared).in("tensor '" + tensor.name + "'")
+                            : Status();
+}
+
 Status verify_tensor(const PackedTensor& tensor, std::span<const std::byte> bytes) {
   const uint64_t found = xxh64(bytes);
   if (found != tensor.xxh64) {

@@ -28,6 +28,10 @@ bool is_packed(const GgufFile& file);
 /// which program does), or its parts disagree.
 Result<std::vector<PackedTensor>> packed_tensors(const GgufFile& file);
 
+/// Checks the shared part of a matrix, of shared_bytes(), before kernels use it; BadInput names the
+/// tensor.
+Status check_shared_part(const PackedTensor& tensor, std::span<const std::byte> shared);
+
 /// Checks a tensor's bytes against its checksum.
 Status verify_tensor(const PackedTensor& tensor, std::span<const std::byte> bytes);
 

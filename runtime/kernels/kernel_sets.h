@@ -9,7 +9,16 @@ namespace rwkv::edge {
 bool runs_anywhere();
 bool has_avx2();
 bool has_avx512vnni();
+bool has_avx512vbmi();
+bool has_avxvnni();
 bool has_dotprod();
+
+/// What a set that is another one with faster lut codecs has of its own.
+struct LutFunctions {
+  MatmulFn (*matmul)(Codec codec);
+  MatmulRowsFn (*matmul_rows)(Codec codec);
+  AddScaledRowsFn (*add_scaled_rows)(Codec codec);
+};
 
 namespace generic {
 extern const KernelSet kernel_set;
@@ -19,6 +28,12 @@ extern const KernelSet kernel_set;
 }
 namespace x86_avx512vnni {
 extern const KernelSet kernel_set;
+}
+namespace x86_avxvnni {
+extern const LutFunctions lut_functions;
+}
+namespace x86_avx512vbmi {
+extern const LutFunctions lut_functions;
 }
 namespace arm_neon {
 extern const KernelSet kernel_set;

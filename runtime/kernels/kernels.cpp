@@ -31,6 +31,23 @@ bool with_f16c() {
   unsigned d = 0;
   return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
 }
+// Not every compiler knows these by name either.
+struct Leaf7 {
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  unsigned a_of_next = 0;
+};
+Leaf7 leaf7() {
+  Leaf7 leaf;
+  unsigned a = 0;
+  unsigned unused[3] = {};
+  __get_cpuid_count(7, 0, &a, &leaf.b, &leaf.c, &leaf.d);
+  if (a >= 1) {
+    __get_cpuid_count(7, 1, &leaf.a_of_next, &unused[0], &unused[1], &unused[2]);
+  }
+  return leaf;
+}
 }  // namespace
 
 bool has_avx2() {
@@ -41,6 +58,14 @@ bool has_avx512vnni() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vnni");
 }
+bool has_avx512vbmi() {
+  constexpr unsigned kVbmi = 1u << 1;
+  return has_avx512vnni() && (leaf7().c & kVbmi) != 0;
+}
+bool has_avxvnni() {
+  constexpr unsigned kAvxVnni = 1u << 4;
+  return has_avx2() && (leaf7().a_of_next & kAvxVnni) != 0;
+}
 #elif defined(__aarch64__)
 bool has_dotprod() {
   return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
@@ -49,12 +74,41 @@ bool has_dotprod() {
 
 namespace {
 
+#if defined(__x86_64__)
+// `kBase` with the lut codecs of `kLut`. Put together here, in code for any processor.
+template <const KernelSet& kBase, const LutFunctions& kLut>
+struct WithLut {
+  static MatmulFn matmul(Codec codec) {
+    return codec_traits(codec).lut ? kLut.matmul(codec) : kBase.matmul(codec);
+  }
+  static MatmulRowsFn matmul_rows(Codec codec) {
+    return codec_traits(codec).lut ? kLut.matmul_rows(codec) : kBase.matmul_rows(codec);
+  }
+  static AddScaledRowsFn add_scaled_rows(Codec codec) {
+    return codec_traits(codec).lut ? kLut.add_scaled_rows(codec) : kBase.add_scaled_rows(codec);
+  }
+  static KernelSet set(const char* name, bool (*runs_here)()) {
+    KernelSet set = kBase;
+    set.name = name;
+    set.runs_here = runs_here;
+    set.matmul = matmul;
+    set.matmul_rows = matmul_rows;
+    set.add_scaled_rows = add_scaled_rows;
+    return set;
+  }
+};
+const KernelSet kAvxVnni =
+    WithLut<x86_avx2::kernel_set, x86_avxvnni::lut_functions>::set("x86_avxvnni", has_avxvnni);
+const KernelSet kAvx512Vbmi =
+    WithLut<x86_avx512vnni::kernel_set, x86_avx512vbmi::lut_functions>::set("x86_avx512vbmi",
+                                                                            has_avx512vbmi);
+#endif
+
 // The simplest first; the last one that this processor supports is used.
 constexpr const KernelSet* kSets[] = {
     &generic::kernel_set,
 #if defined(__x86_64__)
-    &x86_avx2::kernel_set,
-    &x86_avx512vnni::kernel_set,
+    &x86_avx2::kernel_set, &kAvxVnni, &x86_avx512vnni::kernel_set, &kAvx512Vbmi,
 #elif defined(__aarch64__)
     &arm_neon::kernel_set,
     &arm_dotprod::kernel_set,
@@ -81,7 +135,8 @@ InputForm input_form(Codec codec) {
 
 bool uses_group_sums(Codec codec) {
   return for_codec<bool>(codec, []<Codec C>() {
-    return RowFormat<C>::kGroup != 0 && RowFormat<C>::kInputs != InputForm::Floats;
+    return RowFormat<C>::kGroup != 0 && RowFormat<C>::kInputs != InputForm::Floats &&
+           RowFormat<C>::kInputs != InputForm::ByteGroups;
   });
 }
 

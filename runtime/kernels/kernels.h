@@ -20,6 +20,7 @@ enum class InputForm : uint8_t {
   Integers,    ///< Inputs::q, step and sum, and group_sums where uses_group_sums()
   BytePlanes,  ///< the same, with q rounded by byte_inputs(), and planes if the
                ///< set uses them
+  ByteGroups,  ///< Inputs::bytes, byte_steps and byte_sums
 };
 /// The form that a codec's kernels take.
 InputForm input_form(Codec codec);
@@ -38,6 +39,10 @@ struct Inputs {
   const float* step = nullptr;        ///< [n_tokens]; x is about q * step
   const float* sum = nullptr;         ///< [n_tokens], of x
   const float* group_sums = nullptr;  ///< [n_tokens][n_group_sums(cols)], see sum_groups()
+  /// [n_tokens][n_byte_groups(cols)][kByteGroup], zeros after `cols`; x is about bytes * byte_steps
+  const int8_t* bytes = nullptr;
+  const float* byte_steps = nullptr;   ///< [n_tokens][n_byte_groups(cols)]
+  const int32_t* byte_sums = nullptr;  ///< [n_tokens][n_byte_groups(cols)], of the bytes
 };
 
 /// The largest integer of an input: 512 products with int8 still fit 32 bits. A multiple of
@@ -67,6 +72,12 @@ constexpr size_t byte_planes_size(size_t cols) {
   return padded_cols(cols);
 }
 
+/// Inputs as bytes have a step for this many columns.
+inline constexpr size_t kByteGroup = 64;
+constexpr size_t n_byte_groups(size_t cols) {
+  return (cols + kByteGroup - 1) / kByteGroup;
+}
+
 /// Groups of columns are multiples of this many.
 inline constexpr size_t kSumCols = 32;
 constexpr size_t n_group_sums(size_t cols) {
@@ -78,6 +89,11 @@ void sum_groups(const float* x, size_t cols, float* sums);
 /// Fills q, step and sum of one token: step = max |x| / kMostInput, q = x / step rounded to
 /// nearest, ties to even; sum in 16 interleaved lanes.
 using QuantizeInputFn = void (*)(const float* x, size_t cols, int16_t* q, float* step, float* sum);
+
+/// Fills bytes, steps and sums of one token: in each group step = max |x| / 127, byte = x / step
+/// rounded to nearest, ties to even. The step of a group with an input that is not finite is NaN.
+using QuantizeBytesFn = void (*)(const float* x, size_t cols, int8_t* bytes, float* steps,
+                                 int32_t* sums);
 
 /// y[t][r] = sum_c w[r][c] x[t][c] for rows [row_begin, row_end) and every token. y has `ldy`
 /// floats per token.
@@ -148,6 +164,7 @@ struct KernelSet {
   bool (*runs_here)();  ///< whether this processor has the instructions
   bool uses_planes;     ///< whether Inputs::planes make products faster
   QuantizeInputFn quantize_input;
+  QuantizeBytesFn quantize_bytes;
   MatmulFn (*matmul)(Codec codec);
   // nullptr for codecs of panels, whose rows cannot lie apart.
   MatmulRowsFn (*matmul_rows)(Codec codec);

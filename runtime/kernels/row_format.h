@@ -59,7 +59,8 @@ struct Affine {
 ///             rows side by side: of a product with one token where rows follow one another and
 ///             where they do not, and of sums of scaled rows; powers of two up to 8
 ///   affine(row, group)
-///             scale and offset of a group; of codecs whose inputs are floats 1 and 0
+///             scale and offset of a group; of codecs whose inputs are floats 1 and 0, of those
+///             whose inputs are bytes in groups an offset of 0
 ///   unpack(row, first, n, out)
 ///             of packed codes: columns [first, first + n), all of one group, as int8, or, where
 ///             inputs are floats, as values

@@ -36,11 +36,18 @@ void add_products(const TensorBinding& binding, Codec codec, PassNeeds& needs) {
   const size_t n_slices = binding.shape.size() == 3 ? binding.shape[0] : 1;
   const size_t cols = binding.packed_cols();
   needs.n_products += n_slices;
-  if (input_form(codec) != InputForm::Floats) {
-    needs.integers += n_slices * padded_cols(cols);
-  }
-  if (input_form(codec) == InputForm::BytePlanes) {
-    needs.planes += n_slices * byte_planes_size(cols);
+  switch (input_form(codec)) {
+    case InputForm::Floats:
+      break;
+    case InputForm::BytePlanes:
+      needs.planes += n_slices * byte_planes_size(cols);
+      [[fallthrough]];
+    case InputForm::Integers:
+      needs.integers += n_slices * padded_cols(cols);
+      break;
+    case InputForm::ByteGroups:
+      needs.byte_groups += n_slices * n_byte_groups(cols);
+      break;
   }
   if (uses_group_sums(codec)) {
     needs.group_sums += n_slices * n_group_sums(cols);
@@ -54,6 +61,7 @@ void take_larger(const PassNeeds& part, PassNeeds& all) {
   all.integers = std::max(all.integers, part.integers);
   all.planes = std::max(all.planes, part.planes);
   all.group_sums = std::max(all.group_sums, part.group_sums);
+  all.byte_groups = std::max(all.byte_groups, part.byte_groups);
 }
 
 }  // namespace

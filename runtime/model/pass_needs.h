@@ -16,6 +16,7 @@ struct PassNeeds {
   size_t integers = 0;    ///< padded columns
   size_t planes = 0;      ///< bytes
   size_t group_sums = 0;  ///< floats
+  size_t byte_groups = 0;
 };
 PassNeeds pass_needs(const PackedFile& file);
 

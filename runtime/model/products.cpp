@@ -82,12 +82,13 @@ class JobInputs {
  private:
   bool find(ProductJob& job, const float* x) const;
   Status prepare(ProductJob& job, size_t cols);
+  Status prepare_bytes(ProductJob& job, size_t cols);
 
   Pass& pass_;
   std::span<ProductJob> jobs_;
   size_t n_jobs_ = 0;
   size_t n_prepared_ = 0;
-  size_t integers_ = 0, planes_ = 0, group_sums_ = 0;  // used so far
+  size_t integers_ = 0, planes_ = 0, group_sums_ = 0, byte_groups_ = 0;  // used so far
 };
 
 Result<ProductJob*> JobInputs::add(Codec codec, const float* x, size_t cols) {
@@ -102,7 +103,7 @@ Result<ProductJob*> JobInputs::add(Codec codec, const float* x, size_t cols) {
   job.has_group_sums = uses_group_sums(codec);
   job.inputs = Inputs{x, pass_.n_tokens, cols};
   if (job.form != InputForm::Floats && !find(job, x)) {
-    RWKV_TRY(prepare(job, cols));
+    RWKV_TRY(job.form == InputForm::ByteGroups ? prepare_bytes(job, cols) : prepare(job, cols));
   }
   ++n_jobs_;
   return &job;
@@ -156,6 +157,27 @@ Status JobInputs::prepare(ProductJob& job, size_t cols) {
   job.inputs.step = steps;
   job.inputs.sum = sums;
   job.inputs.group_sums = job.has_group_sums ? group_sums : nullptr;
+  return {};
+}
+
+Status JobInputs::prepare_bytes(ProductJob& job, size_t cols) {
+  Scratch& scratch = pass_.scratch;
+  const size_t n_groups = n_byte_groups(cols);
+  int8_t* const bytes = scratch.byte_inputs.data() + byte_groups_ * kByteGroup;
+  float* const steps = scratch.byte_steps.data() + byte_groups_;
+  int32_t* const sums = scratch.byte_sums.data() + byte_groups_;
+  byte_groups_ += pass_.n_tokens * n_groups;
+  if (byte_groups_ > scratch.byte_steps.size()) {
+    return failed("scratch memory is too small for the inputs of a job; this is a program error");
+  }
+  pass_.each_token([&](size_t t) {
+    const size_t at = t * n_groups;
+    pass_.table.quantize_bytes(job.inputs.x + t * cols, cols, bytes + at * kByteGroup, steps + at,
+                               sums + at);
+  });
+  job.inputs.bytes = bytes;
+  job.inputs.byte_steps = steps;
+  job.inputs.byte_sums = sums;
   return {};
 }
 

@@ -44,6 +44,9 @@ void Scratch::lay(Cutter& cut, const ModelConfig& config, const ScratchSizes& si
   cut(steps, n * needs.n_products);
   cut(sums, n * needs.n_products);
   cut(group_sums, n * needs.group_sums);
+  cut(byte_inputs, n * needs.byte_groups * kByteGroup);
+  cut(byte_steps, n * needs.byte_groups);
+  cut(byte_sums, n * needs.byte_groups);
   cut(ids, std::max<size_t>(config.dim_ffn, kMaxGather));
   cut(numbers, kMaxGather);
   cut(row_places, kMaxGather);

@@ -62,6 +62,9 @@ class Scratch {
   std::span<int8_t> planes;
   std::span<float> steps, sums;  ///< one each
   std::span<float> group_sums;
+  std::span<int8_t> byte_inputs;
+  std::span<float> byte_steps;
+  std::span<int32_t> byte_sums;
   // Others.
   std::span<uint32_t> ids;                 ///< at least dim_ffn and kMaxGather
   std::span<uint32_t> numbers;             ///< 0, 1, 2, ..., kMaxGather of them

@@ -48,8 +48,10 @@ TEST_CASE("Values that are none are found in every codec's bytes", "[finite]") {
     REQUIRE_OK(codec.encode(values, {kRows, kCols}, bytes));
     const MatrixView w = MatrixView::of(bytes.data(), codec.codec, kRows, kCols);
     CHECK(check_values("head.weight", w).ok());
-    // The bytes of a NaN in f32 and in f16, in values and in scales.
-    const uint64_t row = codec.shared_bytes(kCols) + 2999 * codec.unit_bytes(kCols);
+    // The bytes of a NaN in f32 and in f16, in values and in scales. Row 2999 is row 7 of a tile.
+    const uint64_t row = codec.shared_bytes(kCols) +
+                         2999 / codec.unit_rows * codec.unit_bytes(kCols) +
+                         2999 % codec.unit_rows * sizeof(float);
     std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(row), 4, std::byte{0xff});
     const Status status = check_values("head.weight", w);
     INFO(codec.name);

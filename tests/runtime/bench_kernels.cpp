@@ -113,11 +113,22 @@ void bench_products(Bench& bench, Codec codec, const Shape& shape, size_t n_toke
   std::vector<float> steps(n_tokens);
   std::vector<float> sums(n_tokens);
   std::vector<float> group_sums(n_tokens * n_group_sums(shape.cols));
+  const size_t n_groups = n_byte_groups(shape.cols);
+  std::vector<int8_t> byte_groups(n_tokens * n_groups * kByteGroup);
+  std::vector<float> byte_steps(n_tokens * n_groups);
+  std::vector<int32_t> byte_sums(n_tokens * n_groups);
   std::vector<float> y(n_tokens * shape.rows);
   bench.run({fmt::format("matmul {} {}x{} t{}", codec_traits(codec).name, shape.rows, shape.cols,
                          n_tokens),
              static_cast<double>(bytes.size()), [&](const KernelSet& table) {
                for (size_t t = 0; t < n_tokens; ++t) {
+                 if (input_form(codec) == InputForm::ByteGroups) {
+                   table.quantize_bytes(x.data() + t * shape.cols, shape.cols,
+                                        byte_groups.data() + t * n_groups * kByteGroup,
+                                        byte_steps.data() + t * n_groups,
+                                        byte_sums.data() + t * n_groups);
+                   continue;
+                 }
                  table.quantize_input(x.data() + t * shape.cols, shape.cols,
                                       q.data() + t * padded_cols(shape.cols), &steps[t], &sums[t]);
                  if (input_form(codec) == InputForm::BytePlanes) {
@@ -132,7 +143,8 @@ void bench_products(Bench& bench, Codec codec, const Shape& shape, size_t n_toke
                }
                table.matmul(codec)(w,
                                    {x.data(), n_tokens, shape.cols, q.data(), planes.data(),
-                                    steps.data(), sums.data(), group_sums.data()},
+                                    steps.data(), sums.data(), group_sums.data(),
+                                    byte_groups.data(), byte_steps.data(), byte_sums.data()},
                                    y.data(), shape.rows, 0, shape.rows);
              }});
 }

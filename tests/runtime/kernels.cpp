@@ -59,6 +59,9 @@ struct PreparedInputs {
   std::vector<int16_t> q;
   std::vector<int8_t> planes;
   std::vector<float> steps, sums, group_sums;
+  std::vector<int8_t> bytes;
+  std::vector<float> byte_steps;
+  std::vector<int32_t> byte_sums;
   Inputs inputs;
 
   PreparedInputs(const KernelSet& table, Codec codec, size_t n_tokens, size_t cols, uint64_t seed)
@@ -67,19 +70,27 @@ struct PreparedInputs {
         planes(n_tokens * byte_planes_size(cols)),
         steps(n_tokens),
         sums(n_tokens),
-        group_sums(n_tokens * n_group_sums(cols)) {
+        group_sums(n_tokens * n_group_sums(cols)),
+        bytes(n_tokens * n_byte_groups(cols) * kByteGroup, int8_t{-1}),
+        byte_steps(n_tokens * n_byte_groups(cols)),
+        byte_sums(n_tokens * n_byte_groups(cols)) {
     for (size_t t = 0; t < n_tokens; ++t) {
       table.quantize_input(x.data() + t * cols, cols, q.data() + t * padded_cols(cols), &steps[t],
                            &sums[t]);
       sum_groups(x.data() + t * cols, cols, group_sums.data() + t * n_group_sums(cols));
+      const size_t group = t * n_byte_groups(cols);
+      table.quantize_bytes(x.data() + t * cols, cols, bytes.data() + group * kByteGroup,
+                           byte_steps.data() + group, byte_sums.data() + group);
       if (input_form(codec) == InputForm::BytePlanes) {
         byte_inputs(q.data() + t * padded_cols(cols), cols);
         byte_planes(q.data() + t * padded_cols(cols), cols,
                     planes.data() + t * byte_planes_size(cols));
       }
     }
-    inputs = {x.data(),      n_tokens,     cols,        q.data(),
-              planes.data(), steps.data(), sums.data(), group_sums.data()};
+    inputs = {x.data(),          n_tokens,          cols,
+              q.data(),          planes.data(),     steps.data(),
+              sums.data(),       group_sums.data(), bytes.data(),
+              byte_steps.data(), byte_sums.data()};
   }
 
   // Those of one token.
@@ -92,6 +103,9 @@ struct PreparedInputs {
     one.step += t;
     one.sum += t;
     one.group_sums += t * n_group_sums(one.cols);
+    one.bytes += t * n_byte_groups(one.cols) * kByteGroup;
+    one.byte_steps += t * n_byte_groups(one.cols);
+    one.byte_sums += t * n_byte_groups(one.cols);
     return one;
   }
 };
@@ -136,6 +150,7 @@ double share_of(InputForm form) {
     case InputForm::Integers:
       return 1e-4;
     case InputForm::BytePlanes:
+    case InputForm::ByteGroups:
       return 1e-2;
   }
   return 0.0;
@@ -155,7 +170,8 @@ TEST_CASE("Both halves of a codec agree", "[kernels]") {
     CHECK(RowFormat<C>::kGroup == codec_traits(C).group);
     CHECK(RowFormat<C>::kUnitRows == codec_traits(C).unit_rows);
     CHECK((RowFormat<C>::kInputs == input_form(C)));
-    CHECK(uses_group_sums(C) == (codec_traits(C).group != 0 && input_form(C) != InputForm::Floats));
+    CHECK(uses_group_sums(C) ==
+          (codec_traits(C).group != 0 && input_form(C) == InputForm::Integers));
     return true;
   };
   for (const CodecTraits& codec : codec_list()) {
@@ -200,6 +216,9 @@ TEST_CASE("Products of integers have the bits of the generic set", "[kernels]") 
       REQUIRE((x.q == plain.q));
       REQUIRE((x.steps == plain.steps));
       REQUIRE((x.sums == plain.sums));
+      REQUIRE((x.bytes == plain.bytes));
+      REQUIRE((x.byte_steps == plain.byte_steps));
+      REQUIRE((x.byte_sums == plain.byte_sums));
       const Encoded w = encode(codec.codec, codec.unit_rows + 6, cols);
       REQUIRE((product(table, w.view, x.inputs) == product(generic, w.view, plain.inputs)));
       Inputs no_planes = x.inputs;

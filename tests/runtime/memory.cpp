@@ -48,6 +48,14 @@ std::vector<TinyModelOptions> extended_models() {
   }
   models.push_back({.version = Version::V5_2, .codec = Codec::Mm8});
   models.push_back({.version = Version::V7, .codec = Codec::I8Row});
+  // Tiles, with and without rows on demand next to them.
+  models.push_back({.version = Version::V7, .codec = Codec::Lut4});
+  models.push_back({.version = Version::V6,
+                    .codec = Codec::Lut3,
+                    .sign_predictor = true,
+                    .n_cluster = 12,
+                    .p_min = 0.6f,
+                    .k_min = 2});
   return models;
 }
 

@@ -220,6 +220,22 @@ std::vector<float> values_of(const TensorBinding& binding, const TinyModelOption
   return values;
 }
 
+// Whether rows are read one by one.
+bool is_read_by_row(Role role, const TinyModelOptions& options) {
+  switch (role_traits(role).access) {
+    case Access::EveryToken:
+    case Access::Never:
+      return false;
+    case Access::OneRow:
+      return true;
+    case Access::NamedNeurons:
+      return role == Role::FfnValue || options.sign_predictor || options.mlp_predictor;
+    case Access::ChosenClusters:
+      return options.n_cluster > 0;
+  }
+  return true;
+}
+
 Codec codec_of(const TensorBinding& binding, const TinyModelOptions& options) {
   if (binding.role == Role::Vector || binding.role == Role::InitialState) {
     return Codec::F32;
@@ -230,8 +246,11 @@ Codec codec_of(const TensorBinding& binding, const TinyModelOptions& options) {
   if (role_traits(binding.role).access == Access::OneRow && options.codec == Codec::Mm8) {
     return Codec::F32;  // its rows are read by themselves
   }
+  const Codec in_rows = codec_traits(options.codec).in_rows;
+  const Codec codec =
+      in_rows != Codec::F32 && is_read_by_row(binding.role, options) ? in_rows : options.codec;
   const bool may_quantize = (role_traits(binding.role).techniques & kQuantize) != 0;
-  return may_quantize || options.codec == Codec::F32 ? options.codec : Codec::F16;
+  return may_quantize || options.codec == Codec::F32 ? codec : Codec::F16;
 }
 
 PackedFilePlan file_plan(const Identified& model, const std::vector<TensorInfo>& infos,

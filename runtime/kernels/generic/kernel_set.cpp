@@ -5,6 +5,7 @@
 #include "runtime/kernels/generic/matmul.h"
 #include "runtime/kernels/generic/wkv.h"
 #include "runtime/kernels/kernel_sets.h"
+#include "runtime/kernels/loops/byte_groups.h"
 #include "runtime/kernels/loops/elementwise.h"
 
 namespace rwkv::edge::generic {
@@ -31,6 +32,7 @@ constexpr KernelSet kernel_set = {
     .runs_here = runs_anywhere,
     .uses_planes = false,
     .quantize_input = quantize_input,
+    .quantize_bytes = quantize_byte_groups,
     .matmul = matmul_for,
     .matmul_rows = matmul_rows_for,
     .add_scaled_rows = add_scaled_rows_for,

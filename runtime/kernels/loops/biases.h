@@ -10,7 +10,7 @@ namespace {
 template <class Format>
 inline void add_offsets(const RowsView& w, const float* a, size_t lda, size_t n_tokens,
                         double* bias, size_t col_begin, size_t col_end) {
-  if constexpr (Format::kInputs != InputForm::Floats) {
+  if constexpr (Format::kInputs != InputForm::Floats && Format::kInputs != InputForm::ByteGroups) {
     const size_t group = group_cols<Format>(w.cols);
     const size_t n_groups = (w.cols + group - 1) / group;
     const size_t first = (col_begin + group - 1) / group;

@@ -4,8 +4,10 @@
 #include "runtime/kernels/for_codec.h"
 #include "runtime/kernels/kernel_sets.h"
 #include "runtime/kernels/loops/add_scaled_rows.h"
+#include "runtime/kernels/loops/byte_groups.h"
 #include "runtime/kernels/loops/elementwise.h"
 #include "runtime/kernels/loops/inputs.h"
+#include "runtime/kernels/loops/lut_kernels.h"
 #include "runtime/kernels/loops/matmul.h"
 #include "runtime/kernels/loops/wkv.h"
 
@@ -19,33 +21,52 @@ template <>
 constexpr bool kIsThere<nullptr> = false;
 
 /// `S` is the set's Simd, `Stream` what multiplies rows of int8 with one token (int8_rows.h),
-/// `kSignMatmul` its product with one-bit rows from byte planes, where it has one.
-template <class S, class Stream, MatmulFn kSignMatmul>
+/// `kSignMatmul` its product with one-bit rows from byte planes, where it has one, `Lut` its
+/// registers for lut codecs (lut_kernels.h).
+template <class S, class Stream, MatmulFn kSignMatmul, class Lut>
 struct LoopsOver {
   static MatmulFn matmul_for(Codec codec) {
     if (kIsThere<kSignMatmul> && codec == Codec::SignRow) {
       return kSignMatmul;
     }
-    return for_codec<MatmulFn>(codec, []<Codec C>() -> MatmulFn { return matmul<S, Stream, C>; });
+    return for_codec<MatmulFn>(codec, []<Codec C>() -> MatmulFn {
+      if constexpr (RowFormat<C>::kInputs == InputForm::ByteGroups) {
+        return LutKernels<Lut>::matmul_for(C);
+      } else {
+        return matmul<S, Stream, C>;
+      }
+    });
   }
   static MatmulRowsFn matmul_rows_for(Codec codec) {
-    return for_single_rows<MatmulRowsFn>(
-        codec, []<Codec C>() -> MatmulRowsFn { return matmul_rows<S, Stream, C>; });
+    return for_single_rows<MatmulRowsFn>(codec, []<Codec C>() -> MatmulRowsFn {
+      if constexpr (RowFormat<C>::kInputs == InputForm::ByteGroups) {
+        return LutKernels<Lut>::matmul_rows_for(C);
+      } else {
+        return matmul_rows<S, Stream, C>;
+      }
+    });
   }
   static AddScaledRowsFn add_scaled_rows_for(Codec codec) {
-    return for_single_rows<AddScaledRowsFn>(
-        codec, []<Codec C>() -> AddScaledRowsFn { return add_scaled_rows<S, C>; });
+    return for_single_rows<AddScaledRowsFn>(codec, []<Codec C>() -> AddScaledRowsFn {
+      if constexpr (RowFormat<C>::kInputs == InputForm::ByteGroups) {
+        return LutKernels<Lut>::add_scaled_rows_for(C);
+      } else {
+        return add_scaled_rows<S, C>;
+      }
+    });
   }
 };
 
-template <class S, class Stream = PairStream<S>, MatmulFn kSignMatmul = nullptr>
+template <class S, class Stream = PairStream<S>, MatmulFn kSignMatmul = nullptr,
+          class Lut = NoLutSimd>
 constexpr KernelSet kernel_set_of(const char* name, bool (*runs_here)()) {
-  using Loops = LoopsOver<S, Stream, kSignMatmul>;
+  using Loops = LoopsOver<S, Stream, kSignMatmul, Lut>;
   return {
       .name = name,
       .runs_here = runs_here,
       .uses_planes = kIsThere<kSignMatmul>,
       .quantize_input = quantize_input_with<S>,
+      .quantize_bytes = quantize_byte_groups,
       .matmul = Loops::matmul_for,
       .matmul_rows = Loops::matmul_rows_for,
       .add_scaled_rows = Loops::add_scaled_rows_for,
