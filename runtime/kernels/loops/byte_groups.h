@@ -28,8 +28,10 @@ inline void quantize_byte_group(const float (&x)[kByteGroup], int8_t* q, float* 
   int32_t total = 0;
   for (size_t i = 0; i < kByteGroup; ++i) {
     const float scaled = x[i] * inverse;
-    const float finite = scaled <= kMostByte && scaled >= -kMostByte ? scaled : 0.0f;
-    const auto rounded = static_cast<int32_t>((finite + kRounder) - kRounder);
+    // The largest input may come out a little beyond; what is not a number shows in the step.
+    const float below = scaled < kMostByte ? scaled : kMostByte;
+    const float within = below > -kMostByte ? below : -kMostByte;
+    const auto rounded = static_cast<int32_t>((within + kRounder) - kRounder);
     q[i] = static_cast<int8_t>(rounded);
     total += rounded;
   }

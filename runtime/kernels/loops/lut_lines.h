@@ -47,7 +47,7 @@ void lut_matmul_rows(const RowsView& w, const Inputs& x, float* y, size_t ldy, s
                      size_t end) {
   using Format = RowFormat<C>;
   const GatheredRows<RowOrder::Scattered> rows{w};
-  const typename L::Table table = L::table(w.shared);
+  const typename L::Table table = L::template table<Format::kKind.bits>(w.shared);
   const size_t row_bytes = lut_unit_bytes(Format::kKind, x.cols);
   for (size_t i = begin; i < end; ++i) {
     for (size_t line = 0; line < row_bytes; line += kCacheLine) {
@@ -128,7 +128,7 @@ void lut_add_scaled_rows(const RowsView& w, const float* a, size_t lda, size_t n
   if (end * kLutCols < col_end) {
     others(w, a, lda, n_tokens, y, bias, end * kLutCols, col_end);
   }
-  const typename L::Table table = L::table(w.shared);
+  const typename L::Table table = L::template table<Format::kKind.bits>(w.shared);
   size_t i = 0;
   for (; i + L::kAddedRows <= w.n; i += L::kAddedRows) {
     add_lut_lines<L, Format, L::kAddedRows>(w, table, a, lda, n_tokens, i, y, begin, end);

@@ -145,7 +145,7 @@ inline void lut_tiles(const MatrixView& w, const typename L::Table& table, const
 template <class L, LutKind kKind>
 void lut_matmul(const MatrixView& w, const Inputs& x, float* y, size_t ldy, size_t row_begin,
                 size_t row_end) {
-  const typename L::Table table = L::table(w.shared);
+  const typename L::Table table = L::template table<kKind.bits>(w.shared);
   size_t t = 0;
   for (; t + L::kTokens <= x.n_tokens; t += L::kTokens) {
     lut_tiles<L, kKind, L::kTokens>(w, table, x, t, y, ldy, row_begin, row_end);

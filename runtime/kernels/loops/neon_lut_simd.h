@@ -22,11 +22,11 @@ struct LutSimd {
   static constexpr size_t kTokens = 4;
 
   /// 32 values; fewer codes repeat.
+  template <unsigned kBits>
   static Table table(const std::byte* shared) {
     int8_t values[kLutTable];
-    const auto n = size_t{1} << static_cast<unsigned>(shared[kLutBitsAt]);
     for (size_t i = 0; i < kLutTable; ++i) {
-      values[i] = static_cast<int8_t>(shared[i % n]);
+      values[i] = static_cast<int8_t>(shared[i % (size_t{1} << kBits)]);
     }
     return {{vld1q_s8(values), vld1q_s8(values + 16)}};
   }

@@ -25,11 +25,12 @@ struct LutSimd {
   static constexpr size_t kAddedRows = 2;
 
   /// Values with 64 added; fewer codes than there is room for repeat.
+  template <unsigned kBits>
   static Table table(const std::byte* shared) {
     int8_t values[kLutTable];
-    const auto n = size_t{1} << static_cast<unsigned>(shared[kLutBitsAt]);
     for (size_t i = 0; i < kLutTable; ++i) {
-      values[i] = static_cast<int8_t>(static_cast<int8_t>(shared[i % n]) - kLutLow);
+      values[i] =
+          static_cast<int8_t>(static_cast<int8_t>(shared[i % (size_t{1} << kBits)]) - kLutLow);
     }
     const auto* const halves = reinterpret_cast<const __m128i*>(values);
     return {_mm256_broadcastsi128_si256(_mm_loadu_si128(halves)),

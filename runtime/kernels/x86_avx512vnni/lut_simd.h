@@ -26,11 +26,12 @@ struct LutSimd {
   static constexpr size_t kAddedRows = 4;
 
   /// Values with 64 added; fewer codes than there is room for repeat.
+  template <unsigned kBits>
   static Table table(const std::byte* shared) {
     int8_t values[kLutTable];
-    const auto n = size_t{1} << static_cast<unsigned>(shared[kLutBitsAt]);
     for (size_t i = 0; i < kLutTable; ++i) {
-      values[i] = static_cast<int8_t>(static_cast<int8_t>(shared[i % n]) - kLutLow);
+      values[i] =
+          static_cast<int8_t>(static_cast<int8_t>(shared[i % (size_t{1} << kBits)]) - kLutLow);
     }
 #if defined(__AVX512VBMI__)
     const V all =
