@@ -56,11 +56,15 @@ RowShares shares_in(const GgufMetadata& metadata) {
   return {share(keys::kReadNeurons), share(keys::kReadHead)};
 }
 
-Status check_shared_parts(const std::vector<PackedTensor>& tensors,
-                          std::span<const std::byte> file) {
+// Tables of codes must be ones that kernels may use.
+Status check_shared_parts(const std::vector<PackedTensor>& tensors, const InputFile& file) {
   for (const PackedTensor& tensor : tensors) {
-    const uint64_t n_bytes = codec_traits(tensor.codec).shared_bytes(tensor.cols);
-    RWKV_TRY(check_shared_part(tensor, file.subspan(tensor.offset, n_bytes)));
+    const CodecTraits& codec = codec_traits(tensor.codec);
+    if (codec.check_shared) {
+      std::vector<std::byte> shared(codec.shared_bytes(tensor.cols));
+      RWKV_TRY(file.read_at(tensor.offset, shared));
+      RWKV_TRY(check_shared_part(tensor, shared).in(file.path()));
+    }
   }
   return {};
 }
@@ -74,7 +78,7 @@ Result<PackedFile> PackedFile::open(const std::string& path) {
   PackedFile packed;
   packed.path = path;
   RWKV_ASSIGN(packed.tensors, packed_tensors(file));
-  RWKV_TRY(check_shared_parts(packed.tensors, mapping->bytes()).in(path));
+  RWKV_TRY(check_shared_parts(packed.tensors, *input));
   RWKV_TRY(check_config(file.metadata(), packed).in(path));
   packed.shares = shares_in(file.metadata());
   packed.metadata = file.metadata();
