@@ -13,7 +13,8 @@ using Json = nlohmann::json;
 
 namespace {
 
-constexpr const char* kPresets[] = {"fp32",           "fp16",           "int8",         "mm8",
+constexpr const char* kPresets[] = {"fp32",           "fp16",           "int8",
+                                    "lut4",           "lut3",           "mm8",
                                     "rwkv-lite-fp16", "rwkv-lite-int8", "rwkv-lite-max"};
 
 std::string megabytes(uint64_t bytes) {
