@@ -227,6 +227,16 @@ LutMatrix lut_unpack(const MatrixView& w) {
   return matrix;
 }
 
+void lut_values(const LutKind& kind, const std::byte* shared, const std::byte* codes,
+                int8_t (&out)[kLutCols]) {
+  uint8_t found[kLutCols];
+  take_codes(places_of(kind), codes, found);
+  for (size_t i = 0; i < kLutCols; ++i) {
+    out[i] = kind.bits == 6 ? static_cast<int8_t>(found[i] + kUniformOffset)
+                            : static_cast<int8_t>(shared[found[i]]);
+  }
+}
+
 LutRow lut_row(LutMatrix& matrix, uint64_t row) {
   const uint64_t n_groups = matrix.scales.size() / matrix.rows;
   return {matrix.row_scales[row], std::span(matrix.scales).subspan(row * n_groups, n_groups),

@@ -88,6 +88,11 @@ void lut_nearest_row(std::span<const float> row, std::span<const float> weights,
 void lut_nearest_codes(std::span<const float> row, const LutCodebook& codebook, unsigned group,
                        const LutRow& out);
 
+/// The 64 values of a piece of a row: table[code]. `codes` is where the piece lies, of row i of a
+/// tile 4 i bytes further on.
+void lut_values(const LutKind& kind, const std::byte* shared, const std::byte* codes,
+                int8_t (&out)[kLutCols]);
+
 // What the traits of a lut codec consist of (lut_codec.h).
 Status lut_encode(Codec codec, std::span<const float> values, const MatrixShape& shape,
                   std::span<std::byte> out);

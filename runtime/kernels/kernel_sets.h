@@ -10,7 +10,6 @@ bool runs_anywhere();
 bool has_avx2();
 bool has_avx512vnni();
 bool has_avx512vbmi();
-bool has_avxvnni();
 bool has_dotprod();
 
 /// What a set that is another one with faster lut codecs has of its own.
@@ -28,9 +27,6 @@ extern const KernelSet kernel_set;
 }
 namespace x86_avx512vnni {
 extern const KernelSet kernel_set;
-}
-namespace x86_avxvnni {
-extern const LutFunctions lut_functions;
 }
 namespace x86_avx512vbmi {
 extern const LutFunctions lut_functions;

@@ -31,22 +31,13 @@ bool with_f16c() {
   unsigned d = 0;
   return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
 }
-// Not every compiler knows these by name either.
-struct Leaf7 {
+bool with_vbmi() {
+  unsigned a = 0;
   unsigned b = 0;
   unsigned c = 0;
   unsigned d = 0;
-  unsigned a_of_next = 0;
-};
-Leaf7 leaf7() {
-  Leaf7 leaf;
-  unsigned a = 0;
-  unsigned unused[3] = {};
-  __get_cpuid_count(7, 0, &a, &leaf.b, &leaf.c, &leaf.d);
-  if (a >= 1) {
-    __get_cpuid_count(7, 1, &leaf.a_of_next, &unused[0], &unused[1], &unused[2]);
-  }
-  return leaf;
+  constexpr unsigned kVbmi = 1u << 1;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (c & kVbmi) != 0;
 }
 }  // namespace
 
@@ -59,12 +50,7 @@ bool has_avx512vnni() {
          __builtin_cpu_supports("avx512vnni");
 }
 bool has_avx512vbmi() {
-  constexpr unsigned kVbmi = 1u << 1;
-  return has_avx512vnni() && (leaf7().c & kVbmi) != 0;
-}
-bool has_avxvnni() {
-  constexpr unsigned kAvxVnni = 1u << 4;
-  return has_avx2() && (leaf7().a_of_next & kAvxVnni) != 0;
+  return has_avx512vnni() && with_vbmi();
 }
 #elif defined(__aarch64__)
 bool has_dotprod() {
@@ -97,8 +83,6 @@ struct WithLut {
     return set;
   }
 };
-const KernelSet kAvxVnni =
-    WithLut<x86_avx2::kernel_set, x86_avxvnni::lut_functions>::set("x86_avxvnni", has_avxvnni);
 const KernelSet kAvx512Vbmi =
     WithLut<x86_avx512vnni::kernel_set, x86_avx512vbmi::lut_functions>::set("x86_avx512vbmi",
                                                                             has_avx512vbmi);
@@ -108,7 +92,9 @@ const KernelSet kAvx512Vbmi =
 constexpr const KernelSet* kSets[] = {
     &generic::kernel_set,
 #if defined(__x86_64__)
-    &x86_avx2::kernel_set, &kAvxVnni, &x86_avx512vnni::kernel_set, &kAvx512Vbmi,
+    &x86_avx2::kernel_set,
+    &x86_avx512vnni::kernel_set,
+    &kAvx512Vbmi,
 #elif defined(__aarch64__)
     &arm_neon::kernel_set,
     &arm_dotprod::kernel_set,

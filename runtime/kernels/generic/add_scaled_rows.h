@@ -3,7 +3,6 @@
 #pragma once
 
 #include "runtime/kernels/loops/biases.h"
-#include "runtime/kernels/loops/lut_rows.h"
 
 namespace rwkv::edge::generic {
 namespace {
@@ -45,11 +44,7 @@ void add_rows(const RowsView& w, const float* a, size_t lda, size_t n_tokens, fl
 template <Codec C>
 void add_scaled_rows(const RowsView& w, const float* a, size_t lda, size_t n_tokens, float* y,
                      double* bias, size_t col_begin, size_t col_end) {
-  if constexpr (RowFormat<C>::kInputs == InputForm::ByteGroups) {
-    add_lut_rows<RowFormat<C>>(w, a, lda, n_tokens, y, col_begin, col_end);
-  } else {
-    add_rows<RowFormat<C>>(w, a, lda, n_tokens, y, col_begin, col_end);
-  }
+  add_rows<RowFormat<C>>(w, a, lda, n_tokens, y, col_begin, col_end);
   add_offsets<RowFormat<C>>(w, a, lda, n_tokens, bias, col_begin, col_end);
 }
 

@@ -7,22 +7,41 @@
 #include "runtime/kernels/kernel_sets.h"
 #include "runtime/kernels/loops/byte_groups.h"
 #include "runtime/kernels/loops/elementwise.h"
+#include "runtime/kernels/loops/lut_rows.h"
 
 namespace rwkv::edge::generic {
 namespace {
 
 MatmulFn matmul_for(Codec codec) {
-  return for_codec<MatmulFn>(codec, []<Codec C>() -> MatmulFn { return matmul<C>; });
+  return for_codec<MatmulFn>(codec, []<Codec C>() -> MatmulFn {
+    if constexpr (RowFormat<C>::kInputs == InputForm::ByteGroups) {
+      return lut_product;
+    } else {
+      return matmul<C>;
+    }
+  });
 }
 
 MatmulRowsFn matmul_rows_for(Codec codec) {
-  return for_single_rows<MatmulRowsFn>(codec,
-                                       []<Codec C>() -> MatmulRowsFn { return matmul_rows<C>; });
+  return for_single_rows<MatmulRowsFn>(codec, []<Codec C>() -> MatmulRowsFn {
+    if constexpr (RowFormat<C>::kInputs == InputForm::ByteGroups) {
+      return lut_product_of_rows;
+    } else {
+      return matmul_rows<C>;
+    }
+  });
 }
 
 AddScaledRowsFn add_scaled_rows_for(Codec codec) {
-  return for_single_rows<AddScaledRowsFn>(
-      codec, []<Codec C>() -> AddScaledRowsFn { return add_scaled_rows<C>; });
+  return for_single_rows<AddScaledRowsFn>(codec, []<Codec C>() -> AddScaledRowsFn {
+    if constexpr (RowFormat<C>::kInputs == InputForm::ByteGroups) {
+      return [](const RowsView& w, const float* a, size_t lda, size_t n_tokens, float* y,
+                double* /*bias*/, size_t begin,
+                size_t end) { add_lut_rows(w, a, lda, n_tokens, y, begin, end); };
+    } else {
+      return add_scaled_rows<C>;
+    }
+  });
 }
 
 }  // namespace

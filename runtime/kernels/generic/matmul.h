@@ -1,7 +1,7 @@
 // Products with matrices stored row by row, the same text for every codec.
 #pragma once
 
-#include "runtime/kernels/loops/lut_rows.h"
+#include "runtime/kernels/loops/rows.h"
 
 namespace rwkv::edge::generic {
 namespace {
@@ -96,19 +96,14 @@ void int_row(const RowPlace& row, const Inputs& x, size_t first, size_t n, float
 
 template <class Format, class Rows>
 void product(const Rows& rows, const Inputs& x, float* y, size_t ldy, size_t begin, size_t end) {
-  if constexpr (Format::kInputs == InputForm::ByteGroups) {
-    lut_product<Format>(rows, x, y, ldy, begin, end);
-    return;
-  } else {
-    for (size_t i = begin; i < end; ++i) {
-      const RowPlace row = rows.place(i);
-      for (size_t t = 0; t < x.n_tokens; t += kTokens) {
-        const size_t n = x.n_tokens - t < kTokens ? x.n_tokens - t : kTokens;
-        if constexpr (Format::kInputs == InputForm::Floats) {
-          float_row<Format>(row, x, t, n, y + rows.id(i), ldy);
-        } else {
-          int_row<Format>(row, x, t, n, y + rows.id(i), ldy);
-        }
+  for (size_t i = begin; i < end; ++i) {
+    const RowPlace row = rows.place(i);
+    for (size_t t = 0; t < x.n_tokens; t += kTokens) {
+      const size_t n = x.n_tokens - t < kTokens ? x.n_tokens - t : kTokens;
+      if constexpr (Format::kInputs == InputForm::Floats) {
+        float_row<Format>(row, x, t, n, y + rows.id(i), ldy);
+      } else {
+        int_row<Format>(row, x, t, n, y + rows.id(i), ldy);
       }
     }
   }

@@ -9,13 +9,27 @@
 namespace rwkv::edge {
 namespace {
 
-/// For sets without loops of their own.
-struct NoLutSimd {};
+/// For sets without loops of their own: those of another set that runs wherever they do.
+template <const KernelSet& kOther>
+struct LutSimdOf {};
+using NoLutSimd = LutSimdOf<generic::kernel_set>;
+
+/// Whether L has loops; if not, the set to take them from.
+template <class L>
+struct LutSource {
+  static constexpr bool kHasLoops = true;
+  static constexpr const KernelSet& kSet = generic::kernel_set;
+};
+template <const KernelSet& kOther>
+struct LutSource<LutSimdOf<kOther>> {
+  static constexpr bool kHasLoops = false;
+  static constexpr const KernelSet& kSet = kOther;
+};
 
 template <class L>
 struct LutKernels {
   static MatmulFn matmul_for(Codec codec) {
-    if constexpr (!std::is_same_v<L, NoLutSimd>) {
+    if constexpr (LutSource<L>::kHasLoops) {
       if (codec == Codec::Lut3) {
         return lut_matmul<L, RowFormat<Codec::Lut3>::kKind>;
       }
@@ -26,10 +40,10 @@ struct LutKernels {
         return lut_matmul<L, RowFormat<Codec::Lut4>::kKind>;
       }
     }
-    return generic::kernel_set.matmul(codec);
+    return LutSource<L>::kSet.matmul(codec);
   }
   static MatmulRowsFn matmul_rows_for(Codec codec) {
-    if constexpr (!std::is_same_v<L, NoLutSimd>) {
+    if constexpr (LutSource<L>::kHasLoops) {
       if (codec == Codec::Lut3Rows) {
         return lut_matmul_rows<L, Codec::Lut3Rows>;
       }
@@ -40,10 +54,10 @@ struct LutKernels {
         return lut_matmul_rows<L, Codec::Lut5Rows>;
       }
     }
-    return generic::kernel_set.matmul_rows(codec);
+    return LutSource<L>::kSet.matmul_rows(codec);
   }
   static AddScaledRowsFn add_scaled_rows_for(Codec codec) {
-    if constexpr (!std::is_same_v<L, NoLutSimd>) {
+    if constexpr (LutSource<L>::kHasLoops) {
       if (codec == Codec::Lut3Rows) {
         return lut_add_scaled_rows<L, Codec::Lut3Rows>;
       }
@@ -51,7 +65,7 @@ struct LutKernels {
         return lut_add_scaled_rows<L, Codec::Lut4Rows>;
       }
     }
-    return generic::kernel_set.add_scaled_rows(codec);
+    return LutSource<L>::kSet.add_scaled_rows(codec);
   }
   static constexpr LutFunctions functions() {
     return {matmul_for, matmul_rows_for, add_scaled_rows_for};

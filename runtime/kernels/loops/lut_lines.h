@@ -8,7 +8,7 @@
 #pragma once
 
 #include "runtime/kernels/kernel_sets.h"
-#include "runtime/kernels/loops/lut_rows.h"
+#include "runtime/kernels/loops/rows.h"
 #include "runtime/kernels/lut_format.h"
 
 namespace rwkv::edge {

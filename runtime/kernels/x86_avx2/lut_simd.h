@@ -1,4 +1,4 @@
-// Registers for lut codecs: AVX2, and AVX-VNNI where the file is compiled for it.
+// Registers for lut codecs: AVX2.
 #pragma once
 
 #include <immintrin.h>
@@ -67,13 +67,9 @@ struct LutSimd {
   /// What unsigned values add too much, negative; so sums of products begin.
   static I start(int32_t sum_of_inputs) { return _mm256_set1_epi32(kLutLow * sum_of_inputs); }
   static I products(I sums, V values, V inputs) {
-#if defined(__AVXVNNI__)
-    return _mm256_dpbusd_avx_epi32(sums, values, inputs);
-#else
     // Two products of at most 127 * 127 fit 16 bits.
     return _mm256_add_epi32(
         sums, _mm256_madd_epi16(_mm256_maddubs_epi16(values, inputs), _mm256_set1_epi16(1)));
-#endif
   }
   static I dot(I sums, V values, const int8_t* inputs) {
     int32_t quad;

@@ -1,7 +1,7 @@
 // Lut codecs with the instructions of AVX-512 with VBMI; all else is that of x86_avx512vnni.
 #include "runtime/kernels/for_codec.h"
 #include "runtime/kernels/loops/lut_kernels.h"
-#include "runtime/kernels/x86_avx512vnni/lut_simd.h"
+#include "runtime/kernels/x86_avx512vbmi/lut_simd.h"
 
 namespace rwkv::edge::x86_avx512vbmi {
 

@@ -1,14 +1,14 @@
-// Ties the loops to the registers of this instruction set.
+// Ties the loops to the registers of this instruction set. Lut codecs take the loops of x86_avx2,
+// whose own in 512 bits would be another 26 KB of program.
 #include "runtime/kernels/loops/kernel_set.h"
 #include "runtime/kernels/x86_avx512vnni/byte_stream.h"
-#include "runtime/kernels/x86_avx512vnni/lut_simd.h"
 #include "runtime/kernels/x86_avx512vnni/sign_sums.h"
 #include "runtime/kernels/x86_avx512vnni/simd.h"
 
 namespace rwkv::edge::x86_avx512vnni {
 
 constexpr KernelSet kernel_set =
-    kernel_set_of<Simd, ByteStream, sign_matmul<Simd, SignSums>, LutSimd>("x86_avx512vnni",
-                                                                          has_avx512vnni);
+    kernel_set_of<Simd, ByteStream, sign_matmul<Simd, SignSums>, LutSimdOf<x86_avx2::kernel_set>>(
+        "x86_avx512vnni", has_avx512vnni);
 
 }  // namespace rwkv::edge::x86_avx512vnni

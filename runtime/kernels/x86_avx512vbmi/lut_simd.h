@@ -1,5 +1,5 @@
-// Registers for lut codecs: AVX-512 (F, BW, DQ) with VNNI, and with VBMI where the file is compiled
-// for it: vpermb looks 64 bytes up at once and ignores the bits above an index of 6.
+// Registers for lut codecs: AVX-512 with VNNI and VBMI, whose vpermb looks 64 bytes up at once and
+// ignores the bits above an index of 6.
 #pragma once
 
 #include <immintrin.h>
@@ -17,10 +17,7 @@ struct LutSimd {
   using V = __m512i;
   using I = __m512i;
   using F = __m512;
-  struct Table {
-    V low;   // 16 values in every 16 bytes; with VBMI 32 in every 32
-    V high;  // the other 16 of 32; not with VBMI
-  };
+  using Table = V;  // 32 values in every 32 bytes
   static constexpr size_t kLanes = 16;
   static constexpr size_t kTokens = 4;
   static constexpr size_t kAddedRows = 4;
@@ -33,33 +30,12 @@ struct LutSimd {
       values[i] =
           static_cast<int8_t>(static_cast<int8_t>(shared[i % (size_t{1} << kBits)]) - kLutLow);
     }
-#if defined(__AVX512VBMI__)
-    const V all =
-        _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(values)));
-    return {all, all};
-#else
-    const auto* const halves = reinterpret_cast<const __m128i*>(values);
-    return {_mm512_broadcast_i32x4(_mm_loadu_si128(halves)),
-            _mm512_broadcast_i32x4(_mm_loadu_si128(halves + 1))};
-#endif
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(values)));
   }
-  static V load(const std::byte* from) {
-    return _mm512_loadu_si512(from);
-  }
+  static V load(const std::byte* from) { return _mm512_loadu_si512(from); }
   template <unsigned kBits>
   static V lookup(const Table& table, V codes) {
-#if defined(__AVX512VBMI__)
-    return _mm512_permutexvar_epi8(codes, table.low);
-#else
-    const V indices = _mm512_and_si512(codes, _mm512_set1_epi8(15));
-    const V values = _mm512_shuffle_epi8(table.low, indices);
-    if constexpr (kBits <= 4) {
-      return values;
-    } else {
-      return _mm512_mask_shuffle_epi8(values, _mm512_test_epi8_mask(codes, _mm512_set1_epi8(16)),
-                                      table.high, indices);
-    }
-#endif
+    return _mm512_permutexvar_epi8(codes, table);
   }
   template <unsigned kN>
   static V shr(V x) {
@@ -76,9 +52,7 @@ struct LutSimd {
   }
 
   /// What unsigned values add too much, negative; so sums of products begin.
-  static I start(int32_t sum_of_inputs) {
-    return _mm512_set1_epi32(kLutLow * sum_of_inputs);
-  }
+  static I start(int32_t sum_of_inputs) { return _mm512_set1_epi32(kLutLow * sum_of_inputs); }
   static I dot(I sums, V values, const int8_t* inputs) {
     int32_t quad;
     std::memcpy(&quad, inputs, sizeof(quad));
