@@ -6,6 +6,7 @@
 #include "compressor/calibrate/walk.h"
 #include "compressor/checkpoint/checkpoint_files.h"
 #include "compressor/checkpoint/tensor.h"
+#include "compressor/model/named_tensors.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
@@ -166,7 +167,14 @@ Result<Calibration> Statistics::calibration() const {
 
 Result<at::Tensor> Statistics::moments(int64_t block, const std::string& product,
                                        int64_t n_in) const {
-  return tensor(in_block(block, product + kMomentsSuffix), {n_in, n_in});
+  const std::string name = in_block(block, product + kMomentsSuffix);
+  if (!find_tensor(*source_, name)) {
+    return bad_input(
+        "{}: expected '{}', the moments of a product's inputs, found none; make the statistics "
+        "again with rwkv-press calibrate",
+        source_->path(), name);
+  }
+  return tensor(name, {n_in, n_in});
 }
 
 Status write_statistics(const TensorSource& source, const ModelConfig& config,

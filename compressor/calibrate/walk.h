@@ -1,6 +1,6 @@
 // Calibration tokens on their way through the model, one block in memory at a time. Between blocks
 // the activations of all samples are held; a stage may observe what a block does with them and
-// change the block before they move on.
+// change the block before they move on. The same bits with any number of threads.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -34,7 +34,8 @@ class Walk {
   std::vector<at::Tensor> v_first_;  ///< v7's, of each batch
 };
 
-/// E[x x^T] of the inputs of some products of one block, summed up as they pass by.
+/// E[x x^T] of the inputs of some products of one block, summed up as they pass by; the same bits
+/// with any number of threads.
 class MomentSum {
  public:
   /// Adds the inputs [n, in].
@@ -43,7 +44,7 @@ class MomentSum {
   at::Tensor mean() const;
 
  private:
-  at::Tensor sum_;
+  at::Tensor sum_;  // the lower triangle and some more
   int64_t n_ = 0;
 };
 

@@ -1,5 +1,6 @@
 // The list of quantizers. Adding one: a file in this folder and a line here
 // (docs/adding/quantizer.md).
+#include "compressor/quantizers/learnt.h"
 #include "compressor/quantizers/nearest.h"
 #include "compressor/quantizers/quantizer.h"
 
@@ -10,6 +11,13 @@ constexpr QuantizerTraits kQuantizers[] = {
     {"nearest", "each value to the nearest that the codec can hold", make_nearest_quantizer},
     {"rtn", "the same under its usual name; lut codecs get scales of least squared error",
      make_nearest_quantizer},
+    {"weighted", "nearest, with scales for the mean squares of the inputs",
+     make_weighted_quantizer},
+    {"gptq", "each input makes up for the errors of those before it", make_gptq_quantizer},
+    {"gptq_uniform", "gptq with evenly spaced values, to compare with",
+     make_gptq_uniform_quantizer},
+    {"refined", "gptq, then scales by least squares and codes by descent, in turn",
+     make_refined_quantizer},
 };
 
 }  // namespace

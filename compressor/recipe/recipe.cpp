@@ -277,6 +277,11 @@ bool needs_calibration(const Recipe& recipe) {
                      [](const auto& stage) { return stage->needs_calibration(); });
 }
 
+bool may_use_calibration(const Recipe& recipe) {
+  return std::any_of(recipe.stages.begin(), recipe.stages.end(),
+                     [](const auto& stage) { return stage->may_use_calibration(); });
+}
+
 bool trains(const Recipe& recipe) {
   return std::any_of(recipe.stages.begin(), recipe.stages.end(),
                      [](const auto& stage) { return stage->trains(); });
@@ -291,7 +296,7 @@ std::string Recipe::effective_yaml() const {
     out << YAML::Key << kBudget << YAML::Value;
     emit_budget(out, *budget);
   }
-  if (budget || needs_calibration(*this)) {
+  if (budget || may_use_calibration(*this)) {
     out << YAML::Key << kCalibration << YAML::Value;
     CalibrationOptions options = calibration;
     calibration_settings(options).emit(out, /*flow=*/true);

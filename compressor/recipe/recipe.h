@@ -39,6 +39,8 @@ Settings calibration_settings(CalibrationOptions& options);
 
 /// Whether any stage of the recipe learns from text.
 bool needs_calibration(const Recipe& recipe);
+/// True if a stage learns from text when there is some; all that need it do.
+bool may_use_calibration(const Recipe& recipe);
 /// Whether any stage trains, or calls a program that does.
 bool trains(const Recipe& recipe);
 

@@ -7,6 +7,9 @@
 
 #include <fnmatch.h>
 
+#include <algorithm>
+
+#include "compressor/quantizers/learnt.h"
 #include "compressor/quantizers/quantizer.h"
 #include "compressor/stages/quantize_model.h"
 #include "formats/arch/access.h"
@@ -49,11 +52,14 @@ class QuantizeStage final : public Stage {
   const char* name() const override { return "quantize"; }
   Settings settings() override;
   Status plan(PackPlan& plan) const override;
-  bool needs_calibration() const override { return quantizer()->learns(); }
+  bool needs_calibration() const override { return !is_auto() && chosen()->learns(); }
+  bool may_use_calibration() const override;
   Status run(Work& work) const override;
 
  private:
-  std::unique_ptr<Quantizer> quantizer() const { return quantizer_list()[quantizer_].make(); }
+  // The first choice: what the codecs and the text allow. The others are those of the list.
+  bool is_auto() const { return quantizer_ == 0; }
+  std::unique_ptr<Quantizer> chosen() const { return quantizer_list()[quantizer_ - 1].make(); }
   Codec codec_ = Codec::F16;
   Codec lora_codec_ = Codec::F16;
   uint64_t min_numbers_ = kMinNumbers;
@@ -63,7 +69,11 @@ class QuantizeStage final : public Stage {
 
 Settings QuantizeStage::settings() {
   using namespace setting;
-  static const std::vector<const char*> quantizers = quantizer_names();
+  static const std::vector<const char*> quantizers = [] {
+    std::vector<const char*> names = quantizer_names();
+    names.insert(names.begin(), "auto");
+    return names;
+  }();
   return {name(),
           {
               codec("codec", codec_, "of embedding, head, projections, factor pairs and FFN"),
@@ -71,7 +81,9 @@ Settings QuantizeStage::settings() {
                     "of the lora matrices that v6 and v7 have, and of all under min_numbers"),
               count("min_numbers", min_numbers_, 0, UINT64_MAX,
                     "matrices with fewer elements stay in lora_codec: there is little to gain"),
-              choice("quantizer", quantizer_, quantizers, "how values become codes"),
+              choice("quantizer", quantizer_, quantizers,
+                     "how values become codes; auto: refined for lut codecs if there is text, else "
+                     "nearest"),
               overrides<Codec>(
                   "overrides", overrides_,
                   [](Codec& value) { return setting::codec("codec", value, ""); },
@@ -117,10 +129,26 @@ Status QuantizeStage::plan(PackPlan& plan) const {
   return fit_access(plan);
 }
 
+bool QuantizeStage::may_use_calibration() const {
+  if (!is_auto()) {
+    return needs_calibration();
+  }
+  const auto is_lut = [](Codec codec) { return codec_traits(codec).lut != nullptr; };
+  return is_lut(codec_) || is_lut(lora_codec_) ||
+         std::any_of(overrides_.begin(), overrides_.end(),
+                     [&](const Override<Codec>& each) { return is_lut(each.value); });
+}
+
 Status QuantizeStage::run(Work& work) const {
   RWKV_TRY(plan(work.plan));
-  const std::unique_ptr<Quantizer> chosen = quantizer();
-  return chosen->learns() ? quantize_model(work, *chosen) : Status();
+  if (!is_auto()) {
+    const std::unique_ptr<Quantizer> quantizer = chosen();
+    return quantizer->learns() ? quantize_model(work, *quantizer) : Status();
+  }
+  // The network of v7a cannot learn from text yet.
+  const bool has_text = work.calibration && work.plan.config.version != Version::V7a;
+  return has_text && may_use_calibration() ? quantize_model(work, *make_refined_quantizer())
+                                           : Status();
 }
 
 }  // namespace

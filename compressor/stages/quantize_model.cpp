@@ -6,6 +6,7 @@
 #include "compressor/model/elementwise.h"
 #include "compressor/model/ends.h"
 #include "compressor/numerics/tensor_ops.h"
+#include "compressor/numerics/threads.h"
 #include "compressor/stages/block_walk.h"
 #include "compressor/stages/packed_form.h"
 
@@ -35,6 +36,13 @@ at::Tensor* member_of(Block& block, const TensorBinding& binding) {
   return binding.part == Part::FactorA   ? &linear.factor_a
          : binding.part == Part::FactorB ? &linear.factor_b
                                          : &linear.dense;
+}
+
+// On one thread: the same bits with any number of them.
+at::Tensor inputs_of_second(const Linear& pair, const at::Tensor& x) {
+  const SingleThread one;
+  const at::Tensor inner = at::mm(x, pair.factor_a.t());
+  return pair.squares ? relu_squared(inner) : inner;
 }
 
 class ModelQuantizer {
@@ -127,9 +135,7 @@ Status ModelQuantizer::quantize_second_factors(BlockVisit& here) {
   if (here.walk != nullptr && !seconds.empty()) {
     here.walk->observe(here.block, [&](const std::string& product, const at::Tensor& x) {
       if (const auto found = sums.find(product); found != sums.end()) {
-        const Linear& pair = here.block.linears.at(product);
-        const at::Tensor inner = at::mm(x, pair.factor_a.t());
-        found->second.add(pair.squares ? relu_squared(inner) : inner);
+        found->second.add(inputs_of_second(here.block.linears.at(product), x));
       }
     });
   }

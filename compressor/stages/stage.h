@@ -33,6 +33,8 @@ class Stage {
   virtual Status plan(PackPlan& plan) const = 0;
   /// True if run() learns from text.
   virtual bool needs_calibration() const { return false; }
+  /// True if run() learns from text when there is some, and does without when there is none.
+  virtual bool may_use_calibration() const { return needs_calibration(); }
   /// True if run() needs Work::Training.
   virtual bool trains() const { return false; }
   /// True if the stage only recovers quality lost by earlier stages.

@@ -266,8 +266,9 @@ Result<std::optional<Calibration>> calibration_from(const cxxopts::ParseResult& 
                                                     const std::optional<Vocabulary>& vocabulary,
                                                     const ModelConfig& config,
                                                     const std::string& checkpoint) {
-  if (!needs_calibration(recipe)) {
-    if (arguments.count("calibration") + arguments.count("stats") > 0) {
+  const bool is_given = arguments.count("calibration") + arguments.count("stats") > 0;
+  if (!needs_calibration(recipe) && !(is_given && may_use_calibration(recipe))) {
+    if (is_given) {
       return usage_error("recipe {} does not learn from text; remove --calibration and --stats",
                          recipe.name);
     }

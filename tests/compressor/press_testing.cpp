@@ -36,7 +36,8 @@ Status convert(const std::string& input, const std::string& output, const Conver
   pipeline.scratch_folder = std::filesystem::path(output).parent_path().string();
   pipeline.training = {how.train_data, options.vocabulary, how.work, how.resume};
   pipeline.allow_external = how.allow_external;
-  if (press::needs_calibration(recipe)) {
+  const bool is_given = !how.texts.empty() || !how.statistics.empty();
+  if (press::needs_calibration(recipe) || (is_given && press::may_use_calibration(recipe))) {
     press::CalibrationOptions calibration = recipe.calibration;
     calibration.texts = how.texts;
     calibration.statistics = how.statistics;

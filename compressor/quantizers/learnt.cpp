@@ -1,0 +1,132 @@
+#include "compressor/quantizers/learnt.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "compressor/numerics/tensor_ops.h"
+#include "compressor/numerics/threads.h"
+#include "compressor/quantizers/choose_codes.h"
+#include "compressor/quantizers/input_moments.h"
+#include "compressor/quantizers/nearest.h"
+#include "compressor/quantizers/scale_search.h"
+#include "compressor/quantizers/weight_tile.h"
+#include "formats/codec/lut.h"
+
+namespace rwkv::press {
+namespace {
+
+// Outputs of a tile: enough for matrix products to be fast, few enough for many threads.
+constexpr int64_t kTileOutputs = 128;
+constexpr int kRounds = 3;
+
+enum class Effort : uint8_t { Weighted, FeedErrors, Refine };
+enum class Spacing : uint8_t { OfCodec, Even };
+
+class LearntQuantizer final : public Quantizer {
+ public:
+  explicit LearntQuantizer(Effort effort, Spacing spacing = Spacing::OfCodec)
+      : effort_(effort), spacing_(spacing) {}
+  bool learns() const override { return true; }
+  Result<Quantized> quantize(const QuantizerInput& input) const override;
+
+ private:
+  Status choose(const QuantizerInput& input, const LutKind& kind, LutMatrix& matrix) const;
+  Effort effort_;
+  Spacing spacing_;
+};
+
+// Values at equal distances, symmetric around 0, as large as a table may have them.
+LutTable even_table(unsigned bits) {
+  LutTable table = {};
+  const int last = (1 << bits) - 1;
+  for (int code = 0; code <= last; ++code) {
+    table[code] = static_cast<int8_t>((2 * code - last) * (kLutHigh / last));
+  }
+  return table;
+}
+
+// Row scales that the weights will not outgrow.
+void set_row_scales(const at::Tensor& weights, const LutCodebook& codebook, LutMatrix& matrix) {
+  const float* values = weights.data_ptr<float>();
+  for (uint64_t r = 0; r < matrix.rows; ++r) {
+    float largest = 0;
+    for (uint64_t c = 0; c < matrix.cols; ++c) {
+      largest = std::max(largest, std::abs(values[r * matrix.cols + c]));
+    }
+    matrix.row_scales[r] = unit_for(codebook, largest);
+  }
+}
+
+Status LearntQuantizer::choose(const QuantizerInput& input, const LutKind& kind,
+                               LutMatrix& matrix) const {
+  const Along along = input.inputs_are_rows ? Along::Outputs : Along::Inputs;
+  const bool by_input = along == Along::Outputs;
+  const int64_t n_inputs = input.weights.size(by_input ? 0 : 1);
+  const int64_t n_outputs = input.weights.size(by_input ? 1 : 0);
+  RWKV_ASSIGN(const InputMoments moments, InputMoments::of(input.moments, n_inputs));
+  std::optional<InputMoments::Triangle> triangle;
+  if (effort_ != Effort::Weighted) {
+    RWKV_ASSIGN(triangle, moments.triangle());
+  }
+  const at::Tensor squares = moments.damped.diagonal().contiguous();
+  const LutCodebook codebook(matrix.table, kind.bits);
+  set_row_scales(input.weights, codebook, matrix);
+  in_tiles(n_outputs, kTileOutputs, [&](int64_t begin, int64_t end) {
+    WeightTile tile(input.weights, matrix, codebook, along, kind.group, begin, end - begin);
+    if (triangle) {
+      feed_errors(tile, *triangle);
+    } else {
+      round_groups(tile, squares);
+    }
+    if (effort_ == Effort::Refine) {
+      refine(tile, moments.damped, kRounds);
+    }
+    tile.store();
+  });
+  return {};
+}
+
+Result<Quantized> LearntQuantizer::quantize(const QuantizerInput& input) const {
+  const CodecTraits& codec = codec_traits(input.codec);
+  if (codec.lut == nullptr || !input.moments.defined()) {
+    return make_nearest_quantizer()->quantize(input);
+  }
+  const auto rows = static_cast<uint64_t>(input.weights.size(0));
+  const auto cols = static_cast<uint64_t>(input.weights.size(1));
+  // What nearest() refuses too; beyond it, squares of weights are infinite.
+  constexpr float kMost = 1e18f;
+  RWKV_TRY(check_finite({input.weights.data_ptr<float>(), rows * cols}, {rows, cols}, kMost,
+                        codec.name));
+  LutMatrix matrix = lut_matrix(*codec.lut, rows, cols);
+  constexpr unsigned kMostTableBits = 5;  // more are even anyway
+  if (spacing_ == Spacing::Even && codec.lut->bits <= kMostTableBits) {
+    matrix.table = even_table(codec.lut->bits);
+  }
+  RWKV_TRY(choose(input, *codec.lut, matrix));
+  Quantized result;
+  result.codes.resize(codec.encoded_bytes(rows, cols));
+  RWKV_TRY(lut_pack(matrix, input.codec, result.codes));
+  result.error = quantization_error(input, result.codes);
+  return result;
+}
+
+}  // namespace
+
+std::unique_ptr<Quantizer> make_weighted_quantizer() {
+  return std::make_unique<LearntQuantizer>(Effort::Weighted);
+}
+
+std::unique_ptr<Quantizer> make_gptq_quantizer() {
+  return std::make_unique<LearntQuantizer>(Effort::FeedErrors);
+}
+
+std::unique_ptr<Quantizer> make_gptq_uniform_quantizer() {
+  return std::make_unique<LearntQuantizer>(Effort::FeedErrors, Spacing::Even);
+}
+
+std::unique_ptr<Quantizer> make_refined_quantizer() {
+  return std::make_unique<LearntQuantizer>(Effort::Refine);
+}
+
+}  // namespace rwkv::press
