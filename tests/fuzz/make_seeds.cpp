@@ -294,24 +294,7 @@ void seed_checkpoint_folder() {
                             R"("tie_word_embeddings": true, "attn": null})"));
 }
 
-// The targets write the checksums of these two.
-void seed_snapshot() {
-  const std::string settings(test::kSnapshotSettings);
-  std::vector<TensorInfo> tensors = {{"train.step", DType::I64, {1}},
-                                     {"train.seconds", DType::F64, {1}},
-                                     {"train.threads", DType::I64, {2}},
-                                     {"train.settings", DType::U8, {settings.size()}}};
-  for (const char* what : {"values.", "mean.", "square."}) {
-    tensors.push_back({std::string(what) + "w", DType::F32, {2, 3}});
-    tensors.push_back({std::string(what) + "b", DType::F32, {3}});
-  }
-  tensors.push_back({"file.xxh64", DType::U8, {8}});
-  seed("train_snapshot", "saved",
-       safetensors(tensors, {{"train.step", le<uint64_t>(test::kSnapshotStep)},
-                             {"train.threads", le<int64_t>(2) + le<int64_t>(3)},
-                             {"train.settings", settings}}));
-}
-
+// The target writes the checksum.
 void seed_statistics() {
   const uint64_t hash = xxh64(test::as_bytes(test::kStatisticsCheckpoint));
   std::string tokens;
@@ -365,7 +348,6 @@ int main() {
   rwkv::seed_conversation();
   rwkv::seed_adapters();
   rwkv::seed_checkpoint_folder();
-  rwkv::seed_snapshot();
   rwkv::seed_statistics();
   rwkv::seed_yaml();
   return 0;

@@ -47,11 +47,6 @@ inline std::vector<TensorInfo> adapter_base() {
           {"blocks.0.att.scale", DType::F32, {}}};
 }
 
-/// What a training's snapshot belongs to: the step in its name, all steps, the settings.
-inline constexpr uint64_t kSnapshotStep = 3;
-inline constexpr uint64_t kSnapshotSteps = 10;
-inline constexpr std::string_view kSnapshotSettings = "steps: 10";
-
 /// The bytes of the checkpoint that statistics belong to.
 inline constexpr std::string_view kStatisticsCheckpoint = "checkpoint";
 
