@@ -54,13 +54,20 @@ constexpr std::array kFlaOutside = {
     ForeignName{"norm.bias", "ln_out.bias"},
     ForeignName{"lm_head.weight", "head.weight"},
 };
-constexpr std::array kFla7 = {
+// RWKV-6 and RWKV-7 share these.
+constexpr std::array kFlaBoth = {
     ForeignName{"pre_norm.weight", "ln0.weight"},
     ForeignName{"pre_norm.bias", "ln0.bias"},
     ForeignName{"attn_norm.weight", "ln1.weight"},
     ForeignName{"attn_norm.bias", "ln1.bias"},
     ForeignName{"ffn_norm.weight", "ln2.weight"},
     ForeignName{"ffn_norm.bias", "ln2.bias"},
+    ForeignName{"attn.o_proj.weight", "att.output.weight"},
+    ForeignName{"attn.g_norm.weight", "att.ln_x.weight"},
+    ForeignName{"attn.g_norm.bias", "att.ln_x.bias"},
+    ForeignName{"ffn.value.weight", "ffn.value.weight"},
+};
+constexpr std::array kFla7 = {
     ForeignName{"attn.x_x", "att.x_", Joint, "rwkvag"},  // before the six had names of their own
     ForeignName{"attn.x_r", "att.x_r", Vector},
     ForeignName{"attn.x_w", "att.x_w", Vector},
@@ -85,20 +92,10 @@ constexpr std::array kFla7 = {
     ForeignName{"attn.r_proj.weight", "att.receptance.weight"},
     ForeignName{"attn.k_proj.weight", "att.key.weight"},
     ForeignName{"attn.v_proj.weight", "att.value.weight"},
-    ForeignName{"attn.o_proj.weight", "att.output.weight"},
-    ForeignName{"attn.g_norm.weight", "att.ln_x.weight"},
-    ForeignName{"attn.g_norm.bias", "att.ln_x.bias"},
     ForeignName{"ffn.x_k", "ffn.x_k", Vector},
     ForeignName{"ffn.key.weight", "ffn.key.weight"},
-    ForeignName{"ffn.value.weight", "ffn.value.weight"},
 };
 constexpr std::array kFla6 = {
-    ForeignName{"pre_norm.weight", "ln0.weight"},
-    ForeignName{"pre_norm.bias", "ln0.bias"},
-    ForeignName{"attn_norm.weight", "ln1.weight"},
-    ForeignName{"attn_norm.bias", "ln1.bias"},
-    ForeignName{"ffn_norm.weight", "ln2.weight"},
-    ForeignName{"ffn_norm.bias", "ln2.bias"},
     ForeignName{"attn.x_proj.0.mu", "att.time_maa_x", Vector},
     ForeignName{"attn.x_proj.0.linear.weight", "att.time_maa_w1", MixDown},
     ForeignName{"attn.x_proj.2.weight", "att.time_maa_w2", MixUp},
@@ -111,14 +108,10 @@ constexpr std::array kFla6 = {
     ForeignName{"attn.k_proj.linear.weight", "att.key.weight"},
     ForeignName{"attn.v_proj.linear.weight", "att.value.weight"},
     ForeignName{"attn.g_proj.linear.weight", "att.gate.weight"},
-    ForeignName{"attn.o_proj.weight", "att.output.weight"},
-    ForeignName{"attn.g_norm.weight", "att.ln_x.weight"},
-    ForeignName{"attn.g_norm.bias", "att.ln_x.bias"},
     ForeignName{"ffn.key.mu", "ffn.time_maa_k", Vector},
     ForeignName{"ffn.key.linear.weight", "ffn.key.weight"},
     ForeignName{"ffn.receptance.mu", "ffn.time_maa_r", Vector},
     ForeignName{"ffn.receptance.linear.weight", "ffn.receptance.weight"},
-    ForeignName{"ffn.value.weight", "ffn.value.weight"},
 };
 
 // web-rwkv's converter renames; which way its small matrices lie is found from their sizes.
@@ -140,9 +133,10 @@ constexpr std::array kWebRwkv6 = {
 constexpr std::array kHeadOnly = {ForeignName{"lm_head.weight", "head.weight"}};
 
 constexpr std::array kDialects = {
-    Dialect{"flash-linear-attention RWKV-7", "model.", "layers.", "attn.r_k", kFlaOutside, kFla7},
+    Dialect{"flash-linear-attention RWKV-7", "model.", "layers.", "attn.r_k", kFlaOutside, kFla7,
+            kFlaBoth},
     Dialect{"flash-linear-attention RWKV-6", "model.", "layers.", "attn.x_proj.0.mu", kFlaOutside,
-            kFla6},
+            kFla6, kFlaBoth},
     Dialect{"Hugging Face RWKV-6", "rwkv.", "blocks.", "attention.time_maa_x", kHuggingFaceOutside,
             kHuggingFace},
     Dialect{"Hugging Face RWKV-5", "rwkv.", "blocks.", "attention.ln_x.weight", kHuggingFaceOutside,
@@ -157,6 +151,19 @@ constexpr std::array kDialects = {
 
 std::span<const Dialect> dialects() {
   return kDialects;
+}
+
+const ForeignName* find_foreign(const Dialect& dialect, bool is_in_block, std::string_view theirs) {
+  const std::span<const ForeignName> outside[] = {dialect.outside, {}};
+  const std::span<const ForeignName> inside[] = {dialect.inside, dialect.shared};
+  for (const std::span<const ForeignName> rows : is_in_block ? inside : outside) {
+    for (const ForeignName& row : rows) {
+      if (row.theirs == theirs) {
+        return &row;
+      }
+    }
+  }
+  return nullptr;
 }
 
 }  // namespace rwkv

@@ -33,9 +33,14 @@ struct Dialect {
   std::string_view mark;
   std::span<const ForeignName> outside;
   std::span<const ForeignName> inside;
+  std::span<const ForeignName> shared = {};  ///< of blocks too: rows of several dialects
 };
 
 /// The one list. The first dialect whose mark is in a file is that of the file.
 std::span<const Dialect> dialects();
+
+/// The row of `theirs`, a name without the dialect's prefix, and in a block without "blocks.N.";
+/// nullptr if there is none.
+const ForeignName* find_foreign(const Dialect& dialect, bool is_in_block, std::string_view theirs);
 
 }  // namespace rwkv

@@ -175,8 +175,8 @@ Status Namer::split_joint(size_t index, const ForeignName& row, const std::strin
   const TensorInfo& joint = tensors_[index];
   const uint64_t n = row.letters.size();
   if (joint.shape.empty() || joint.shape.front() != n) {
-    return bad_input("tensor '{}' has shape {}; expected {} x n_embd", joint.name,
-                     shape_to_string(joint.shape), n);
+    return bad_input("tensor '{}' has shape {}, expected {} x n_embd; take the original checkpoint",
+                     joint.name, shape_to_string(joint.shape), n);
   }
   for (uint64_t part = 0; part < n; ++part) {
     result_.tensors.push_back(
@@ -226,12 +226,8 @@ Status Namer::rename_one(size_t index) {
   const Dialect* dialect = result_.dialect;
   const auto block = dialect ? split_block(names_[index], dialect->block) : std::nullopt;
   const std::string_view rest = block ? block->rest : std::string_view(names_[index]);
-  const std::span<const ForeignName> rows = !dialect ? std::span<const ForeignName>()
-                                            : block  ? dialect->inside
-                                                     : dialect->outside;
-  const auto row = std::find_if(rows.begin(), rows.end(),
-                                [&](const ForeignName& entry) { return entry.theirs == rest; });
-  if (row == rows.end()) {
+  const ForeignName* row = dialect ? find_foreign(*dialect, block.has_value(), rest) : nullptr;
+  if (!row) {
     result_.tensors.push_back(std::move(tensor));
     return {};
   }
