@@ -89,6 +89,50 @@ test('charts show every point that is done, with its error, and the frontier', '
     }
   });
 
+test('error bars lie within their charts, on both kinds of scales', 'example', async (page) => {
+  const isWhole = () => page.evaluate((ids) => ids.every((id) => {
+    const { data, scales } = Chart.getChart(id);
+    return data.datasets.flatMap((set) => set.data).every(({ errors }) =>
+      Object.entries(errors ?? {}).every(([axis, ends]) => (ends ?? []).every((end) =>
+        (end >= scales[axis].min || (scales[axis].type === 'logarithmic' && end <= 0)) &&
+        end <= scales[axis].max)));
+  }), [...CHARTS, ...ABLATION]);
+  for (const label of ['Bits per byte', 'Cloze accuracy', 'KL from the reference']) {
+    await page.locator('#quality').selectOption({ label });
+    assert.ok(await isWhole(), `${label}: an error bar is cut`);
+    await page.locator('#logarithmic').check();
+    assert.ok(await isWhole(), `${label}, logarithmic: an error bar is cut`);
+    await page.locator('#logarithmic').uncheck();
+  }
+});
+
+test('points have names where there is room, the frontier first', 'example', async (page) => {
+  const namesOf = (chart) => page.evaluate((id) => {
+    const { names, chartArea: area } = Chart.getChart(id);
+    return { area: { left: area.left, right: area.right, top: area.top, bottom: area.bottom },
+      names: names.map(({ point, text, box }) => ({ id: point.id, text, box })) };
+  }, chart);
+  for (const chart of CHARTS) {
+    const { names, area } = await namesOf(chart);
+    assert.ok(names.length >= 5, `${chart}: ${names.length} names`);
+    for (const [i, { box, text, id }] of names.entries()) {
+      const { label } = results.points.find((point) => point.id === id);
+      assert.ok(label === text || label.startsWith(text.slice(0, -1)), text);
+      assert.ok(box.left >= area.left && box.right <= area.right && box.top >= area.top &&
+        box.bottom <= area.bottom, `${text} leaves the chart`);
+      for (const { box: other } of names.slice(i + 1)) {
+        assert.ok(box.right <= other.left || other.right <= box.left || box.bottom <= other.top ||
+          other.bottom <= box.top, `${text} lies on another name`);
+      }
+    }
+  }
+  // The selected point comes before all others.
+  await page.locator('#rows button').nth(4).click();
+  for (const chart of CHARTS) {
+    assert.equal((await namesOf(chart)).names[0].id, results.points[4].id);
+  }
+});
+
 test('every column sorts in both directions, points without a value last', 'example',
   async (page) => {
     const metric = (name) => (point) => point.metrics?.[name].value;

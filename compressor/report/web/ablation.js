@@ -87,7 +87,10 @@ function ablationOptions(title, bars) {
     },
     interaction: { mode: 'nearest', axis: 'y', intersect: false },
     scales: {
-      x: axisOptions(title, { ticks: { maxTicksLimit: 6, maxRotation: 0 } }),
+      x: axisOptions(title, {
+        ticks: { maxTicksLimit: 6, maxRotation: 0 },
+        ...errorLimits(bars.map(({ datum }) => datum), 'x'),
+      }),
       y: axisOptions('', { type: 'category', labels: bars.map(({ datum }) => datum.y),
         grid: { display: false }, ticks: { color: themeColour('text'), autoSkip: false } }),
     },

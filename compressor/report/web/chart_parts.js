@@ -62,11 +62,22 @@ function drawErrors(ctx, scales, element, errors) {
     drawLine(ctx, [high, element.y - cap], [high, element.y + cap]);
   }
   if (errors.y) {
-    const [low, high] = errors.y.map((value) => scales.y.getPixelForValue(value));
+    const isLogarithmic = scales.y.type === 'logarithmic';
+    const [low, high] = errors.y.map((value) =>
+      (value > 0 || !isLogarithmic ? scales.y.getPixelForValue(value) : scales.y.bottom + 2 * cap));
     drawLine(ctx, [element.x, low], [element.x, high]);
     drawLine(ctx, [element.x - cap, low], [element.x + cap, low]);
     drawLine(ctx, [element.x - cap, high], [element.x + cap, high]);
   }
+}
+
+// Limits of a scale that shows the error bars of `data` whole; `axis` is 'x' or 'y'. Nothing lies
+// below a logarithmic scale's 0: an end there is drawn down to the axis.
+function errorLimits(data, axis, isLogarithmic = false) {
+  const ends = data.flatMap((datum) => asObject(datum.errors)[axis] ?? [])
+    .filter((end) => Number.isFinite(end) && (end > 0 || !isLogarithmic));
+  return ends.length === 0 ? {}
+    : { suggestedMin: Math.min(...ends), suggestedMax: Math.max(...ends) };
 }
 
 // The ends of a figure's error bar, if it is longer than zero.

@@ -64,20 +64,23 @@ function paretoData(groups, xMeasure, yMeasure) {
 }
 
 // The scale of quality; a logarithmic one gets its margin here, which the library gives to others.
-function qualityScale(yMeasure) {
-  const options = { grace: '6%', ticks: { maxTicksLimit: 7 } };
+function qualityScale(yMeasure, data) {
+  const limits = errorLimits(data, 'y', state.logarithmic);
+  const options = { grace: '6%', ticks: { maxTicksLimit: 7 }, ...limits };
   if (!state.logarithmic) {
     return axisOptions(titleOf(yMeasure), options);
   }
   const values = state.results.points.map((point) => valueOf(point, yMeasure)).filter(hasPlace);
+  const lowest = Math.min(...values.map((value) => value / yMeasure.scale),
+    limits.suggestedMin ?? Infinity);
   return axisOptions(titleOf(yMeasure), {
     ...options,
     type: 'logarithmic',
-    min: values.length > 0 ? Math.min(...values) / yMeasure.scale / 1.3 : undefined,
+    min: Number.isFinite(lowest) ? lowest / 1.3 : undefined,
   });
 }
 
-function paretoOptions(xMeasure, yMeasure) {
+function paretoOptions(xMeasure, yMeasure, data) {
   const baseline = valueOf(state.results.baseline, yMeasure);
   return {
     layout: { padding: { top: 6, right: 8 } },
@@ -94,9 +97,9 @@ function paretoOptions(xMeasure, yMeasure) {
     interaction: { mode: 'nearest', intersect: true },
     scales: {
       x: axisOptions(titleOf(xMeasure), {
-        grace: '6%', ticks: { maxTicksLimit: 7, maxRotation: 0 },
+        grace: '6%', ticks: { maxTicksLimit: 7, maxRotation: 0 }, ...errorLimits(data, 'x'),
       }),
-      y: qualityScale(yMeasure),
+      y: qualityScale(yMeasure, data),
     },
     plugins: {
       tooltip: tooltipOptions,
@@ -117,7 +120,7 @@ function makeParetoCard(xMeasure) {
   byId('charts').append(make('figure', { class: 'card' }, caption,
     make('div', { class: 'plot' }, canvas)));
   const chart = new Chart(canvas, {
-    type: 'scatter', data: { datasets: [] }, plugins: [errorBars, referenceLine],
+    type: 'scatter', data: { datasets: [] }, plugins: [errorBars, referenceLine, pointNames],
   });
   paretoCharts.push({ chart, xMeasure });
 }
@@ -137,9 +140,14 @@ function updateParetoCharts() {
   const groups = groupPoints(state.results, state.colour);
   for (const { chart, xMeasure } of paretoCharts) {
     chart.data.datasets = paretoData(groups, xMeasure, yMeasure);
-    chart.options = paretoOptions(xMeasure, yMeasure);
+    const data = chart.data.datasets.slice(0, -1).flatMap((dataset) => dataset.data);
+    chart.options = paretoOptions(xMeasure, yMeasure, data);
+    chart.options.plugins.pointNames = {
+      first: [state.selected, state.results.baseline,
+        ...paretoFrontier(data.map(({ point }) => point), xMeasure, yMeasure)],
+    };
     chart.update();
-    const n = chart.data.datasets.slice(0, -1).reduce((sum, { data }) => sum + data.length, 0);
+    const n = data.length;
     chart.canvas.setAttribute('aria-label', `${titleOf(yMeasure)} against ${xMeasure.label}, ` +
       `${n} points. The table has the same figures.`);
   }
