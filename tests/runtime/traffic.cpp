@@ -105,5 +105,55 @@ TEST_CASE("Rows are read on demand where the model has what it takes", "[traffic
   }
 }
 
+// What the line about memory says a token reads, against what the traffic counts, as --stats does.
+TEST_CASE("Bytes read per token within a limit are those that are told before", "[traffic]") {
+  constexpr size_t kTokens = 6;
+  TinyModelOptions dense = {.version = Version::V7, .codec = Codec::I8Row};
+  dense.n_layer = 5;
+  // Every neuron is predicted and every cluster chosen, so that all rows are read.
+  TinyModelOptions lite = {.version = Version::V5_2, .codec = Codec::I8Row};
+  lite.sign_predictor = true;
+  lite.predictor_threshold = -1e9f;
+  lite.n_cluster = 9;
+  lite.p_min = 1.0f;
+  lite.k_min = 9;
+  for (const TinyModelOptions& options : {dense, lite}) {
+    const bool is_lite = options.sign_predictor;
+    for (const ModeTraits& mode : mode_list()) {
+      MemoryOptions memory;
+      memory.mode = mode.mode;
+      memory.neuron_cache = 0.0;
+      memory.head_cache = 0.0;
+      memory.embedding_rows = 1;
+      memory.max_chunk = 1;
+      const uint64_t free = open_tiny(options, memory)->weights().account().total();
+      for (const double room : {1.0, 1.2, 1.5}) {
+        INFO(mode.name << ", predictors " << is_lite << ", room " << room);
+        memory.limit = static_cast<uint64_t>(static_cast<double>(free) * room);
+        const auto model = open_tiny(options, memory);
+        const Residency& residency = model->weights().residency();
+        CHECK(model->weights().account().total() <= memory.limit);
+        const double read =
+            static_cast<double>(traffic_of(model, kTokens, Logits::Last).read()) / kTokens;
+        const auto told = static_cast<double>(residency.read.bytes);
+        // ffn.value is not read for neurons that are zero; whatever else is told is read.
+        double values = 0;
+        for (size_t i = 0; i < residency.tensors.size(); ++i) {
+          const Residence where = residency.tensors[i].residence;
+          const PackedTensor& tensor = model->weights().tensors()[i];
+          if (tensor.name.find("ffn.value") != std::string::npos &&
+              (where == Residence::Rows || where == Residence::Window)) {
+            values += static_cast<double>(tensor.n_bytes);
+          }
+        }
+        CHECK(told - read <= values);
+        const bool reads = mode.mode != MemoryMode::Full && mode.mode != MemoryMode::Loaded;
+        CHECK((read > 0) == reads);
+        CHECK(read <= told);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace rwkv::edge
