@@ -121,7 +121,7 @@ Result<std::shared_ptr<const Statistics>> Statistics::open(const std::string& pa
     }
   }
   if (!is_found) {
-    return bad_input("{}: not a statistics file of rwkv-press calibrate", path);
+    return bad_input("{}: not a statistics file of rwkv-press calibrate; make one with it", path);
   }
   RWKV_ASSIGN(const uint64_t checksum, checkpoint_xxh64(checkpoint));
   if (checksum != belongs_to) {
@@ -138,8 +138,10 @@ Result<at::Tensor> Statistics::tensor(const std::string& name, at::IntArrayRef s
     if (source_->tensors()[i].name == name) {
       RWKV_ASSIGN(at::Tensor values, load_f32(*source_, i));
       if (!shape.empty() && values.sizes() != shape) {
-        return bad_input("{}: tensor '{}' has shape {}, which does not fit the model",
-                         source_->path(), name, shape_to_string(source_->tensors()[i].shape));
+        return bad_input(
+            "{}: tensor '{}' has shape {}, which does not fit the model; run rwkv-press calibrate "
+            "again",
+            source_->path(), name, shape_to_string(source_->tensors()[i].shape));
       }
       if (!at::isfinite(values).all().item<bool>()) {
         return bad_input(
@@ -149,7 +151,8 @@ Result<at::Tensor> Statistics::tensor(const std::string& name, at::IntArrayRef s
       return values;
     }
   }
-  return bad_input("{}: tensor '{}' is missing", source_->path(), name);
+  return bad_input("{}: tensor '{}' is missing; run rwkv-press calibrate again", source_->path(),
+                   name);
 }
 
 Result<Calibration> Statistics::calibration() const {
@@ -159,7 +162,8 @@ Result<Calibration> Statistics::calibration() const {
   calibration.tokens = tokens.to(at::kLong);
   if (tokens.dim() != 2 || tokens.numel() == 0 || tokens.min().item<float>() < 0 ||
       tokens.max().item<float>() >= static_cast<float>(n_vocab_)) {
-    return bad_input("{}: its tokens do not fit a vocabulary of {}", source_->path(), n_vocab_);
+    return bad_input("{}: its tokens do not fit a vocabulary of {}; run rwkv-press calibrate again",
+                     source_->path(), n_vocab_);
   }
   calibration.statistics = shared_from_this();
   return calibration;

@@ -8,6 +8,7 @@
 
 #include "compressor/checkpoint/json_file.h"
 #include "formats/base/checksum.h"
+#include "formats/base/damaged.h"
 #include "formats/base/file.h"
 
 namespace rwkv::press {
@@ -89,14 +90,16 @@ Result<CheckpointFiles> files_of_index(const fs::path& index) {
   }
   for (const auto& [tensor, file] : map->items()) {
     if (!file.is_string() || !is_plain_name(file.get_ref<const std::string&>())) {
-      return bad_input("{}: weight_map: expected the name of a file in the same folder for '{}'",
-                       found.path, tensor.substr(0, 100));
+      return bad_input(
+          "{}: weight_map: expected the name of a file in the same folder for '{}', found "
+          "something else; fetch the index again",
+          found.path, tensor.substr(0, 100));
     }
     found.tensors_of[file.get<std::string>()].push_back(tensor);
   }
   if (found.tensors_of.size() > kMaxParts) {
-    return bad_input("{}: names {} files, at most {} are accepted", found.path,
-                     found.tensors_of.size(), kMaxParts);
+    return damaged("{}: names {} files, at most {} are accepted", found.path,
+                   found.tensors_of.size(), kMaxParts);
   }
   for (const auto& [name, tensors] : found.tensors_of) {
     const fs::path file = index.parent_path() / name;
@@ -181,7 +184,8 @@ Status no_checkpoint_in(const fs::path& folder, const std::vector<std::string>& 
         folder.string());
   }
   return bad_input(
-      "{}: is a folder; expected a checkpoint in it (.safetensors, .pth, .bin, .gguf), found {}",
+      "{}: is a folder, expected a checkpoint in it (.safetensors, .pth, .bin, .gguf), found {}; "
+      "name the checkpoint",
       folder.string(), names.empty() ? "nothing" : some_of(names));
 }
 

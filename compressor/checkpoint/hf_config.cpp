@@ -32,8 +32,9 @@ Status read_size(const Json& json, std::initializer_list<const char*> keys,
   }
   if (!value->is_number_unsigned() || value->get<uint64_t>() == 0 ||
       value->get<uint64_t>() > kMaxSize) {
-    return bad_input("{}: expected a size from 1 to {}, found {}", *keys.begin(), kMaxSize,
-                     value->dump().substr(0, 40));
+    return bad_input(
+        "{}: expected a size from 1 to {}, found {}; fetch the file again, or move it away",
+        *keys.begin(), kMaxSize, value->dump().substr(0, 40));
   }
   size = value->get<uint64_t>();
   return {};
@@ -45,8 +46,9 @@ Status read_number(const Json& json, std::initializer_list<const char*> keys, do
     return {};
   }
   if (!value->is_number() || !(value->get<double>() > 0) || !std::isfinite(value->get<double>())) {
-    return bad_input("{}: expected a number above 0, found {}", *keys.begin(),
-                     value->dump().substr(0, 40));
+    return bad_input(
+        "{}: expected a number above 0, found {}; fetch the file again, or move it away",
+        *keys.begin(), value->dump().substr(0, 40));
   }
   number = value->get<double>();
   return {};
@@ -68,11 +70,15 @@ Status read_values(const Json& json, HfConfig& config) {
   }
   config.eps_by_head_size = config.model_type.starts_with("rwkv7");
   if (find_any(json, {"attn"})) {
-    return bad_input("has layers of attention (attn), a hybrid; expected RWKV in every layer");
+    return bad_input(
+        "has layers of attention (attn), a hybrid, expected RWKV in every layer; run it with "
+        "flash-linear-attention");
   }
   if (std::fabs(config.norm_eps / kNormEps - 1) > 1e-3) {
-    return bad_input("the epsilon of its norms is {}; expected {}, that of every RWKV",
-                     config.norm_eps, kNormEps);
+    return bad_input(
+        "the epsilon of its norms is {}, expected {}, that of every RWKV; run it with the program "
+        "that it was made for",
+        config.norm_eps, kNormEps);
   }
   return {};
 }

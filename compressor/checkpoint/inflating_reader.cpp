@@ -1,5 +1,7 @@
 #include "compressor/checkpoint/inflating_reader.h"
 
+#include "formats/base/damaged.h"
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -32,8 +34,8 @@ InflatingReader::~InflatingReader() {
 }
 
 Status InflatingReader::damaged() const {
-  return bad_input("{}: record {} cannot be inflated to its {} bytes; the file is damaged",
-                   file_.path(), record_.name, record_.size);
+  return damaged("{}: record {} cannot be inflated to its {} bytes", file_.path(), record_.name,
+                 record_.size);
 }
 
 Status InflatingReader::step(std::span<std::byte> out, size_t& n) {

@@ -8,6 +8,7 @@
 #include "compressor/checkpoint/encoded_source.h"
 #include "compressor/checkpoint/write.h"
 #include "formats/arch/identify.h"
+#include "formats/base/damaged.h"
 #include "formats/container/packed_keys.h"
 #include "formats/container/packed_tensors.h"
 
@@ -91,7 +92,7 @@ Status PackedSource::load(const GgufFile& file) {
   RWKV_ASSIGN(const auto* order, file.metadata().get_u64s(keys::kSourceOrder));
   if (dtypes->size() != packed.size() || shapes->size() != packed.size() ||
       order->size() != packed.size()) {
-    return bad_input("{}: the press.source arrays do not match {} tensors", path(), packed.size());
+    return damaged("{}: the press.source arrays do not match {} tensors", path(), packed.size());
   }
   std::vector<TensorInfo> as_packed;
   for (const PackedTensor& tensor : packed) {
@@ -112,8 +113,7 @@ Status PackedSource::load(const GgufFile& file) {
   RWKV_ASSIGN(low_rank_, file.metadata().get_string("rwkv.low_rank"));
   RWKV_ASSIGN(const double eps, file.metadata().get_f64("rwkv.group_norm_eps"));
   if (!(eps > 0 && eps < 1)) {
-    return bad_input("{}: rwkv.group_norm_eps is {}; expected a value between 0 and 1", path(),
-                     eps);
+    return damaged("{}: rwkv.group_norm_eps is {}, expected a value between 0 and 1", path(), eps);
   }
   group_norm_eps_ = fmt::format("{}", static_cast<float>(eps));
   std::vector<size_t> by_order(packed.size());
@@ -127,20 +127,20 @@ Status PackedSource::load(const GgufFile& file) {
     const DTypeTraits* dtype = find_dtype((*dtypes)[i]);
     auto shape = parse_shape((*shapes)[i]);
     if (!dtype || !dtype->is_float || !shape.ok()) {
-      return bad_input("{}: tensor '{}' came as {} {}; expected a shape of floats", path(),
-                       packed[i].name, (*dtypes)[i], (*shapes)[i]);
+      return damaged("{}: tensor '{}' came as {} {}; expected a shape of floats", path(),
+                     packed[i].name, (*dtypes)[i], (*shapes)[i]);
     }
     TensorInfo info{packed[i].name, dtype->dtype, shape.take()};
     RWKV_TRY(check_tensor_size(info).in(path()));
     if (info.n_elements() != packed[i].rows * packed[i].cols) {
-      return bad_input("{}: tensor '{}' came as {} but {} rows of {} are packed", path(), info.name,
-                       (*shapes)[i], packed[i].rows, packed[i].cols);
+      return damaged("{}: tensor '{}' came as {} but {} rows of {} are packed", path(), info.name,
+                     (*shapes)[i], packed[i].rows, packed[i].cols);
     }
     const size_t n_dims = packed[i].shape.size();
     if (transposed[i] &&
         (info.shape.empty() || n_dims < 2 || info.shape.back() != packed[i].shape[n_dims - 2])) {
-      return bad_input("{}: tensor '{}' came as {}, but {} is packed transposed", path(), info.name,
-                       (*shapes)[i], shape_to_string(packed[i].shape));
+      return damaged("{}: tensor '{}' came as {}, but {} is packed transposed", path(), info.name,
+                     (*shapes)[i], shape_to_string(packed[i].shape));
     }
     const EncodedForm form = {packed[i].codec, packed[i].rows, packed[i].cols, transposed[i],
                               is_folded && info.name == kEmbedding};
@@ -193,7 +193,7 @@ Status PackedSource::load_order(const std::vector<PackedTensor>& packed) {
       const bool fits = value >= 0.0f && value < static_cast<float>(values.size());
       const size_t token = fits ? static_cast<size_t>(value) : 0;
       if (!fits || seen[token]) {
-        return bad_input("{}: 'head.tokens' is not an order of {} tokens", path(), values.size());
+        return damaged("{}: 'head.tokens' is not an order of {} tokens", path(), values.size());
       }
       seen[token] = true;
       row_of_token_[token] = row;

@@ -12,13 +12,14 @@ constexpr size_t kReadAhead = size_t{64} << 10;
 Result<std::span<const std::byte>> PickleInput::take(uint64_t n) {
   const uint64_t position = this->position();
   if (n > end_ - position) {
-    return bad_input("{}: pickle truncated at byte {}: expected {} bytes, found {}", where_,
-                     position, n, end_ - position);
+    return bad_input(
+        "{}: pickle truncated at byte {}: expected {} bytes, found {}; fetch the file again",
+        where_, position, n, end_ - position);
   }
   if (n > kMaxPickleBytes || position > kMaxPickleBytes - n) {
     return bad_input(
-        "{}: the pickle is longer than {} bytes; a checkpoint of tensors has no need "
-        "of that",
+        "{}: the pickle is longer than {} bytes, which a checkpoint of tensors has no need of; "
+        "save the weights alone: torch.save(model.state_dict(), FILE)",
         where_, kMaxPickleBytes);
   }
   const auto count = static_cast<size_t>(n);

@@ -12,7 +12,7 @@
 #include "compressor/checkpoint/pickle_input.h"
 #include "compressor/checkpoint/pickle_value.h"
 #include "compressor/checkpoint/unpickler.h"
-#include "formats/base/status.h"
+#include "formats/base/damaged.h"
 
 namespace rwkv::press {
 
@@ -38,6 +38,11 @@ class PickleMachine {
   Status error(fmt::format_string<Args...> format, Args&&... args) const {
     return bad_input("{}: pickle byte {}, {}: {}", input_.where(), opcode_at_, opcode_name_,
                      fmt::format(format, std::forward<Args>(args)...));
+  }
+  template <typename... Args>
+  Status broken(fmt::format_string<Args...> format, Args&&... args) const {
+    return damaged("{}: pickle byte {}, {}: {}", input_.where(), opcode_at_, opcode_name_,
+                   fmt::format(format, std::forward<Args>(args)...));
   }
 
   // Bytes.

@@ -6,6 +6,7 @@
 #include "compressor/checkpoint/pth_source.h"
 #include "compressor/checkpoint/state_dict.h"
 #include "compressor/checkpoint/unpickler.h"
+#include "formats/base/damaged.h"
 #include "formats/base/little_endian.h"
 #include "formats/base/printable.h"
 
@@ -34,17 +35,17 @@ class LegacyStorages : public StorageFile {
     offset += count_bytes.size();
     const auto count = load_le<uint64_t>(count_bytes.data());
     if (count != claim.elements) {
-      return bad_input("{}: storage {} should have {} elements, it has {}; the file is damaged",
-                       file_->path(), printable(key), claim.elements, count);
+      return damaged("{}: storage {} should have {} elements, it has {}", file_->path(),
+                     printable(key), claim.elements, count);
     }
     if (claim.bytes > file_->size() - offset) {
       return bad_input(
-          "{}: storage {} should have {} bytes, but the file has {} left; it is truncated",
+          "{}: storage {} should have {} bytes, but the file has {} left; it is truncated, fetch "
+          "it again",
           file_->path(), printable(key), claim.bytes, file_->size() - offset);
     }
     if (!by_key_.emplace(key, storages_.size()).second) {
-      return bad_input("{}: storage {} occurs twice; the file is damaged", file_->path(),
-                       printable(key));
+      return damaged("{}: storage {} occurs twice", file_->path(), printable(key));
     }
     storages_.push_back({offset, claim.bytes});
     offset += claim.bytes;
@@ -54,11 +55,11 @@ class LegacyStorages : public StorageFile {
   Result<size_t> find(const std::string& key, uint64_t bytes) const override {
     const auto found = by_key_.find(key);
     if (found == by_key_.end()) {
-      return bad_input("storage {} is missing; the file is damaged", printable(key));
+      return damaged("storage {} is missing", printable(key));
     }
     if (storages_[found->second].bytes != bytes) {
-      return bad_input("storage {} should have {} bytes, it has {}; the file is damaged",
-                       printable(key), bytes, storages_[found->second].bytes);
+      return damaged("storage {} should have {} bytes, it has {}", printable(key), bytes,
+                     storages_[found->second].bytes);
     }
     return found->second;
   }
@@ -68,8 +69,8 @@ class LegacyStorages : public StorageFile {
   Status read(size_t storage, uint64_t offset, std::span<std::byte> out) const override {
     const Storage& place = storages_[storage];
     if (offset > place.bytes || out.size() > place.bytes - offset) {
-      return bad_input("{}: expected {} bytes at {} of a storage of {} bytes", file_->path(),
-                       out.size(), offset, place.bytes);
+      return damaged("{}: expected {} bytes at {} of a storage of {} bytes", file_->path(),
+                     out.size(), offset, place.bytes);
     }
     return file_->read_at(place.offset + offset, out);
   }
@@ -84,12 +85,13 @@ Status check_system(PickleInput& input, uint64_t file_bytes, const std::string& 
   RWKV_ASSIGN(const Pickle magic, unpickle(input, file_bytes));
   if (magic.root->kind != Kind::BigInt || magic.root->text != kMagic) {
     return bad_input(
-        "{}: a pickle without PyTorch's magic number; this is not a PyTorch checkpoint", path);
+        "{}: expected a PyTorch checkpoint, found a pickle without PyTorch's magic number; save "
+        "the weights alone: torch.save(model.state_dict(), FILE)",
+        path);
   }
   RWKV_ASSIGN(const Pickle version, unpickle(input, file_bytes));
   if (version.root->kind != Kind::Int || version.root->integer != kProtocolVersion) {
-    return bad_input("{}: the protocol version is not {}; the file is damaged", path,
-                     kProtocolVersion);
+    return damaged("{}: the protocol version is not {}", path, kProtocolVersion);
   }
   RWKV_ASSIGN(const Pickle system, unpickle(input, file_bytes));
   const std::vector<const PickleValue*>& items = system.root->items;
@@ -100,7 +102,7 @@ Status check_system(PickleInput& input, uint64_t file_bytes, const std::string& 
                  : bad_input("{}: is big endian; save it on a little-endian machine", path);
     }
   }
-  return bad_input("{}: does not say its byte order; the file is damaged", path);
+  return damaged("{}: does not say its byte order", path);
 }
 
 // What the pickle of the object says about each storage, by key: the elements on disk have no type.
@@ -118,8 +120,7 @@ Result<std::unordered_map<std::string, StorageClaim>> read_claims(const PickleAr
     const auto [place, is_new] = claims.emplace(value.text, claim.value());
     if (!is_new && (place->second.elements != claim.value().elements ||
                     place->second.element_bytes != claim.value().element_bytes)) {
-      return bad_input("{}: storage {} has two sizes; the file is damaged", path,
-                       printable(value.text));
+      return damaged("{}: storage {} has two sizes", path, printable(value.text));
     }
   }
   return claims;
@@ -131,22 +132,20 @@ Result<std::unique_ptr<LegacyStorages>> read_storages(
     const std::unordered_map<std::string, StorageClaim>& claims) {
   RWKV_ASSIGN(const Pickle keys, unpickle(input, file->size()));
   if (keys.root->kind != Kind::List) {
-    return bad_input("{}: expected a list of storage keys, found a {}; the file is damaged",
-                     file->path(), kind_name(keys.root->kind));
+    return damaged("{}: expected a list of storage keys, found a {}", file->path(),
+                   kind_name(keys.root->kind));
   }
   auto storages = std::make_unique<LegacyStorages>(file);
   uint64_t offset = input.position();
   for (const PickleValue* key : keys.root->items) {
     const auto claim = claims.find(key->text);
     if (key->kind != Kind::String || claim == claims.end()) {
-      return bad_input("{}: storage {} belongs to no tensor; the file is damaged", file->path(),
-                       printable(key->text));
+      return damaged("{}: storage {} belongs to no tensor", file->path(), printable(key->text));
     }
     RWKV_TRY(storages->add(key->text, claim->second, offset));
   }
   if (offset != file->size()) {
-    return bad_input("{}: {} bytes after the last storage; the file is damaged", file->path(),
-                     file->size() - offset);
+    return damaged("{}: {} bytes after the last storage", file->path(), file->size() - offset);
   }
   return storages;
 }

@@ -9,6 +9,7 @@
 #include "compressor/checkpoint/state_dict.h"
 #include "compressor/checkpoint/unpickler.h"
 #include "compressor/checkpoint/zip_archive.h"
+#include "formats/base/damaged.h"
 #include "formats/base/file.h"
 #include "formats/base/printable.h"
 
@@ -31,11 +32,11 @@ class ZipStorages : public StorageFile {
   Result<size_t> find(const std::string& key, uint64_t bytes) const override {
     const size_t record = archive_->find(folder_ + "data/" + key);
     if (record == SIZE_MAX) {
-      return bad_input("record data/{} is missing; the file is damaged", printable(key));
+      return damaged("record data/{} is missing", printable(key));
     }
     if (const uint64_t found = archive_->records()[record].size; found != bytes) {
-      return bad_input("record data/{} should have {} bytes, it has {}; the file is damaged",
-                       printable(key), bytes, found);
+      return damaged("record data/{} should have {} bytes, it has {}", printable(key), bytes,
+                     found);
     }
     return record;
   }
@@ -68,8 +69,8 @@ Result<std::string> find_folder(const ZipArchive& archive) {
   }
   if (n_found != 1) {
     return bad_input(
-        "{}: expected one data.pkl record in the zip file, found {}; this is not a "
-        "PyTorch checkpoint",
+        "{}: expected one data.pkl record in the zip file, found {}: this is not a PyTorch "
+        "checkpoint; unpack the archive, or name the checkpoint",
         archive.path(), n_found);
   }
   return folder;
@@ -112,7 +113,8 @@ Result<std::unique_ptr<TensorSource>> open_pth(const std::string& path) {
   RWKV_ASSIGN(std::shared_ptr<InputFile> file, InputFile::open(path));
   std::array<std::byte, 8> head{};
   if (file->size() < head.size()) {
-    return bad_input("{}: has {} bytes; this is not a PyTorch checkpoint", path, file->size());
+    return bad_input("{}: has {} bytes: this is not a PyTorch checkpoint; fetch it again", path,
+                     file->size());
   }
   RWKV_TRY(file->read_at(0, head));
   const std::string_view text(reinterpret_cast<const char*>(head.data()), head.size());
@@ -123,10 +125,10 @@ Result<std::unique_ptr<TensorSource>> open_pth(const std::string& path) {
     return open_legacy_pth(std::move(file));
   }
   return bad_input(
-      "{}: starts with '{}', neither a zip file nor a pickle; this is not a PyTorch "
-      "checkpoint{}",
+      "{}: starts with '{}', neither a zip file nor a pickle: this is not a PyTorch checkpoint{}; "
+      "name the checkpoint",
       path, printable(text),
-      text.starts_with("version ") ? " but a git-lfs pointer; run git lfs pull" : "");
+      text.starts_with("version ") ? " but a pointer of Git LFS: run git lfs pull" : "");
 }
 
 }  // namespace rwkv::press

@@ -77,8 +77,10 @@ Result<std::unique_ptr<TensorSource>> join_parts(std::vector<std::unique_ptr<Ten
     for (const TensorInfo& tensor : part->tensors()) {
       const auto [earlier, is_new] = seen.emplace(tensor.name, part.get());
       if (!is_new) {
-        return bad_input("{}: tensor '{}' is in {} too; these are not parts of one checkpoint",
-                         part->path(), tensor.name, earlier->second->path());
+        return bad_input(
+            "{}: tensor '{}' is in {} too: these are not parts of one checkpoint; fetch all parts "
+            "again",
+            part->path(), tensor.name, earlier->second->path());
       }
     }
     const std::string name = std::filesystem::path(part->path()).filename().string();

@@ -6,6 +6,7 @@
 #include <array>
 #include <unordered_set>
 
+#include "formats/base/damaged.h"
 #include "formats/base/little_endian.h"
 #include "formats/base/printable.h"
 
@@ -74,8 +75,10 @@ std::vector<Candidate> nearest_tensor_dicts(const PickleValue& root, bool wrappe
 
 Result<const PickleValue*> find_state_dict(const PickleValue& root, const std::string& where) {
   if (root.kind != Kind::Dict) {
-    return bad_input("{}: expected a dict of tensors, found a {}; save model.state_dict()", where,
-                     kind_name(root.kind));
+    return bad_input(
+        "{}: expected a dict of tensors, found a {}; save the weights alone: "
+        "torch.save(model.state_dict(), FILE)",
+        where, kind_name(root.kind));
   }
   std::vector<Candidate> found = nearest_tensor_dicts(root, true);
   if (found.empty() && has_named_tensor(root)) {
@@ -85,12 +88,15 @@ Result<const PickleValue*> find_state_dict(const PickleValue& root, const std::s
     found = nearest_tensor_dicts(root, false);
   }
   if (found.empty()) {
-    return bad_input("{}: expected a state_dict, found no tensors", where);
+    return bad_input(
+        "{}: expected a state_dict, found no tensors; save the weights alone: "
+        "torch.save(model.state_dict(), FILE)",
+        where);
   }
   if (found.size() > 1) {
     return bad_input(
-        "{}: contains several dicts of tensors, '{}' and '{}' among them; save only the "
-        "model's state_dict",
+        "{}: contains several dicts of tensors, '{}' and '{}' among them, expected one; save the "
+        "weights alone: torch.save(model.state_dict(), FILE)",
         where, key_name(found[0]), key_name(found[1]));
   }
   return found[0].dict;
@@ -99,17 +105,17 @@ Result<const PickleValue*> find_state_dict(const PickleValue& root, const std::s
 // A tuple of integers that must not be negative.
 Status read_sizes(const PickleValue& tuple, const char* what, std::vector<uint64_t>& out) {
   if (tuple.kind != Kind::Tuple && tuple.kind != Kind::List) {
-    return bad_input("its {}: expected a tuple, found a {}", what, kind_name(tuple.kind));
+    return damaged("its {}: expected a tuple, found a {}", what, kind_name(tuple.kind));
   }
   if (tuple.items.size() > kMaxDims) {
-    return bad_input("its {} has {} dimensions, at most {} are accepted", what, tuple.items.size(),
-                     kMaxDims);
+    return damaged("its {} has {} dimensions, at most {} are accepted", what, tuple.items.size(),
+                   kMaxDims);
   }
   for (const PickleValue* item : tuple.items) {
     if (item->kind != Kind::Int || item->integer < 0) {
-      return bad_input("its {}: expected integers of 0 or more, found {}", what,
-                       item->kind == Kind::Int ? std::to_string(item->integer)
-                                               : std::string("a ") + kind_name(item->kind));
+      return damaged("its {}: expected integers of 0 or more, found {}", what,
+                     item->kind == Kind::Int ? std::to_string(item->integer)
+                                             : std::string("a ") + kind_name(item->kind));
     }
     out.push_back(static_cast<uint64_t>(item->integer));
   }
@@ -130,13 +136,13 @@ Result<ViewRange> view_range(const PickleValue& storage, const StorageClaim& cla
   const PickleValue& elements = *storage.items[2];
   if (first.kind != Kind::Int || elements.kind != Kind::Int || first.integer < 0 ||
       elements.integer < 0) {
-    return bad_input("its storage view is not (key, offset, elements)");
+    return damaged("its storage view is not (key, offset, elements)");
   }
   const ViewRange range{static_cast<uint64_t>(first.integer),
                         static_cast<uint64_t>(elements.integer)};
   if (range.first > claim.elements || range.elements > claim.elements - range.first) {
-    return bad_input("its storage view has {} elements from {}, the storage {}", range.elements,
-                     range.first, claim.elements);
+    return damaged("its storage view has {} elements from {}, the storage {}", range.elements,
+                   range.first, claim.elements);
   }
   return range;
 }
@@ -160,12 +166,12 @@ Status read_dtype(const PickleValue& tensor, DType& out) {
   if (tensor.global->kind == GlobalKind::RebuildTensorV3) {
     const PickleValue& argument = *tensor.items[6];
     if (argument.kind != Kind::Global || argument.global->kind != GlobalKind::TypeName) {
-      return bad_input("its dtype: expected a torch dtype, found a {}", kind_name(argument.kind));
+      return damaged("its dtype: expected a torch dtype, found a {}", kind_name(argument.kind));
     }
     dtype = argument.global->dtype;
   }
   if (!dtype) {
-    return bad_input("its storage has no type");
+    return damaged("its storage has no type");
   }
   out = *dtype;
   return {};
@@ -201,9 +207,9 @@ bool folds_over(const StoredTensor& tensor) {
 Status check_place(const StoredTensor& tensor, const Place& place) {
   uint64_t needed = 0;
   if (!reach(tensor.info.shape, tensor.strides, place.first, needed) || needed > place.available) {
-    return bad_input(
-        "shape {} with strides ({}) from element {} on needs more than the {} "
-        "elements of its storage {}; the file is damaged",
+    return damaged(
+        "shape {} with strides ({}) from element {} on needs more than the {} elements of its "
+        "storage {}",
         shape_to_string(tensor.info.shape), fmt::join(tensor.strides, ","), place.first,
         place.available, printable(tensor.storage_key));
   }
@@ -213,9 +219,9 @@ Status check_place(const StoredTensor& tensor, const Place& place) {
   }
   const uint64_t limit = std::max(tensor.storage_bytes, kMaxExpandedBytes);
   if (tensor.info.n_bytes() > limit) {
-    return bad_input("shape {} expands to {} bytes, its storage {} has {}; at most {} are accepted",
-                     shape_to_string(tensor.info.shape), tensor.info.n_bytes(),
-                     printable(tensor.storage_key), tensor.storage_bytes, limit);
+    return damaged("shape {} expands to {} bytes, its storage {} has {}; at most {} are accepted",
+                   shape_to_string(tensor.info.shape), tensor.info.n_bytes(),
+                   printable(tensor.storage_key), tensor.storage_bytes, limit);
   }
   return {};
 }
@@ -225,18 +231,18 @@ Status read_tensor(const PickleValue& value, StoredTensor& out, Place& place) {
   const PickleValue& storage = *value.items[0];
   const PickleValue& offset = *value.items[1];
   if (storage.kind != Kind::Storage) {
-    return bad_input("its storage is a {}; the file is damaged", kind_name(storage.kind));
+    return damaged("its storage is a {}", kind_name(storage.kind));
   }
   if (offset.kind != Kind::Int || offset.integer < 0) {
-    return bad_input("its storage offset: expected an integer of 0 or more, found {}",
-                     offset.kind == Kind::Int ? std::to_string(offset.integer)
-                                              : std::string("a ") + kind_name(offset.kind));
+    return damaged("its storage offset: expected an integer of 0 or more, found {}",
+                   offset.kind == Kind::Int ? std::to_string(offset.integer)
+                                            : std::string("a ") + kind_name(offset.kind));
   }
   RWKV_TRY(read_sizes(*value.items[2], "shape", out.info.shape));
   RWKV_TRY(read_sizes(*value.items[3], "stride", out.strides));
   if (out.info.shape.size() != out.strides.size()) {
-    return bad_input("it has {} dimensions and {} strides", out.info.shape.size(),
-                     out.strides.size());
+    return damaged("it has {} dimensions and {} strides", out.info.shape.size(),
+                   out.strides.size());
   }
   RWKV_TRY(read_dtype(value, out.info.dtype));
   RWKV_ASSIGN(const StorageClaim claim, storage_claim(storage));
@@ -257,8 +263,8 @@ Status check_name(const std::string& name) {
     return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
   });
   if (name.empty() || name.size() > kMaxName || !plain) {
-    return bad_input("tensor name '{}' is empty, longer than {} bytes or has control characters",
-                     printable(name), kMaxName);
+    return damaged("tensor name '{}' is empty, longer than {} bytes or has control characters",
+                   printable(name), kMaxName);
   }
   return {};
 }
@@ -267,15 +273,15 @@ Status check_name(const std::string& name) {
 
 Result<StorageClaim> storage_claim(const PickleValue& storage) {
   if (storage.integer < 0) {
-    return bad_input("storage {} has {} elements", printable(storage.text), storage.integer);
+    return damaged("storage {} has {} elements", printable(storage.text), storage.integer);
   }
   StorageClaim claim;
   claim.elements = static_cast<uint64_t>(storage.integer);
   claim.element_bytes =
       storage.global->dtype ? traits(*storage.global->dtype).block_bytes : uint64_t{1};
   if (!checked_mul(claim.elements, claim.element_bytes, claim.bytes)) {
-    return bad_input("storage {} has {} elements of {} bytes; the file is damaged",
-                     printable(storage.text), claim.elements, claim.element_bytes);
+    return damaged("storage {} has {} elements of {} bytes", printable(storage.text),
+                   claim.elements, claim.element_bytes);
   }
   return claim;
 }
@@ -292,15 +298,16 @@ Result<std::vector<StoredTensor>> read_state_dict(const PickleValue& root,
       continue;
     }
     if (key.kind != Kind::String) {
-      return bad_input("{}: expected a string as the name of a tensor, found a {}", where,
-                       kind_name(key.kind));
+      return bad_input(
+          "{}: expected a string as the name of a tensor, found a {}; save the weights alone: "
+          "torch.save(model.state_dict(), FILE)",
+          where, kind_name(key.kind));
     }
     if (const Status status = check_name(key.text); !status.ok()) {
       return status.in(where);
     }
     if (!names.insert(key.text).second) {
-      return bad_input("{}: tensor '{}' occurs twice; the file is damaged", where,
-                       printable(key.text));
+      return damaged("{}: tensor '{}' occurs twice", where, printable(key.text));
     }
     StoredTensor tensor;
     tensor.info.name = key.text;

@@ -92,7 +92,7 @@ Result<Pickle> PickleMachine::run() {
     RWKV_ASSIGN(const uint64_t byte, number(1));
     const Opcode* const opcode = table[byte];
     if (opcode == nullptr) {
-      return error("torch.save does not write opcode 0x{:02x}; the file is damaged", byte);
+      return broken("torch.save does not write opcode 0x{:02x}", byte);
     }
     opcode_name_ = opcode->name;
     RWKV_TRY((this->*opcode->handler)(opcode->argument));
@@ -113,7 +113,10 @@ Result<uint64_t> PickleMachine::number(uint64_t width) {
 Status PickleMachine::charge(uint64_t n) {
   charged_ += n;
   if (charged_ > most_objects_) {
-    return error("more than {} objects; a checkpoint of tensors does not need them", most_objects_);
+    return error(
+        "more than {} objects, which a checkpoint of tensors does not need; save the weights "
+        "alone: torch.save(model.state_dict(), FILE)",
+        most_objects_);
   }
   return {};
 }
@@ -126,7 +129,7 @@ Status PickleMachine::push(PickleValue* value) {
 
 Result<PickleValue*> PickleMachine::top() {
   if (stack_.size() <= (marks_.empty() ? 0 : marks_.back())) {
-    return error("the stack is empty; the file is damaged");
+    return broken("the stack is empty");
   }
   return stack_.back();
 }
@@ -139,7 +142,7 @@ Result<PickleValue*> PickleMachine::pop() {
 
 Result<size_t> PickleMachine::pop_mark() {
   if (marks_.empty()) {
-    return error("no MARK on the stack; the file is damaged");
+    return broken("no MARK on the stack");
   }
   const size_t first = marks_.back();
   marks_.pop_back();
@@ -152,7 +155,7 @@ Status PickleMachine::append_from(size_t first, PickleValue& container) {
                          stack_.end());
   stack_.resize(first);
   if (container.kind == Kind::Dict && container.items.size() % 2 != 0) {
-    return error("a dict key without a value; the file is damaged");
+    return broken("a dict key without a value");
   }
   return {};
 }
@@ -160,7 +163,10 @@ Status PickleMachine::append_from(size_t first, PickleValue& container) {
 Status PickleMachine::op_proto(uint64_t) {
   RWKV_ASSIGN(const uint64_t version, number(1));
   if (version > 5) {
-    return error("pickle protocol {}, at most 5 is known", version);
+    return error(
+        "pickle protocol {}, at most 5 is known; save the weights alone: "
+        "torch.save(model.state_dict(), FILE)",
+        version);
   }
   return {};
 }
@@ -176,7 +182,7 @@ Status PickleMachine::op_stop(uint64_t) {
 
 Status PickleMachine::op_mark(uint64_t) {
   if (marks_.size() >= kMaxMarks) {
-    return error("more than {} nested MARKs; the file is damaged", kMaxMarks);
+    return broken("more than {} nested MARKs", kMaxMarks);
   }
   marks_.push_back(stack_.size());
   return {};
@@ -214,7 +220,7 @@ Status PickleMachine::op_int(uint64_t width) {
 Status PickleMachine::op_long(uint64_t width) {
   RWKV_ASSIGN(const uint64_t length, number(width));
   if (length > kMaxIntegerBytes) {
-    return error("an integer of {} bytes, at most {} are accepted", length, kMaxIntegerBytes);
+    return broken("an integer of {} bytes, at most {} are accepted", length, kMaxIntegerBytes);
   }
   RWKV_ASSIGN(const std::span<const std::byte> bytes, input_.take(length));
   PickleValue* const value = arena_.make(length > 8 ? Kind::BigInt : Kind::Int);
@@ -266,7 +272,7 @@ Status PickleMachine::op_empty(uint64_t kind) {
 
 Status PickleMachine::op_tuple(uint64_t count) {
   if (stack_.size() < count + (marks_.empty() ? 0 : marks_.back())) {
-    return error("a tuple of {} from a shorter stack; the file is damaged", count);
+    return broken("a tuple of {} from a shorter stack", count);
   }
   PickleValue* const tuple = arena_.make(Kind::Tuple);
   RWKV_TRY(append_from(stack_.size() - count, *tuple));
@@ -284,7 +290,7 @@ Status PickleMachine::op_append(uint64_t) {
   RWKV_ASSIGN(const PickleValue* item, pop());
   RWKV_ASSIGN(PickleValue * list, top());
   if (list->kind != Kind::List) {
-    return error("expected a list, found a {}; the file is damaged", kind_name(list->kind));
+    return broken("expected a list, found a {}", kind_name(list->kind));
   }
   list->items.push_back(item);
   return {};
@@ -293,18 +299,18 @@ Status PickleMachine::op_append(uint64_t) {
 Status PickleMachine::op_appends(uint64_t) {
   RWKV_ASSIGN(const size_t first, pop_mark());
   if (first == 0 || stack_[first - 1]->kind != Kind::List) {
-    return error("expected a list; the file is damaged");
+    return broken("expected a list");
   }
   return append_from(first, *stack_[first - 1]);
 }
 
 Status PickleMachine::op_setitem(uint64_t) {
   if (stack_.size() < 3 + (marks_.empty() ? 0 : marks_.back())) {
-    return error("expected a dict, a key and a value; the file is damaged");
+    return broken("expected a dict, a key and a value");
   }
   PickleValue* const dict = stack_[stack_.size() - 3];
   if (dict->kind != Kind::Dict) {
-    return error("expected a dict, found a {}; the file is damaged", kind_name(dict->kind));
+    return broken("expected a dict, found a {}", kind_name(dict->kind));
   }
   return append_from(stack_.size() - 2, *dict);
 }
@@ -312,7 +318,7 @@ Status PickleMachine::op_setitem(uint64_t) {
 Status PickleMachine::op_setitems(uint64_t) {
   RWKV_ASSIGN(const size_t first, pop_mark());
   if (first == 0 || stack_[first - 1]->kind != Kind::Dict) {
-    return error("expected a dict; the file is damaged");
+    return broken("expected a dict");
   }
   return append_from(first, *stack_[first - 1]);
 }
@@ -337,7 +343,7 @@ Status PickleMachine::op_get(uint64_t width) {
   RWKV_ASSIGN(const uint64_t index, number(width));
   const auto found = memo_.find(index);
   if (found == memo_.end()) {
-    return error("memo entry {} was never stored; the file is damaged", index);
+    return broken("memo entry {} was never stored", index);
   }
   return push(found->second);
 }

@@ -21,14 +21,16 @@ Result<std::string> PickleMachine::line() {
     }
     text.push_back(static_cast<char>(byte));
   }
-  return error("the name of a global is longer than {} bytes", kMaxGlobalName);
+  return broken("the name of a global is longer than {} bytes", kMaxGlobalName);
 }
 
 Status PickleMachine::push_global(const std::string& name) {
   const KnownGlobal* const global = find_global(name);
   if (global == nullptr) {
     return error(
-        "refused global '{}': a checkpoint of tensors does not need it; save a plain state_dict()",
+        "refused global '{}': expected tensors alone, found an object that needs code (a whole "
+        "model, or a training's), and code of a file is never run; where its code is, save the "
+        "weights alone: torch.save(model.state_dict(), FILE)",
         printable(name));
   }
   PickleValue* const value = arena_.make(Kind::Global);
@@ -47,7 +49,7 @@ Status PickleMachine::op_stack_global(uint64_t) {
   RWKV_ASSIGN(const PickleValue* module, pop());
   if (name->kind != Kind::String || module->kind != Kind::String ||
       name->text.size() > kMaxGlobalName || module->text.size() > kMaxGlobalName) {
-    return error("expected two short strings; the file is damaged");
+    return broken("expected two short strings");
   }
   return push_global(module->text + "." + name->text);
 }
@@ -57,8 +59,8 @@ Status PickleMachine::op_call(uint64_t) {
   RWKV_ASSIGN(const PickleValue* arguments, pop());
   RWKV_ASSIGN(const PickleValue* callable, pop());
   if (arguments->kind != Kind::Tuple || callable->kind != Kind::Global) {
-    return error("a call of a {} with a {}; the file is damaged", kind_name(callable->kind),
-                 kind_name(arguments->kind));
+    return broken("a call of a {} with a {}", kind_name(callable->kind),
+                  kind_name(arguments->kind));
   }
   return call(*callable, *arguments);
 }
@@ -72,8 +74,8 @@ Status PickleMachine::call(const PickleValue& callable, const PickleValue& argum
     case GlobalKind::RebuildTensorV3: {
       const size_t expected = callable.global->kind == GlobalKind::RebuildTensorV2 ? 6 : 7;
       if (items.size() < expected || items.size() > kMaxArguments) {
-        return error("{}: expected {} arguments, found {}", callable.global->name, expected,
-                     items.size());
+        return broken("{}: expected {} arguments, found {}", callable.global->name, expected,
+                      items.size());
       }
       RWKV_TRY(charge(items.size()));
       PickleValue* const tensor = arena_.make(Kind::Tensor);
@@ -83,7 +85,7 @@ Status PickleMachine::call(const PickleValue& callable, const PickleValue& argum
     }
     case GlobalKind::RebuildParameter: {
       if (items.empty() || items[0]->kind != Kind::Tensor) {
-        return error("{} without a tensor; the file is damaged", callable.global->name);
+        return broken("{} without a tensor", callable.global->name);
       }
       // A copy, because stack entries are not const; arguments of tensors are few.
       RWKV_TRY(charge(items[0]->items.size()));
@@ -94,7 +96,7 @@ Status PickleMachine::call(const PickleValue& callable, const PickleValue& argum
     }
     case GlobalKind::Size: {
       if (items.size() != 1 || (items[0]->kind != Kind::Tuple && items[0]->kind != Kind::List)) {
-        return error("torch.Size: expected a tuple; the file is damaged");
+        return broken("torch.Size: expected a tuple");
       }
       RWKV_TRY(charge(items[0]->items.size()));
       PickleValue* const size = arena_.make(Kind::Tuple);
@@ -109,8 +111,11 @@ Status PickleMachine::call(const PickleValue& callable, const PickleValue& argum
     case GlobalKind::TypeName:
       break;
   }
-  return error("refused call of '{}': a checkpoint of tensors does not need it",
-               callable.global->name);
+  return error(
+      "refused call of '{}': expected tensors alone, found an object that needs code, and code of "
+      "a file is never run; where its code is, save the weights alone: "
+      "torch.save(model.state_dict(), FILE)",
+      callable.global->name);
 }
 
 // OrderedDict() or, from old Pythons, OrderedDict([[key, value], ...]).
@@ -121,12 +126,12 @@ Status PickleMachine::make_ordered_dict(const PickleValue& arguments) {
   }
   const PickleValue& pairs = *arguments.items[0];
   if (arguments.items.size() > 1 || pairs.kind != Kind::List) {
-    return error("OrderedDict: expected no argument or one list of pairs; the file is damaged");
+    return broken("OrderedDict: expected no argument or one list of pairs");
   }
   RWKV_TRY(charge(2 * pairs.items.size()));
   for (const PickleValue* pair : pairs.items) {
     if ((pair->kind != Kind::List && pair->kind != Kind::Tuple) || pair->items.size() != 2) {
-      return error("OrderedDict: expected pairs of key and value; the file is damaged");
+      return broken("OrderedDict: expected pairs of key and value");
     }
     dict->items.insert(dict->items.end(), pair->items.begin(), pair->items.end());
   }
@@ -138,8 +143,7 @@ Status PickleMachine::op_build(uint64_t) {
   RWKV_TRY(pop().status());
   RWKV_ASSIGN(const PickleValue* object, top());
   if (object->kind != Kind::Dict && object->kind != Kind::Tensor && object->kind != Kind::Object) {
-    return error("expected a dict, a tensor or an object, found a {}; the file is damaged",
-                 kind_name(object->kind));
+    return broken("expected a dict, a tensor or an object, found a {}", kind_name(object->kind));
   }
   return {};
 }
@@ -154,7 +158,7 @@ Status PickleMachine::op_persistent_id(uint64_t) {
       items[1]->kind != Kind::Global || items[1]->global->kind != GlobalKind::StorageClass ||
       items[2]->kind != Kind::String || items[2]->text.size() > kMaxStorageKey ||
       items[3]->kind != Kind::String || items[4]->kind != Kind::Int) {
-    return error("a persistent id that is not ('storage', class, key, location, elements)");
+    return broken("a persistent id that is not ('storage', class, key, location, elements)");
   }
   PickleValue* const storage = arena_.make(Kind::Storage);
   storage->global = items[1]->global;
@@ -162,7 +166,7 @@ Status PickleMachine::op_persistent_id(uint64_t) {
   storage->integer = items[4]->integer;
   if (items.size() == 6 && items[5]->kind != Kind::None) {
     if (items[5]->kind != Kind::Tuple || items[5]->items.size() != 3) {
-      return error("a storage view that is not (key, offset, elements)");
+      return broken("a storage view that is not (key, offset, elements)");
     }
     storage->items = items[5]->items;
   }

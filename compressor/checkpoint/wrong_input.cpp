@@ -2,56 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
+#include <vector>
 
 #include "compressor/checkpoint/adapter.h"
+#include "formats/container/file_kind.h"
 
 namespace rwkv::press {
 namespace {
-
-constexpr size_t kHeadBytes = 512;
-constexpr const char* kExpected =
-    "expected a checkpoint (.pth, .safetensors, rwkv.cpp .bin or GGUF)";
-
-// Lower case, without what may stand in front: a mark of UTF-8 and blanks.
-std::string beginning_of(const InputFile& file) {
-  std::string text(std::min<uint64_t>(file.size(), kHeadBytes), '\0');
-  if (!file.read_at(0, std::as_writable_bytes(std::span(text))).ok()) {
-    return "";
-  }
-  if (text.starts_with("\xef\xbb\xbf")) {
-    text.erase(0, 3);
-  }
-  text.erase(0, text.find_first_not_of(" \t\r\n"));
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
-
-bool is_text(const std::string& text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) {
-    return c >= 0x20 || c == '\t' || c == '\r' || c == '\n';
-  });
-}
-
-struct WrongFile {
-  std::string_view begin;  ///< in lower case
-  const char* found;
-  const char* advice;
-};
-constexpr std::array kWrongFiles = {
-    WrongFile{"version https://git-lfs", "a pointer of Git LFS in its place",
-              "fetch the file itself: git lfs pull"},
-    WrongFile{"<!doctype", "a web page",
-              "download the file itself, not its page (Hugging Face: the address with /resolve/)"},
-    WrongFile{"<html", "a web page",
-              "download the file itself, not its page (Hugging Face: the address with /resolve/)"},
-    WrongFile{"<?xml", "an XML text", "download the file itself; this may be a server's error"},
-    WrongFile{"{", "a JSON text", "name the checkpoint, its folder, or its .index.json"},
-    WrongFile{"[", "a JSON text", "name the checkpoint, its folder, or its .index.json"},
-};
-
-// --- checkpoints of something else ---
 
 bool any_name(std::span<const TensorInfo> tensors, std::string_view part) {
   return std::any_of(tensors.begin(), tensors.end(), [&](const TensorInfo& tensor) {
@@ -120,26 +77,15 @@ bool is_of_rwkv_package(std::span<const TensorInfo> tensors) {
 }  // namespace
 
 Status not_a_checkpoint(const InputFile& file) {
-  if (file.size() == 0) {
-    return bad_input("{}: expected a checkpoint, found an empty file", file.path());
-  }
-  const std::string text = beginning_of(file);
-  for (const WrongFile& wrong : kWrongFiles) {
-    if (text.starts_with(wrong.begin)) {
-      return bad_input("{}: {}, found {}; {}", file.path(), kExpected, wrong.found, wrong.advice);
-    }
-  }
-  if (is_text(text)) {
-    constexpr size_t kShown = 40;
-    const std::string line = text.substr(0, std::min(kShown, text.find_first_of("\r\n")));
-    return bad_input("{}: {}, found a text that begins with '{}'; name the checkpoint", file.path(),
-                     kExpected, line);
-  }
-  std::array<std::byte, 4> head{};
-  RWKV_TRY(file.read_at(0, std::span(head).first(std::min<uint64_t>(file.size(), head.size()))));
-  return bad_input("{}: {}, found a file that begins with {:02x} {:02x} {:02x} {:02x}", file.path(),
-                   kExpected, static_cast<unsigned>(head[0]), static_cast<unsigned>(head[1]),
-                   static_cast<unsigned>(head[2]), static_cast<unsigned>(head[3]));
+  std::vector<std::byte> head(std::min<uint64_t>(file.size(), kFileKindBytes));
+  RWKV_TRY(file.read_at(0, head));
+  const FileKind kind = file_kind(head);
+  const char* advice = kind.found == kJsonKind
+                           ? "name the checkpoint, its folder, or its .index.json"
+                           : "name the checkpoint";
+  return bad_input(
+      "{}: expected a checkpoint (.pth, .safetensors, rwkv.cpp .bin or GGUF), found {}; {}",
+      file.path(), kind.found, kind.advice.empty() ? advice : kind.advice);
 }
 
 std::optional<std::string> other_model(const TensorSource& source) {

@@ -6,6 +6,7 @@
 
 #include "compressor/checkpoint/inflating_reader.h"
 #include "compressor/checkpoint/zip_directory.h"
+#include "formats/base/damaged.h"
 #include "formats/base/printable.h"
 
 namespace rwkv::press {
@@ -44,8 +45,8 @@ size_t ZipArchive::find(std::string_view name) const {
 Status ZipArchive::read(size_t index, uint64_t offset, std::span<std::byte> out) const {
   const ZipRecord& record = records_[index];
   if (offset > record.size || out.size() > record.size - offset) {
-    return bad_input("{}: record {}: expected {} bytes at {}, but it has {}", path(),
-                     printable(record.name), out.size(), offset, record.size);
+    return damaged("{}: record {}: expected {} bytes at {}, but it has {}", path(),
+                   printable(record.name), out.size(), offset, record.size);
   }
   // Two threads may both verify a record; the answer is the same.
   const bool verify = !verified_[index].load();
@@ -58,8 +59,8 @@ Status ZipArchive::read(size_t index, uint64_t offset, std::span<std::byte> out)
 Result<std::vector<std::byte>> ZipArchive::read_all(size_t index, uint64_t max_bytes) const {
   const ZipRecord& record = records_[index];
   if (record.size > max_bytes) {
-    return bad_input("{}: record {} has {} bytes, at most {} are accepted", path(),
-                     printable(record.name), record.size, max_bytes);
+    return damaged("{}: record {} has {} bytes, at most {} are accepted", path(),
+                   printable(record.name), record.size, max_bytes);
   }
   std::vector<std::byte> bytes(static_cast<size_t>(record.size));
   RWKV_TRY(read(index, 0, bytes));
@@ -71,10 +72,9 @@ Status ZipArchive::check_crc(const ZipRecord& record, uint32_t found) const {
     return {};
   }
   const size_t folder = record.name.find('/');
-  return bad_input(
-      "{}: CRC mismatch in record {}: expected {:08x}, found {:08x}; the file is "
-      "damaged, download it again",
-      path(), printable(folder == std::string::npos ? record.name : record.name.substr(folder + 1)),
+  return damaged(
+      "{}: CRC mismatch in record {}: expected {:08x}, found {:08x}", path(),
+      printable(folder == std::string::npos ? record.name : record.name.substr(folder + 1)),
       record.crc, found);
 }
 

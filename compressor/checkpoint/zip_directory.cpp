@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "formats/base/damaged.h"
 #include "formats/base/little_endian.h"
 #include "formats/base/printable.h"
 
@@ -48,6 +49,10 @@ class DirectoryReader {
   Status error(fmt::format_string<Args...> format, Args&&... args) const {
     return bad_input("{}: {}", file_.path(), fmt::format(format, std::forward<Args>(args)...));
   }
+  template <typename... Args>
+  Status broken(fmt::format_string<Args...> format, Args&&... args) const {
+    return damaged("{}: {}", file_.path(), fmt::format(format, std::forward<Args>(args)...));
+  }
   Result<std::vector<std::byte>> bytes_at(uint64_t offset, uint64_t n) const;
   Status find_end(Directory& out) const;
   Status find_end64(Directory& out) const;
@@ -89,8 +94,10 @@ bool resolve_zip64(Bytes extra, std::span<uint64_t* const> values) {
 
 Result<std::vector<std::byte>> DirectoryReader::bytes_at(uint64_t offset, uint64_t n) const {
   if (offset > file_.size() || n > file_.size() - offset) {
-    return error("zip directory: expected {} bytes at {}, but the file ends at {}; it is truncated",
-                 n, offset, file_.size());
+    return error(
+        "zip directory: expected {} bytes at {}, but the file ends at {}; it is truncated, fetch "
+        "it again",
+        n, offset, file_.size());
   }
   std::vector<std::byte> bytes(static_cast<size_t>(n));
   RWKV_TRY(file_.read_at(offset, bytes));
@@ -129,12 +136,12 @@ Status DirectoryReader::find_end64(Directory& out) const {
     RWKV_ASSIGN(locator, bytes_at(out.end - kLocatorBytes, kLocatorBytes));
   }
   if (locator.empty() || load_le<uint32_t>(locator.data()) != kLocatorSignature) {
-    return saturated ? error("the zip64 directory is missing; the file is damaged") : Status();
+    return saturated ? broken("the zip64 directory is missing") : Status();
   }
   const auto offset = load_le<uint64_t>(locator.data() + 8);
   RWKV_ASSIGN(const std::vector<std::byte> end, bytes_at(offset, kEnd64Bytes));
   if (load_le<uint32_t>(end.data()) != kEnd64Signature || offset >= out.end) {
-    return error("no zip64 directory at {}; the file is damaged", offset);
+    return broken("no zip64 directory at {}", offset);
   }
   const auto entries_here = load_le<uint64_t>(end.data() + 24);
   const auto entries = load_le<uint64_t>(end.data() + 32);
@@ -147,7 +154,7 @@ Status DirectoryReader::find_end64(Directory& out) const {
   if ((out.entries != 0xffff && out.entries != entries) ||
       (out.bytes != kSaturated && out.bytes != bytes) ||
       (out.offset != kSaturated && out.offset != start)) {
-    return error("the two zip directories disagree; the file is damaged");
+    return broken("the two zip directories disagree");
   }
   out = {start, bytes, entries, offset};
   return {};
@@ -156,14 +163,14 @@ Status DirectoryReader::find_end64(Directory& out) const {
 // Takes one entry off the front of `rest`.
 Status DirectoryReader::read_entry(Bytes& rest, ZipRecord& out) const {
   if (rest.size() < kEntryBytes || load_le<uint32_t>(rest.data()) != kEntrySignature) {
-    return error("the zip directory has fewer entries than it claims; the file is damaged");
+    return broken("the zip directory has fewer entries than it claims");
   }
   const std::byte* const entry = rest.data();
   const size_t name_bytes = load_le<uint16_t>(entry + 28);
   const size_t extra_bytes = load_le<uint16_t>(entry + 30);
   const size_t total = kEntryBytes + name_bytes + extra_bytes + load_le<uint16_t>(entry + 32);
   if (total > rest.size()) {
-    return error("an entry of the zip directory is truncated; the file is damaged");
+    return broken("an entry of the zip directory is truncated");
   }
   out.name.assign(reinterpret_cast<const char*>(entry) + kEntryBytes, name_bytes);
   const std::string shown = printable(out.name);
@@ -176,7 +183,7 @@ Status DirectoryReader::read_entry(Bytes& rest, ZipRecord& out) const {
   out.header_offset = load_le<uint32_t>(entry + 42);
   uint64_t* const values[] = {&out.size, &out.packed_size, &out.header_offset};
   if (!resolve_zip64(rest.subspan(kEntryBytes + name_bytes, extra_bytes), values)) {
-    return error("record {}: its zip64 field is missing; the file is damaged", shown);
+    return broken("record {}: its zip64 field is missing", shown);
   }
   if ((flags & (kFlagEncrypted | kFlagStrong | kFlagMasked)) != 0) {
     return error("record {} is encrypted; decrypt it first", shown);
@@ -185,16 +192,17 @@ Status DirectoryReader::read_entry(Bytes& rest, ZipRecord& out) const {
     return error("record {} is in another part; join the parts first", shown);
   }
   if (method != 0 && method != 8) {
-    return error("record {} has compression method {}; stored (0) and deflated (8) are read", shown,
-                 method);
+    return error(
+        "record {} has compression method {}, expected stored (0) or deflated (8); save it again "
+        "with torch.save",
+        shown, method);
   }
   if (!out.deflated && out.packed_size != out.size) {
-    return error("record {}: {} bytes stored as {}; the file is damaged", shown, out.size,
-                 out.packed_size);
+    return broken("record {}: {} bytes stored as {}", shown, out.size, out.packed_size);
   }
   if (out.deflated && out.size / kMaxDeflateRatio > out.packed_size) {
-    return error("record {}: {} bytes cannot come from {} deflated ones; the file is damaged",
-                 shown, out.size, out.packed_size);
+    return broken("record {}: {} bytes cannot come from {} deflated ones", shown, out.size,
+                  out.packed_size);
   }
   out.crc_known = out.crc != 0;
   rest = rest.subspan(total);
@@ -205,8 +213,8 @@ Status DirectoryReader::read_entry(Bytes& rest, ZipRecord& out) const {
 Status DirectoryReader::check_local_header(ZipRecord& record, uint64_t limit) const {
   const std::string shown = printable(record.name);
   if (record.header_offset > limit || limit - record.header_offset < kLocalBytes) {
-    return error("record {} starts at {}, after the end of the records at {}; the file is damaged",
-                 shown, record.header_offset, limit);
+    return broken("record {} starts at {}, after the end of the records at {}", shown,
+                  record.header_offset, limit);
   }
   RWKV_ASSIGN(std::vector<std::byte> fixed, bytes_at(record.header_offset, kLocalBytes));
   const size_t name_bytes = load_le<uint16_t>(fixed.data() + 26);
@@ -214,10 +222,8 @@ Status DirectoryReader::check_local_header(ZipRecord& record, uint64_t limit) co
   record.data_offset = record.header_offset + kLocalBytes + name_bytes + extra_bytes;
   if (load_le<uint32_t>(fixed.data()) != kLocalSignature || record.data_offset > limit ||
       record.packed_size > limit - record.data_offset) {
-    return error(
-        "record {}: {} bytes at {} do not lie before the directory at {}; the file is "
-        "damaged",
-        shown, record.packed_size, record.header_offset, limit);
+    return broken("record {}: {} bytes at {} do not lie before the directory at {}", shown,
+                  record.packed_size, record.header_offset, limit);
   }
   RWKV_ASSIGN(const std::vector<std::byte> variable,
               bytes_at(record.header_offset + kLocalBytes, name_bytes + extra_bytes));
@@ -236,8 +242,7 @@ Status DirectoryReader::check_local_header(ZipRecord& record, uint64_t limit) co
       (flags & (kFlagEncrypted | kFlagStrong | kFlagMasked)) != 0 ||
       !resolve_zip64(Bytes(variable).subspan(name_bytes), values) || !agrees(size, record.size) ||
       !agrees(packed, record.packed_size) || !agrees(crc, record.crc)) {
-    return error("record {}: its own header and the directory disagree; the file is damaged",
-                 shown);
+    return broken("record {}: its own header and the directory disagree", shown);
   }
   return {};
 }
@@ -255,8 +260,8 @@ Status DirectoryReader::check_extents(const std::vector<ZipRecord>& records, uin
     const ZipRecord& record = *sorted[i];
     const uint64_t next = i + 1 < sorted.size() ? sorted[i + 1]->header_offset : limit;
     if (record.data_offset + record.packed_size > next) {
-      return error("record {} overlaps record {}; the file is damaged", printable(record.name),
-                   printable(sorted[i + 1]->name));
+      return broken("record {} overlaps record {}", printable(record.name),
+                    printable(sorted[i + 1]->name));
     }
   }
   return {};
@@ -269,9 +274,9 @@ Result<std::vector<ZipRecord>> DirectoryReader::read() {
   if (!checked_add(directory.offset, directory.bytes, directory_end) ||
       directory_end > directory.end || directory.bytes > kMaxDirectoryBytes ||
       directory.entries > directory.bytes / kEntryBytes) {
-    return error(
-        "the zip directory claims {} entries in {} bytes at {}, which the file of {} bytes "
-        "cannot contain; it is damaged",
+    return broken(
+        "the zip directory claims {} entries in {} bytes at {}, which the file of {} bytes cannot "
+        "contain",
         directory.entries, directory.bytes, directory.offset, file_.size());
   }
   RWKV_ASSIGN(const std::vector<std::byte> bytes, bytes_at(directory.offset, directory.bytes));
@@ -282,11 +287,11 @@ Result<std::vector<ZipRecord>> DirectoryReader::read() {
     RWKV_TRY(read_entry(rest, record));
     RWKV_TRY(check_local_header(record, directory.offset));
     if (!names.insert(record.name).second) {
-      return error("record {} occurs twice; the file is damaged", printable(record.name));
+      return broken("record {} occurs twice", printable(record.name));
     }
   }
   if (!rest.empty()) {
-    return error("the zip directory has {} bytes too many; the file is damaged", rest.size());
+    return broken("the zip directory has {} bytes too many", rest.size());
   }
   RWKV_TRY(check_extents(records, directory.offset));
   return records;

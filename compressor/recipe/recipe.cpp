@@ -184,8 +184,9 @@ Result<std::vector<StageEntry>> change_stages(const std::vector<StageEntry>& of_
     });
     if (change.is_off()) {
       if (same == base.end()) {
-        return usage_error("stage '{}' is off, but there is no such stage to leave out",
-                           change.name);
+        return usage_error(
+            "stage '{}' is off, but there is no such stage to leave out; remove the line",
+            change.name);
       }
       base.erase(same);
     } else if (same == base.end()) {
@@ -244,7 +245,8 @@ Result<Recipe> build_recipe(const std::string& text, const std::string& origin,
     RWKV_ASSIGN(recipe.budget, read_budget(budget));
     if (!entries.empty()) {
       return usage_error(
-          "expected either 'budget' or 'stages', found both; the plan chooses the stages");
+          "expected either 'budget' or 'stages', found both; remove one of them (with a budget, "
+          "the plan chooses the stages)");
     }
   }
   if (calibration && !calibration.IsNull()) {
@@ -317,8 +319,8 @@ Result<Recipe> parse_recipe(const std::string& text, const std::string& origin,
     auto recipe = build_recipe(text, origin, overrides);
     return recipe.ok() ? std::move(recipe) : Result<Recipe>(recipe.status().in(origin));
   } catch (const YAML::Exception& error) {
-    return usage_error("{}: not valid YAML at line {}, column {}: {}", origin, error.mark.line + 1,
-                       error.mark.column + 1, error.msg);
+    return usage_error("{}: not valid YAML at line {}, column {}: {}; correct it there", origin,
+                       error.mark.line + 1, error.mark.column + 1, error.msg);
   }
 }
 

@@ -164,8 +164,8 @@ Result<SweepSettings> parse_sweep(const std::string& text, const std::string& pa
     auto settings = read_sweep(text, path);
     return settings.ok() ? std::move(settings) : Result<SweepSettings>(settings.status().in(path));
   } catch (const YAML::Exception& error) {
-    return usage_error("{}: not valid YAML at line {}, column {}: {}", path, error.mark.line + 1,
-                       error.mark.column + 1, error.msg);
+    return usage_error("{}: not valid YAML at line {}, column {}: {}; correct it there", path,
+                       error.mark.line + 1, error.mark.column + 1, error.msg);
   }
 }
 

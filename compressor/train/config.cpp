@@ -84,8 +84,8 @@ Result<TrainConfig> parse_train_config(const std::string& text, const std::strin
     auto config = build(text, origin, overrides);
     return config.ok() ? std::move(config) : Result<TrainConfig>(config.status().in(origin));
   } catch (const YAML::Exception& error) {
-    return usage_error("{}: not valid YAML at line {}, column {}: {}", origin, error.mark.line + 1,
-                       error.mark.column + 1, error.msg);
+    return usage_error("{}: not valid YAML at line {}, column {}: {}; correct it there", origin,
+                       error.mark.line + 1, error.mark.column + 1, error.msg);
   }
 }
 

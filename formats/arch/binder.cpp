@@ -102,10 +102,10 @@ Result<uint64_t> Binder::expected(Dim dim, uint64_t found) {
 Status Binder::derive_sizes() {
   const TensorInfo* emb = index_.find("emb.weight");
   if (!emb) {
-    return bad_input("tensor 'emb.weight' is missing: not an RWKV checkpoint");
+    return bad_input("tensor 'emb.weight' is missing, expected vocabulary x n_embd");
   }
   if (emb->shape.size() != 2 || emb->shape[0] > kMaxSize || emb->shape[1] > kMaxSize) {
-    return bad_input("tensor 'emb.weight' has shape {}; expected vocabulary x n_embd",
+    return bad_input("tensor 'emb.weight' has shape {}, expected vocabulary x n_embd",
                      shape_to_string(emb->shape));
   }
   result_.config.n_vocab = emb->shape[0];
@@ -121,7 +121,8 @@ Status Binder::derive_heads() {
   ModelConfig& config = result_.config;
   const TensorInfo* norm = index_.find("blocks.0.att.ln_x.weight");
   if (!norm) {
-    return bad_input("tensor 'blocks.0.att.ln_x.weight' is missing");
+    return bad_input(
+        "tensor 'blocks.0.att.ln_x.weight' is missing, expected a vector of the attention's width");
   }
   const uint64_t width = norm->n_elements();
   const char* name = is_v7(config.version)           ? "blocks.0.att.r_k"
@@ -129,7 +130,7 @@ Status Binder::derive_heads() {
                                                      : "blocks.0.att.time_decay";
   const TensorInfo* heads = index_.find(name);
   if (!heads) {
-    return bad_input("tensor '{}' is missing; the heads cannot be counted", name);
+    return bad_input("tensor '{}' is missing, expected it with a row for each head", name);
   }
   std::vector<uint64_t> shape = heads->shape;
   while (shape.size() > 1 && shape.back() == 1) {
@@ -176,9 +177,9 @@ Status Binder::check_shape(const TensorSpec& spec, const TensorInfo& tensor,
   }
   const bool fits = spec.role == Role::Vector ? fits_vector(found, canonical) : found == canonical;
   if (!fits) {
-    return bad_input("tensor '{}' has shape {}; for {}, expected {}", tensor.name,
-                     shape_to_string(found), version_traits(result_.config.version).name,
-                     shape_to_string(canonical));
+    return bad_input("tensor '{}' has shape {}, expected {} for {}", tensor.name,
+                     shape_to_string(found), shape_to_string(canonical),
+                     version_traits(result_.config.version).name);
   }
   return {};
 }
@@ -223,7 +224,7 @@ Status Binder::bind(const TensorSpec& spec, const TensorSpec* alternative, int64
   if (spec.presence == Presence::Optional) {
     return {};
   }
-  return bad_input("tensor '{}' is missing; {} with {} blocks has it", name,
+  return bad_input("tensor '{}' is missing, expected in {} with {} blocks", name,
                    version_traits(result_.config.version).name, result_.config.n_layer);
 }
 
@@ -241,11 +242,11 @@ Status Binder::bind_pair(const TensorSpec& spec, const TensorInfo& factor_a, int
   const std::vector<uint64_t> wanted_a = {rank, n_in};
   const std::vector<uint64_t> wanted_b = {n_out, rank};
   if (rank == 0 || rank > kMaxSize || factor_a.shape != wanted_a) {
-    return bad_input("tensor '{}' has shape {}; expected rank x {}", factor_a.name,
+    return bad_input("tensor '{}' has shape {}, expected rank x {}", factor_a.name,
                      shape_to_string(factor_a.shape), n_in);
   }
   if (factor_b->shape != wanted_b) {
-    return bad_input("tensor '{}' has shape {}; expected {} to match '{}'", factor_b->name,
+    return bad_input("tensor '{}' has shape {}, expected {} to match '{}'", factor_b->name,
                      shape_to_string(factor_b->shape), shape_to_string(wanted_b), factor_a.name);
   }
   has_pair_ = true;
@@ -266,7 +267,7 @@ Status Binder::bind_diagonal(const TensorSpec& spec, std::string_view stem, int6
                      diagonal->name, n, n_in);
   }
   if (!fits_vector(diagonal->shape, {n})) {
-    return bad_input("tensor '{}' has shape {}; expected {}", diagonal->name,
+    return bad_input("tensor '{}' has shape {}, expected {}", diagonal->name,
                      shape_to_string(diagonal->shape), n);
   }
   has_diagonal_ = true;
@@ -311,8 +312,7 @@ Status Binder::check_sets() const {
   return {};
 }
 
-Result<Identified> Binder::take() {
-  RWKV_TRY(check_sets());
+Identified Binder::take() {
   // RWKV-Lite's enhanced form (x059) always has the diagonal, its simple form (x058) never.
   result_.config.low_rank = has_diagonal_ ? LowRankForm::ReluSquared
                             : has_pair_   ? LowRankForm::Linear

@@ -46,15 +46,16 @@ class Binder {
   Status bind(const TensorSpec& spec, const TensorSpec* alternative, int64_t block);
   void bind_ignored(size_t source, int64_t block);
   bool is_bound(size_t source) const { return bound_[source]; }
+  /// What stages add comes in sets: BadInput if a part of one is missing.
+  Status check_sets() const;
   /// The result; the binder is empty afterwards.
-  Result<Identified> take();
+  Identified take();
 
  private:
   Status bind_dense(const TensorSpec& spec, const TensorInfo& tensor, int64_t block);
   Status bind_pair(const TensorSpec& spec, const TensorInfo& factor_a, int64_t block);
   Status bind_diagonal(const TensorSpec& spec, std::string_view stem, int64_t block);
   Status derive_heads();
-  Status check_sets() const;
   void add(const TensorInfo& tensor, Role role, Part part, Layout layout, int64_t block,
            std::vector<uint64_t> shape);
   Status check_shape(const TensorSpec& spec, const TensorInfo& tensor,

@@ -35,15 +35,16 @@ Result<uint64_t> count_layers(std::span<const TensorInfo> tensors) {
   }
   if (last < 0) {
     return bad_input(
-        "no tensor 'blocks.0.*': this is not an RWKV checkpoint; expected names of BlinkDL, "
-        "Hugging "
-        "Face, flash-linear-attention or web-rwkv, found {} tensors{}{}; rwkv-press inspect lists "
-        "them",
+        "expected an RWKV checkpoint (tensors 'blocks.0.*', or the names of Hugging Face, "
+        "flash-linear-attention or web-rwkv), found {} tensors{}{}; name another file (rwkv-press "
+        "inspect lists the tensors of this one)",
         tensors.size(), tensors.empty() ? "" : ", the first is ",
         tensors.empty() ? "" : tensors.front().name);
   }
   if (static_cast<uint64_t>(last) >= kMaxLayers) {
-    return bad_input("block number {} found, at most {} blocks are accepted", last, kMaxLayers);
+    return bad_input(
+        "block number {} found, at most {} blocks are accepted; take the original checkpoint", last,
+        kMaxLayers);
   }
   return static_cast<uint64_t>(last) + 1;
 }
@@ -65,7 +66,8 @@ Status refuse_unsupported(const TensorIndex& index) {
       if (block_of(index.at(i).name) >= 0 &&
           index.at(i).name.find(version.mark) != std::string::npos) {
         return bad_input(
-            "tensor '{}': this is {}, which is not supported; expected v4 to v7 or v7a",
+            "tensor '{}': this is {}, which is not supported; expected v4 to v7 or v7a; take a "
+            "model of one of these, or run this one with its author's program",
             index.at(i).name, version.what);
       }
     }
@@ -95,7 +97,8 @@ Result<Version> decide_version(const TensorIndex& index) {
   const TensorInfo* decay = index.find("blocks.0.att.time_decay");
   if (!decay) {
     return bad_input(
-        "tensor 'blocks.0.att.time_decay' is missing; the version cannot be determined");
+        "tensor 'blocks.0.att.time_decay' is missing, expected in every v5; take the original "
+        "checkpoint");
   }
   const uint64_t n_channels = index.find("blocks.0.att.ln_x.weight")->n_elements();
   return decay_is_per_channel(*decay, n_channels) ? Version::V5_2 : Version::V5_1;
@@ -141,6 +144,35 @@ Status bind_all(Binder& binder, Version version, uint64_t n_layer) {
   return bind_where(table, -1, is_of_model);
 }
 
+// Names and shapes against the tables of the version; what is left over is refused.
+Status bind_checked(Binder& binder, const TensorIndex& index, Version version, uint64_t n_layer) {
+  RWKV_TRY(binder.derive_sizes());
+  RWKV_TRY(bind_all(binder, version, n_layer));
+  for (size_t i = 0; i < index.size(); ++i) {
+    if (binder.is_bound(i)) {
+      continue;
+    }
+    const TensorInfo& tensor = index.at(i);
+    if (!is_known_extra(tensor.name)) {
+      return bad_input(
+          "tensor '{}' ({}) has no place in {}, expected the tensors of that version alone",
+          tensor.name, shape_to_string(tensor.shape), version_traits(version).name);
+    }
+    binder.bind_ignored(i, block_of(tensor.name));
+  }
+  return binder.check_sets();
+}
+
+// Every refusal of bind_checked() has the same ways out.
+Status with_advice(const Status& status, ShapesAre shapes) {
+  return bad_input(
+      "{}; {}", status.message(),
+      shapes == ShapesAre::AsPacked
+          ? "convert the original checkpoint again"
+          : "take the original checkpoint (a script has cut or changed this one, or it "
+            "was merged from models of other sizes)");
+}
+
 }  // namespace
 
 // With a single head only the number of channels tells [1,N] from [1,H].
@@ -177,20 +209,10 @@ Result<Identified> identify(std::span<const TensorInfo> tensors, ShapesAre shape
   RWKV_TRY(refuse_unsupported(index));
   RWKV_ASSIGN(const Version version, decide_version(index));
   Binder binder(index, version, n_layer, shapes);
-  RWKV_TRY(binder.derive_sizes());
-  RWKV_TRY(bind_all(binder, version, n_layer));
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    if (binder.is_bound(i)) {
-      continue;
-    }
-    if (!is_known_extra(tensors[i].name)) {
-      return bad_input("tensor '{}' ({}) has no place in {}: not a plain RWKV checkpoint",
-                       tensors[i].name, shape_to_string(tensors[i].shape),
-                       version_traits(version).name);
-    }
-    binder.bind_ignored(i, block_of(tensors[i].name));
+  if (const Status status = bind_checked(binder, index, version, n_layer); !status.ok()) {
+    return with_advice(status, shapes);
   }
-  RWKV_ASSIGN(Identified model, binder.take());
+  Identified model = binder.take();
   sort_by_use(model.tensors);
   return model;
 }

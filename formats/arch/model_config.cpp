@@ -1,6 +1,7 @@
 #include "formats/arch/model_config.h"
 
 #include "formats/arch/versions.h"
+#include "formats/base/damaged.h"
 
 namespace rwkv {
 namespace {
@@ -39,9 +40,9 @@ Status head_from_metadata(const GgufMetadata& metadata, ModelConfig& config) {
   RWKV_ASSIGN(config.first_cluster_always, metadata.get_bool("rwkv.head.first_always"));
   if (!(p_min > 0 && p_min <= 1) || config.head_k_min < 1 ||
       config.head_k_max < config.head_k_min) {
-    return bad_input(
-        "rwkv.head has p_min {}, k_min {}, k_max {}; expected 0 < p_min <= 1 and "
-        "1 <= k_min <= k_max",
+    return damaged(
+        "rwkv.head has p_min {}, k_min {}, k_max {}, expected 0 < p_min <= 1 and 1 <= k_min <= "
+        "k_max",
         p_min, config.head_k_min, config.head_k_max);
   }
   config.head_p_min = static_cast<float>(p_min);
@@ -115,7 +116,10 @@ Result<ModelConfig> config_from_metadata(const GgufMetadata& metadata) {
   RWKV_ASSIGN(const std::string version, metadata.get_string("rwkv.version"));
   const VersionTraits* traits = find_version(version);
   if (!traits) {
-    return bad_input("rwkv.version is '{}', which this build does not know", version);
+    return bad_input(
+        "rwkv.version is '{}', which this build does not know; use rwkv-edge and rwkv-press of the "
+        "version that packed the file, or newer",
+        version);
   }
   config.version = traits->version;
   RWKV_ASSIGN(const std::string form, metadata.get_string("rwkv.low_rank"));
@@ -124,7 +128,7 @@ Result<ModelConfig> config_from_metadata(const GgufMetadata& metadata) {
     ++index;
   }
   if (index == std::size(kLowRankFormNames)) {
-    return bad_input("rwkv.low_rank is '{}'; expected none, linear or relu_squared", form);
+    return damaged("rwkv.low_rank is '{}', expected none, linear or relu_squared", form);
   }
   config.low_rank = static_cast<LowRankForm>(index);
   for (const SizeKey& size : kSizes) {
@@ -134,7 +138,7 @@ Result<ModelConfig> config_from_metadata(const GgufMetadata& metadata) {
   }
   RWKV_ASSIGN(const double eps, metadata.get_f64("rwkv.group_norm_eps"));
   if (!(eps > 0 && eps < 1)) {
-    return bad_input("rwkv.group_norm_eps is {}; expected a value between 0 and 1", eps);
+    return damaged("rwkv.group_norm_eps is {}, expected a value between 0 and 1", eps);
   }
   config.group_norm_eps = static_cast<float>(eps);
   RWKV_ASSIGN(config.ln0_folded, metadata.get_bool("rwkv.ln0_folded"));

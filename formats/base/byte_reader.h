@@ -56,7 +56,8 @@ class ByteReader {
  private:
   Status cut(std::string_view what, uint64_t expected) const {
     return bad_input(
-        "{}: expected {} bytes for {} at offset {}, found {}; the file is damaged or truncated",
+        "{}: expected {} bytes for {} at offset {}, found {}; the file was cut or "
+        "damaged, fetch it again",
         origin_, expected, what, offset_, bytes_.size() - offset_);
   }
 

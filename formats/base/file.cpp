@@ -32,13 +32,14 @@ Result<OpenedFile> open_regular(const std::string& path) {
   // O_NONBLOCK: opening a named pipe, which is refused below, would wait for a writer.
   const int fd = open_uninterrupted(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
-    return bad_input("{}: cannot open: {}", path, error_text(errno));
+    return bad_input("{}: cannot open: {}; check its name and permissions", path,
+                     error_text(errno));
   }
   struct stat info = {};
   if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
     const bool is_folder = S_ISDIR(info.st_mode);
     ::close(fd);
-    return bad_input("{}: expected a file, found {}", path,
+    return bad_input("{}: expected a file, found {}; name a file", path,
                      is_folder ? "a directory" : "something that is not a regular file");
   }
   return OpenedFile{fd, static_cast<uint64_t>(info.st_size)};
@@ -57,8 +58,10 @@ InputFile::~InputFile() {
 
 Status InputFile::read_at(uint64_t offset, std::span<std::byte> out) const {
   if (offset > size_ || out.size() > size_ - offset) {
-    return bad_input("{}: expected {} bytes at offset {}, but the file ends at {}; it is truncated",
-                     path_, out.size(), offset, size_);
+    return bad_input(
+        "{}: expected {} bytes at offset {}, but the file ends at {}; it is truncated, fetch it "
+        "again",
+        path_, out.size(), offset, size_);
   }
   size_t done = 0;
   while (done < out.size()) {
@@ -202,7 +205,8 @@ Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes) 
   if (is_stream(path)) {
     const int fd = open_uninterrupted(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-      return bad_input("{}: cannot open: {}", path, error_text(errno));
+      return bad_input("{}: cannot open: {}; check its name and permissions", path,
+                       error_text(errno));
     }
     Result<std::string> text = read_stream(fd, path, max_bytes);
     ::close(fd);

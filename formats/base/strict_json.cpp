@@ -32,8 +32,8 @@ Status check_size(std::string_view text) {
     n_values += begins || c == ',' ? 1 : 0;
     if (depth > kMaxDepth || n_containers > kMaxContainers || n_values > kMaxValues) {
       return bad_input(
-          "JSON with more than {} levels, {} objects and arrays, or {} values; found {}, {} and {} "
-          "up to byte {}",
+          "JSON with more than {} levels, {} objects and arrays, or {} values, found {}, {} and {} "
+          "up to byte {}; the file is damaged, fetch it again",
           kMaxDepth, kMaxContainers, kMaxValues, depth, n_containers, n_values, i);
     }
   }
@@ -65,7 +65,7 @@ Result<Json> parse_strict_json(std::string_view text) {
   };
   Json json = Json::parse(text.begin(), text.end(), count_keys, /*allow_exceptions=*/false);
   if (json.is_discarded()) {
-    return bad_input("is not valid JSON");
+    return bad_input("expected JSON, found invalid JSON; the file is damaged, fetch it again");
   }
   return twice.empty() ? Result<Json>(std::move(json)) : bad_input("{}", twice);
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <unordered_set>
 
+#include "formats/base/damaged.h"
 #include "formats/base/little_endian.h"
 
 namespace rwkv {
@@ -119,8 +120,8 @@ class AdaptedSource final : public TensorSource {
       values[i] = undone(tensor.undo, tensor.factor, x);
       const char* expected = expected_range(tensor.undo);
       if (expected && std::isnan(values[i])) {
-        return bad_input("{}: tensor {}: element {} is {}; expected {}; the file is damaged",
-                         path(), tensor.info.name, first + i, x, expected);
+        return damaged("{}: tensor {}: element {} is {}, expected {}", path(), tensor.info.name,
+                       first + i, x, expected);
       }
     }
     const auto* bytes = reinterpret_cast<const std::byte*>(values.data());
@@ -155,8 +156,8 @@ class AdaptedSource final : public TensorSource {
 
 Status check_tensor(const AdaptedTensor& tensor, uint64_t file_size) {
   if (tensor.undo == Undo::Transpose && tensor.info.shape.size() < 2) {
-    return bad_input("tensor {}: has shape {}; expected a matrix", tensor.info.name,
-                     shape_to_string(tensor.info.shape));
+    return damaged("tensor {}: expected a matrix, found shape {}", tensor.info.name,
+                   shape_to_string(tensor.info.shape));
   }
   TensorInfo stored = stored_info(tensor);
   if (tensor.undo == Undo::Transpose) {
@@ -165,8 +166,9 @@ Status check_tensor(const AdaptedTensor& tensor, uint64_t file_size) {
   RWKV_TRY(check_tensor_size(stored));
   RWKV_TRY(check_tensor_size(tensor.info));
   if (tensor.offset > file_size || stored.n_bytes() > file_size - tensor.offset) {
-    return bad_input("tensor {}: needs {} bytes at offset {}, the file has {}; it is truncated",
-                     tensor.info.name, stored.n_bytes(), tensor.offset, file_size);
+    return bad_input(
+        "tensor {}: needs {} bytes at offset {}, the file has {}; the file was cut, fetch it again",
+        tensor.info.name, stored.n_bytes(), tensor.offset, file_size);
   }
   return {};
 }
@@ -182,8 +184,8 @@ Result<std::unique_ptr<TensorSource>> open_adapted(std::string_view format,
     tensor.info.dtype = tensor.undo == Undo::Nothing ? tensor.stored : DType::F32;
     RWKV_TRY(check_tensor(tensor, file->size()).in(file->path()));
     if (!names.insert(tensor.info.name).second) {
-      return bad_input("{}: tensor {} at byte {} occurs twice", file->path(), tensor.info.name,
-                       tensor.offset);
+      return damaged("{}: tensor {} at byte {} occurs twice", file->path(), tensor.info.name,
+                     tensor.offset);
     }
   }
   return std::unique_ptr<TensorSource>(std::make_unique<AdaptedSource>(

@@ -30,12 +30,18 @@ template <typename T>
 Result<const T*> typed(const GgufMetadata& metadata, std::string_view key, const char* expected) {
   const GgufValue* value = metadata.find(key);
   if (!value) {
-    return bad_input("metadata lacks the key '{}'; expected {}", key, expected);
+    return bad_input(
+        "metadata lacks the key '{}', expected {}; the file is of another program or damaged, "
+        "fetch it again",
+        key, expected);
   }
   if (const T* found = std::get_if<T>(&value->value)) {
     return found;
   }
-  return bad_input("metadata key '{}' is {}; expected {}", key, value_to_string(*value), expected);
+  return bad_input(
+      "metadata key '{}' is {}, expected {}; the file is of another program or damaged, fetch it "
+      "again",
+      key, value_to_string(*value), expected);
 }
 
 }  // namespace

@@ -1,5 +1,8 @@
 #include "formats/container/gguf_reader.h"
 
+#include "formats/base/damaged.h"
+#include "formats/container/file_kind.h"
+
 #include <algorithm>
 #include <cstring>
 #include <unordered_set>
@@ -63,8 +66,8 @@ std::string type_text(uint32_t number) {
 Result<std::string> read_string(ByteReader& in, uint64_t max_bytes, std::string_view what) {
   RWKV_ASSIGN(const uint64_t length, in.number<uint64_t>(what));
   if (length > max_bytes) {
-    return bad_input("{}: {} at offset {} claims {} bytes, at most {} are accepted", in.origin(),
-                     what, in.offset() - 8, length, max_bytes);
+    return damaged("{}: {} at offset {} claims {} bytes, at most {} are accepted", in.origin(),
+                   what, in.offset() - 8, length, max_bytes);
   }
   RWKV_ASSIGN(const std::string_view text, in.text(length, what));
   return std::string(text);
@@ -79,8 +82,8 @@ Result<Wide> read_number(ByteReader& in, std::string_view what) {
 template <typename Disk, typename Wide>
 Result<GgufValue::Storage> read_numbers(ByteReader& in, uint64_t count, std::string_view what) {
   if (count > in.left() / sizeof(Disk)) {
-    return bad_input("{}: the array '{}' claims {} elements, {} bytes are left", in.origin(), what,
-                     count, in.left());
+    return damaged("{}: the array '{}' claims {} elements, {} bytes are left", in.origin(), what,
+                   count, in.left());
   }
   std::vector<Wide> values(static_cast<size_t>(count));
   for (Wide& value : values) {
@@ -91,8 +94,8 @@ Result<GgufValue::Storage> read_numbers(ByteReader& in, uint64_t count, std::str
 
 Result<GgufValue::Storage> read_strings(ByteReader& in, uint64_t count, std::string_view what) {
   if (count > in.left() / 8) {
-    return bad_input("{}: the array '{}' claims {} strings, {} bytes are left", in.origin(), what,
-                     count, in.left());
+    return damaged("{}: the array '{}' claims {} strings, {} bytes are left", in.origin(), what,
+                   count, in.left());
   }
   std::vector<std::string> values(static_cast<size_t>(count));
   for (std::string& value : values) {
@@ -104,7 +107,7 @@ Result<GgufValue::Storage> read_strings(ByteReader& in, uint64_t count, std::str
 Result<GgufType> read_type(ByteReader& in, std::string_view key) {
   RWKV_ASSIGN(const uint32_t type, in.number<uint32_t>("a value type"));
   if (type >= kGgufTypeCount) {
-    return bad_input("{}: metadata key '{}' has the unknown value type {}", in.origin(), key, type);
+    return damaged("{}: metadata key '{}' has the unknown value type {}", in.origin(), key, type);
   }
   return static_cast<GgufType>(type);
 }
@@ -144,8 +147,10 @@ Result<GgufValue::Storage> read_array(ByteReader& in, GgufType element, std::str
     case GgufType::Array:
       break;
   }
-  return bad_input("{}: metadata key '{}' is an array of arrays, which is not supported",
-                   in.origin(), key);
+  return bad_input(
+      "{}: metadata key '{}' is an array of arrays, which is not supported; remove it "
+      "(gguf-new-metadata), or take another file",
+      in.origin(), key);
 }
 
 template <typename Disk, typename Wide>
@@ -188,7 +193,7 @@ Result<GgufValue::Storage> read_storage(ByteReader& in, GgufValue& value, std::s
       return read_array(in, value.element, key, elements_left);
     }
   }
-  return bad_input("{}: metadata key '{}' has an unknown type", in.origin(), key);
+  return damaged("{}: metadata key '{}' has an unknown type", in.origin(), key);
 }
 
 Status read_metadata(ByteReader& in, uint64_t count, GgufMetadata& metadata) {
@@ -197,7 +202,7 @@ Status read_metadata(ByteReader& in, uint64_t count, GgufMetadata& metadata) {
   for (uint64_t i = 0; i < count; ++i) {
     RWKV_ASSIGN(std::string key, read_string(in, kMaxKeyBytes, "a metadata key"));
     if (!seen.insert(key).second) {
-      return bad_input("{}: metadata key '{}' occurs twice", in.origin(), key);
+      return damaged("{}: metadata key '{}' occurs twice", in.origin(), key);
     }
     GgufValue value;
     RWKV_ASSIGN(value.type, read_type(in, key));
@@ -212,8 +217,8 @@ Result<GgufTensor> read_tensor_info(ByteReader& in) {
   RWKV_ASSIGN(tensor.name, read_string(in, kMaxNameBytes, "a tensor name"));
   RWKV_ASSIGN(const uint32_t n_dims, in.number<uint32_t>("a number of dimensions"));
   if (n_dims > kMaxDims) {
-    return bad_input("{}: tensor '{}' has {} dimensions, at most {} are possible", in.origin(),
-                     tensor.name, n_dims, kMaxDims);
+    return damaged("{}: tensor '{}' has {} dimensions, at most {} are possible", in.origin(),
+                   tensor.name, n_dims, kMaxDims);
   }
   tensor.dims.resize(n_dims);
   for (uint64_t& dim : tensor.dims) {
@@ -247,8 +252,8 @@ Status check_overlaps(const std::vector<GgufTensor>& tensors, const std::string&
             [](const GgufTensor* a, const GgufTensor* b) { return a->offset < b->offset; });
   for (size_t i = 1; i < sorted.size(); ++i) {
     if (sorted[i - 1]->offset + sorted[i - 1]->n_bytes > sorted[i]->offset) {
-      return bad_input("{}: tensors '{}' and '{}' overlap", origin, sorted[i - 1]->name,
-                       sorted[i]->name);
+      return damaged("{}: tensors '{}' and '{}' overlap", origin, sorted[i - 1]->name,
+                     sorted[i]->name);
     }
   }
   return {};
@@ -260,8 +265,8 @@ Result<uint64_t> read_alignment(const GgufMetadata& metadata) {
   }
   RWKV_ASSIGN(const uint64_t alignment, metadata.get_u64("general.alignment"));
   if (alignment == 0 || alignment > kMaxAlignment || (alignment & (alignment - 1)) != 0) {
-    return bad_input("general.alignment is {}; expected a power of two up to {}", alignment,
-                     kMaxAlignment);
+    return damaged("general.alignment is {}; expected a power of two up to {}", alignment,
+                   kMaxAlignment);
   }
   return alignment;
 }
@@ -271,18 +276,28 @@ Status place_tensors(std::vector<GgufTensor>& tensors, uint64_t data_begin, uint
                      uint64_t alignment, const std::string& origin) {
   for (GgufTensor& tensor : tensors) {
     if (tensor.offset % alignment != 0) {
-      return bad_input("{}: tensor '{}' starts at {}, which is not a multiple of {}", origin,
-                       tensor.name, tensor.offset, alignment);
+      return damaged("{}: tensor '{}' starts at {}, which is not a multiple of {}", origin,
+                     tensor.name, tensor.offset, alignment);
     }
     uint64_t end = 0;
     if (!checked_add(tensor.offset, data_begin, tensor.offset) ||
         !checked_add(tensor.offset, tensor.n_bytes, end) || end > file_size) {
       return bad_input(
-          "{}: tensor '{}' ({} bytes) ends after the end of the file ({} bytes); it is truncated",
+          "{}: tensor '{}' ({} bytes) ends after the end of the file ({} bytes); the file was cut, "
+          "fetch it again",
           origin, tensor.name, tensor.n_bytes, file_size);
     }
   }
   return check_overlaps(tensors, origin);
+}
+
+Status not_gguf(std::span<const std::byte> bytes, const std::string& origin) {
+  const FileKind kind = file_kind(bytes);
+  const char* advice = kind.is_checkpoint
+                           ? "convert it first: rwkv-press convert CHECKPOINT -o MODEL.gguf"
+                           : "name a model; rwkv-press convert CHECKPOINT -o MODEL.gguf makes one";
+  return bad_input("{}: expected a packed model (a GGUF file), found {}; {}", origin, kind.found,
+                   kind.advice.empty() ? advice : kind.advice.c_str());
 }
 
 struct Counts {
@@ -291,24 +306,22 @@ struct Counts {
 };
 
 Result<Counts> read_counts(ByteReader& in) {
-  RWKV_ASSIGN(const std::string_view magic, in.text(kMagic.size(), "the magic"));
-  if (magic != kMagic) {
-    return bad_input("{}: not a GGUF file (it does not begin with 'GGUF')", in.origin());
-  }
+  RWKV_TRY(in.text(kMagic.size(), "the magic").status());
   RWKV_ASSIGN(const uint32_t version, in.number<uint32_t>("the version"));
   if (version != 2 && version != 3) {
-    return bad_input("{}: GGUF version {}, versions 2 and 3 are supported", in.origin(), version);
+    return bad_input("{}: GGUF version {}, expected 2 or 3; convert the original checkpoint again",
+                     in.origin(), version);
   }
   Counts counts{};
   RWKV_ASSIGN(counts.tensors, in.number<uint64_t>("the tensor count"));
   RWKV_ASSIGN(counts.entries, in.number<uint64_t>("the metadata count"));
   if (counts.tensors > in.left() / kMinTensorBytes || counts.entries > in.left() / kMinEntryBytes) {
-    return bad_input("{}: claims {} tensors and {} metadata entries in {} bytes; it is damaged",
-                     in.origin(), counts.tensors, counts.entries, in.left());
+    return damaged("{}: claims {} tensors and {} metadata entries in {} bytes", in.origin(),
+                   counts.tensors, counts.entries, in.left());
   }
   if (counts.tensors > kMaxTensors || counts.entries > kMaxEntries) {
-    return bad_input("{}: has {} tensors and {} metadata entries; at most {} and {} are accepted",
-                     in.origin(), counts.tensors, counts.entries, kMaxTensors, kMaxEntries);
+    return damaged("{}: has {} tensors and {} metadata entries, at most {} and {} are accepted",
+                   in.origin(), counts.tensors, counts.entries, kMaxTensors, kMaxEntries);
   }
   return counts;
 }
@@ -325,6 +338,9 @@ bool looks_like_gguf(std::span<const std::byte> bytes) {
 }
 
 Result<GgufFile> GgufFile::parse(std::span<const std::byte> bytes, const std::string& origin) {
+  if (!looks_like_gguf(bytes)) {
+    return not_gguf(bytes, origin);
+  }
   ByteReader in(bytes, origin);
   return parse(in, origin);
 }
@@ -336,14 +352,16 @@ Result<GgufFile> GgufFile::read(const InputFile& file) {
     head = {};
     head.resize(static_cast<size_t>(n));
     RWKV_TRY(file.read_at(0, head));
+    if (!looks_like_gguf(head)) {
+      return not_gguf(head, file.path());
+    }
     ByteReader in(head, file.size(), file.path());
     Result<GgufFile> parsed = parse(in, file.path());
     if (!in.needs_more()) {
       return parsed;
     }
     if (2 * n > kMaxHeader) {
-      return bad_input("{}: its header has more than {} bytes; the file is damaged", file.path(),
-                       n);
+      return damaged("{}: its header has more than {} bytes", file.path(), n);
     }
   }
 }
@@ -357,7 +375,7 @@ Result<GgufFile> GgufFile::parse(ByteReader& in, const std::string& origin) {
   for (uint64_t i = 0; i < counts.tensors; ++i) {
     RWKV_ASSIGN(GgufTensor tensor, read_tensor_info(in));
     if (!file.by_name_.emplace(tensor.name, file.tensors_.size()).second) {
-      return bad_input("{}: tensor '{}' occurs twice", origin, tensor.name);
+      return damaged("{}: tensor '{}' occurs twice", origin, tensor.name);
     }
     file.tensors_.push_back(std::move(tensor));
   }

@@ -1,5 +1,7 @@
 #include "formats/container/llama_cpp_names.h"
 
+#include "formats/base/damaged.h"
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -141,7 +143,7 @@ Result<Renamed> blinkdl_name(std::string_view name, const Architecture& architec
     const char* const end = name.data() + name.size();
     const auto [dot, error] = std::from_chars(digits, end, layer);
     if (error != std::errc() || dot == end || *dot != '.' || layer >= kMaxLayers) {
-      return bad_input("tensor {}: expected blk.N. with N below {}", name, kMaxLayers);
+      return damaged("tensor {}: expected blk.N. with N below {}", name, kMaxLayers);
     }
     rest = std::string_view(dot + 1, static_cast<size_t>(end - dot - 1));
     prefix = fmt::format("blocks.{}.", layer);
@@ -152,15 +154,17 @@ Result<Renamed> blinkdl_name(std::string_view name, const Architecture& architec
       return Renamed{prefix + std::string(row.blinkdls), layer, row.change};
     }
   }
-  return bad_input("tensor {}: has no place in a model of architecture {}; it cannot be converted",
-                   name, architecture.name);
+  return bad_input(
+      "tensor {}: has no place in a model of architecture {}, expected the tensors that "
+      "llama.cpp's converter writes; take the original .pth",
+      name, architecture.name);
 }
 
 Status check_count(const GgufTensor& tensor, uint64_t parts, uint64_t n_embd) {
   const TensorInfo info = tensor.info();
   if (info.n_elements() % parts != 0 || info.n_elements() / parts != n_embd) {
-    return bad_input("tensor {} at byte {}: has shape {}; expected {}x{}", tensor.name,
-                     tensor.offset, shape_to_string(info.shape), parts, n_embd);
+    return bad_input("tensor {} at byte {}: has shape {}, expected {}x{}; take the original .pth",
+                     tensor.name, tensor.offset, shape_to_string(info.shape), parts, n_embd);
   }
   return {};
 }
@@ -202,8 +206,9 @@ Status undo_one(const GgufTensor& tensor, const Renamed& renamed, const LlamaCpp
       break;
     case Change::Transposed:
       if (shape.size() < 2 || shape.size() > 3) {
-        return bad_input("tensor {} at byte {}: has shape {}; expected a matrix", tensor.name,
-                         tensor.offset, shape_to_string(shape));
+        return bad_input(
+            "tensor {} at byte {}: has shape {}, expected a matrix; take the original .pth",
+            tensor.name, tensor.offset, shape_to_string(shape));
       }
       std::swap(shape[shape.size() - 2], shape.back());
       adapted.undo = Undo::Transpose;
@@ -211,8 +216,9 @@ Status undo_one(const GgufTensor& tensor, const Renamed& renamed, const LlamaCpp
     case Change::Rescaled: {
       const uint64_t halvings = model.rescale_every ? renamed.layer / model.rescale_every : 0;
       if (halvings > kMaxHalvings) {
-        return bad_input("tensor {}: rescaled by 2^{}, at most 2^{} is accepted", tensor.name,
-                         halvings, kMaxHalvings);
+        return bad_input(
+            "tensor {}: rescaled by 2^{}, at most 2^{} is accepted; take the original .pth",
+            tensor.name, halvings, kMaxHalvings);
       }
       if (halvings > 0) {
         adapted.undo = Undo::Scale;
@@ -260,7 +266,9 @@ Result<std::vector<AdaptedTensor>> undo_llama_cpp_conversion(std::span<const Ggu
                                                              const LlamaCppModel& model) {
   const Architecture* architecture = find_architecture(model.architecture);
   if (!architecture) {
-    return bad_input("architecture {}: expected rwkv6 or rwkv7 of llama.cpp", model.architecture);
+    return bad_input(
+        "architecture {}: expected rwkv6 or rwkv7 of llama.cpp; run the file with llama.cpp",
+        model.architecture);
   }
   std::vector<AdaptedTensor> result;
   for (const GgufTensor& tensor : tensors) {

@@ -24,8 +24,9 @@ Result<LlamaCppModel> model_sizes(const GgufMetadata& metadata, const std::strin
     RWKV_ASSIGN(model.rescale_every, metadata.get_u64(rescale_key));
   }
   if (model.n_embd == 0 || model.head_size == 0 || model.n_embd % model.head_size != 0) {
-    return bad_input("embedding_length {} is not a multiple of wkv.head_size {}", model.n_embd,
-                     model.head_size);
+    return bad_input(
+        "embedding_length {} is not a multiple of wkv.head_size {}; take the original .pth",
+        model.n_embd, model.head_size);
   }
   return model;
 }

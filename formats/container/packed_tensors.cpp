@@ -1,6 +1,7 @@
 #include "formats/container/packed_tensors.h"
 
 #include "formats/base/checksum.h"
+#include "formats/base/damaged.h"
 #include "formats/base/little_endian.h"
 #include "formats/container/gguf_writer.h"
 #include "formats/container/packed_keys.h"
@@ -36,8 +37,10 @@ std::vector<uint64_t> shape_of(const GgufTensor& tensor, const CodecTraits& code
 Result<PackedTensor> join(const GgufTensor& tensor, const Claim& claim) {
   const CodecTraits* codec = find_codec(claim.codec);
   if (!codec) {
-    return bad_input("tensor '{}' has codec '{}', which this build does not know", tensor.name,
-                     claim.codec);
+    return bad_input(
+        "tensor '{}' has codec '{}', which this build does not know; use rwkv-edge and rwkv-press "
+        "of the version that packed it, or newer",
+        tensor.name, claim.codec);
   }
   // No codec takes less than a bit per value, so counts beyond the bytes are wrong; this also
   // keeps encoded_bytes() from overflowing.
@@ -52,9 +55,9 @@ Result<PackedTensor> join(const GgufTensor& tensor, const Claim& claim) {
                           std::move(shape), tensor.offset, tensor.n_bytes, claim.xxh64};
     }
   }
-  return bad_input("tensor '{}' ({} {}, {} bytes) does not hold {} rows of {} columns in codec {}",
-                   tensor.name, traits(tensor.dtype).name, shape_to_string(tensor.info().shape),
-                   tensor.n_bytes, claim.rows, claim.cols, claim.codec);
+  return damaged("tensor '{}' ({} {}, {} bytes) does not hold {} rows of {} columns in codec {}",
+                 tensor.name, traits(tensor.dtype).name, shape_to_string(tensor.info().shape),
+                 tensor.n_bytes, claim.rows, claim.cols, claim.codec);
 }
 
 Status check_version(const GgufFile& file, uint64_t version) {
@@ -86,8 +89,10 @@ bool is_packed(const GgufFile& file) {
 Result<std::vector<PackedTensor>> packed_tensors(const GgufFile& file) {
   const GgufMetadata& metadata = file.metadata();
   if (!is_packed(file)) {
-    return bad_input("{}: a GGUF file, but not one packed by rwkv-press; convert it first",
-                     file.origin());
+    return bad_input(
+        "{}: expected a packed model, found a GGUF file of another program; convert it first: "
+        "rwkv-press convert {} -o NEW.gguf",
+        file.origin(), file.origin());
   }
   RWKV_ASSIGN(const uint64_t version, metadata.get_u64(keys::kFormat));
   RWKV_TRY(check_version(file, version));
@@ -97,9 +102,8 @@ Result<std::vector<PackedTensor>> packed_tensors(const GgufFile& file) {
   RWKV_ASSIGN(const auto* checksums, metadata.get_u64s(kTensorXxh64Key));
   const size_t n = file.tensors().size();
   if (codecs->size() != n || rows->size() != n || cols->size() != n || checksums->size() != n) {
-    return bad_input("{}: {} tensors, but {} codecs, {} rows, {} columns and {} checksums",
-                     file.origin(), n, codecs->size(), rows->size(), cols->size(),
-                     checksums->size());
+    return damaged("{}: {} tensors, but {} codecs, {} rows, {} columns and {} checksums",
+                   file.origin(), n, codecs->size(), rows->size(), cols->size(), checksums->size());
   }
   std::vector<PackedTensor> result;
   for (size_t i = 0; i < n; ++i) {
@@ -127,8 +131,8 @@ Status check_shared_part(const PackedTensor& tensor, std::span<const std::byte> 
 Status verify_tensor(const PackedTensor& tensor, std::span<const std::byte> bytes) {
   const uint64_t found = xxh64(bytes);
   if (found != tensor.xxh64) {
-    return bad_input("tensor '{}': XXH64 is {:016x}, {:016x} was packed; the file is damaged",
-                     tensor.name, found, tensor.xxh64);
+    return damaged("tensor '{}': XXH64 is {:016x}, {:016x} was packed", tensor.name, found,
+                   tensor.xxh64);
   }
   return {};
 }

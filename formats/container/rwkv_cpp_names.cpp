@@ -33,8 +33,8 @@ bool ends_with_any(std::string_view name, std::span<const std::string_view> endi
 }
 
 Status wrong_shape(const RwkvCppTensor& tensor, std::string_view expected) {
-  return bad_input("tensor {} at byte {}: has shape {}; expected {}", tensor.name, tensor.offset,
-                   shape_to_string(tensor.shape), expected);
+  return bad_input("tensor {} at byte {}: has shape {}, expected {}; take the original .pth",
+                   tensor.name, tensor.offset, shape_to_string(tensor.shape), expected);
 }
 
 AdaptedTensor adapted(const RwkvCppTensor& tensor, Undo undo) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <unordered_set>
 
+#include "formats/base/damaged.h"
 #include "formats/base/file.h"
 #include "formats/base/little_endian.h"
 #include "formats/container/adapted_source.h"
@@ -46,8 +47,9 @@ struct Header {
 // Like read_at, but the message does not contain the name of the file, which the callers add.
 Status read_part(const InputFile& file, uint64_t offset, std::span<std::byte> out) {
   if (out.size() > file.size() - offset) {
-    return bad_input("expected {} bytes at byte {}, but the file ends at {}; it is truncated",
-                     out.size(), offset, file.size());
+    return bad_input(
+        "expected {} bytes at byte {}, but the file ends at {}; it is truncated, fetch it again",
+        out.size(), offset, file.size());
   }
   return file.read_at(offset, out);
 }
@@ -69,19 +71,22 @@ Result<Header> read_header(const InputFile& file, uint64_t& offset) {
   RWKV_TRY(read_i32s(file, offset, fields));
   const auto [magic, version, n_vocab, n_embed, n_layer, type] = fields;
   if (magic != kMagic) {
-    return bad_input("begins with {:#010x}; expected {:#010x}; not an rwkv.cpp file",
-                     static_cast<uint32_t>(magic), static_cast<uint32_t>(kMagic));
+    return bad_input(
+        "begins with {:#010x}, expected {:#010x} of an rwkv.cpp file; name a file of rwkv.cpp",
+        static_cast<uint32_t>(magic), static_cast<uint32_t>(kMagic));
   }
   if (version != kVersion && version != kOldVersion) {
-    return bad_input("rwkv.cpp file version {} at byte 4, {} or {} are readable", version,
-                     kOldVersion, kVersion);
+    return bad_input(
+        "rwkv.cpp file version {} at byte 4, {} or {} are readable; convert the original .pth",
+        version, kOldVersion, kVersion);
   }
   if (n_vocab <= 0 || n_embed <= 0 || n_layer <= 0) {
-    return bad_input("header at byte 8 has n_vocab {}, n_embed {}, n_layer {}; all must be > 0",
-                     n_vocab, n_embed, n_layer);
+    return damaged(
+        "header at byte 8 has n_vocab {}, n_embed {}, n_layer {}, expected more than 0 of each",
+        n_vocab, n_embed, n_layer);
   }
   if (!find_type(type)) {
-    return bad_input("header at byte 20 has the unknown data type {}", type);
+    return damaged("header at byte 20 has the unknown data type {}", type);
   }
   return Header{version, n_vocab, n_embed, n_layer};
 }
@@ -89,8 +94,10 @@ Result<Header> read_header(const InputFile& file, uint64_t& offset) {
 Result<DType> read_type(const Header& header, int32_t id) {
   const TypeRow* row = find_type(id);
   if (!row) {
-    return bad_input("unknown data type {}; F32, F16, Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 are readable",
-                     id);
+    return bad_input(
+        "unknown data type {}, expected F32, F16, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0; quantise again "
+        "with rwkv.cpp to one of these, or use the FP16 file",
+        id);
   }
   if (header.version == kOldVersion && traits(row->dtype).block > 1) {
     return bad_input(
@@ -105,7 +112,7 @@ Result<std::string> read_key(const InputFile& file, uint64_t& offset, int32_t le
   std::string key(static_cast<size_t>(length), '\0');
   RWKV_TRY(read_part(file, offset, std::as_writable_bytes(std::span(key))));
   if (!std::all_of(key.begin(), key.end(), [](char c) { return c > 0x20 && c < 0x7f; })) {
-    return bad_input("the name at byte {} is not printable ASCII; the file is damaged", offset);
+    return damaged("the name at byte {} is not printable ASCII", offset);
   }
   offset += key.size();
   return key;
@@ -117,10 +124,8 @@ Result<RwkvCppTensor> read_entry(const InputFile& file, const Header& header, ui
   RWKV_TRY(read_i32s(file, offset, fields));
   const auto [n_dims, key_length, type] = fields;
   if (n_dims < 1 || n_dims > kMaxDims || key_length < 1 || key_length > kMaxKey) {
-    return bad_input(
-        "{} dimensions and a name of {} bytes, 1 to {} and 1 to {} are accepted; the file is "
-        "damaged",
-        n_dims, key_length, kMaxDims, kMaxKey);
+    return damaged("{} dimensions and a name of {} bytes, 1 to {} and 1 to {} are accepted", n_dims,
+                   key_length, kMaxDims, kMaxKey);
   }
   RwkvCppTensor tensor;
   RWKV_ASSIGN(tensor.dtype, read_type(header, type));
@@ -128,15 +133,16 @@ Result<RwkvCppTensor> read_entry(const InputFile& file, const Header& header, ui
   const auto used = std::span(dims).first(static_cast<size_t>(n_dims));
   RWKV_TRY(read_i32s(file, offset, used));
   if (std::any_of(used.begin(), used.end(), [](int32_t dim) { return dim < 1; })) {
-    return bad_input("a dimension is zero or negative; the file is damaged");
+    return damaged("a dimension is zero or negative");
   }
   tensor.shape.assign(used.rbegin(), used.rend());  // the file has the innermost first
   RWKV_ASSIGN(tensor.name, read_key(file, offset, key_length));
   const TensorInfo info{tensor.name, tensor.dtype, tensor.shape};
   RWKV_TRY(check_tensor_size(info));
   if (info.n_bytes() > file.size() - offset) {
-    return bad_input("tensor {}: needs {} bytes at byte {}, {} are left; the file is truncated",
-                     info.name, info.n_bytes(), offset, file.size() - offset);
+    return bad_input(
+        "tensor {}: needs {} bytes at byte {}, {} are left; the file is truncated, fetch it again",
+        info.name, info.n_bytes(), offset, file.size() - offset);
   }
   tensor.offset = offset;
   offset += info.n_bytes();
@@ -150,12 +156,12 @@ Result<std::vector<RwkvCppTensor>> read_entries(const InputFile& file, const Hea
   while (offset < file.size()) {
     const std::string where = fmt::format("{}: entry at byte {}", file.path(), offset);
     if (tensors.size() == kMaxTensors) {
-      return bad_input("{}: more than {} tensors", where, kMaxTensors);
+      return damaged("{}: more than {} tensors", where, kMaxTensors);
     }
     Result<RwkvCppTensor> tensor = read_entry(file, header, offset);
     RWKV_TRY(tensor.status().in(where));
     if (!names.insert(tensor.value().name).second) {
-      return bad_input("{}: tensor {} occurs twice", where, tensor.value().name);
+      return damaged("{}: tensor {} occurs twice", where, tensor.value().name);
     }
     tensors.push_back(tensor.take());
   }
@@ -173,16 +179,17 @@ Status check_complete(std::span<const RwkvCppTensor> tensors, const Header& head
   for (const std::string& name : {std::string("emb.weight"), last_block + "ln1.weight",
                                   std::string("ln_out.weight"), std::string("head.weight")}) {
     if (find(name) == tensors.end()) {
-      return bad_input("tensor {} is missing from a model of {} layers; the file is truncated",
-                       name, header.n_layer);
+      return bad_input(
+          "tensor {} is missing from a model of {} layers; the file is truncated, fetch it again",
+          name, header.n_layer);
     }
   }
   const auto emb = find("emb.weight");
   const std::vector<uint64_t> expected = {static_cast<uint64_t>(header.n_vocab),
                                           static_cast<uint64_t>(header.n_embed)};
   if (emb->shape != expected) {
-    return bad_input("tensor emb.weight at byte {}: has shape {}, but the header says {}",
-                     emb->offset, shape_to_string(emb->shape), shape_to_string(expected));
+    return damaged("tensor emb.weight at byte {}: has shape {}, but the header says {}",
+                   emb->offset, shape_to_string(emb->shape), shape_to_string(expected));
   }
   return {};
 }

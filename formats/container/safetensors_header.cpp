@@ -1,5 +1,7 @@
 #include "formats/container/safetensors_header.h"
 
+#include "formats/base/damaged.h"
+
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
@@ -75,7 +77,7 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
 
   bool end_object() override {
     if (place_ == Place::Tensor && (!has_dtype_ || !has_shape_ || offsets_.size() != 2)) {
-      return fail(bad_input("tensor {}: expected dtype, shape and two data_offsets", name_));
+      return fail(damaged("tensor {}: expected dtype, shape and two data_offsets", name_));
     }
     if (place_ == Place::Tensor) {
       header.entries.push_back({std::move(info_), offsets_[0], offsets_[1]});
@@ -104,8 +106,8 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
     const bool is_shape = field_ == Field::Shape;
     std::vector<uint64_t>& values = is_shape ? info_.shape : offsets_;
     if (values.size() == (is_shape ? kMaxDims : 2)) {
-      return fail(bad_input("tensor {}: more than {} {}", name_, values.size(),
-                            is_shape ? "dimensions" : "data_offsets"));
+      return fail(damaged("tensor {}: more than {} {}", name_, values.size(),
+                          is_shape ? "dimensions" : "data_offsets"));
     }
     values.push_back(value);
     return true;
@@ -138,7 +140,7 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
   bool null() override { return surprise("null"); }
   bool binary(binary_t&) override { return surprise("binary data"); }
   bool parse_error(size_t at, const std::string&, const nlohmann::detail::exception&) override {
-    return fail(bad_input("header is not valid JSON at its byte {}", at));
+    return fail(damaged("header is not valid JSON at its byte {}", at));
   }
 
  private:
@@ -150,18 +152,18 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
     return false;
   }
   bool surprise(const char* what) {
-    return fail(bad_input("header has {} in an unexpected place, {}", what,
-                          name_.empty() ? "at its start" : "in or after entry " + name_));
+    return fail(damaged("header has {} in an unexpected place, {}", what,
+                        name_.empty() ? "at its start" : "in or after entry " + name_));
   }
   bool duplicate(const char* what, const std::string& name) {
-    return fail(bad_input("{} {} occurs twice in the header", what,
-                          is_printable(name) ? name.substr(0, kMaxName) : "(unprintable)"));
+    return fail(damaged("{} {} occurs twice in the header", what,
+                        is_printable(name) ? name.substr(0, kMaxName) : "(unprintable)"));
   }
 
   bool top_level_key(const std::string& name) {
     if (name.empty() || name.size() > kMaxName || !is_printable(name)) {
-      return fail(bad_input("a tensor name of {} bytes is empty, longer than {} or unprintable",
-                            name.size(), kMaxName));
+      return fail(damaged("a tensor name of {} bytes is empty, longer than {} or unprintable",
+                          name.size(), kMaxName));
     }
     if (names_.size() == kMaxTensors) {
       return fail(bad_input("header has more than {} tensors", kMaxTensors));
@@ -189,11 +191,10 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
       field_ = Field::Offsets;
       seen = &has_offsets_;
     } else {
-      return fail(
-          bad_input("tensor {}: has a key that is not dtype, shape or data_offsets", name_));
+      return fail(damaged("tensor {}: has a key that is not dtype, shape or data_offsets", name_));
     }
     if (*seen) {
-      return fail(bad_input("tensor {}: key {} occurs twice", name_, name));
+      return fail(damaged("tensor {}: key {} occurs twice", name_, name));
     }
     *seen = true;
     return true;
@@ -228,11 +229,11 @@ std::string safetensors_type_names() {
 
 Result<SafetensorsHeader> parse_safetensors_header(std::string_view json) {
   if (json.empty() || json.front() != '{') {
-    return bad_input("header does not begin with '{{'; this is not a safetensors file");
+    return damaged("header does not begin with '{{', expected that of a safetensors file");
   }
   HeaderEvents events;
   if (!nlohmann::json::sax_parse(json.begin(), json.end(), &events) || !events.status.ok()) {
-    return events.status.ok() ? bad_input("header is not valid JSON") : events.status;
+    return events.status.ok() ? damaged("header is not valid JSON") : events.status;
   }
   return std::move(events.header);
 }

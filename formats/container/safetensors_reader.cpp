@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "formats/base/damaged.h"
 #include "formats/base/file.h"
 #include "formats/base/little_endian.h"
 #include "formats/container/safetensors_header.h"
@@ -74,24 +75,23 @@ Status check_entries(std::span<const SafetensorsEntry> entries, uint64_t buffer_
   for (const SafetensorsEntry& entry : entries) {
     RWKV_TRY(check_tensor_size(entry.info));
     if (entry.begin > entry.end || entry.end > buffer_size) {
-      return bad_input("tensor {}: data_offsets {} to {} are not within the {} bytes of data",
-                       entry.info.name, entry.begin, entry.end, buffer_size);
+      return damaged("tensor {}: data_offsets {} to {} are not within the {} bytes of data",
+                     entry.info.name, entry.begin, entry.end, buffer_size);
     }
     const uint64_t expected = entry.info.n_bytes();
     if (entry.end - entry.begin != expected) {
-      return bad_input("tensor {}: {} of shape {} needs {} bytes, data_offsets hold {}",
-                       entry.info.name, traits(entry.info.dtype).name,
-                       shape_to_string(entry.info.shape), expected, entry.end - entry.begin);
+      return damaged("tensor {}: {} of shape {} needs {} bytes, data_offsets hold {}",
+                     entry.info.name, traits(entry.info.dtype).name,
+                     shape_to_string(entry.info.shape), expected, entry.end - entry.begin);
     }
     if (entry.begin != covered) {
-      return bad_input("tensor {}: data begins at {}, {} expected: the data {}", entry.info.name,
-                       entry.begin, covered, entry.begin < covered ? "overlaps" : "has a hole");
+      return damaged("tensor {}: data begins at {}, {} expected: the data {}", entry.info.name,
+                     entry.begin, covered, entry.begin < covered ? "overlaps" : "has a hole");
     }
     covered = entry.end;
   }
   if (covered != buffer_size) {
-    return bad_input("{} bytes of data after the last tensor; the file is damaged",
-                     buffer_size - covered);
+    return damaged("{} bytes of data after the last tensor", buffer_size - covered);
   }
   return {};
 }

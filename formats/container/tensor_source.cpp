@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 
+#include "formats/base/damaged.h"
 #include "formats/base/half.h"
 #include "formats/base/little_endian.h"
 #include "formats/container/ggml_blocks.h"
@@ -112,8 +113,8 @@ std::string shape_to_string(std::span<const uint64_t> shape) {
 
 Status check_tensor_size(const TensorInfo& info) {
   if (info.shape.size() > kMaxDims) {
-    return bad_input("tensor {}: has {} dimensions, at most {} are accepted", info.name,
-                     info.shape.size(), kMaxDims);
+    return damaged("tensor {}: has {} dimensions, at most {} are accepted", info.name,
+                   info.shape.size(), kMaxDims);
   }
   const DTypeTraits& type = traits(info.dtype);
   const std::string shape = shape_to_string(info.shape);
@@ -123,25 +124,25 @@ Status check_tensor_size(const TensorInfo& info) {
       return bad_input(
           "tensor {}: expected elements, found shape {}, a placeholder as DeepSpeed's ZeRO-3 "
           "leaves: "
-          "the weights are in other files, gather them first (zero_to_fp32.py)",
+          "the weights are in other files; gather them first (zero_to_fp32.py)",
           info.name, shape);
     }
     if (!checked_mul(elements, dim, elements)) {
-      return bad_input("tensor {}: shape {} has more elements than 64 bits can count", info.name,
-                       shape);
+      return damaged("tensor {}: shape {} has more elements than 64 bits can count", info.name,
+                     shape);
     }
   }
   const uint64_t last = info.shape.empty() ? 1 : info.shape.back();
   if (last % type.block != 0) {
-    return bad_input("tensor {}: {} needs a last dimension divisible by {}, shape is {}", info.name,
-                     type.name, type.block, shape);
+    return damaged("tensor {}: {} needs a last dimension divisible by {}, shape is {}", info.name,
+                   type.name, type.block, shape);
   }
   // The limit is that of one contiguous buffer: smaller where addresses have 32 bits.
   constexpr auto kMaxBytes = static_cast<uint64_t>(std::numeric_limits<ptrdiff_t>::max());
   uint64_t bytes = 0;
   if (!checked_mul(elements / type.block, type.block_bytes, bytes) || bytes > kMaxBytes) {
-    return bad_input("tensor {}: {} of shape {} is larger than memory can address", info.name,
-                     type.name, shape);
+    return damaged("tensor {}: {} of shape {} is larger than memory can address", info.name,
+                   type.name, shape);
   }
   return {};
 }

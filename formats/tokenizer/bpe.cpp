@@ -78,12 +78,13 @@ Status BpeTokenizer::encode(std::string_view text, std::vector<int32_t>& ids) co
 
 Status BpeTokenizer::encode_all(std::string_view text, std::vector<int32_t>& ids) const {
   if (text.size() > kMaxText) {
-    return usage_error("text: expected at most {} bytes at a time, found {}", kMaxText,
-                       text.size());
+    return usage_error("text: expected at most {} bytes at a time, found {}; split the text",
+                       kMaxText, text.size());
   }
   if (const size_t valid = utf8_valid_prefix(text); valid != text.size()) {
-    return bad_input("text: expected UTF-8, found byte {:#04x} at offset {}",
-                     static_cast<unsigned>(static_cast<unsigned char>(text[valid])), valid);
+    return bad_input(
+        "text: expected UTF-8, found byte {:#04x} at offset {}; save the text as UTF-8",
+        static_cast<unsigned>(static_cast<unsigned char>(text[valid])), valid);
   }
   Work work(parts_.merges);
   size_t begin = 0;
@@ -145,8 +146,9 @@ Status BpeTokenizer::encode_piece(std::string_view piece, Work& work,
   for (const char c : piece) {
     const auto byte = static_cast<unsigned char>(c);
     if (parts_.byte_ids[byte] < 0) {
-      return bad_input("text: the vocabulary has no token for byte {:#04x} in \"{}\"",
-                       static_cast<unsigned>(byte), escape_token(piece.substr(0, 64)));
+      return bad_input(
+          "text: the vocabulary has no token for byte {:#04x} in \"{}\"; remove it from the text",
+          static_cast<unsigned>(byte), escape_token(piece.substr(0, 64)));
     }
     work.symbols.push_back(parts_.byte_ids[byte]);
   }

@@ -392,7 +392,10 @@ Result<SplitPattern::Match> SplitPattern::find(std::string_view text, size_t fro
   for (size_t at = from; at < text.size();) {
     const size_t end = matcher.match(alternatives_, at);
     if (matcher.gave_up()) {
-      return bad_input("text: the vocabulary's split pattern takes too long at offset {}", at);
+      return bad_input(
+          "text: the vocabulary's split pattern takes too long at offset {}; shorten the text "
+          "there",
+          at);
     }
     if (end != kNone && end > at) {
       return Match{at, end - at};

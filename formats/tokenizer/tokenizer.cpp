@@ -34,8 +34,10 @@ Result<std::string> decode(const Tokenizer& tokenizer, const std::vector<int32_t
   std::string text;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= tokenizer.n_vocab()) {
-      return bad_input("token {} of the sequence: expected an id below {}, found {}", i,
-                       tokenizer.n_vocab(), ids[i]);
+      return bad_input(
+          "token {} of the sequence: expected an id below {}, found {}; give ids of this model's "
+          "vocabulary",
+          i, tokenizer.n_vocab(), ids[i]);
     }
     text += tokenizer.token_bytes(ids[i]);
   }

@@ -15,6 +15,9 @@ namespace rwkv {
 namespace {
 
 // World has 1 MiB, 20B 2.4 MiB; the largest tokenizer.json in use have about 35 MiB.
+// Every refusal has the same way out.
+constexpr const char* kWayOut =
+    "take the vocabulary of the model (World models: rwkv_vocab_v20230424.txt)";
 constexpr uint64_t kMaxFileBytes = uint64_t{64} << 20;
 // Ids may have gaps, but a line of 20 bytes must not allocate half a gigabyte of empty strings.
 constexpr size_t kMaxUnusedIds = size_t{1} << 18;
@@ -127,8 +130,8 @@ Result<Vocabulary> parse_world_vocabulary(std::string_view content) {
 
 Result<Vocabulary> parse_vocabulary(std::string_view content, const std::string& origin) {
   if (content.size() > kMaxFileBytes) {
-    return bad_input("{}: expected a vocabulary of at most {} bytes, found {}", origin,
-                     kMaxFileBytes, content.size());
+    return bad_input("{}: expected a vocabulary of at most {} bytes, found {}; {}", origin,
+                     kMaxFileBytes, content.size(), kWayOut);
   }
   const size_t start = content.find_first_not_of(" \t\r\n");
   Result<Vocabulary> vocabulary = Status();
@@ -138,11 +141,12 @@ Result<Vocabulary> parse_vocabulary(std::string_view content, const std::string&
     vocabulary = parse_world_vocabulary(content);
   } else {
     return bad_input(
-        "{}: expected a vocabulary with lines like 123 'token' 5, or a tokenizer.json; found "
-        " \"{}\"",
-        origin, escape_token(content.substr(0, 32)));
+        "{}: expected a vocabulary with lines like 123 'token' 5, or a tokenizer.json, found "
+        "\"{}\"; {}",
+        origin, escape_token(content.substr(0, 32)), kWayOut);
   }
-  return vocabulary.ok() ? std::move(vocabulary) : vocabulary.status().in(origin);
+  return vocabulary.ok() ? std::move(vocabulary)
+                         : bad_input("{}: {}; {}", origin, vocabulary.status().message(), kWayOut);
 }
 
 Result<Vocabulary> read_vocabulary_file(const std::string& path) {

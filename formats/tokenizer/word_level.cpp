@@ -46,8 +46,9 @@ class WordTokenizer : public Tokenizer {
  private:
   Status encode_all(std::string_view text, std::vector<int32_t>& ids) const {
     if (const size_t valid = utf8_valid_prefix(text); valid != text.size()) {
-      return bad_input("text: expected UTF-8, found byte {:#04x} at offset {}",
-                       static_cast<unsigned>(static_cast<unsigned char>(text[valid])), valid);
+      return bad_input(
+          "text: expected UTF-8, found byte {:#04x} at offset {}; save the text as UTF-8",
+          static_cast<unsigned>(static_cast<unsigned char>(text[valid])), valid);
     }
     std::string word;
     for (size_t at = 0; at < text.size();) {
@@ -84,7 +85,8 @@ class WordTokenizer : public Tokenizer {
     const bool is_known = match.length == word.size();
     if (!is_known && unknown_ == kNoToken) {
       return bad_input(
-          "text: \"{}\" is no word of the vocabulary, which has no token for unknown words",
+          "text: \"{}\" is no word of the vocabulary, which has no token for unknown words; remove "
+          "it from the text",
           escape_token(std::string_view(word).substr(0, 64)));
     }
     ids.push_back(is_known ? match.id : unknown_);

@@ -40,8 +40,10 @@ Status WorldTokenizer::encode(std::string_view text, std::vector<int32_t>& ids) 
     const ByteTrie::Match match = trie_.longest(text.substr(at));
     if (match.length == 0) {
       ids.resize(n_before);
-      return bad_input("text: no token of the vocabulary starts with byte {:#04x} at offset {}",
-                       static_cast<unsigned>(static_cast<unsigned char>(text[at])), at);
+      return bad_input(
+          "text: no token of the vocabulary starts with byte {:#04x} at offset {}; remove it from "
+          "the text",
+          static_cast<unsigned>(static_cast<unsigned char>(text[at])), at);
     }
     at += match.length;
     lot[n_lot++] = match.id;

@@ -1,5 +1,6 @@
 #include "runtime/memory/packed_file.h"
 
+#include "formats/base/damaged.h"
 #include "formats/container/packed_keys.h"
 
 namespace rwkv::edge {
@@ -39,8 +40,8 @@ Status check_config(const GgufMetadata& metadata, PackedFile& packed) {
   for (const auto& [key, value] : from_tensors.entries()) {
     const GgufValue* stored = metadata.find(key);
     if (!stored || stored->value != value.value) {
-      return bad_input("metadata key '{}' is {}, but the tensors imply {}", key,
-                       stored ? value_to_string(*stored) : "missing", value_to_string(value));
+      return damaged("metadata key '{}' is {}, but the tensors imply {}", key,
+                     stored ? value_to_string(*stored) : "missing", value_to_string(value));
     }
   }
   packed.bindings = std::move(found.tensors);

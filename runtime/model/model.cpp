@@ -29,8 +29,10 @@ Result<std::unique_ptr<Tokenizer>> Model::tokenizer_of(const PackedFile& file) {
   RWKV_ASSIGN(const Vocabulary vocabulary, vocabulary_from_metadata(file.metadata));
   RWKV_ASSIGN(std::unique_ptr<Tokenizer> tokenizer, make_tokenizer(vocabulary));
   if (tokenizer->n_vocab() > file.config.n_vocab) {
-    return bad_input("the packed vocabulary has ids up to {}, but the model has {}",
-                     tokenizer->n_vocab() - 1, file.config.n_vocab);
+    return bad_input(
+        "the packed vocabulary has ids up to {}, but the model has {}; convert it again with its "
+        "own vocabulary",
+        tokenizer->n_vocab() - 1, file.config.n_vocab);
   }
   return tokenizer;
 }

@@ -70,16 +70,19 @@ Status State::save(std::span<std::byte> out) const {
 
 Status State::load(std::span<const std::byte> bytes) {
   if (bytes.size() != saved_bytes() || std::memcmp(bytes.data(), kMagic, sizeof(kMagic)) != 0) {
-    return bad_input("not a saved state of this model: found {} bytes, expected {}", bytes.size(),
-                     saved_bytes());
+    return bad_input(
+        "not a saved state of this model: found {} bytes, expected {}; save it again with this "
+        "model",
+        bytes.size(), saved_bytes());
   }
   if (load_le<uint64_t>(bytes.data() + 8) != model_id_ ||
       load_le<uint64_t>(bytes.data() + 16) != values_.size()) {
-    return bad_input("the saved state was made by another model");
+    return bad_input("the saved state was made by another model; save it again with this model");
   }
   const std::span<const std::byte> floats = bytes.subspan(kHeaderBytes);
   if (xxh64(floats) != load_le<uint64_t>(bytes.data() + 24)) {
-    return bad_input("the saved state is damaged: its checksum does not match");
+    return bad_input(
+        "the saved state is damaged: its checksum does not match; save it again with this model");
   }
   std::memcpy(values_.data(), floats.data(), floats.size());
   return {};

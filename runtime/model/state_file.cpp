@@ -91,8 +91,10 @@ Header parse(const std::byte* bytes) {
 Status check(const Header& found, const State& state, uint64_t file_size) {
   const Header expected = header_of(state);
   if (!is_same_shape(found, expected)) {
-    return bad_input("the state was saved by another model: expected {}, found {}",
-                     describe(expected), describe(found));
+    return bad_input(
+        "the state was saved by another model: expected {}, found {}; save it again with this "
+        "model",
+        describe(expected), describe(found));
   }
   if (found.model_id != expected.model_id) {
     return bad_input(
@@ -104,7 +106,9 @@ Status check(const Header& found, const State& state, uint64_t file_size) {
   const uint64_t n_floats = fits ? found.n_state + found.n_logits : 0;
   const uint64_t size = kHeaderBytes + n_floats * sizeof(float) + found.n_history;
   if (!fits || size != file_size) {
-    return bad_input("the saved state is damaged: expected {} bytes, found {}", size, file_size);
+    return bad_input(
+        "the saved state is damaged: expected {} bytes, found {}; save it again with this model",
+        size, file_size);
   }
   return {};
 }
@@ -112,8 +116,10 @@ Status check(const Header& found, const State& state, uint64_t file_size) {
 Result<StateFileContents> load_saved(const InputFile& file, State& state) {
   std::vector<std::byte> bytes(kHeaderBytes);
   if (file.size() < kHeaderBytes) {
-    return bad_input("the saved state is damaged: expected at least {} bytes, found {}",
-                     kHeaderBytes, file.size());
+    return bad_input(
+        "the saved state is damaged: expected at least {} bytes, found {}; save it again with this "
+        "model",
+        kHeaderBytes, file.size());
   }
   RWKV_TRY(file.read_at(0, bytes));
   const Header header = parse(bytes.data());
@@ -121,7 +127,8 @@ Result<StateFileContents> load_saved(const InputFile& file, State& state) {
   bytes.resize(file.size());
   RWKV_TRY(file.read_at(0, bytes));
   if (xxh64(std::span(bytes).subspan(kHashed)) != header.hash) {
-    return bad_input("the saved state is damaged: its checksum does not match");
+    return bad_input(
+        "the saved state is damaged: its checksum does not match; save it again with this model");
   }
   StateFileContents contents;
   std::vector<float> values(header.n_state);
@@ -144,8 +151,10 @@ Result<StateFileContents> load_saved(const InputFile& file, State& state) {
 // The bytes of State::save(), as programs may have stored them.
 Status load_bytes(const InputFile& file, State& state) {
   if (file.size() != state.saved_bytes()) {
-    return bad_input("the state was saved by another model: expected {} bytes, found {}",
-                     state.saved_bytes(), file.size());
+    return bad_input(
+        "the state was saved by another model: expected {} bytes, found {}; save it again with "
+        "this model",
+        state.saved_bytes(), file.size());
   }
   std::vector<std::byte> bytes(file.size());
   RWKV_TRY(file.read_at(0, bytes));
@@ -186,7 +195,8 @@ Status load_tuned_block(const TensorSource& source, size_t index, Layout layout,
   std::vector<float> values(to.size());
   decode_to_f32(info.dtype, bytes, values);
   if (!are_finite(values)) {
-    return bad_input("tensor '{}' has values that are not finite", info.name);
+    return bad_input("tensor '{}' has values that are not finite; take an earlier state",
+                     info.name);
   }
   for (size_t i = 0; i < values.size(); ++i) {
     const size_t head = i / (n * n);
@@ -202,8 +212,8 @@ Status load_tuned(const std::string& path, State& state) {
   const ModelConfig& config = state.config();
   const TensorSpec* spec = tuned_state_spec(config);
   if (!spec) {
-    return bad_input("{}: {} models have no tuned states; v5.2, v6 and v7 have", path,
-                     version_label(config));
+    return bad_input("{}: {} models have no tuned states; v5.2, v6 and v7 have; remove --state",
+                     path, version_label(config));
   }
   const std::vector<uint64_t> shape = {config.n_head, config.head_size, config.head_size};
   State loaded = state;
@@ -222,7 +232,7 @@ Status load_tuned(const std::string& path, State& state) {
         !traits(info.dtype).is_float) {
       return bad_input(
           "{}: tensor '{}' is {} {}: expected floats {} in blocks 0 to {} of this model ({}); the "
-          "state belongs to another model",
+          "state belongs to another model: take the model that it was tuned for",
           path, info.name, traits(info.dtype).name, shape_to_string(info.shape),
           shape_to_string(shape), config.n_layer - 1, rwkv::describe(config));
     }
@@ -234,7 +244,7 @@ Status load_tuned(const std::string& path, State& state) {
   if (missing != is_there.end()) {
     return bad_input(
         "{}: tensor 'blocks.{}.att.time_state' is missing; this model has {} blocks, so the state "
-        "belongs to another one",
+        "belongs to another one: take the model that it was tuned for",
         path, missing - is_there.begin(), config.n_layer);
   }
   std::copy(loaded.values().begin(), loaded.values().end(), state.values().begin());
@@ -306,7 +316,7 @@ Result<StateFileContents> load_state_file(const std::string& path, State& state)
   }
   return bad_input(
       "{}: expected a state saved by --save-state or a .safetensors file of time_state tensors, "
-      "found a file of another kind",
+      "found a file of another kind; name a state",
       path);
 }
 

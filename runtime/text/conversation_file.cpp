@@ -46,11 +46,14 @@ struct Saved {
 Result<Saved> read_metadata(const GgufMetadata& metadata) {
   RWKV_ASSIGN(const std::string architecture, metadata.get_string(kArchitecture));
   if (architecture != kArchitectureName) {
-    return bad_input("expected a saved conversation, found a file of '{}'", architecture);
+    return bad_input("expected a saved conversation, found a file of '{}'; name a file of /save",
+                     architecture);
   }
   RWKV_ASSIGN(const uint64_t version, metadata.get_u64(kFormat));
   if (version != kFormatVersion) {
-    return bad_input("expected format version {}, found {}", kFormatVersion, version);
+    return bad_input(
+        "expected format version {}, found {}; use the version of rwkv-edge that saved it",
+        kFormatVersion, version);
   }
   Saved saved;
   RWKV_ASSIGN(const std::string name, metadata.get_string(kTemplate));
@@ -66,8 +69,10 @@ Result<Saved> read_metadata(const GgufMetadata& metadata) {
   RWKV_ASSIGN(const auto* answers, metadata.get_strings(kAnswer));
   RWKV_ASSIGN(const auto* attempts, metadata.get_u64s(kAttempt));
   if (answers->size() != users->size() || attempts->size() != users->size()) {
-    return bad_input("expected as many answers and attempts as messages, found {}, {} and {}",
-                     answers->size(), attempts->size(), users->size());
+    return bad_input(
+        "expected as many answers and attempts as messages, found {}, {} and {}; the file is "
+        "damaged, save it again",
+        answers->size(), attempts->size(), users->size());
   }
   for (size_t i = 0; i < users->size(); ++i) {
     saved.turns.push_back({(*users)[i], (*answers)[i]});

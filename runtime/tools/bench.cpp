@@ -69,11 +69,13 @@ Result<std::vector<unsigned>> thread_list(const cxxopts::ParseResult& arguments)
   }
   RWKV_ASSIGN(const std::vector<int32_t> list, parse_ids(arguments["threads"].as<std::string>()));
   if (list.empty()) {
-    return usage_error("--threads is empty; expected numbers from 1 to 256");
+    return usage_error(
+        "--threads: expected numbers from 1 to 256, found none; give them like 1,2,4");
   }
   for (const int32_t n : list) {
     if (n < 1 || n > 256) {
-      return usage_error("--threads has {}, expected numbers from 1 to 256", n);
+      return usage_error(
+          "--threads: expected numbers from 1 to 256, found {}; give them like 1,2,4", n);
     }
   }
   return std::vector<unsigned>(list.begin(), list.end());
@@ -111,12 +113,12 @@ void print_json(const Json& report) {
 void declare_bench(cxxopts::Options& options, std::vector<std::string>& positionals) {
   declare_model_options(options, positionals);
   declare_memory_options(options);
-  options.add_options()("n", "Tokens to decode",
-                        cxxopts::value<std::string>()->default_value("32"))(
-      "prompt", "Tokens of the prompt", cxxopts::value<std::string>()->default_value("128"))(
-      "runs", "Runs of the prompt", cxxopts::value<std::string>()->default_value("3"))(
+  options.add_options()("n", "Tokens to decode", cxxopts::value<std::string>()->default_value("32"),
+                        "N")("prompt", "Tokens of the prompt",
+                             cxxopts::value<std::string>()->default_value("128"), "N")(
+      "runs", "Runs of the prompt", cxxopts::value<std::string>()->default_value("3"), "N")(
       "compare", "Another model, run in turn with the first; may be repeated",
-      cxxopts::value<std::vector<std::string>>())("json", "Print JSON");
+      cxxopts::value<std::vector<std::string>>(), "FILE")("json", "Print JSON");
 }
 
 Status run_bench(const cxxopts::ParseResult& arguments) {

@@ -6,6 +6,7 @@
 #include "formats/base/printable.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
+#include "formats/container/file_kind.h"
 #include "formats/tokenizer/escape.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/memory/modes.h"
@@ -34,31 +35,14 @@ std::string shell_word(const std::string& path) {
   return word + "'";
 }
 
-/// What kind of checkpoint begins with `head`, or nullptr.
-const char* checkpoint_kind(std::string_view head) {
-  if (head.starts_with("PK\x03\x04") || head.starts_with("\x80\x02")) {
-    return "a PyTorch checkpoint";
-  }
-  if (head.size() > 8 && head[8] == '{') {
-    return "a safetensors file";
-  }
-  return head.starts_with("fmgg") ? "an rwkv.cpp file" : nullptr;
-}
-
-/// What people try first is the checkpoint that they have: the command that converts it.
+/// What people try first is the checkpoint that they have: the command that converts it. Whatever
+/// else the file is, opening it says.
 Status check_is_packed(const std::string& path) {
   std::error_code error;
   const bool is_folder = fs::is_directory(path, error);
-  std::string head(9, '\0');
-  if (!is_folder) {
-    RWKV_ASSIGN(const auto file, InputFile::open(path));
-    if (file->size() < head.size()) {
-      return {};  // opening the model says what is wrong
-    }
-    RWKV_TRY(file->read_at(0, std::as_writable_bytes(std::span(head))));
-  }
-  const char* kind = is_folder ? "a directory" : checkpoint_kind(head);
-  if (!kind) {
+  RWKV_ASSIGN(const FileKind kind,
+              is_folder ? Result<FileKind>(FileKind{"a directory", "", true}) : file_kind(path));
+  if (!kind.is_checkpoint || kind.found == kGgufKind) {
     return {};
   }
   fs::path name = fs::path(path).filename();
@@ -66,7 +50,7 @@ Status check_is_packed(const std::string& path) {
   const std::string output = is_folder ? name.string() + ".gguf" : name.stem().string() + ".gguf";
   return bad_input(
       "{}: expected a packed model, found {}; convert it first: rwkv-press convert {} -o {}", path,
-      kind, shell_word(path), shell_word(output));
+      kind.found, shell_word(path), shell_word(output));
 }
 
 }  // namespace
@@ -152,7 +136,7 @@ Result<std::vector<int32_t>> parse_ids(const std::string& text) {
     int32_t id = 0;
     const auto [next, error] = std::from_chars(at, end, id);
     if (error != std::errc() || id < 0) {
-      return usage_error("expected a list of token ids, found '{}'",
+      return usage_error("expected a list of token ids, found '{}'; give them like 1,2,3",
                          escape_token(text.substr(0, 60)));
     }
     ids.push_back(id);

@@ -176,9 +176,44 @@ TEST_CASE("A checkpoint or a folder in place of a packed model is named, with th
       }
     }
   };
-  write_text(scratch.file("my model.pth"), "PK\x03\x04 and so on");
+  write_text(scratch.file("my model.pth"), "PK\x03\x04 my model/data.pkl and so on");
   refused(scratch.file("my model.pth"), "a PyTorch checkpoint", "-o 'my model.gguf'");
   write_text(scratch.file("a.st"), std::string("\x40\0\0\0\0\0\0\0{\"a\":1}", 15));
   refused(scratch.file("a.st"), "a safetensors file", "rwkv-press convert");
   refused(scratch.path().string(), "a directory", "rwkv-press convert");
+  struct Case {
+    std::string content;
+    const char* found;
+    const char* advice;
+  };
+  const Case cases[] = {
+      {"# A page\n", "a text that begins with '# a page'", "rwkv-press convert CHECKPOINT"},
+      {"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS", "git lfs pull"},
+      {"<!DOCTYPE html>", "a web page", "download the file itself"},
+      {"{\"a\": 1}", "a JSON text", "rwkv-press convert CHECKPOINT"},
+      {"1 '\\x00' 1\n2 '\\x01' 1\n", "a vocabulary", "rwkv-press convert --vocab"},
+      {"PK\x03\x04 other.txt", "a zip archive", "unpack it first"},
+      {"\x1f\x8b\x08", "packed with gzip", "gunzip"},
+      {"fmgg and so on", "an rwkv.cpp file", "rwkv-press convert"},
+      {"\x80\x02}q", "a PyTorch checkpoint", "rwkv-press convert"},
+      {"\x01\x02\x03\x04", "a file that begins with 01 02 03 04", "rwkv-press convert CHECKPOINT"},
+      {"", "an empty file", "rwkv-press convert CHECKPOINT"},
+      {"GG", "a text that begins with 'gg'", "rwkv-press convert CHECKPOINT"},
+  };
+  for (const Case& one : cases) {
+    const std::string path = scratch.file("wrong file");
+    write_text(path, one.content);
+    for (const char* command : {"generate", "inspect", "bench"}) {
+      const std::vector<std::string> more = std::string(command) == "generate"
+                                                ? std::vector<std::string>{"-p", "a"}
+                                                : std::vector<std::string>();
+      std::vector<std::string> arguments = {command, path};
+      arguments.insert(arguments.end(), more.begin(), more.end());
+      const RunResult result = run("rwkv-edge", arguments);
+      INFO(command << ": " << result.err);
+      CHECK(result.exit_code == 3);
+      CHECK_THAT(result.err,
+                 Contains("wrong file: expected ") && Contains(one.found) && Contains(one.advice));
+    }
+  }
 }

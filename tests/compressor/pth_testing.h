@@ -11,6 +11,7 @@
 #include "tests/compressor/pickle_builder.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
+#include "tests/support/way_out.h"
 
 namespace rwkv::test {
 
@@ -32,6 +33,8 @@ inline std::string refusal(const OpenedPth& opened) {
   REQUIRE_FALSE(opened.ok());
   REQUIRE(opened.status().code() == Code::BadInput);
   REQUIRE(opened.status().message().find('\n') == std::string::npos);
+  INFO(opened.status().message());
+  CHECK(says_what_to_do(opened.status().message()));
   return opened.status().message();
 }
 

@@ -6,6 +6,7 @@
 #include "tests/compressor/foreign_files.h"
 #include "tests/compressor/pickle_builder.h"
 #include "tests/support/catch.h"
+#include "tests/support/way_out.h"
 
 using namespace rwkv;
 using namespace rwkv::test;
@@ -22,6 +23,8 @@ std::string refusal(const std::string& path) {
   CHECK(status.message().find('\n') == std::string::npos);
   CHECK_THAT(status.message(), Contains(path));
   CHECK_THAT(status.message(), Contains("expected"));
+  INFO(status.message());
+  CHECK(says_what_to_do(status.message()));
   return status.message();
 }
 
@@ -73,9 +76,20 @@ TEST_CASE("Files that are no checkpoint are named for what they are", "[wrong]")
       {"tokenizer.pth", "{\"version\": \"1.0\"}", "a JSON text", "name the checkpoint"},
       {"list.pth", "[1, 2]", "a JSON text", "name the checkpoint"},
       {"entry.pth", "Entry not found", "a text that begins with 'entry not found'", "name"},
-      {"empty.pth", "", "an empty file", ""},
-      {"bytes.pth", std::string("\x01\x02\x03\xff\x05", 5), "begins with 01 02 03 ff", ""},
-      {"short.pth", std::string("\x01", 1), "begins with 01 00 00 00", ""},
+      {"empty.pth", "", "an empty file", "name the checkpoint"},
+      {"bytes.pth", std::string("\x01\x02\x03\xff\x05", 5), "begins with 01 02 03 ff",
+       "name the checkpoint"},
+      {"short.pth", std::string("\x01", 1), "begins with 01 00 00 00", "name the checkpoint"},
+      {"vocab.pth", "1 '\\x00' 1\n2 '\\x01' 1\n", "a vocabulary", "convert --vocab"},
+      {"model.pth.gz", "\x1f\x8b\x08 rest", "packed with gzip", "gunzip"},
+      {"model.tar.xz",
+       "\xfd"
+       "7zXZ rest",
+       "packed with xz", "unxz"},
+      {"model.zst", "\x28\xb5\x2f\xfd rest", "packed with zstd", "unzstd"},
+      {"model.7z", "7z\xbc\xaf\x27\x1c rest", "a 7z archive", "unpack it"},
+      {"model.npy", "\x93NUMPY", "a NumPy array", "name the checkpoint"},
+      {"model.tar", std::string(257, 'a') + "ustar", "a tar archive", "unpack it first"},
   };
   const ScratchFolder scratch;
   for (const Case& one : cases) {
@@ -148,12 +162,22 @@ TEST_CASE("Checkpoints of something else are named for what they are", "[wrong]"
     CHECK_THAT(message, Contains(one.found));
     CHECK_THAT(message, Contains(one.advice));
   }
-  // Only ln0 is missing: nothing is known but that.
-  write_raw(scratch.file("a.pth"), without(v7, ".ln0."));
-  const auto opened = press::open_checkpoint(scratch.file("a.pth"));
-  REQUIRE_OK(opened.status());
-  CHECK_THAT(press::identify_checkpoint(*opened.value().source).status().message(),
-             Contains("'blocks.0.ln0.weight' is missing"));
+  // Nothing is known but that something is missing: as when a script cut the file, or merged models
+  // of different depth.
+  RawTensors deeper = v7;
+  RawTensor more = v7.front();
+  more.info.name = "blocks.9.att.key.weight";
+  deeper.push_back(more);
+  const std::pair<RawTensors, const char*> incomplete[] = {
+      {without(v7, ".ln0."), "'blocks.0.ln0.weight' is missing, expected in v7"},
+      {deeper, "is missing, expected in v7 with 10 blocks; take the original checkpoint"},
+      {without(v7, "head."), "'head.weight' is missing"},
+      {plus(v7, {tensor("extra.weight", {4})}), "'extra.weight' (4) has no place in v7"},
+  };
+  for (const auto& [tensors, message] : incomplete) {
+    write_raw(scratch.file("a.pth"), tensors);
+    CHECK_THAT(refusal(scratch.file("a.pth")), Contains(message));
+  }
 }
 
 TEST_CASE("Folders without one checkpoint say what is in them", "[wrong]") {
@@ -212,7 +236,9 @@ TEST_CASE("Objects of training programs are read past, and never called", "[wron
   // An inert object is no dict of tensors, and an unknown class is refused by name.
   PickleBuilder module;
   module.global("src.model", "GPT").op(')').op('\x81');
-  CHECK_THAT(opened(module.stop()).status().message(), Contains("'src.model.GPT'"));
+  CHECK_THAT(opened(module.stop()).status().message(),
+             Contains("'src.model.GPT': expected tensors alone") &&
+                 Contains("torch.save(model.state_dict(), FILE)"));
   PickleBuilder inert;
   inert.global("argparse", "Namespace").op(')').op('\x81');
   CHECK_THAT(opened(inert.stop()).status().message(), Contains("found a object"));
@@ -227,5 +253,5 @@ TEST_CASE("Placeholders of ZeRO-3 say where the weights are", "[wrong]") {
   write_text(scratch.file("a.pth"), make_zip(checkpoint_entries(dict_pickle({spec}), {""})));
   const auto opened = press::open_checkpoint(scratch.file("a.pth"));
   REQUIRE_FALSE(opened.ok());
-  CHECK_THAT(opened.status().message(), Contains("the weights are in other files, gather them"));
+  CHECK_THAT(opened.status().message(), Contains("the weights are in other files; gather them"));
 }

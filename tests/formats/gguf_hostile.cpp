@@ -7,6 +7,7 @@
 #include "formats/container/gguf_writer.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
+#include "tests/support/way_out.h"
 
 namespace rwkv {
 namespace {
@@ -63,6 +64,8 @@ std::string refused(const FileBuilder& file) {
   const Status status = file.parse().status();
   REQUIRE(status.code() == Code::BadInput);
   REQUIRE_THAT(status.message(), Contains("bad.gguf"));
+  INFO(status.message());
+  CHECK(test::says_what_to_do(status.message()));
   return status.message();
 }
 
@@ -102,7 +105,7 @@ TEST_CASE("GgufFile reads files made by hand") {
 }
 
 TEST_CASE("GgufFile refuses other magics and versions") {
-  REQUIRE_THAT(refused(FileBuilder(0, 0, 3, "GGML")), Contains("not a GGUF file"));
+  REQUIRE_THAT(refused(FileBuilder(0, 0, 3, "GGML")), Contains("expected a packed model"));
   REQUIRE_FALSE(looks_like_gguf(test::as_bytes("GGM")));
   REQUIRE_FALSE(looks_like_gguf({}));
   // 0x03000000 is version 3 of a big-endian file.

@@ -5,6 +5,7 @@
 #include "tests/formats/tensor_lists.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
+#include "tests/support/way_out.h"
 
 namespace rwkv {
 namespace {
@@ -20,7 +21,8 @@ std::string refused(const Infos& tensors, ShapesAre shapes = ShapesAre::AsInChec
     FAIL("accepted as " << describe(found.value().config));
   }
   REQUIRE(found.status().code() == Code::BadInput);
-  REQUIRE_FALSE(found.status().message().empty());
+  INFO(found.status().message());
+  CHECK(test::says_what_to_do(found.status().message()));
   return found.status().message();
 }
 
@@ -250,7 +252,7 @@ TEST_CASE("identify refuses diagonals that do not fit") {
   square.head_size = 13;
   Infos tensors = test::rwkv_lite_tensors(square, LowRankForm::ReluSquared);
   find_tensor(tensors, "blocks.1.att.key_diag")->shape = {25};
-  REQUIRE_THAT(refused(tensors), Contains("'blocks.1.att.key_diag' has shape 25; expected 26"));
+  REQUIRE_THAT(refused(tensors), Contains("'blocks.1.att.key_diag' has shape 25, expected 26"));
   tensors = test::rwkv_lite_tensors({}, LowRankForm::ReluSquared);
   REQUIRE_THAT(refused(tensors), Contains("_diag'") && Contains("22x26"));
   // A diagonal without factors is not a form of RWKV-Lite.
@@ -260,7 +262,7 @@ TEST_CASE("identify refuses diagonals that do not fit") {
 }
 
 TEST_CASE("identify says what a file is not") {
-  REQUIRE_THAT(refused({}), Contains("not an RWKV checkpoint") && Contains("0 tensors"));
+  REQUIRE_THAT(refused({}), Contains("expected an RWKV checkpoint") && Contains("0 tensors"));
   const Infos llama = {{"model.embed_tokens.weight", DType::BF16, {32, 8}}};
   REQUIRE_THAT(refused(llama), Contains("model.embed_tokens.weight"));
   const Infos no_embedding = {{"blocks.0.ln1.weight", DType::F32, {8}}};

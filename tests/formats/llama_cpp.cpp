@@ -9,6 +9,7 @@
 #include "tests/formats/damaged_files.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
+#include "tests/support/way_out.h"
 
 namespace rwkv {
 namespace {
@@ -79,6 +80,8 @@ std::string refusal(const GgufModel& model) {
   const Status status = open_llama_cpp_gguf(model.write(folder)).status();
   REQUIRE(status.code() == Code::BadInput);
   CHECK_THAT(status.message(), Catch::Contains("model.gguf"));
+  INFO(status.message());
+  CHECK(test::says_what_to_do(status.message()));
   return status.message();
 }
 

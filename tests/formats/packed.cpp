@@ -9,6 +9,7 @@
 #include "formats/container/packed_listing.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
+#include "tests/support/way_out.h"
 
 namespace rwkv {
 namespace {
@@ -77,6 +78,7 @@ std::string refused(const Parts& parts) {
   REQUIRE(status.code() == Code::BadInput);
   INFO(status.message());
   REQUIRE_THAT(status.message(), Contains("packed.gguf") || Contains("metadata key"));
+  CHECK(test::says_what_to_do(status.message()));
   return status.message();
 }
 
@@ -130,10 +132,11 @@ TEST_CASE("packed_tensors refuses files that are not ours, or newer") {
     parts.metadata = {};
     parts.metadata.set(keys::kArchitecture, GgufValue::string("rwkv"));
   });
-  REQUIRE_THAT(no_format, Contains("not one packed by rwkv-press"));
+  REQUIRE_THAT(no_format,
+               Contains("a GGUF file of another program") && Contains("rwkv-press convert"));
   const auto other = refused_after(
       [](Parts& parts) { parts.metadata.set(keys::kArchitecture, GgufValue::string("llama")); });
-  REQUIRE_THAT(other, Contains("not one packed by rwkv-press"));
+  REQUIRE_THAT(other, Contains("a GGUF file of another program") && Contains("rwkv-press convert"));
   refused_after([](Parts& parts) { parts.metadata.set(keys::kArchitecture, GgufValue::u32(1)); });
   const auto newer =
       refused_after([](Parts& parts) { parts.metadata.set(keys::kFormat, GgufValue::u32(999)); });

@@ -14,6 +14,7 @@
 #include "tests/formats/damaged_files.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
+#include "tests/support/way_out.h"
 
 namespace rwkv {
 namespace {
@@ -131,6 +132,8 @@ std::string refusal(const BinFile& file) {
   const Status status = open_rwkv_cpp(folder.file("model.bin")).status();
   REQUIRE(status.code() == Code::BadInput);
   CHECK_THAT(status.message(), Catch::Contains("model.bin"));
+  INFO(status.message());
+  CHECK(test::says_what_to_do(status.message()));
   return status.message();
 }
 

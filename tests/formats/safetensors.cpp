@@ -9,6 +9,7 @@
 #include "tests/formats/damaged_files.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
+#include "tests/support/way_out.h"
 
 namespace rwkv {
 namespace {
@@ -38,6 +39,8 @@ std::string refusal(const std::string& header, size_t data_bytes) {
   const Status status = open_status(file_with(header, data_bytes));
   REQUIRE(status.code() == Code::BadInput);
   CHECK_THAT(status.message(), Catch::Contains("model.safetensors"));
+  INFO(status.message());
+  CHECK(test::says_what_to_do(status.message()));
   return status.message();
 }
 

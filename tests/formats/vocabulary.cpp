@@ -5,6 +5,7 @@
 #include "formats/tokenizer/tokenizer.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
+#include "tests/support/way_out.h"
 
 using namespace rwkv;
 using nlohmann::json;
@@ -19,6 +20,7 @@ std::string refusal(std::string_view content) {
   CHECK(vocabulary.status().code() == Code::BadInput);
   CHECK(vocabulary.status().message().rfind("some.file: ", 0) == 0);
   CHECK(vocabulary.status().message().find('\n') == std::string::npos);
+  CHECK(test::says_what_to_do(vocabulary.status().message()));
   return vocabulary.status().message();
 }
 
