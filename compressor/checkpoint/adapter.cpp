@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "formats/arch/dialects.h"
+
 namespace rwkv::press {
 namespace {
 
@@ -23,6 +25,9 @@ constexpr std::array<PartName, 6> kParts = {{
 
 constexpr std::string_view kPrefixes[] = {"base_model.", "model.", "module.", "_forward_module.",
                                           "_orig_mod."};
+// PEFT's, in the names of modules that it trains whole.
+constexpr std::string_view kSavedWhole = ".modules_to_save";
+constexpr std::string_view kAdapterName = ".default";
 constexpr std::string_view kTimeState = ".att.time_state";
 
 const PartName* part_of(std::string_view name) {
@@ -36,7 +41,7 @@ const PartName* part_of(std::string_view name) {
 
 // Without the endings of Hugging Face, where a factor is a module with a weight.
 std::string_view without_module_ending(std::string_view name) {
-  for (const std::string_view ending : {".weight", ".default"}) {
+  for (const std::string_view ending : {std::string_view(".weight"), kAdapterName}) {
     if (name.ends_with(ending)) {
       name.remove_suffix(ending.size());
     }
@@ -59,6 +64,17 @@ std::string_view without_training_prefix(std::string_view name) {
   return name;
 }
 
+std::string plain_module_name(std::string_view name) {
+  std::string plain(without_training_prefix(name));
+  if (const size_t at = plain.find(kSavedWhole); at != std::string::npos) {
+    plain.erase(at, kSavedWhole.size());
+    if (plain.compare(at, kAdapterName.size(), kAdapterName) == 0) {
+      plain.erase(at, kAdapterName.size());
+    }
+  }
+  return plain;
+}
+
 std::optional<AdapterName> parse_adapter_name(std::string_view name) {
   name = without_module_ending(without_training_prefix(name));
   const PartName* part = part_of(name);
@@ -67,6 +83,35 @@ std::optional<AdapterName> parse_adapter_name(std::string_view name) {
   }
   name.remove_suffix(part->ending.size());
   return AdapterName{std::string(name) + ".weight", part->part};
+}
+
+std::vector<ForeignTarget> foreign_targets(std::string_view name) {
+  std::vector<ForeignTarget> found;
+  const auto look = [&](const ForeignName* row, std::string_view front) {
+    const bool is_turned = row && row->change == Change::Transpose;
+    if (row && (is_turned || row->change == Change::None || row->change == Change::Vector)) {
+      found.push_back({std::string(front) + std::string(row->plain), is_turned});
+    }
+  };
+  for (const Dialect& dialect : dialects()) {
+    // Dialects without a prefix use BlinkDL's names for what adapters change.
+    if (dialect.prefix.empty()) {
+      continue;
+    }
+    std::string_view rest = name;
+    rest.remove_prefix(rest.starts_with(dialect.prefix) ? dialect.prefix.size() : 0);
+    look(find_foreign(dialect, false, rest), "");
+    if (!rest.starts_with(dialect.block)) {
+      continue;
+    }
+    rest.remove_prefix(dialect.block.size());
+    const size_t dot = rest.find('.');
+    if (dot != rest.npos && dot > 0 && rest.find_first_not_of("0123456789") == dot) {
+      look(find_foreign(dialect, true, rest.substr(dot + 1)),
+           fmt::format("blocks.{}.", rest.substr(0, dot)));
+    }
+  }
+  return found;
 }
 
 bool is_adapter(const TensorSource& source) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "formats/container/tensor_source.h"
 
@@ -33,6 +34,19 @@ std::optional<AdapterName> parse_adapter_name(std::string_view name);
 
 /// `name` without the prefixes of training code: "blocks.0.att.w0".
 std::string_view without_training_prefix(std::string_view name);
+
+/// The same, and without what PEFT puts into the names of modules that it trains whole.
+std::string plain_module_name(std::string_view name);
+
+/// A tensor of a model under the name that another program gives it.
+struct ForeignTarget {
+  std::string name;            ///< BlinkDL's: "blocks.0.att.receptance.weight"
+  bool is_transposed = false;  ///< the other program has the matrix the other way round
+};
+/// What `name`, without prefixes of training code, may be in Hugging Face's and
+/// flash-linear-attention's models: "layers.0.attn.r_proj.weight". Empty if it is no such name, or
+/// names a tensor that BlinkDL divides into several.
+std::vector<ForeignTarget> foreign_targets(std::string_view name);
 
 /// Whether `source` is an adapter alone: it has parts of one, and no embedding.
 bool is_adapter(const TensorSource& source);

@@ -22,6 +22,18 @@ void add_pair(std::vector<double>& w, uint64_t n_in, const std::vector<float>& a
   }
 }
 
+// Rows of `n_columns` as columns.
+std::vector<float> transposed(const std::vector<float>& matrix, uint64_t n_columns) {
+  const uint64_t n_rows = matrix.size() / n_columns;
+  std::vector<float> result(matrix.size());
+  for (uint64_t row = 0; row < n_rows; ++row) {
+    for (uint64_t column = 0; column < n_columns; ++column) {
+      result[column * n_rows + row] = matrix[row * n_columns + column];
+    }
+  }
+  return result;
+}
+
 // W[o][i] += D[i mod rank][o].
 void add_rows(std::vector<double>& w, uint64_t n_in, const std::vector<float>& d) {
   const uint64_t n_out = w.size() / n_in;
@@ -70,8 +82,13 @@ Status apply(const Change& change, uint64_t n_in, std::vector<double>& w) {
     case Change::Kind::AddPair:
     case Change::Kind::SubtractPair: {
       RWKV_ASSIGN(const std::vector<float> b, values_of(change.b));
-      const double sign = change.kind == Change::Kind::AddPair ? 1.0 : -1.0;
-      add_pair(w, n_in, a, b, sign * change.scale);
+      const double scale = change.kind == Change::Kind::AddPair ? change.scale : -change.scale;
+      if (change.is_transposed) {
+        const uint64_t rank = change.a.info().shape[0];
+        add_pair(w, n_in, transposed(b, rank), transposed(a, a.size() / rank), scale);
+      } else {
+        add_pair(w, n_in, a, b, scale);
+      }
       return {};
     }
     case Change::Kind::AddRows:

@@ -25,6 +25,7 @@ struct Change {
   } kind = Kind::AddPair;
   Place a, b;
   double scale = 1.0;
+  bool is_transposed = false;  ///< of a pair: B A is for the matrix the other way round
 };
 
 /// The values of a tensor of floats.

@@ -19,8 +19,8 @@ struct Entry {
 
 class MergedSource final : public TensorSource {
  public:
-  MergedSource(std::unique_ptr<TensorSource> base,
-               std::vector<std::unique_ptr<TensorSource>> adapters, std::vector<Entry> entries)
+  MergedSource(std::unique_ptr<TensorSource> base, std::vector<OpenedAdapter> adapters,
+               std::vector<Entry> entries)
       : base_(std::move(base)), adapters_(std::move(adapters)), entries_(std::move(entries)) {
     for (const Entry& entry : entries_) {
       infos_.push_back(entry.info);
@@ -56,7 +56,7 @@ class MergedSource final : public TensorSource {
 
  private:
   std::unique_ptr<TensorSource> base_;
-  std::vector<std::unique_ptr<TensorSource>> adapters_;
+  std::vector<OpenedAdapter> adapters_;
   std::vector<Entry> entries_;
   std::vector<TensorInfo> infos_;
 };
@@ -89,19 +89,25 @@ class Merger {
   Merger(const TensorSource& base, const MergeOptions& options) : base_(base), options_(options) {}
 
   Status begin();
-  Status add(const TensorSource& adapter);
+  Status add(const OpenedAdapter& file);
   Status end();
   std::vector<Entry> take_entries() { return std::move(entries_); }
   std::vector<std::string> take_notes() { return std::move(notes_); }
 
  private:
+  struct Target {
+    size_t index = 0;            ///< of the entry
+    bool is_transposed = false;  ///< the adapter has the matrix the other way round
+  };
   struct Counts {
     size_t n_changed = 0, n_replaced = 0, n_added = 0;
     std::string how;
   };
+  std::optional<Target> find(std::string_view name) const;
   Status add_parts(const std::map<std::string, Parts>& all, const std::string& path,
                    Counts& counts);
-  Status add_pair(Entry& entry, const Place& a, const Place& b, Change::Kind kind, Counts& counts);
+  Status add_pair(Entry& entry, const Place& a, const Place& b, const Target& target,
+                  Change::Kind kind, Counts& counts);
   Status add_disha(Entry& entry, const Place& place, Counts& counts);
   Status add_blocks(Entry& entry, const Place& place, const char* kind, Counts& counts);
   Status replace(const TensorSource& adapter, size_t index, Counts& counts);
@@ -111,6 +117,7 @@ class Merger {
   const MergeOptions& options_;
   std::vector<Entry> entries_;
   std::map<std::string, size_t, std::less<>> by_name_;
+  std::map<const TensorSource*, AdapterConfig> configs_;
   std::vector<std::string> notes_;
   bool used_alpha_ = false;
 };
@@ -125,17 +132,33 @@ Result<std::map<std::string, Parts>> parts_of(const TensorSource& source) {
       continue;
     }
     if (!traits(info.dtype).is_float) {
-      return bad_input("{}: tensor '{}': expected floats, found {}", source.path(), info.name,
-                       traits(info.dtype).name);
+      return bad_input(
+          "{}: tensor '{}': expected floats, found {}; take the adapter as it was trained",
+          source.path(), info.name, traits(info.dtype).name);
     }
     Place& place = all[name->target].at(name->part);
     if (place.source) {
-      return bad_input("{}: tensor '{}' is the second of its kind for '{}'", source.path(),
-                       info.name, name->target);
+      return bad_input(
+          "{}: tensor '{}' is the second of its kind for '{}', expected one; take the adapter as "
+          "it was trained",
+          source.path(), info.name, name->target);
     }
     place = {&source, i};
   }
   return all;
+}
+
+// The tensor of the base that `name` means: BlinkDL's name, or another program's.
+std::optional<Merger::Target> Merger::find(std::string_view name) const {
+  if (const auto found = by_name_.find(name); found != by_name_.end()) {
+    return Target{found->second, false};
+  }
+  for (const ForeignTarget& target : foreign_targets(name)) {
+    if (const auto found = by_name_.find(target.name); found != by_name_.end()) {
+      return Target{found->second, target.is_transposed};
+    }
+  }
+  return std::nullopt;
 }
 
 // The base's own tensors, then the adapter that the file holds besides.
@@ -157,7 +180,11 @@ Status Merger::begin() {
   return {};
 }
 
-Status Merger::add(const TensorSource& adapter) {
+Status Merger::add(const OpenedAdapter& file) {
+  const TensorSource& adapter = *file.source;
+  if (file.config) {
+    configs_.emplace(&adapter, *file.config);
+  }
   RWKV_ASSIGN(const auto parts, parts_of(adapter));
   Counts counts;
   // Replaced first: what was trained as a whole is the matrix that factors add to.
@@ -168,28 +195,37 @@ Status Merger::add(const TensorSource& adapter) {
   }
   RWKV_TRY(add_parts(parts, adapter.path(), counts));
   note(adapter.path(), counts);
+  if (file.config && !options_.alpha) {
+    notes_.push_back(fmt::format("LoRA is scaled by alpha {} / {}, as {} says", file.config->alpha,
+                                 file.config->by_root ? "the root of rank" : "rank",
+                                 file.config->path));
+  }
   return {};
 }
 
 Status Merger::add_parts(const std::map<std::string, Parts>& all, const std::string& path,
                          Counts& counts) {
   for (const auto& [target, parts] : all) {
-    const auto found = by_name_.find(target);
-    if (found == by_name_.end()) {
-      return bad_input("{}: changes '{}', which {} does not have; the adapter is of another model",
-                       path, target, base_.path());
+    const auto found = find(target);
+    if (!found) {
+      return bad_input(
+          "{}: changes '{}', which {} does not have: the adapter is of another model; give the "
+          "model that it was trained on",
+          path, target, base_.path());
     }
-    Entry& entry = entries_[found->second];
+    Entry& entry = entries_[found->index];
     if (entry.info.shape.size() != 2) {
-      return bad_input("{}: changes '{}', which is {} and not a matrix", path, target,
-                       shape_to_string(entry.info.shape));
+      return bad_input(
+          "{}: changes '{}', which is {}, expected a matrix; give the model that it was trained on",
+          path, target, shape_to_string(entry.info.shape));
     }
     if (parts.init_a.source || parts.init_b.source) {
-      RWKV_TRY(add_pair(entry, parts.init_a, parts.init_b, Change::Kind::SubtractPair, counts)
-                   .in(path + ": '" + target + "'"));
+      RWKV_TRY(
+          add_pair(entry, parts.init_a, parts.init_b, *found, Change::Kind::SubtractPair, counts)
+              .in(path + ": '" + target + "'"));
     }
     if (parts.lora_a.source || parts.lora_b.source) {
-      RWKV_TRY(add_pair(entry, parts.lora_a, parts.lora_b, Change::Kind::AddPair, counts)
+      RWKV_TRY(add_pair(entry, parts.lora_a, parts.lora_b, *found, Change::Kind::AddPair, counts)
                    .in(path + ": '" + target + "'"));
     }
     if (parts.disha.source) {
@@ -204,23 +240,28 @@ Status Merger::add_parts(const std::map<std::string, Parts>& all, const std::str
   return {};
 }
 
-Status Merger::add_pair(Entry& entry, const Place& a, const Place& b, Change::Kind kind,
-                        Counts& counts) {
+Status Merger::add_pair(Entry& entry, const Place& a, const Place& b, const Target& target,
+                        Change::Kind kind, Counts& counts) {
   if (!a.source || !b.source) {
-    return bad_input("expected both factors of the pair, found only '{}'",
+    return bad_input("expected both factors of the pair, found only '{}'; take the whole adapter",
                      (a.source ? a : b).info().name);
   }
-  const std::vector<uint64_t>& shape = entry.info.shape;
+  std::vector<uint64_t> shape = entry.info.shape;
+  if (target.is_transposed) {
+    std::swap(shape[0], shape[1]);
+  }
   const std::vector<uint64_t>& shape_a = a.info().shape;
   const std::vector<uint64_t>& shape_b = b.info().shape;
   if (shape_a.size() != 2 || shape_b.size() != 2 || shape_a[0] == 0 || shape_a[1] != shape[1] ||
       shape_b[0] != shape[0] || shape_b[1] != shape_a[0]) {
-    return bad_input("factors of {} and {} do not fit the matrix, which is {}",
-                     shape_to_string(shape_a), shape_to_string(shape_b), shape_to_string(shape));
+    return bad_input(
+        "factors of {} and {} do not fit the matrix, which is {}; give the model that it was "
+        "trained on",
+        shape_to_string(shape_a), shape_to_string(shape_b), shape_to_string(shape));
   }
   counts.how = kind == Change::Kind::AddPair ? "LoRA, rank " : "PiSSA's initial values, rank ";
   counts.how += std::to_string(shape_a[0]);
-  entry.changes.push_back({kind, a, b, 1.0});
+  entry.changes.push_back({kind, a, b, 1.0, target.is_transposed});
   return {};
 }
 
@@ -230,9 +271,11 @@ Status Merger::add_disha(Entry& entry, const Place& place, Counts& counts) {
     return add_blocks(entry, place, "DiSHA", counts);
   }
   if (shape.size() != 2 || shape[0] == 0 || shape[1] != entry.info.shape[0]) {
-    return bad_input("tensor '{}' is {}; expected rank x {} for a matrix of {}", place.info().name,
-                     shape_to_string(shape), entry.info.shape[0],
-                     shape_to_string(entry.info.shape));
+    return bad_input(
+        "tensor '{}' is {}, expected rank x {} for a matrix of {}; give the model that it was "
+        "trained on",
+        place.info().name, shape_to_string(shape), entry.info.shape[0],
+        shape_to_string(entry.info.shape));
   }
   counts.how = fmt::format("DiSHA, rank {}", shape[0]);
   entry.changes.push_back({Change::Kind::AddRows, place, {}, 1.0});
@@ -247,8 +290,8 @@ Status Merger::add_blocks(Entry& entry, const Place& place, const char* kind, Co
                     matrix[1] % shape[1] == 0 && shape[0] == matrix[1] / shape[1];
   if (!fits) {
     return bad_input(
-        "tensor '{}' is {}; expected in/rank x rank x rank for a matrix of {}, which is what "
-        "RWKV-PEFT's last form of Bone has",
+        "tensor '{}' is {}, expected in/rank x rank x rank for a matrix of {}, which is what "
+        "RWKV-PEFT's last form of Bone has; merge it with the program that trained it",
         place.info().name, shape_to_string(shape), shape_to_string(matrix));
   }
   counts.how = fmt::format("{} in blocks, rank {}", kind, shape[1]);
@@ -258,13 +301,13 @@ Status Merger::add_blocks(Entry& entry, const Place& place, const char* kind, Co
 
 Status Merger::replace(const TensorSource& adapter, size_t index, Counts& counts) {
   const TensorInfo& info = adapter.tensors()[index];
-  const std::string name(without_training_prefix(info.name));
-  const auto found = by_name_.find(name);
-  if (found == by_name_.end()) {
+  const std::string name(plain_module_name(info.name));
+  const auto found = find(name);
+  if (!found) {
     if (!name.ends_with(".att.time_state")) {
       return bad_input(
           "{}: tensor '{}' is neither part of an adapter that this program knows nor a tensor of "
-          "{}",
+          "{}; merge it with the program that trained it, or give its own model",
           adapter.path(), info.name, base_.path());
     }
     by_name_.emplace(name, entries_.size());
@@ -272,14 +315,17 @@ Status Merger::replace(const TensorSource& adapter, size_t index, Counts& counts
     counts.n_added += 1;
     return {};
   }
-  Entry& entry = entries_[found->second];
+  Entry& entry = entries_[found->index];
   // A scalar has no dimensions at all.
   const auto last = [](const TensorInfo& of) { return of.shape.empty() ? 1 : of.shape.back(); };
-  if (entry.info.n_elements() != info.n_elements() || last(entry.info) != last(info)) {
-    return bad_input("{}: tensor '{}' is {}, but the one of {} is {}", adapter.path(), info.name,
-                     shape_to_string(info.shape), base_.path(), shape_to_string(entry.info.shape));
+  if (found->is_transposed || entry.info.n_elements() != info.n_elements() ||
+      last(entry.info) != last(info)) {
+    return bad_input(
+        "{}: tensor '{}' is {}, but the one of {} is {}; give the model that it was trained on",
+        adapter.path(), info.name, shape_to_string(info.shape), base_.path(),
+        shape_to_string(entry.info.shape));
   }
-  entry = {{name, info.dtype, info.shape}, {&adapter, index}, {}};
+  entry = {{entry.info.name, info.dtype, info.shape}, {&adapter, index}, {}};
   counts.n_replaced += 1;
   return {};
 }
@@ -318,6 +364,11 @@ Status Merger::end() {
         continue;
       }
       const uint64_t rank = change.a.info().shape[0];
+      const auto config = configs_.find(change.a.source);
+      if (!options_.alpha && config != configs_.end()) {
+        change.scale = config->second.scale(rank);
+        continue;
+      }
       if (!options_.alpha) {
         return usage_error(
             "{}: is a LoRA of rank {}, and no file says by how much to scale it: give --alpha, the "
@@ -335,14 +386,14 @@ Status Merger::end() {
   if (used_alpha_) {
     notes_.push_back(fmt::format("LoRA is scaled by alpha {} / rank", *options_.alpha));
   }
+
   return {};
 }
 
 }  // namespace
 
 Result<Merged> merge_adapters(std::unique_ptr<TensorSource> base,
-                              std::vector<std::unique_ptr<TensorSource>> adapters,
-                              const MergeOptions& options) {
+                              std::vector<OpenedAdapter> adapters, const MergeOptions& options) {
   if (is_adapter(*base)) {
     return bad_input(
         "{}: is an adapter ({}) and not a model; give the model that it was trained on, and the "
@@ -351,8 +402,8 @@ Result<Merged> merge_adapters(std::unique_ptr<TensorSource> base,
   }
   Merger merger(*base, options);
   RWKV_TRY(merger.begin());
-  for (const std::unique_ptr<TensorSource>& adapter : adapters) {
-    RWKV_TRY(merger.add(*adapter));
+  for (const OpenedAdapter& adapter : adapters) {
+    RWKV_TRY(merger.add(adapter));
   }
   RWKV_TRY(merger.end());
   Merged merged;

@@ -13,11 +13,14 @@ constexpr double kMaxAlpha = 1e6;
 
 void declare_merge_options(cxxopts::Options& options) {
   options.add_options()("merge",
-                        "Adapter (LoRA, PiSSA, DiSHA, Bone) or tuned state to merge into the "
+                        "Adapter (LoRA, PiSSA, DiSHA, Bone; a file, or PEFT's folder) or tuned "
+                        "state to merge into the "
                         "input; may be repeated, in this order",
-                        cxxopts::value<std::vector<std::string>>())(
-      "alpha", "lora_alpha of the training: a LoRA is scaled by alpha / rank",
-      cxxopts::value<std::string>());
+                        cxxopts::value<std::vector<std::string>>(), "FILE")(
+      "alpha",
+      "lora_alpha of the training, if no adapter_config.json says it: a LoRA is scaled by alpha / "
+      "rank",
+      cxxopts::value<std::string>(), "N");
 }
 
 Result<MergeRequest> merge_from(const cxxopts::ParseResult& arguments) {
@@ -44,10 +47,10 @@ Result<std::vector<std::string>> merge_into(Checkpoint& checkpoint, const MergeR
         "with --allow-requantize",
         path);
   }
-  std::vector<std::unique_ptr<TensorSource>> adapters;
+  std::vector<OpenedAdapter> adapters;
   for (const std::string& file : request.files) {
-    RWKV_ASSIGN(Checkpoint adapter, open_checkpoint(file));
-    adapters.push_back(std::move(adapter.source));
+    RWKV_ASSIGN(OpenedAdapter adapter, open_adapter(file));
+    adapters.push_back(std::move(adapter));
   }
   RWKV_ASSIGN(Merged merged, merge_adapters(std::move(checkpoint.source), std::move(adapters),
                                             {.alpha = request.alpha}));

@@ -65,10 +65,10 @@ class AdapterFile {
 Result<Merged> merged_with(std::unique_ptr<TensorSource> base, std::unique_ptr<TensorSource> one,
                            const MergeOptions& options = {},
                            std::unique_ptr<TensorSource> two = nullptr) {
-  std::vector<std::unique_ptr<TensorSource>> adapters;
-  adapters.push_back(std::move(one));
+  std::vector<OpenedAdapter> adapters;
+  adapters.push_back({std::move(one), std::nullopt});
   if (two) {
-    adapters.push_back(std::move(two));
+    adapters.push_back({std::move(two), std::nullopt});
   }
   return merge_adapters(std::move(base), std::move(adapters), options);
 }

@@ -41,8 +41,8 @@ std::string with_state(const ScratchFolder& folder, const std::string& plain, fl
     }
     state->add(fmt::format("blocks.{}.att.time_state", block), {2, 64, 64}, std::move(values));
   }
-  std::vector<std::unique_ptr<TensorSource>> adapters;
-  adapters.push_back(std::move(state));
+  std::vector<press::OpenedAdapter> adapters;
+  adapters.push_back({std::move(state), std::nullopt});
   auto merged = press::merge_adapters(std::move(opened.value().source), std::move(adapters), {});
   REQUIRE_OK(merged.status());
   const TensorSource& source = *merged.value().source;

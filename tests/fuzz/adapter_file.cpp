@@ -33,8 +33,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!adapter.ok()) {
     return 0;
   }
-  std::vector<std::unique_ptr<TensorSource>> adapters;
-  adapters.push_back(adapter.take());
+  std::vector<press::OpenedAdapter> adapters;
+  adapters.push_back({adapter.take(), std::nullopt});
   press::MergeOptions options;
   if (data[0] % 4 != 0) {
     options.alpha = data[0] % 4;
