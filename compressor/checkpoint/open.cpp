@@ -16,6 +16,7 @@
 #include "formats/base/little_endian.h"
 #include "formats/container/llama_cpp_names.h"
 #include "formats/container/llama_cpp_reader.h"
+#include "formats/container/packed_keys.h"
 #include "formats/container/packed_tensors.h"
 #include "formats/container/rwkv_cpp_reader.h"
 #include "formats/container/safetensors_reader.h"
@@ -57,6 +58,13 @@ Result<Kind> tell_kind(const InputFile& file) {
   return not_a_checkpoint(file);
 }
 
+// The vocabulary of a GGUF file, if a tokenizer can be made of it.
+Result<Vocabulary> readable_vocabulary(const GgufMetadata& metadata) {
+  RWKV_ASSIGN(Vocabulary vocabulary, vocabulary_from_metadata(metadata));
+  RWKV_TRY(make_tokenizer(vocabulary).status());
+  return vocabulary;
+}
+
 Result<Checkpoint> open_gguf(std::shared_ptr<InputFile> input) {
   Checkpoint checkpoint;
   RWKV_ASSIGN(const auto mapping, MappedFile::open(input->path()));
@@ -67,17 +75,22 @@ Result<Checkpoint> open_gguf(std::shared_ptr<InputFile> input) {
     return bad_input("{}: {}", input->path(), refused_architecture(architecture.value()));
   }
   if (has_vocabulary(file.metadata())) {
-    auto vocabulary = vocabulary_from_metadata(file.metadata());
-    if (!vocabulary.ok()) {
-      return vocabulary.status().in(input->path());
+    auto vocabulary = readable_vocabulary(file.metadata());
+    if (vocabulary.ok()) {
+      checkpoint.vocabulary = vocabulary.take();
+    } else {
+      checkpoint.vocabulary_problem =
+          vocabulary.status().in(input->path() + ": its vocabulary").message();
     }
-    checkpoint.vocabulary = vocabulary.take();
   }
   if (!is_packed(file)) {
     RWKV_ASSIGN(checkpoint.source, open_llama_cpp_gguf(input->path()));
     return checkpoint;
   }
   checkpoint.is_packed = true;
+  if (const auto name = file.metadata().get_string(keys::kChatTemplate); name.ok()) {
+    checkpoint.chat_template = name.value();
+  }
   RWKV_ASSIGN(const std::vector<PackedTensor> tensors, packed_tensors(file));
   for (const PackedTensor& tensor : tensors) {
     checkpoint.is_quantized |= codec_traits(tensor.codec).is_lossy;
@@ -226,8 +239,9 @@ Result<Identified> identify_checkpoint(const TensorSource& source) {
   for (const TensorBinding& binding : model.value().tensors) {
     const TensorInfo& info = source.tensors()[binding.source];
     if (!traits(info.dtype).is_float && traits(info.dtype).block == 1) {
-      return bad_input("{}: tensor '{}': expected floats, found {}", source.path(), info.name,
-                       traits(info.dtype).name);
+      return bad_input(
+          "{}: tensor '{}': expected floats, found {}; take a checkpoint in bf16, f16 or f32",
+          source.path(), info.name, traits(info.dtype).name);
     }
   }
   return model;

@@ -18,6 +18,10 @@ struct Checkpoint {
   std::unique_ptr<TensorSource> source;
   /// The vocabulary that the file carries, if it is a GGUF with one.
   std::optional<Vocabulary> vocabulary;
+  /// Why the vocabulary that the file carries cannot be used; empty if it can, or there is none.
+  std::string vocabulary_problem;
+  /// Name of the chat template that a packed file stores; empty if none is.
+  std::string chat_template;
   /// Set for packed files: their codecs may not be exact copies of the source's values.
   bool is_packed = false;
   /// Set if some tensor was rounded before: codecs coarser than f16 in packed files, ggml's block

@@ -43,7 +43,10 @@ Result<Fingerprint> Fingerprint::take(const SweepInputs& inputs, const SweepEval
                                       const std::string& tool_version) {
   Fingerprint result;
   RWKV_ASSIGN(const uint64_t hash, checkpoint_xxh64(inputs.checkpoint));
-  const std::string checkpoint = fmt::format("{:016x} ", hash);
+  std::string checkpoint = fmt::format("{:016x} ", hash);
+  if (inputs.group_norm_eps) {
+    checkpoint += fmt::format("eps {} ", *inputs.group_norm_eps);
+  }
   result.model_ = hash_of(fmt::format("{} {} {}", tool_version, checkpoint, hash_of(vocabulary)));
   RWKV_ASSIGN(const std::string texts, hash_of_files(evaluation.files.texts));
   RWKV_ASSIGN(const std::string clozes, hash_of_files(evaluation.files.clozes));

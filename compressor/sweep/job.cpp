@@ -23,7 +23,8 @@ Json job_to_json(const SweepJob& job) {
           {"reference", job.reference},
           {"allow_external", inputs.allow_external},
           {"keep_models", job.keep_models},
-          {"points", job.points}};
+          {"points", job.points},
+          {"group_norm_eps", inputs.group_norm_eps ? Json(*inputs.group_norm_eps) : Json()}};
 }
 
 Result<SweepJob> job_from_json(const std::string& text) {
@@ -49,6 +50,9 @@ Result<SweepJob> job_from_json(const std::string& text) {
     json.at("reference").get_to(job.reference);
     json.at("keep_models").get_to(job.keep_models);
     json.at("points").get_to(job.points);
+    if (const Json& eps = json.at("group_norm_eps"); !eps.is_null()) {
+      job.inputs.group_norm_eps = eps.get<float>();
+    }
     return job;
   } catch (const Json::exception& error) {
     return bad_input("sweep-point expects a task on stdin, as written by `rwkv-press sweep`: {}",

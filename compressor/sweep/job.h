@@ -17,7 +17,8 @@ struct SweepInputs {
   std::string statistics;
   std::vector<std::string> train_data;
   bool allow_requantize = false;
-  bool allow_external = false;  ///< commands of recipes may run
+  bool allow_external = false;          ///< commands of recipes may run
+  std::optional<float> group_norm_eps;  ///< in place of what the checkpoint implies
 };
 
 struct SweepJob {

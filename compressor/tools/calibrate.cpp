@@ -9,15 +9,15 @@
 namespace rwkv::press {
 
 void declare_calibrate(cxxopts::Options& options, std::vector<std::string>& positionals) {
-  options.add_options()("input", "Checkpoint", cxxopts::value<std::string>())(
-      "o,output", "Statistics file to write (.safetensors)", cxxopts::value<std::string>())(
+  options.add_options()("input", "Checkpoint", cxxopts::value<std::string>(), "FILE")(
+      "o,output", "Statistics file to write (.safetensors)", cxxopts::value<std::string>(), "FILE")(
       "calibration", "Text file to learn from; may be repeated",
-      cxxopts::value<std::vector<std::string>>())(
-      "samples", "Number of sequences", cxxopts::value<std::string>()->default_value("64"))(
-      "length", "Tokens per sequence", cxxopts::value<std::string>()->default_value("256"))(
+      cxxopts::value<std::vector<std::string>>(), "FILE")(
+      "samples", "Number of sequences", cxxopts::value<std::string>()->default_value("64"), "N")(
+      "length", "Tokens per sequence", cxxopts::value<std::string>()->default_value("256"), "N")(
       "seed", "Decides which stretches of the text are sampled",
-      cxxopts::value<std::string>()->default_value("0"))("vocab", "Vocabulary file, or 'bytes'",
-                                                         cxxopts::value<std::string>())(
+      cxxopts::value<std::string>()->default_value("0"),
+      "N")("vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>(), "FILE")(
       "force", "Replace an existing output")("quiet", "Show no progress");
   declare_input_options(options);
   positionals = {"input"};
@@ -26,6 +26,7 @@ void declare_calibrate(cxxopts::Options& options, std::vector<std::string>& posi
 Status run_calibrate(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
   RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
+  RWKV_TRY(refuse_own_input(arguments));
   const bool quiet = arguments.count("quiet") > 0;
   const auto existing =
       arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
@@ -43,7 +44,6 @@ Status run_calibrate(const cxxopts::ParseResult& arguments) {
   }
   RWKV_ASSIGN(const InputOptions from, input_options_from(arguments));
   RWKV_ASSIGN(const Checkpoint checkpoint, open_input(path, from.quiet));
-  RWKV_TRY(refuse_own_input(output, path, false, options.texts));
   RWKV_ASSIGN(const Identified model, identify_input(checkpoint, from));
   std::string note;
   RWKV_ASSIGN(

@@ -101,10 +101,12 @@ Result<std::optional<Vocabulary>> choose_vocabulary(const std::string& vocab_opt
 inline constexpr const char* kDeviceHeading =
     "device, by memory mode (and a few MB for the program)";
 
-/// Usage if `output` is `input` or one of `others`, through links too: replacing what is being read
-/// destroys it. A packed file may replace itself: `input_is_packed`.
-Status refuse_own_input(const std::string& output, const std::string& input, bool input_is_packed,
-                        const std::vector<std::string>& others);
+/// Usage if --output is a file that the command reads, through links too, or a part of its
+/// checkpoint: replacing it would destroy it. For every command with an output, before any work.
+/// What is read are the options of one list (kInputOptions) and `more`. A packed file may replace
+/// itself: `input_is_packed`.
+Status refuse_own_input(const cxxopts::ParseResult& arguments, bool input_is_packed = false,
+                        const std::vector<std::string>& more = {});
 
 /// Declarations and bodies of the commands, one file each.
 void declare_convert(cxxopts::Options& options, std::vector<std::string>& positionals);

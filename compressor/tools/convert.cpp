@@ -55,23 +55,6 @@ Status print_result(const std::string& path, uint64_t before, const PackOptions&
   return {};
 }
 
-// Files that are read besides the input.
-std::vector<std::string> other_inputs(const cxxopts::ParseResult& arguments) {
-  std::vector<std::string> files;
-  for (const char* option : {"recipe", "vocab", "stats"}) {
-    if (arguments.count(option) > 0) {
-      files.push_back(arguments[option].as<std::string>());
-    }
-  }
-  for (const char* option : {"calibration", "train-data", "merge"}) {
-    if (arguments.count(option) > 0) {
-      const auto more = arguments[option].as<std::vector<std::string>>();
-      files.insert(files.end(), more.begin(), more.end());
-    }
-  }
-  return files;
-}
-
 // A bar for each thing that stages do, and their reports between.
 Result<PackPlan> convert_with_progress(const PlannedInput& input, const Recipe& recipe,
                                        PipelineOptions options, const PackOptions& pack,
@@ -113,17 +96,18 @@ Result<Work::Training> training_from(const cxxopts::ParseResult& arguments, cons
 }  // namespace
 
 void declare_convert(cxxopts::Options& options, std::vector<std::string>& positionals) {
-  options.add_options()("input", "Checkpoint", cxxopts::value<std::string>())(
-      "o,output", "Packed file to write", cxxopts::value<std::string>())(
-      "vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>())(
-      "name", "Name of the model, stored in the file", cxxopts::value<std::string>())(
+  options.add_options()("input", "Checkpoint", cxxopts::value<std::string>(), "FILE")(
+      "o,output", "Packed file to write", cxxopts::value<std::string>(), "FILE")(
+      "vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>(), "FILE")(
+      "name", "Name of the model, stored in the file", cxxopts::value<std::string>(), "NAME")(
       "chat-template",
-      "How chats are written, stored in the file (default: as name and vocabulary suggest)",
+      "How chats are written, stored in the file (default: that of a packed input, else as name "
+      "and vocabulary suggest)",
       cxxopts::value<std::string>(), chat_template_names())(
       "train-data", "Text or token file for the recipe's training; may be repeated",
-      cxxopts::value<std::vector<std::string>>())(
+      cxxopts::value<std::vector<std::string>>(), "FILE")(
       "work", "Folder for a training's snapshots and log (default OUTPUT.work)",
-      cxxopts::value<std::string>())("resume", "Continue an interrupted training")(
+      cxxopts::value<std::string>(), "FOLDER")("resume", "Continue an interrupted training")(
       "force", "Replace an existing output")("quiet", "Show no progress");
   declare_input_options(options);
   declare_merge_options(options);
@@ -155,18 +139,19 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   RWKV_TRY(OutputFile::check(output, options.existing));
   if (planned) {
     RWKV_ASSIGN(const Checkpoint checkpoint, open_input(path, /*quiet=*/true));
-    RWKV_TRY(refuse_own_input(output, path, checkpoint.is_packed, other_inputs(arguments)));
+    RWKV_TRY(refuse_own_input(arguments, checkpoint.is_packed));
     RWKV_ASSIGN(recipe, plan_first(arguments, recipe, path));
   }
   RWKV_ASSIGN(const PlannedInput input,
               plan_input(path, recipe, arguments.count("allow-requantize") > 0, from, merge));
   const ModelConfig& config = input.plan.config;
-  RWKV_TRY(refuse_own_input(output, path, input.checkpoint.is_packed, other_inputs(arguments)));
+  RWKV_TRY(refuse_own_input(arguments, input.checkpoint.is_packed));
 
   RWKV_ASSIGN(options.model_name, arguments.count("name") > 0
                                       ? Result<std::string>(arguments["name"].as<std::string>())
                                       : checkpoint_name(path));
   options.tool_version = cli::kVersion;
+  options.chat_template = input.checkpoint.chat_template;
   if (arguments.count("chat-template") > 0) {
     RWKV_ASSIGN(
         const ChatTemplate* chat_template,

@@ -60,7 +60,7 @@ Result<MeasureOptions> options_from(const cxxopts::ParseResult& arguments) {
 }
 
 // Checks all models before the first one is evaluated.
-Status check_models(const std::vector<std::string>& paths, bool has_vocab) {
+Status check_models(const std::vector<std::string>& paths, bool has_vocab, bool has_eps) {
   bool any_checkpoint = false;
   for (const std::string& path : paths) {
     RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
@@ -68,6 +68,10 @@ Status check_models(const std::vector<std::string>& paths, bool has_vocab) {
   }
   if (has_vocab && !any_checkpoint) {
     return usage_error("--vocab is for checkpoints; packed files contain their vocabulary");
+  }
+  if (has_eps && !any_checkpoint) {
+    return usage_error(
+        "--group-norm-eps is for checkpoints; packed files contain theirs, given to convert");
   }
   return {};
 }
@@ -91,25 +95,28 @@ Result<Measurement> measure_with_progress(const PackedInput& model, const Evalua
 
 void declare_eval(cxxopts::Options& options, std::vector<std::string>& positionals) {
   using Files = std::vector<std::string>;
-  options.add_options()("models", "Packed files or checkpoints", cxxopts::value<Files>())(
-      "text", "Text to score (perplexity, bits per byte); may be repeated",
-      cxxopts::value<Files>())(
-      "cloze", "Texts whose last word the model must predict (.jsonl); may be repeated",
-      cxxopts::value<Files>())(
-      "choices", "Multiple-choice questions (.jsonl, .jsonl.gz); may be repeated",
-      cxxopts::value<Files>())("reference", "Model to compare with on the texts: KL, top-1, top-5",
-                               cxxopts::value<std::string>())(
-      "max-tokens", "Score only the first N tokens of each text", cxxopts::value<std::string>())(
+  options.add_options()("models", "Packed files or checkpoints", cxxopts::value<Files>(), "FILE")(
+      "text", "Text to score (perplexity, bits per byte); may be repeated", cxxopts::value<Files>(),
+      "FILE")("cloze", "Texts whose last word the model must predict (.jsonl); may be repeated",
+              cxxopts::value<Files>(),
+              "FILE")("choices", "Multiple-choice questions (.jsonl, .jsonl.gz); may be repeated",
+                      cxxopts::value<Files>(),
+                      "FILE")("reference", "Model to compare with on the texts: KL, top-1, top-5",
+                              cxxopts::value<std::string>(),
+                              "FILE")("max-tokens", "Score only the first N tokens of each text",
+                                      cxxopts::value<std::string>(), "N")(
       "prefix-token",
       "Token id in front of every text and context; 0 for figures as RWKV's authors publish them",
-      cxxopts::value<std::string>())(
-      "max-docs", "Use only N documents of each file of questions, drawn at random; 0: all",
-      cxxopts::value<std::string>()->default_value("0"))(
-      "seed", "Decides which documents are drawn",
-      cxxopts::value<std::string>()->default_value("0"))(
-      "vocab", "Vocabulary file for checkpoints, or 'bytes'", cxxopts::value<std::string>())(
-      "t,threads", "Threads (default: all available processors)", cxxopts::value<std::string>())(
-      "json", "Print JSON")("quiet", "Show no progress");
+      cxxopts::value<std::string>(),
+      "ID")("max-docs", "Use only N documents of each file of questions, drawn at random; 0: all",
+            cxxopts::value<std::string>()->default_value("0"),
+            "N")("seed", "Decides which documents are drawn",
+                 cxxopts::value<std::string>()->default_value("0"),
+                 "N")("vocab", "Vocabulary file for checkpoints, or 'bytes'",
+                      cxxopts::value<std::string>(), "FILE")(
+      "t,threads", "Threads (default: all available processors)", cxxopts::value<std::string>(),
+      "N")("json", "Print JSON")("quiet", "Show no progress");
+  declare_input_options(options);
   positionals = {"models"};
 }
 
@@ -125,21 +132,22 @@ Status run_eval(const cxxopts::ParseResult& arguments) {
   if (arguments.count("vocab") > 0) {
     RWKV_ASSIGN(vocab, cli::required(arguments, "vocab"));
   }
+  RWKV_ASSIGN(const InputOptions from, input_options_from(arguments));
   std::vector<std::string> opened = models;
   PackedInput reference;
   if (arguments.count("reference") > 0) {
     opened.push_back(arguments["reference"].as<std::string>());
   }
-  RWKV_TRY(check_models(opened, !vocab.empty()));
+  RWKV_TRY(check_models(opened, !vocab.empty(), from.group_norm_eps.has_value()));
   RWKV_ASSIGN(const EvaluationSets sets, load_evaluation_sets(files));
   if (arguments.count("reference") > 0) {
-    RWKV_ASSIGN(reference, PackedInput::open(opened.back(), vocab, quiet));
+    RWKV_ASSIGN(reference, PackedInput::open(opened.back(), vocab, from));
     options.reference = reference.packed_path();
     options.reference_name = reference.name();
   }
   std::vector<Measurement> measurements;
   for (const std::string& path : models) {
-    RWKV_ASSIGN(const PackedInput model, PackedInput::open(path, vocab, quiet));
+    RWKV_ASSIGN(const PackedInput model, PackedInput::open(path, vocab, from));
     RWKV_ASSIGN(Measurement measurement, measure_with_progress(model, sets, options, quiet));
     measurements.push_back(std::move(measurement));
   }

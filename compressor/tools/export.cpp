@@ -50,8 +50,9 @@ Result<std::string> description_of(const TensorSource& source, bool quiet) {
 }  // namespace
 
 void declare_export(cxxopts::Options& options, std::vector<std::string>& positionals) {
-  options.add_options()("input", "Checkpoint or packed file", cxxopts::value<std::string>())(
-      "o,output", "File to write: .pth, .safetensors or .st", cxxopts::value<std::string>())(
+  options.add_options()("input", "Checkpoint or packed file", cxxopts::value<std::string>(),
+                        "FILE")("o,output", "File to write: .pth, .safetensors or .st",
+                                cxxopts::value<std::string>(), "FILE")(
       "force", "Replace an existing output")("quiet", "No progress");
   declare_merge_options(options);
   positionals = {"input"};
@@ -67,7 +68,7 @@ Status run_export(const cxxopts::ParseResult& arguments) {
   RWKV_TRY(OutputFile::check(output, existing));
   RWKV_ASSIGN(Checkpoint checkpoint, open_input(path, quiet));
   RWKV_ASSIGN(const MergeRequest merge, merge_from(arguments));
-  RWKV_TRY(refuse_own_input(output, path, false, merge.files));
+  RWKV_TRY(refuse_own_input(arguments));
   RWKV_ASSIGN(const std::vector<std::string> notes,
               merge_into(checkpoint, merge, /*allow_requantize=*/true));
   const TensorSource& source = *checkpoint.source;

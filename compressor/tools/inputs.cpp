@@ -20,6 +20,37 @@ namespace fs = std::filesystem;
 constexpr std::array<const char*, 3> kVocabularyNames = {"rwkv_vocab_v20230424.txt",
                                                          "20B_tokenizer.json", "tokenizer.json"};
 
+// Options that name a checkpoint: a file, a folder, an index. And all others whose files are read.
+constexpr std::array kCheckpointOptions = {"input", "teacher"};
+constexpr std::array kInputOptions = {"recipe",      "config", "vocab", "stats",
+                                      "calibration", "text",   "cloze", "choices",
+                                      "train-data",  "data",   "valid", "merge"};
+
+bool is_same_file(const fs::path& one, const fs::path& other) {
+  std::error_code error;
+  return fs::equivalent(one, other, error) && !error;
+}
+
+// The parts of a checkpoint in a folder, or of the index of such a folder, lie in it. A packed file
+// in it is no part.
+bool is_part_of(const fs::path& output, const fs::path& checkpoint) {
+  std::error_code error;
+  const bool is_folder = fs::is_directory(checkpoint, error);
+  if (is_same_file(output, checkpoint)) {
+    return true;
+  }
+  if ((!is_folder && checkpoint.extension() != ".json") || output.extension() == ".gguf") {
+    return false;
+  }
+  const fs::path folder = is_folder ? checkpoint : checkpoint.parent_path();
+  for (const auto& entry : fs::directory_iterator(folder.empty() ? "." : folder, error)) {
+    if (is_same_file(output, entry.path())) {
+      return true;
+    }
+  }
+  return false;
+}
+
 // A vocabulary read, with the figures by which it fits a model or does not.
 struct ReadVocabulary {
   Vocabulary vocabulary;
@@ -83,7 +114,7 @@ void declare_input_options(cxxopts::Options& options) {
   options.add_options()("group-norm-eps",
                         "Epsilon of the norm after the recurrence, if the file does not say it "
                         "(default 64e-5)",
-                        cxxopts::value<std::string>());
+                        cxxopts::value<std::string>(), "EPSILON");
 }
 
 Result<InputOptions> input_options_from(const cxxopts::ParseResult& arguments) {
@@ -113,14 +144,14 @@ Result<Identified> identify_input(const Checkpoint& checkpoint, const InputOptio
 void declare_recipe_options(cxxopts::Options& options) {
   std::string names;
   for (const Preset& preset : presets()) {
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", preset.name);
+    names += fmt::format("{}{}", names.empty() ? "" : "|", preset.name);
   }
   options.add_options()("recipe", "Recipe file (YAML), or a packed file whose recipe to take",
-                        cxxopts::value<std::string>())(
-      "preset", "Built-in recipe: " + names + " (default fp16)", cxxopts::value<std::string>())(
+                        cxxopts::value<std::string>(), "FILE")(
+      "preset", "Built-in recipe (default fp16)", cxxopts::value<std::string>(), names)(
       "set", "Change one setting: stage.key=value; may be repeated",
-      cxxopts::value<std::vector<std::string>>())("allow-requantize",
-                                                  "Round values again that were rounded before");
+      cxxopts::value<std::vector<std::string>>(),
+      "KEY=VALUE")("allow-requantize", "Round values again that were rounded before");
 }
 
 Result<Recipe> recipe_from(const cxxopts::ParseResult& arguments) {
@@ -186,36 +217,29 @@ Status check_requantize(const Checkpoint& checkpoint, const std::string& path, b
   return {};
 }
 
-Status refuse_own_input(const std::string& output, const std::string& input, bool input_is_packed,
-                        const std::vector<std::string>& others) {
-  const auto is_output = [&](const fs::path& file) {
-    std::error_code error;
-    return fs::equivalent(output, file, error) && !error;
-  };
-  // The parts of a checkpoint in a folder, or of the index of such a folder, lie in it.
-  std::error_code error;
-  const bool is_folder = fs::is_directory(input, error);
-  const bool is_index = fs::path(input).extension() == ".json";
-  bool is_own = is_output(input);
-  if (is_folder || is_index) {
-    const fs::path folder = is_folder ? fs::path(input) : fs::path(input).parent_path();
-    for (const auto& entry : fs::directory_iterator(folder.empty() ? "." : folder, error)) {
-      is_own = is_own || (is_output(entry.path()) && entry.path().extension() != ".gguf");
+Status refuse_own_input(const cxxopts::ParseResult& arguments, bool input_is_packed,
+                        const std::vector<std::string>& more) {
+  if (arguments.count("output") == 0) {
+    return {};
+  }
+  const std::string output = arguments["output"].as<std::string>();
+  for (const cxxopts::KeyValue& option : arguments.arguments()) {
+    const bool is_checkpoint = std::find(kCheckpointOptions.begin(), kCheckpointOptions.end(),
+                                         option.key()) != kCheckpointOptions.end();
+    if (is_checkpoint && !input_is_packed && is_part_of(output, option.value())) {
+      return usage_error(
+          "{}: the output is the checkpoint that is being read, and would destroy it; choose "
+          "another name",
+          output);
     }
   }
-  if (is_own && !input_is_packed) {
-    return usage_error(
-        "{}: the output is the checkpoint that is being read, and would destroy it; choose another "
-        "name",
-        output);
-  }
-  for (const std::string& file : others) {
-    if (is_output(file)) {
+  for (const std::string& file : more) {
+    if (is_same_file(output, file)) {
       return usage_error("{}: the output is {}, which is being read; choose another name", output,
                          file);
     }
   }
-  return {};
+  return cli::refuse_own_input(arguments, output, kInputOptions);
 }
 
 namespace {
@@ -256,9 +280,9 @@ void warn_about_binary(const std::vector<std::string>& texts) {
 
 void declare_calibration_options(cxxopts::Options& options) {
   options.add_options()("calibration", "Text file to learn from; may be repeated",
-                        cxxopts::value<std::vector<std::string>>())(
-      "stats", "Statistics file of rwkv-press calibrate, instead of text",
-      cxxopts::value<std::string>());
+                        cxxopts::value<std::vector<std::string>>(),
+                        "FILE")("stats", "Statistics file of rwkv-press calibrate, instead of text",
+                                cxxopts::value<std::string>(), "FILE");
 }
 
 Result<std::optional<Calibration>> calibration_from(const cxxopts::ParseResult& arguments,
@@ -314,7 +338,15 @@ Result<std::optional<Vocabulary>> choose_vocabulary(const std::string& vocab_opt
                  vocab_option, misfit(read, n_vocab));
     }
     note = vocab_option;
+    if (!checkpoint.vocabulary_problem.empty()) {
+      note += fmt::format(", in place of the input's own, which cannot be used ({})",
+                          checkpoint.vocabulary_problem);
+    }
     return Choice(std::move(read.vocabulary));
+  }
+  if (!checkpoint.vocabulary_problem.empty()) {
+    return bad_input("{}; name the vocabulary of the model with --vocab",
+                     checkpoint.vocabulary_problem);
   }
   if (checkpoint.vocabulary) {
     note = "from the input";

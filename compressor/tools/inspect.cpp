@@ -53,9 +53,9 @@ Result<nlohmann::ordered_json> make_report(const std::string& path, const Checkp
 }  // namespace
 
 void declare_inspect(cxxopts::Options& options, std::vector<std::string>& positionals) {
-  options.add_options()("input", "Checkpoint or packed file", cxxopts::value<std::string>())(
-      "tensors", "List the tensors")("metadata", "List the metadata")("json", "Print JSON")(
-      "verify", "Read everything: checksums, and that all values are finite");
+  options.add_options()("input", "Checkpoint or packed file", cxxopts::value<std::string>(),
+                        "FILE")("tensors", "List the tensors")("metadata", "List the metadata")(
+      "json", "Print JSON")("verify", "Read everything: checksums, and that all values are finite");
   positionals = {"input"};
 }
 

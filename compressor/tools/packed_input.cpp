@@ -3,7 +3,6 @@
 #include <filesystem>
 
 #include "compressor/pipeline/convert.h"
-#include "compressor/tools/commands.h"
 #include "formats/cli/progress.h"
 #include "formats/cli/version.h"
 
@@ -26,10 +25,10 @@ Result<std::unique_ptr<OutputFile>> create_temporary() {
 }
 
 Status pack_lossless(const std::string& path, const std::string& vocab, const std::string& output,
-                     bool quiet) {
+                     const InputOptions& from) {
   RWKV_ASSIGN(const Preset* preset, find_preset("fp32"));
   RWKV_ASSIGN(const Recipe recipe, parse_recipe(preset->yaml, "preset fp32", {}));
-  RWKV_ASSIGN(const PlannedInput input, plan_input(path, recipe, false, {std::nullopt, quiet}));
+  RWKV_ASSIGN(const PlannedInput input, plan_input(path, recipe, false, from));
   PackOptions options;
   options.output = output;
   options.existing = OutputFile::Existing::Replace;
@@ -44,7 +43,8 @@ Status pack_lossless(const std::string& path, const std::string& vocab, const st
   PipelineOptions pipeline;
   pipeline.scratch_folder = fs::path(output).parent_path().string();
   constexpr double kSteps = 1000;
-  cli::Progress progress(fmt::format("packing {}", path), static_cast<uint64_t>(kSteps), quiet);
+  cli::Progress progress(fmt::format("packing {}", path), static_cast<uint64_t>(kSteps),
+                         from.quiet);
   pipeline.progress = [&](const std::string&, double share) {
     progress.update(static_cast<uint64_t>(share * kSteps));
   };
@@ -55,7 +55,7 @@ Status pack_lossless(const std::string& path, const std::string& vocab, const st
 }  // namespace
 
 Result<PackedInput> PackedInput::open(const std::string& path, const std::string& vocab,
-                                      bool quiet) {
+                                      const InputOptions& from) {
   PackedInput input;
   input.name_ = path;
   input.packed_path_ = path;
@@ -65,7 +65,7 @@ Result<PackedInput> PackedInput::open(const std::string& path, const std::string
   }
   RWKV_ASSIGN(input.temporary_, create_temporary());
   input.packed_path_ = input.temporary_->temporary_path();
-  RWKV_TRY(pack_lossless(path, vocab, input.packed_path_, quiet));
+  RWKV_TRY(pack_lossless(path, vocab, input.packed_path_, from));
   return input;
 }
 

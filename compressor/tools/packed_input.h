@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "compressor/tools/commands.h"
 #include "formats/base/file.h"
 #include "formats/base/status.h"
 
@@ -15,7 +16,9 @@ class PackedInput {
   /// file in the system's folder for temporary files (TMPDIR); the file is removed with the object
   /// or when the program is interrupted. The vocabulary is chosen as in convert
   /// (choose_vocabulary); a checkpoint without one is a usage error.
-  static Result<PackedInput> open(const std::string& path, const std::string& vocab, bool quiet);
+  /// `from` says what its tensors do not show.
+  static Result<PackedInput> open(const std::string& path, const std::string& vocab,
+                                  const InputOptions& from);
 
   const std::string& name() const { return name_; }
   const std::string& packed_path() const { return packed_path_; }

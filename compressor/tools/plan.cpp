@@ -62,7 +62,8 @@ void print_json(const PackPlan& plan, const Recipe& recipe, const DeviceReport& 
 }  // namespace
 
 void declare_plan(cxxopts::Options& options, std::vector<std::string>& positionals) {
-  options.add_options()("input", "Checkpoint", cxxopts::value<std::string>())("json", "Print JSON");
+  options.add_options()("input", "Checkpoint", cxxopts::value<std::string>(), "FILE")("json",
+                                                                                      "Print JSON");
   declare_input_options(options);
   declare_calibration_options(options);
   declare_fit_options(options);

@@ -159,14 +159,14 @@ Result<FitReport> fit_from(const cxxopts::ParseResult& arguments, const Recipe& 
 void declare_fit_options(cxxopts::Options& options) {
   options.add_options()("fit",
                         "Choose the recipe of least loss that fits in this memory, e.g. 200MB",
-                        cxxopts::value<std::string>())(
-      "min-speed", "With --fit: tokens per second that must be reached",
-      cxxopts::value<std::string>())("text", "With --fit: text that losses are measured on",
-                                     cxxopts::value<std::string>())(
-      "curves", "With --fit: file that keeps what was measured, for plans to come",
-      cxxopts::value<std::string>())("vocab", "Vocabulary file, or 'bytes'",
-                                     cxxopts::value<std::string>())(
-      "o,output", "With --fit: recipe to write", cxxopts::value<std::string>())(
+                        cxxopts::value<std::string>(),
+                        "SIZE")("min-speed", "With --fit: tokens per second that must be reached",
+                                cxxopts::value<std::string>(), "N")(
+      "text", "With --fit: text that losses are measured on", cxxopts::value<std::string>(),
+      "FILE")("curves", "With --fit: file that keeps what was measured, for plans to come",
+              cxxopts::value<std::string>(), "FILE")("vocab", "Vocabulary file, or 'bytes'",
+                                                     cxxopts::value<std::string>(), "FILE")(
+      "o,output", "With --fit: recipe to write", cxxopts::value<std::string>(), "FILE")(
       "force", "Replace an existing output")("quiet", "No progress");
 }
 
@@ -203,6 +203,7 @@ Status run_plan_fit(const cxxopts::ParseResult& arguments, const Recipe& recipe)
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
   const bool replace = arguments.count("force") > 0;
   std::string output;
+  RWKV_TRY(refuse_own_input(arguments));
   if (arguments.count("output") > 0) {
     RWKV_ASSIGN(output, cli::required(arguments, "output"));
     // Before minutes of work, not after.

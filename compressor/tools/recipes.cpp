@@ -72,8 +72,8 @@ bool is_word_for_keys(std::string word) {
 
 void declare_recipes(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("name", "A preset to show, KEYS, or the kind of a schema",
-                        cxxopts::value<std::string>())("keys",
-                                                       "Every key with its default and range")(
+                        cxxopts::value<std::string>(),
+                        "NAME")("keys", "Every key with its default and range")(
       "schema", "Print the JSON schema of recipes for editors; with the word sweep, of sweeps");
   positionals = {"name"};
 }

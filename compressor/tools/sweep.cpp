@@ -58,7 +58,7 @@ Result<std::unique_ptr<Identified>> open_swept(const SweepInputs& inputs, Checkp
                                                bool quiet) {
   RWKV_ASSIGN(checkpoint, open_input(inputs.checkpoint, quiet));
   RWKV_TRY(check_requantize(checkpoint, inputs.checkpoint, inputs.allow_requantize));
-  RWKV_ASSIGN(Identified model, identify_checkpoint(*checkpoint.source));
+  RWKV_ASSIGN(Identified model, identify_input(checkpoint, {inputs.group_norm_eps, quiet}));
   return std::make_unique<Identified>(std::move(model));
 }
 
@@ -186,6 +186,7 @@ Result<SweepRun> run_from(const cxxopts::ParseResult& arguments) {
   }
   RWKV_ASSIGN(SweepPlan plan, plan_sweep(settings));
   RWKV_TRY(allow_commands(arguments, commands_in(plan), settings.recipe_origin));
+  RWKV_ASSIGN(const InputOptions from, input_options_from(arguments));
   SweepRun run{std::move(settings), std::move(plan), {}, {}, SweepFolder(output)};
   run.inputs = {input,
                 text(arguments, "vocab"),
@@ -193,7 +194,8 @@ Result<SweepRun> run_from(const cxxopts::ParseResult& arguments) {
                 text(arguments, "stats"),
                 texts(arguments, "train-data"),
                 arguments.count("allow-requantize") > 0,
-                arguments.count("allow-external") > 0};
+                arguments.count("allow-external") > 0,
+                from.group_norm_eps};
   if (arguments.count("vocab") > 0 && run.inputs.vocab.empty()) {
     return usage_error("--vocab: expected a file or 'bytes', found an empty value");
   }
@@ -211,29 +213,29 @@ Result<SweepRun> run_from(const cxxopts::ParseResult& arguments) {
 }  // namespace
 
 void declare_sweep(cxxopts::Options& options, std::vector<std::string>& positionals) {
-  options.add_options()("input", "Checkpoint", cxxopts::value<std::string>())(
-      "config", "What to vary and what to measure (YAML)", cxxopts::value<std::string>())(
+  options.add_options()("input", "Checkpoint", cxxopts::value<std::string>(), "FILE")(
+      "config", "What to vary and what to measure (YAML)", cxxopts::value<std::string>(), "FILE")(
       "o,output", "Folder for points and results; an unfinished sweep in it is continued",
-      cxxopts::value<std::string>())(
-      "jobs", "Points to convert at a time; each gets its share of the threads",
-      cxxopts::value<std::string>()->default_value("1"))(
-      "shard", "Work only on part i of n of the points: i/n, from 1",
-      cxxopts::value<std::string>())("vocab", "Vocabulary file, or 'bytes'",
-                                     cxxopts::value<std::string>())(
+      cxxopts::value<std::string>(),
+      "FOLDER")("jobs", "Points to convert at a time; each gets its share of the threads",
+                cxxopts::value<std::string>()->default_value("1"), "N")(
+      "shard", "Work only on part i of n of the points: i/n, from 1", cxxopts::value<std::string>(),
+      "I/N")("vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>(), "FILE")(
       "text", "Text to measure on, instead of the configuration's; may be repeated",
-      cxxopts::value<std::vector<std::string>>())(
-      "cloze", "The same for texts whose last word the model must predict (.jsonl)",
-      cxxopts::value<std::vector<std::string>>())(
-      "choices", "The same for multiple-choice questions (.jsonl, .jsonl.gz)",
-      cxxopts::value<std::vector<std::string>>())(
+      cxxopts::value<std::vector<std::string>>(),
+      "FILE")("cloze", "The same for texts whose last word the model must predict (.jsonl)",
+              cxxopts::value<std::vector<std::string>>(),
+              "FILE")("choices", "The same for multiple-choice questions (.jsonl, .jsonl.gz)",
+                      cxxopts::value<std::vector<std::string>>(), "FILE")(
       "train-data", "Text or token file for recipes that train; may be repeated",
-      cxxopts::value<std::vector<std::string>>())("allow-requantize",
-                                                  "Round values again that were rounded before")(
+      cxxopts::value<std::vector<std::string>>(),
+      "FILE")("allow-requantize", "Round values again that were rounded before")(
       "keep-models", "Keep the packed file of every point")(
       "retry-claimed", "Take over points that processes on other machines have claimed")(
       "changed", "Go on in a folder whose sweep had another configuration")(
-      "report-only", "Only collect the results of this folder again",
-      cxxopts::value<std::string>())("quiet", "Show no progress");
+      "report-only", "Only collect the results of this folder again", cxxopts::value<std::string>(),
+      "FOLDER")("quiet", "Show no progress");
+  declare_input_options(options);
   declare_calibration_options(options);
   declare_external_option(options);
   positionals = {"input"};
@@ -243,6 +245,7 @@ Status run_sweep(const cxxopts::ParseResult& arguments) {
   if (arguments.count("report-only") > 0) {
     return report_only(text(arguments, "report-only"));
   }
+  RWKV_TRY(refuse_own_input(arguments));
   RWKV_ASSIGN(SweepRun run, run_from(arguments));
   Checkpoint checkpoint;
   RWKV_ASSIGN(const auto identified, open_swept(run.inputs, checkpoint, false));

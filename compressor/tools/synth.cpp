@@ -45,20 +45,20 @@ Result<SynthOptions> options_from(const cxxopts::ParseResult& arguments) {
 
 void declare_synth(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("arch", "Version: v4, v5.0, v5.1, v5.2, v6, v7, x058 or x059",
-                        cxxopts::value<std::string>())(
-      "n-layer", "Number of blocks", cxxopts::value<std::string>())("n-embd", "Number of channels",
-                                                                    cxxopts::value<std::string>())(
-      "n-vocab", "Size of the vocabulary", cxxopts::value<std::string>())(
+                        cxxopts::value<std::string>(), "VERSION")(
+      "n-layer", "Number of blocks", cxxopts::value<std::string>(), "N")(
+      "n-embd", "Number of channels", cxxopts::value<std::string>(), "N")(
+      "n-vocab", "Size of the vocabulary", cxxopts::value<std::string>(), "N")(
       "dim-ffn", "Neurons per channel_mix (default: as in published models of the version)",
-      cxxopts::value<std::string>())("head-size", "Channels per head (default 64)",
-                                     cxxopts::value<std::string>())(
+      cxxopts::value<std::string>(),
+      "N")("head-size", "Channels per head (default 64)", cxxopts::value<std::string>(), "N")(
       "rank", "x058, x059: inner size of factor pairs (default n-embd / 8)",
-      cxxopts::value<std::string>())("dtype", "Type of the tensors: bf16, f16 or f32",
-                                     cxxopts::value<std::string>()->default_value("bf16"))(
-      "seed", "Random seed; the same seed gives the same bytes (default 0)",
-      cxxopts::value<std::string>())("o,output", "File to write: .pth, .safetensors or .st",
-                                     cxxopts::value<std::string>())(
-      "force", "Replace an existing output")("quiet", "Show no progress");
+      cxxopts::value<std::string>(),
+      "N")("dtype", "Type of the tensors", cxxopts::value<std::string>()->default_value("bf16"),
+           "bf16|f16|f32")("seed", "Random seed; the same seed gives the same bytes (default 0)",
+                           cxxopts::value<std::string>(), "N")(
+      "o,output", "File to write: .pth, .safetensors or .st", cxxopts::value<std::string>(),
+      "FILE")("force", "Replace an existing output")("quiet", "Show no progress");
   positionals = {};
 }
 

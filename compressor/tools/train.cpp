@@ -104,22 +104,22 @@ Status write_result(const Subject& subject, const Trained& trained, const std::s
 
 void declare_train(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("input", "Checkpoint to start from; without it, the configuration's model",
-                        cxxopts::value<std::string>())("config", "Configuration (YAML)",
-                                                       cxxopts::value<std::string>())(
-      "o,output", "Checkpoint to write: .pth, .safetensors or .st", cxxopts::value<std::string>())(
-      "data", "Text or token file to train on; may be repeated",
-      cxxopts::value<std::vector<std::string>>())("valid", "The same, for the validation loss",
-                                                  cxxopts::value<std::vector<std::string>>())(
-      "vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>())(
+                        cxxopts::value<std::string>(), "FILE")(
+      "config", "Configuration (YAML)", cxxopts::value<std::string>(), "FILE")(
+      "o,output", "Checkpoint to write: .pth, .safetensors or .st", cxxopts::value<std::string>(),
+      "FILE")("data", "Text or token file to train on; may be repeated",
+              cxxopts::value<std::vector<std::string>>(), "FILE")(
+      "valid", "The same, for the validation loss", cxxopts::value<std::vector<std::string>>(),
+      "FILE")("vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>(), "FILE")(
       "teacher", "Checkpoint whose predictions the model learns (train.distill)",
-      cxxopts::value<std::string>())("resume",
-                                     "Continue from the newest snapshot in the work folder")(
+      cxxopts::value<std::string>(),
+      "FILE")("resume", "Continue from the newest snapshot in the work folder")(
       "work", "Folder for snapshots, token files and the loss (default OUTPUT.work)",
-      cxxopts::value<std::string>())("set", "Change one setting: train.key=value; may be repeated",
-                                     cxxopts::value<std::vector<std::string>>())(
-      "dtype", "Type of the result: bf16 or f32",
-      cxxopts::value<std::string>()->default_value("bf16"))(
-      "allow-requantize", "Start from values that were rounded before")(
+      cxxopts::value<std::string>(),
+      "FOLDER")("set", "Change one setting: train.key=value; may be repeated",
+                cxxopts::value<std::vector<std::string>>(), "KEY=VALUE")(
+      "dtype", "Type of the result", cxxopts::value<std::string>()->default_value("bf16"),
+      "bf16|f32")("allow-requantize", "Start from values that were rounded before")(
       "force", "Replace an existing output")("quiet", "Show no progress");
   declare_input_options(options);
   positionals = {"input"};
@@ -130,6 +130,9 @@ Status run_train(const cxxopts::ParseResult& arguments) {
   RWKV_TRY(check_checkpoint_name(output));
   RWKV_ASSIGN(const DType dtype, dtype_from(arguments));
   RWKV_ASSIGN(const TrainConfig config, config_from(arguments));
+  std::vector<std::string> texts = config.train.data;
+  texts.insert(texts.end(), config.train.valid.begin(), config.train.valid.end());
+  RWKV_TRY(refuse_own_input(arguments, /*input_is_packed=*/false, texts));
   const auto existing =
       arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
   RWKV_ASSIGN(const auto group, ProcessGroup::from_environment(config.train.batch));

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <new>
 
 #include "formats/base/leftovers.h"
@@ -245,6 +246,19 @@ Result<int64_t> integer(const cxxopts::ParseResult& arguments, const std::string
 Result<double> real(const cxxopts::ParseResult& arguments, const std::string& name, double low,
                     double high) {
   return number<double>(arguments, name, low, high);
+}
+
+Status refuse_own_input(const cxxopts::ParseResult& arguments, const std::string& output,
+                        std::span<const char* const> inputs) {
+  for (const cxxopts::KeyValue& option : arguments.arguments()) {
+    const bool is_input = std::find(inputs.begin(), inputs.end(), option.key()) != inputs.end();
+    std::error_code error;
+    if (is_input && std::filesystem::equivalent(output, option.value(), error) && !error) {
+      return usage_error("{}: the output is {}, which is being read; choose another name", output,
+                         option.value());
+    }
+  }
+  return {};
 }
 
 std::string human_bytes(uint64_t bytes) {

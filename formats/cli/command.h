@@ -41,6 +41,11 @@ Result<int64_t> integer(const cxxopts::ParseResult& arguments, const std::string
 Result<double> real(const cxxopts::ParseResult& arguments, const std::string& name, double low,
                     double high);
 
+/// Usage if `output` is a file that one of the options `inputs` names, through links too: replacing
+/// what is being read destroys it.
+Status refuse_own_input(const cxxopts::ParseResult& arguments, const std::string& output,
+                        std::span<const char* const> inputs);
+
 /// True if nobody reads the other end of standard output any more, as after `| head`. That ends a
 /// program, but it is no error.
 bool reader_has_gone();

@@ -50,12 +50,14 @@ Result<std::vector<int32_t>> tokens_of(const Model& model, const std::string& pr
   if (is_ids) {
     RWKV_ASSIGN(std::vector<int32_t> ids, parse_ids(prompt));
     if (ids.empty()) {
-      return usage_error("the prompt has no token ids");
+      return usage_error(
+          "expected a prompt of token ids, found none; give them with --ids, like 1,2,3");
     }
     return ids;
   }
   if (prompt.empty()) {
-    return usage_error("expected a prompt with some text, found an empty one");
+    return usage_error(
+        "expected a prompt with some text, found an empty one; give it with -p or -f");
   }
   return tokenize(model, prompt);
 }
@@ -139,6 +141,7 @@ void declare_generate(cxxopts::Options& options, std::vector<std::string>& posit
 }
 
 Status run_generate(const cxxopts::ParseResult& arguments) {
+  RWKV_TRY(check_save_state(arguments));
   const bool is_ids = arguments.count("ids") > 0;
   // After a saved state, its text goes on without a prompt.
   const size_t n_prompts = arguments.count("prompt") + arguments.count("file");

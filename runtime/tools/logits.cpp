@@ -1,4 +1,5 @@
 // rwkv-edge logits: raw logits, to compare engines.
+#include <array>
 #include <cstring>
 
 #include "formats/cli/command.h"
@@ -23,8 +24,10 @@ namespace {
 Result<std::vector<int32_t>> read_tokens(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string bytes, text_from(arguments, "tokens"));
   if (bytes.empty() || bytes.size() % sizeof(int32_t) != 0) {
-    return bad_input("{}: expected int32 token ids, so a multiple of 4 bytes, found {} bytes",
-                     arguments["tokens"].as<std::string>(), bytes.size());
+    return bad_input(
+        "{}: expected int32 token ids, so a multiple of 4 bytes, found {} bytes; write four bytes "
+        "for each id",
+        arguments["tokens"].as<std::string>(), bytes.size());
   }
   std::vector<int32_t> tokens(bytes.size() / sizeof(int32_t));
   std::memcpy(tokens.data(), bytes.data(), bytes.size());
@@ -35,6 +38,8 @@ Result<std::vector<int32_t>> read_tokens(const cxxopts::ParseResult& arguments) 
 
 Status run_logits(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
+  constexpr std::array kInputs = {"model", "tokens", "state"};
+  RWKV_TRY(cli::refuse_own_input(arguments, output, kInputs));
   RWKV_ASSIGN(const auto file, OutputFile::create(output, arguments.count("force") > 0
                                                               ? OutputFile::Existing::Replace
                                                               : OutputFile::Existing::Refuse));

@@ -1,4 +1,6 @@
 // --state and --save-state: the state that texts begin with, and the one that a text ended with.
+#include <array>
+
 #include "formats/cli/command.h"
 #include "runtime/text/session.h"
 #include "runtime/tools/commands.h"
@@ -9,12 +11,12 @@ void declare_state_option(cxxopts::Options& options) {
   options.add_options()("state",
                         "State to begin with: saved by --save-state, or a .safetensors file of "
                         "time_state tensors",
-                        cxxopts::value<std::string>());
+                        cxxopts::value<std::string>(), "FILE");
 }
 
 void declare_save_state_option(cxxopts::Options& options) {
   options.add_options()("save-state", "File for the state after the text, to go on with --state",
-                        cxxopts::value<std::string>());
+                        cxxopts::value<std::string>(), "FILE");
 }
 
 Result<std::string> state_path_from(const cxxopts::ParseResult& arguments) {
@@ -26,7 +28,10 @@ Status check_save_state(const cxxopts::ParseResult& arguments) {
   if (arguments.count("save-state") == 0) {
     return {};
   }
+  // The state that a text begins with may be replaced by the one that it ends with.
+  constexpr std::array kInputs = {"model", "file", "text"};
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "save-state"));
+  RWKV_TRY(cli::refuse_own_input(arguments, path, kInputs));
   return OutputFile::check(path, OutputFile::Existing::Replace);
 }
 

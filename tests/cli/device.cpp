@@ -160,6 +160,41 @@ TEST_CASE("A checkpoint is not replaced while it is read", "[device]") {
                  "--force", "--quiet"},
                 2, "which is being read");
   CHECK(read_bytes(input) == before);
+  // In every command with an output, for every file that it reads.
+  const std::string safe = scratch.file("safe.safetensors");
+  write_text(scratch.file("t.txt"), std::string(3000, 'x'));
+  write_text(scratch.file("train.yaml"),
+             "model: {version: v5.2, n_layer: 1, n_embd: 64, n_vocab: 256}\n"
+             "train: {steps: 1, batch: 1, length: 16, distill: 1}\n");
+  write_text(scratch.file("only.yaml"), "train: {steps: 1, batch: 1, length: 16, distill: 1}\n");
+  REQUIRE(run("rwkv-press", {"export", input, "-o", safe, "--quiet"}).exit_code == 0);
+  const auto kept = read_bytes(safe);
+  const std::string text = scratch.file("t.txt");
+  const std::vector<std::pair<std::vector<std::string>, const char*>> refused = {
+      {{"train", input, "--config", scratch.file("only.yaml"), "--data", text, "--vocab", "bytes",
+        "-o", input},
+       "would destroy it"},
+      {{"train", "--config", scratch.file("train.yaml"), "--teacher", safe, "--data", text,
+        "--vocab", "bytes", "-o", safe},
+       "would destroy it"},
+      {{"calibrate", safe, "--calibration", text, "--vocab", "bytes", "-o", safe},
+       "would destroy it"},
+      {{"calibrate", input, "--calibration", text, "--vocab", "bytes", "-o", text},
+       "which is being read"},
+      {{"plan", input, "--fit", "20MB", "--text", text, "--vocab", "bytes", "-o", input},
+       "would destroy it"},
+      {{"plan", input, "--fit", "20MB", "--text", text, "--vocab", "bytes", "-o", text},
+       "which is being read"},
+      {{"export", input, "--merge", safe, "-o", safe}, "which is being read"},
+  };
+  for (const auto& [arguments, message] : refused) {
+    std::vector<std::string> all = arguments;
+    all.insert(all.end(), {"--force", "--quiet"});
+    INFO(arguments[0] << " -o " << arguments.back());
+    check_refused("rwkv-press", all, 2, message);
+  }
+  CHECK(read_bytes(input) == before);
+  CHECK(read_bytes(safe) == kept);
 
   // A packed file may replace itself, and the sizes are those of before and after.
   const std::string packed = scratch.file("p.gguf");

@@ -82,6 +82,13 @@ TEST_CASE("A text goes on with --state where --save-state left it", "[cli]") {
   CHECK(first + " " + rest == whole);
   CHECK(with({"-p", "97", "-n", "8"}) != with({"--state", state, "-p", "97", "-n", "8"}));
   check_refused("rwkv-edge", {"generate", models.packed, "-n", "3"}, 2, {"--prompt"});
+  check_refused("rwkv-edge", {"generate", models.packed, "-p", "a", "--save-state", models.packed},
+                2, {"the output is", "which is being read"});
+  check_refused("rwkv-edge",
+                {"logits", models.packed, "--tokens", state, "-o", models.packed, "--force"}, 2,
+                {"which is being read"});
+  // A state may be carried on in its file.
+  CHECK(with({"--state", state, "-n", "8", "--save-state", state}) == rest);
   check_refused("rwkv-edge",
                 {"generate", models.packed, "-p", "a", "--state", scratch.file("none.state")}, 3,
                 {"none.state"});
