@@ -88,15 +88,16 @@ std::string for_bash(const Program& program) {
         for (const std::string& name : all) {
           patterns.push_back(entry.name + ":" + name);
         }
-        values += fmt::format("    {}) choices={}; is_value=yes ;;\n", fmt::join(patterns, " | "),
-                              quoted(fmt::format("{}", fmt::join(row.choices(), " "))));
+        values += fmt::format("    {}) choices={}; is_value={} ;;\n", fmt::join(patterns, " | "),
+                              quoted(fmt::format("{}", fmt::join(row.choices(), " "))),
+                              row.names_file() || !row.choices().empty() ? "yes" : "text");
       }
     }
     names.insert(names.end(), entry.words.begin(), entry.words.end());
     options += fmt::format("    {}) choices={} ;;\n", entry.name,
                            quoted(fmt::format("{}", fmt::join(names, " "))));
   }
-  // Where COMPREPLY stays empty, bash completes names of files.
+  // Where COMPREPLY stays empty, bash completes names of files, unless it is told not to.
   return fmt::format(
       "# bash completion of {0}; for example: source <({0} completion bash)\n"
       "{1}() {{\n"
@@ -120,6 +121,9 @@ std::string for_bash(const Program& program) {
       "    '') choices={4} ;;\n{5}"
       "    esac\n"
       "  fi\n"
+      "  if [[ $is_value == text ]]; then\n"
+      "    compopt +o default +o bashdefault 2> /dev/null\n"
+      "  fi\n"
       "  mapfile -t COMPREPLY < <(compgen -W \"$choices\" -- \"$word\")\n"
       "}}\n"
       "complete -o bashdefault -o default -F {1} {0}\n",
@@ -141,7 +145,7 @@ std::string for_zsh(const Program& program) {
         value = choices.empty()
                     ? ":" + guarded(row.argument, ":") + ":"
                     : std::string(":value:(") + fmt::format("{}", fmt::join(choices, " ")) + ")";
-        value += choices.empty() && row.argument != kTextArgument ? "_files" : "";
+        value += !row.names_file() ? "" : row.argument == kFolderArgument ? "_files -/" : "_files";
       }
       for (const std::string& name : names) {
         cases += fmt::format(
@@ -201,9 +205,11 @@ std::string for_fish(const Program& program) {
       if (!choices.empty()) {
         text += fmt::format(" -x -a {}", word(fmt::format("{}", fmt::join(choices, " "))));
       } else if (row.takes_value()) {
-        text += row.argument == kTextArgument ? " -x" : " -r -F";
+        text += row.names_file() ? " -r -F" : " -x";
       }
-      text += fmt::format(" -d {}\n", word(row.description));
+      const bool is_named = row.takes_value() && choices.empty();
+      text += fmt::format(" -d {}\n",
+                          word(is_named ? row.argument + ": " + row.description : row.description));
     }
   }
   return text;

@@ -11,6 +11,14 @@
 namespace rwkv::cli {
 namespace {
 
+// A choice of more characters than this stands in the description, not behind the option's name.
+constexpr size_t kLongChoice = 30;
+constexpr const char* kChoiceArgument = "NAME";
+
+bool is_long_choice(const std::string& argument) {
+  return argument.size() > kLongChoice && argument.find('|') != std::string::npos;
+}
+
 const OptionRow* find_long(std::span<const OptionRow> rows, std::string_view name) {
   const auto has_it = [&](const OptionRow& row) {
     return std::find(row.long_names.begin(), row.long_names.end(), name) != row.long_names.end();
@@ -128,7 +136,8 @@ std::string OptionRow::heading() const {
   }
   names.insert(names.end(), long_names.begin(), long_names.end());
   const std::string text = fmt::format("{}", fmt::join(names, ", "));
-  return takes_value() ? text + " " + argument : text;
+  return takes_value() ? text + " " + (is_long_choice(argument) ? kChoiceArgument : argument)
+                       : text;
 }
 
 std::vector<std::string> OptionRow::choices() const {
@@ -161,6 +170,9 @@ DeclaredOptions declared_options(const Program& program, const Command& command)
     }
     row.description = option.desc;
     row.argument = option.is_boolean ? "" : option.arg_help.empty() ? "VALUE" : option.arg_help;
+    if (is_long_choice(row.argument)) {
+      row.description += fmt::format("; one of {}", fmt::join(row.choices(), ", "));
+    }
     row.default_value = option.has_default && !option.is_boolean ? option.default_value : "";
     declared.rows.push_back(std::move(row));
   }

@@ -15,6 +15,9 @@ namespace rwkv::cli {
 
 /// The argument of options whose value is text and not a path: "~" at its beginning is no folder.
 inline constexpr const char* kTextArgument = "TEXT";
+/// The arguments of options that name a file or a folder, which shells complete.
+inline constexpr const char* kFileArgument = "FILE";
+inline constexpr const char* kFolderArgument = "FOLDER";
 
 struct OptionRow {
   std::string short_name;               ///< "-o", or empty
@@ -25,6 +28,7 @@ struct OptionRow {
   bool is_positional = false;
 
   bool takes_value() const { return !argument.empty(); }
+  bool names_file() const { return argument == kFileArgument || argument == kFolderArgument; }
   /// "-o, --output FILE"; names that another program gave the option stand behind.
   std::string heading() const;
   /// The values of a choice, or nothing.

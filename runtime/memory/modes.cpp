@@ -64,9 +64,7 @@ Result<MemoryMode> memory_mode_named(const std::string& name, const std::string&
 std::string memory_mode_names() {
   std::string names;
   for (const ModeTraits& traits : kModes) {
-    const bool is_last = &traits == &kModes[std::size(kModes) - 1];
-    names += names.empty() ? "" : is_last ? " or " : ", ";
-    names += traits.name;
+    names += fmt::format("{}{}", names.empty() ? "" : "|", traits.name);
   }
   return names;
 }

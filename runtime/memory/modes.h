@@ -56,7 +56,7 @@ const ModeTraits& mode_traits(MemoryMode mode);
 
 /// The mode of that name; Usage with the nearest name if there is none. `option` is the option set.
 Result<MemoryMode> memory_mode_named(const std::string& name, const std::string& option);
-/// "full, loaded, ... or layerwise".
+/// "full|loaded|...|layerwise", as the argument of an option.
 std::string memory_mode_names();
 
 }  // namespace rwkv::edge

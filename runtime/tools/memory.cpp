@@ -22,14 +22,14 @@ std::string megabytes(uint64_t bytes) {
 
 void declare_memory_options(cxxopts::Options& options) {
   options.add_options()(
-      "memory",
-      memory_mode_names() + " (default: what the file was made for, or what the limit allows)",
-      cxxopts::value<std::string>())("memory-limit", "Memory limit: 64MB, 512M, 1G",
-                                     cxxopts::value<std::string>())(
+      "memory", "Where weights live (default: as the file was made for, or as the limit allows)",
+      cxxopts::value<std::string>(), memory_mode_names())(
+      "memory-limit", "Memory limit: 64MB, 512M, 1G", cxxopts::value<std::string>(), "SIZE")(
       "neuron-cache", "Share of the neurons cached in memory (sparse)",
-      cxxopts::value<std::string>())("head-cache", "Share of a clustered head kept in memory",
-                                     cxxopts::value<std::string>())(
-      "embedding-cache", "Rows of the embedding kept in memory", cxxopts::value<std::string>());
+      cxxopts::value<std::string>(), "SHARE")(
+      "head-cache", "Share of a clustered head kept in memory", cxxopts::value<std::string>(),
+      "SHARE")("embedding-cache", "Rows of the embedding kept in memory",
+               cxxopts::value<std::string>(), "ROWS");
 }
 
 Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigned n_threads) {

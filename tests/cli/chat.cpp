@@ -1,4 +1,5 @@
 // rwkv-edge chat on a pseudo-terminal: what a person types, and what comes back.
+#include <csignal>
 #include <filesystem>
 
 #include "formats/base/utf8.h"
@@ -285,3 +286,54 @@ TEST_CASE("A model with World's vocabulary chats with the template that its name
 }
 
 #endif
+
+TEST_CASE("A long prompt shows how far it is read, and Ctrl-C ends the reading", "[cli]") {
+  const ScratchFolder scratch;
+  TinyModelOptions options;
+  options.vocabulary = TinyVocabulary::Bytes;
+  options.n_vocab = 256;
+  options.n_embd = 768;
+  options.n_head = 12;
+  options.dim_ffn = 2048;
+  const std::string model = write_tiny_model(scratch, options, "wide.gguf");
+  write_text(scratch.file("long.txt"), std::string(2000000, 'a'));
+  const std::string state = scratch.file("state");
+  Terminal generate({"generate", model, "-f", scratch.file("long.txt"), "-n", "5", "-t", "1",
+                     "--save-state", state});
+  const auto n_shown = [&] {
+    size_t n = 0;
+    for (size_t at = 0;
+         (at = generate.screen().find("\rreading the prompt: ", at)) != std::string::npos; ++at) {
+      ++n;
+    }
+    return n;
+  };
+  REQUIRE(generate.shows("of 2000000 tokens\rreading the prompt: "));
+  CHECK(n_shown() >= 2);
+  generate.type("\x03");
+  CHECK(generate.wait() == 128 + SIGINT);
+  // The line is erased, and what was read can go on.
+  CHECK_THAT(generate.screen(), Contains("\r\x1b[K"));
+  CHECK(run("rwkv-edge", {"generate", model, "--state", state, "-p", "b", "-n", "1"}).exit_code ==
+        0);
+
+  // Into a pipe, nothing is shown.
+  write_text(scratch.file("short.txt"), std::string(3000, 'a'));
+  const RunResult piped =
+      run("rwkv-edge", {"generate", model, "-f", scratch.file("short.txt"), "-n", "1"});
+  CHECK(piped.exit_code == 0);
+  CHECK_THAT(piped.err, !Contains("reading the prompt"));
+}
+
+TEST_CASE("Ctrl-C ends generate by its signal, with the text so far on the screen", "[cli]") {
+  const ScratchFolder scratch;
+  Terminal generate({"generate", bytes_model(scratch), "-p", "go on", "-n", "100000000"});
+  REQUIRE(generate.shows("seed "));
+  const size_t before = generate.screen().size();
+  while (generate.screen().size() < before + 200) {
+    REQUIRE(generate.shows_more());
+  }
+  generate.type("\x03");
+  CHECK(generate.wait() == 128 + SIGINT);
+  CHECK_THAT(generate.screen(), Contains("tokens/s"));
+}

@@ -23,8 +23,11 @@ constexpr const char* kReadingEnds = "\x1b[?2004l";
 
 }  // namespace
 
-Terminal::Terminal(const std::vector<std::string>& arguments, unsigned short columns) {
-  const std::string program = executable("rwkv-edge");
+Terminal::Terminal(const std::vector<std::string>& arguments, unsigned short columns)
+    : Terminal(executable("rwkv-edge"), arguments, columns) {}
+
+Terminal::Terminal(const std::string& program, const std::vector<std::string>& arguments,
+                   unsigned short columns) {
   std::vector<char*> argv = {const_cast<char*>(program.c_str())};
   for (const std::string& argument : arguments) {
     argv.push_back(const_cast<char*>(argument.c_str()));
@@ -115,6 +118,11 @@ bool Terminal::shows_answer(size_t n_bytes) {
 
 bool Terminal::shows(const std::string& text) {
   return wait_until([&] { return screen_.find(text) != std::string::npos; });
+}
+
+bool Terminal::shows_more() {
+  const size_t before = screen_.size();
+  return wait_until([&] { return screen_.size() > before; });
 }
 
 std::string Terminal::ask(const std::string& message) {

@@ -8,10 +8,14 @@
 
 namespace rwkv::test {
 
-/// rwkv-edge on a terminal of its own. It ends with the object in any case.
+/// A program on a terminal of its own, rwkv-edge if none is named. It ends with the object in any
+/// case.
 class Terminal {
  public:
   explicit Terminal(const std::vector<std::string>& arguments, unsigned short columns = 80);
+  /// The same for another program, by its path.
+  Terminal(const std::string& program, const std::vector<std::string>& arguments,
+           unsigned short columns);
   ~Terminal();
   Terminal(const Terminal&) = delete;
   Terminal& operator=(const Terminal&) = delete;
@@ -24,6 +28,8 @@ class Terminal {
   bool shows_answer(size_t n_bytes);
   /// Waits until `text` is on the screen.
   bool shows(const std::string& text);
+  /// Waits until something more is on the screen.
+  bool shows_more();
   /// Types a message and Enter; what came on the screen until the next prompt.
   std::string ask(const std::string& message);
   /// Waits for its end: the exit code, or -1 and its signal as 128 + signal.
