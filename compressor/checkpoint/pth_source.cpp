@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "compressor/checkpoint/strided_read.h"
+#include "formats/base/damaged.h"
 #include "formats/base/printable.h"
 
 namespace rwkv::press {
@@ -60,10 +61,9 @@ class PthSource : public TensorSource {
       named += infos_[i].n_bytes();
     }
     if (named > kMaxShare * held + kMaxUnpacked) {
-      return bad_input(
+      return damaged(
           "{}: its {} tensors have {} bytes in all, their storages {}, at most {} times as many "
-          "are "
-          "accepted; the file is damaged",
+          "are accepted",
           path_, places_.size(), named, held, kMaxShare);
     }
     uint64_t unpacked = 0;
@@ -77,8 +77,7 @@ class PthSource : public TensorSource {
     if (unpacked > kMaxUnpacked) {
       return bad_input(
           "{}: several tensors share compressed storages of {} bytes, at most {} are unpacked; "
-          "store "
-          "the file without compression: unzip it, and zip it again with zip -0",
+          "save the file without compression: unzip it, and zip it again with zip -0",
           path_, unpacked, kMaxUnpacked);
     }
     return {};

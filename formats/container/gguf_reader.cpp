@@ -116,8 +116,8 @@ Result<GgufValue::Storage> read_array(ByteReader& in, GgufType element, std::str
                                       uint64_t& elements_left) {
   RWKV_ASSIGN(const uint64_t n, in.number<uint64_t>("an array length"));
   if (n > elements_left) {
-    return bad_input("{}: the array '{}' has {} elements; all arrays may have {} in all",
-                     in.origin(), key, n, kMaxElements);
+    return damaged("{}: the array '{}' has {} elements, all arrays may have {} in all", in.origin(),
+                   key, n, kMaxElements);
   }
   elements_left -= n;
   switch (element) {

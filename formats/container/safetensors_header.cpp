@@ -63,7 +63,7 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
       case Place::Metadata:
         metadata_key_ = name;
         if (header.metadata.size() == kMaxMetadata) {
-          return fail(bad_input("header has more than {} metadata keys", kMaxMetadata));
+          return fail(damaged("header has more than {} metadata keys", kMaxMetadata));
         }
         return header.metadata.emplace(name, "").second || duplicate("metadata key", name);
       case Place::Tensor:
@@ -166,7 +166,7 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
                           name.size(), kMaxName));
     }
     if (names_.size() == kMaxTensors) {
-      return fail(bad_input("header has more than {} tensors", kMaxTensors));
+      return fail(damaged("header has more than {} tensors", kMaxTensors));
     }
     if (!names_.insert(name).second) {
       return duplicate("entry", name);
