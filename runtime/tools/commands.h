@@ -25,11 +25,10 @@ void declare_state_option(cxxopts::Options& options);
 Result<std::string> state_path_from(const cxxopts::ParseResult& arguments);
 /// Declares --save-state.
 void declare_save_state_option(cxxopts::Options& options);
-/// The error that writing there would end with, before the work; nothing without --save-state.
+/// Usage if it would replace the model or the prompt, and the error that writing there would end
+/// with, before the work; nothing without --save-state.
 Status check_save_state(const cxxopts::ParseResult& arguments);
 /// Writes the state of `session` where --save-state says; nothing without it.
-/// Usage if --save-state would replace the model or the prompt.
-Status check_save_state(const cxxopts::ParseResult& arguments);
 Status save_state_to(const cxxopts::ParseResult& arguments, const Session& session);
 /// One line on stderr about what a limit or the file itself chose: mode, bytes, and the bytes that
 /// a token reads. Nothing with -q.

@@ -141,7 +141,6 @@ void declare_generate(cxxopts::Options& options, std::vector<std::string>& posit
 }
 
 Status run_generate(const cxxopts::ParseResult& arguments) {
-  RWKV_TRY(check_save_state(arguments));
   const bool is_ids = arguments.count("ids") > 0;
   // After a saved state, its text goes on without a prompt.
   const size_t n_prompts = arguments.count("prompt") + arguments.count("file");
