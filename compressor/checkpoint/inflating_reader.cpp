@@ -34,8 +34,8 @@ InflatingReader::~InflatingReader() {
 }
 
 Status InflatingReader::damaged() const {
-  return damaged("{}: record {} cannot be inflated to its {} bytes", file_.path(), record_.name,
-                 record_.size);
+  return rwkv::damaged("{}: record {} cannot be inflated to its {} bytes", file_.path(),
+                       record_.name, record_.size);
 }
 
 Status InflatingReader::step(std::span<std::byte> out, size_t& n) {
