@@ -67,7 +67,8 @@ Result<Json> parse_strict_json(std::string_view text) {
   if (json.is_discarded()) {
     return bad_input("expected JSON, found invalid JSON; the file is damaged, fetch it again");
   }
-  return twice.empty() ? Result<Json>(std::move(json)) : bad_input("{}", twice);
+  return twice.empty() ? Result<Json>(std::move(json))
+                       : bad_input("{}; fetch the file again", twice);
 }
 
 }  // namespace rwkv

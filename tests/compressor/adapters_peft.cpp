@@ -60,9 +60,11 @@ void add_product(RawTensor& w, const RawTensor& a, const RawTensor& b, double sc
 
 std::string config_text(const std::string& more = "", const std::string& r = "4",
                         const std::string& targets = "") {
-  return "{\"peft_type\": \"LORA\", \"r\": " + r + ", \"lora_alpha\": 12, \"bias\": \"none\", " +
-         "\"use_dora\": false, \"rank_pattern\": {}, \"init_lora_weights\": true" +
-         (targets.empty() ? "" : ", \"target_modules\": " + targets) + more + "}";
+  // No key may occur twice, so what a case says stands in place of the usual.
+  const char* usual = ", \"use_dora\": false, \"rank_pattern\": {}, \"init_lora_weights\": true";
+  return "{\"peft_type\": \"LORA\", \"r\": " + r + ", \"lora_alpha\": 12, \"bias\": \"none\"" +
+         (targets.empty() ? "" : ", \"target_modules\": " + targets) +
+         (more.empty() ? usual : more) + "}";
 }
 
 // The folder of an adapter for `modules` of `theirs`, which it changes as the adapter does.
