@@ -65,7 +65,7 @@ Result<Json> parse_strict_json(std::string_view text) {
   };
   Json json = Json::parse(text.begin(), text.end(), count_keys, /*allow_exceptions=*/false);
   if (json.is_discarded()) {
-    return bad_input("expected JSON, found invalid JSON; the file is damaged, fetch it again");
+    return bad_input("is not valid JSON; the file is damaged, fetch it again");
   }
   return twice.empty() ? Result<Json>(std::move(json))
                        : bad_input("{}; fetch the file again", twice);
