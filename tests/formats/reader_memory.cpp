@@ -133,7 +133,7 @@ TEST_CASE("Memory for metadata and tensor lists of GGUF is bounded", "[reader_me
   check_bounded(gguf_of_tensors(1 << 16), parse_gguf);
   check_bounded(gguf_of_array(GgufType::U8, 1 << 22, 1), parse_gguf);
   check_bounded(gguf_of_array(GgufType::String, 1 << 22, 8), parse_gguf);
-  check_refused(gguf_of_keys(2'000'000), "2000000 metadata entries; at most", parse_gguf, kLittle);
+  check_refused(gguf_of_keys(2'000'000), "2000000 metadata entries, at most", parse_gguf, kLittle);
   check_refused(gguf_of_tensors((1 << 16) + 1), "65537 tensors and", parse_gguf, kLittle);
   check_refused(gguf_of_array(GgufType::Bool, (1 << 22) + 1, 1), "has 4194305 elements", parse_gguf,
                 kLittle);
