@@ -1,6 +1,8 @@
 #include "compressor/evaluate/choices_set.h"
 
 #include <algorithm>
+#include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <tuple>
@@ -9,6 +11,9 @@ namespace rwkv::press {
 namespace {
 
 using Json = nlohmann::json;
+
+// Of a choice while its document is read: itself, and its place by line.
+constexpr size_t kPlaceBytes = sizeof(Choice) + 64;
 
 // 0 if the line does not say.
 uint64_t choices_named(const Json& object) {
@@ -21,8 +26,8 @@ uint64_t choices_named(const Json& object) {
 }
 
 // What is wrong with the requests of one document, sorted by index.
-Status check_whole(std::span<const ChoiceRequest> requests) {
-  const ChoiceRequest& first = requests.front();
+Status check_whole(std::span<const RequestKey> requests) {
+  const RequestKey& first = requests.front();
   for (size_t i = 0; i < requests.size(); ++i) {
     if (requests[i].index < i) {
       return bad_input("has choice {} twice", requests[i].index);
@@ -54,62 +59,96 @@ Result<ChoiceRequest> parse_choice_request(std::string_view line) {
     return bad_input("has no object under 'request'");
   }
   ChoiceRequest parsed;
-  RWKV_ASSIGN(parsed.document, number_at(object, "doc_id"));
-  RWKV_ASSIGN(parsed.index, number_at(object, "idx"));
-  RWKV_ASSIGN(parsed.label, number_at(object, "label"));
-  RWKV_ASSIGN(parsed.context, string_at(*request, "context"));
-  RWKV_ASSIGN(parsed.continuation, string_at(*request, "continuation"));
-  parsed.n_choices = choices_named(object);
-  if (parsed.context.empty()) {
+  RWKV_ASSIGN(parsed.key.document, number_at(object, "doc_id"));
+  RWKV_ASSIGN(parsed.key.index, number_at(object, "idx"));
+  RWKV_ASSIGN(parsed.key.label, number_at(object, "label"));
+  RWKV_ASSIGN(parsed.choice.context, string_at(*request, "context"));
+  RWKV_ASSIGN(parsed.choice.continuation, string_at(*request, "continuation"));
+  parsed.key.n_choices = choices_named(object);
+  if (parsed.choice.context.empty()) {
     return bad_input("has an empty context");
   }
-  if (parsed.continuation.empty() || parsed.continuation == " ") {
+  if (parsed.choice.continuation.empty() || parsed.choice.continuation == " ") {
     return bad_input("has an empty continuation");
   }
   return parsed;
 }
 
-std::vector<ChoiceDocument> group_requests(std::vector<ChoiceRequest> requests,
-                                           const std::string& path, Skipped& incomplete) {
+std::vector<RequestGroup> group_requests(std::vector<RequestKey> requests, const std::string& path,
+                                         Skipped& incomplete) {
   std::sort(requests.begin(), requests.end(), [](const auto& a, const auto& b) {
     return std::tie(a.document, a.index, a.line) < std::tie(b.document, b.index, b.line);
   });
-  std::vector<ChoiceDocument> documents;
+  std::vector<RequestGroup> groups;
   for (auto begin = requests.begin(); begin != requests.end();) {
     const auto end = std::find_if(begin, requests.end(),
                                   [&](const auto& r) { return r.document != begin->document; });
-    ChoiceDocument document{begin->document, begin->line, begin->label, {}};
     const Status status = check_whole({begin, end});
-    for (auto request = begin; request != end; ++request) {
-      document.line = std::min(document.line, request->line);
-      document.choices.push_back({std::move(request->context), std::move(request->continuation)});
-    }
     if (status.ok()) {
-      documents.push_back(std::move(document));
+      RequestGroup& group = groups.emplace_back(RequestGroup{begin->document, begin->label, {}});
+      group.lines.reserve(static_cast<size_t>(end - begin));
+      std::transform(begin, end, std::back_inserter(group.lines),
+                     [](const RequestKey& request) { return request.line; });
     } else {
-      incomplete.add(fmt::format("{}: line {}: document {} {}", path, document.line, document.id,
+      const auto first = std::min_element(
+          begin, end, [](const auto& a, const auto& b) { return a.line < b.line; });
+      incomplete.add(fmt::format("{}: line {}: document {} {}", path, first->line, begin->document,
                                  status.message()));
     }
     begin = end;
   }
-  return documents;
+  return groups;
 }
 
+namespace {
+
+// Fills the documents of `groups` from the file.
+Status read_drawn(const std::string& path, const std::vector<RequestGroup>& groups,
+                  std::vector<ChoiceDocument>& documents) {
+  RWKV_ASSIGN(KeptBytes kept, KeptBytes::of_file(path));
+  std::map<uint64_t, Choice*> places;
+  std::vector<uint64_t> wanted;
+  documents.reserve(groups.size());
+  for (const RequestGroup& group : groups) {
+    RWKV_TRY(kept.add(sizeof(ChoiceDocument) + group.lines.size() * kPlaceBytes));
+    const uint64_t first = *std::min_element(group.lines.begin(), group.lines.end());
+    documents.push_back({group.document, first, group.label, {}});
+    documents.back().choices.resize(group.lines.size());
+    for (size_t i = 0; i < group.lines.size(); ++i) {
+      places[group.lines[i]] = &documents.back().choices[i];
+    }
+  }
+  for (const auto& [line, choice] : places) {
+    wanted.push_back(line);
+  }
+  const auto keep = [&](uint64_t number, std::string_view line) -> Status {
+    RWKV_ASSIGN(ChoiceRequest request, parse_choice_request(line));
+    RWKV_TRY(kept.add(request.choice.context.capacity() + request.choice.continuation.capacity()));
+    *places[number] = std::move(request.choice);
+    return {};
+  };
+  return read_again(path, wanted, keep);
+}
+
+}  // namespace
+
+// Twice over the file: which requests there are, then the texts of those that were drawn. Memory
+// holds only these.
 Result<ChoicesSet> read_choices(const std::string& path, const Sampling& sampling) {
   ChoicesSet set;
   set.path = path;
-  std::vector<ChoiceRequest> requests;
-  const auto use = [&](uint64_t number, std::string_view line) -> Status {
+  std::vector<RequestKey> requests;
+  const auto find = [&](uint64_t number, std::string_view line) -> Status {
     RWKV_ASSIGN(ChoiceRequest request, parse_choice_request(line));
-    if (request.document < kFirstUnconditional) {
-      request.line = number;
-      requests.push_back(std::move(request));
+    if (request.key.document < kFirstUnconditional) {
+      request.key.line = number;
+      requests.push_back(request.key);
     }
     return {};
   };
-  RWKV_TRY(read_lines(path, use, set.malformed));
-  set.documents = group_requests(std::move(requests), path, set.incomplete);
-  if (set.documents.empty()) {
+  RWKV_TRY(read_lines(path, find, set.malformed));
+  std::vector<RequestGroup> groups = group_requests(std::move(requests), path, set.incomplete);
+  if (groups.empty()) {
     const auto& complaints =
         set.incomplete.count > 0 ? set.incomplete.complaints : set.malformed.complaints;
     return complaints.empty()
@@ -117,8 +156,9 @@ Result<ChoicesSet> read_choices(const std::string& path, const Sampling& samplin
                            kFirstUnconditional)
                : bad_input("{}; there is no complete document", complaints.front());
   }
-  set.available = set.documents.size();
-  keep_drawn(set.documents, sampling);
+  set.available = groups.size();
+  keep_drawn(groups, sampling);
+  RWKV_TRY(read_drawn(path, groups, set.documents));
   return set;
 }
 

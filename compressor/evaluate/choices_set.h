@@ -13,20 +13,32 @@
 
 namespace rwkv::press {
 
-/// One line: how likely is `continuation` after `context`?
-struct ChoiceRequest {
+/// Which choice of which document a line asks for.
+struct RequestKey {
   uint64_t document = 0;
-  uint64_t index = 0;        ///< of this choice
-  uint64_t label = 0;        ///< index of the right one
-  uint64_t n_choices = 0;    ///< of the document; 0: not said
-  std::string context;       ///< not empty
-  std::string continuation;  ///< with what is not its leading space, not empty
-  uint64_t line = 0;         ///< in its file, from 1
+  uint64_t index = 0;      ///< of this choice
+  uint64_t label = 0;      ///< index of the right one
+  uint64_t n_choices = 0;  ///< of the document; 0: not said
+  uint64_t line = 0;       ///< in its file, from 1
 };
 
+/// How likely is `continuation` after `context`?
 struct Choice {
-  std::string context;
-  std::string continuation;
+  std::string context;       ///< not empty
+  std::string continuation;  ///< with what is not its leading space, not empty
+};
+
+/// One line.
+struct ChoiceRequest {
+  RequestKey key;
+  Choice choice;
+};
+
+/// The requests of one document.
+struct RequestGroup {
+  uint64_t document = 0;
+  uint64_t label = 0;
+  std::vector<uint64_t> lines;  ///< of its choices, at least two, by index
 };
 
 struct ChoiceDocument {
@@ -54,14 +66,14 @@ inline constexpr uint64_t kFirstUnconditional = 1000000;
 /// anything is missing, of another type or empty.
 Result<ChoiceRequest> parse_choice_request(std::string_view line);
 
-/// Puts requests together, by document, choices by index. Documents with a choice missing or twice,
+/// Puts requests together, by document, lines by index. Documents with a choice missing or twice,
 /// with fewer than two or another number than they say, with labels that differ or name no choice
 /// are incomplete.
-std::vector<ChoiceDocument> group_requests(std::vector<ChoiceRequest> requests,
-                                           const std::string& path, Skipped& incomplete);
+std::vector<RequestGroup> group_requests(std::vector<RequestKey> requests, const std::string& path,
+                                         Skipped& incomplete);
 
-/// Reads a file of such lines (lines.h), malformed ones skipped and counted, and draws documents.
-/// BadInput if there is none.
+/// Reads a file of such lines (lines.h), malformed ones skipped and counted, and draws documents,
+/// which are all that is kept. BadInput if there is none; Usage if they take too much memory.
 Result<ChoicesSet> read_choices(const std::string& path, const Sampling& sampling);
 
 }  // namespace rwkv::press

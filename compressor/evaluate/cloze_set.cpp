@@ -23,21 +23,33 @@ Result<ClozeDocument> parse_cloze_line(std::string_view line) {
   return document;
 }
 
+// Twice over the file: what there is, then what was drawn of it. Memory holds only that.
 Result<ClozeSet> read_cloze(const std::string& path, const Sampling& sampling) {
   ClozeSet set;
   set.path = path;
-  const auto use = [&](uint64_t number, std::string_view line) -> Status {
+  std::vector<uint64_t> lines;
+  const auto find = [&](uint64_t number, std::string_view line) -> Status {
+    RWKV_TRY(parse_cloze_line(line).status());
+    lines.push_back(number);
+    return {};
+  };
+  RWKV_TRY(read_lines(path, find, set.malformed));
+  if (lines.empty()) {
+    return bad_input("{}; no line is a document", set.malformed.complaints.front());
+  }
+  set.available = lines.size();
+  keep_drawn(lines, sampling);
+  RWKV_ASSIGN(KeptBytes kept, KeptBytes::of_file(path));
+  set.documents.reserve(lines.size());
+  const auto keep = [&](uint64_t number, std::string_view line) -> Status {
     RWKV_ASSIGN(ClozeDocument document, parse_cloze_line(line));
     document.line = number;
+    RWKV_TRY(kept.add(sizeof(document) + document.context.capacity() + document.target.capacity() +
+                      document.kind.capacity()));
     set.documents.push_back(std::move(document));
     return {};
   };
-  RWKV_TRY(read_lines(path, use, set.malformed));
-  if (set.documents.empty()) {
-    return bad_input("{}; no line is a document", set.malformed.complaints.front());
-  }
-  set.available = set.documents.size();
-  keep_drawn(set.documents, sampling);
+  RWKV_TRY(read_again(path, lines, keep));
   return set;
 }
 

@@ -32,8 +32,8 @@ struct ClozeSet {
 /// such object, a text without a space, with nothing before or after its last space.
 Result<ClozeDocument> parse_cloze_line(std::string_view line);
 
-/// Reads a file of such lines (lines.h), malformed ones skipped and counted, and draws documents.
-/// BadInput if there is none.
+/// Reads a file of such lines (lines.h), malformed ones skipped and counted, and draws documents,
+/// which are all that is kept. BadInput if there is none; Usage if they take too much memory.
 Result<ClozeSet> read_cloze(const std::string& path, const Sampling& sampling);
 
 }  // namespace rwkv::press

@@ -17,6 +17,11 @@ constexpr size_t kMaxComplaints = 5;
 constexpr size_t kMaxLineBytes = size_t{1} << 20;
 constexpr uint64_t kMaxFileBytes = uint64_t{1} << 30;
 constexpr uint64_t kMaxLines = uint64_t{1} << 20;  // what they hold is kept
+// Files of questions compress to a tenth, with the same examples in front of every question to a
+// hundredth; more is made to fill memory.
+constexpr uint64_t kFreeBytes = uint64_t{64} << 20;
+constexpr uint64_t kMaxRatio = 256;
+constexpr uint64_t kMaxKeptRatio = 32;
 constexpr size_t kBufferBytes = size_t{1} << 18;
 
 struct Close {
@@ -28,9 +33,10 @@ using GzFile = std::unique_ptr<gzFile_s, Close>;
 class Input {
  public:
   static Result<Input> open(const std::string& path) {
-    RWKV_TRY(InputFile::open(path).status());
+    RWKV_ASSIGN(const auto file, InputFile::open(path));
     Input input;
     input.path_ = path;
+    input.size_ = file->size();
     input.file_.reset(gzopen(path.c_str(), "rb"));
     if (!input.file_) {
       return failed("{}: cannot be opened", path);
@@ -58,6 +64,12 @@ class Input {
     if (total_ > kMaxFileBytes) {
       return bad_input("{}: has more than {} bytes (inflated); split it", path_, kMaxFileBytes);
     }
+    if (total_ > kFreeBytes + kMaxRatio * size_) {
+      return bad_input(
+          "{}: inflates to more than {} bytes, {} times its size; if that is meant, unpack it with "
+          "gunzip and name the plain file",
+          path_, total_ - static_cast<uint64_t>(n), kMaxRatio);
+    }
     return std::string_view(buffer_.data(), static_cast<size_t>(n));
   }
 
@@ -65,18 +77,18 @@ class Input {
   std::string path_;
   GzFile file_;
   std::string buffer_;
-  uint64_t total_ = 0;
+  uint64_t size_ = 0;   // of the file
+  uint64_t total_ = 0;  // inflated
 };
 
 // Cuts pieces into lines.
 class Lines {
  public:
-  Lines(const std::string& path, const std::function<Status(uint64_t, std::string_view)>& use,
-        Skipped& malformed)
+  Lines(const std::string& path, const UseLine& use, Skipped& malformed)
       : path_(path), use_(use), malformed_(malformed) {}
 
   void add(std::string_view piece) {
-    while (!piece.empty()) {
+    while (!piece.empty() && end_.ok()) {
       const size_t end = std::min(piece.find('\n'), piece.size());
       keep(piece.substr(0, end));
       if (end == piece.size()) {
@@ -96,8 +108,10 @@ class Lines {
     } else if (line_.find_first_not_of(" \t\r") != std::string::npos) {
       any_ = true;
       const Status status = use_(number_, line_);
-      if (!status.ok()) {
+      if (status.code() == Code::BadInput) {
         complain(status.message());
+      } else {
+        end_ = status;
       }
     }
     line_.clear();
@@ -105,6 +119,8 @@ class Lines {
   }
 
   bool any() const { return any_; }
+  /// Why nothing more is to be read.
+  const Status& end() const { return end_; }
   uint64_t number() const { return number_; }
 
  private:
@@ -121,8 +137,9 @@ class Lines {
   }
 
   const std::string& path_;
-  const std::function<Status(uint64_t, std::string_view)>& use_;
+  const UseLine& use_;
   Skipped& malformed_;
+  Status end_;
   std::string line_;
   uint64_t number_ = 0;
   bool is_long_ = false;
@@ -138,9 +155,7 @@ void Skipped::add(std::string complaint) {
   }
 }
 
-Status read_lines(const std::string& path,
-                  const std::function<Status(uint64_t number, std::string_view line)>& use,
-                  Skipped& malformed) {
+Status read_lines(const std::string& path, const UseLine& use, Skipped& malformed) {
   RWKV_ASSIGN(Input input, Input::open(path));
   Lines lines(path, use, malformed);
   while (true) {
@@ -149,15 +164,49 @@ Status read_lines(const std::string& path,
       break;
     }
     lines.add(piece);
+    RWKV_TRY(lines.end());
     if (lines.number() > kMaxLines) {
       return bad_input("{}: has more than {} lines; split it", path, kMaxLines);
     }
   }
   lines.finish();
+  RWKV_TRY(lines.end());
   if (!lines.any()) {
     return bad_input("{}: expected a JSON object on every line, found an empty file", path);
   }
   return {};
+}
+
+Status read_again(const std::string& path, const std::vector<uint64_t>& wanted,
+                  const UseLine& use) {
+  size_t done = 0;
+  const auto use_wanted = [&](uint64_t number, std::string_view line) -> Status {
+    if (done < wanted.size() && number == wanted[done]) {
+      RWKV_TRY(use(number, line));
+      ++done;
+    }
+    return {};
+  };
+  Skipped known;
+  RWKV_TRY(read_lines(path, use_wanted, known));
+  return done == wanted.size()
+             ? Status()
+             : bad_input("{}: line {} has changed while the file was read", path, wanted[done]);
+}
+
+Result<KeptBytes> KeptBytes::of_file(const std::string& path) {
+  RWKV_ASSIGN(const auto file, InputFile::open(path));
+  return KeptBytes(path, kFreeBytes + kMaxKeptRatio * file->size());
+}
+
+Status KeptBytes::add(size_t n_bytes) {
+  kept_ += n_bytes;
+  return kept_ <= most_
+             ? Status()
+             : usage_error(
+                   "{}: its documents take more than {} bytes of memory, {} times the file; draw "
+                   "some of them with --max-docs, or unpack it with gunzip and name the plain file",
+                   path_, most_, kMaxKeptRatio);
 }
 
 Result<Json> parse_object(std::string_view line) {

@@ -20,14 +20,34 @@ struct Skipped {
   void add(std::string complaint);
 };
 
-/// Calls `use(number, line)` for every line that is not blank, `number` from 1. What it refuses is
-/// added to `malformed` as "FILE: line N: why", as is a line longer than 1 MiB, and the rest goes
-/// on. Lines end in LF or CR LF. One line is held at a time. BadInput if the file is missing, is
-/// empty but for blanks, is gzip that ends too early or is damaged, or has more than 1 GiB
-/// (inflated) or 2^20 lines.
-Status read_lines(const std::string& path,
-                  const std::function<Status(uint64_t number, std::string_view line)>& use,
-                  Skipped& malformed);
+using UseLine = std::function<Status(uint64_t number, std::string_view line)>;
+
+/// Calls `use(number, line)` for every line that is not blank, `number` from 1. What it refuses as
+/// BadInput is added to `malformed` as "FILE: line N: why", as is a line longer than 1 MiB, and the
+/// rest goes on; any other failure ends the reading and is returned. Lines end in LF or CR LF. One
+/// line is held at a time. BadInput if the file is missing, is empty but for blanks, is gzip that
+/// ends too early or is damaged, has more than 1 GiB or 2^20 lines, or inflates to more than 64 MiB
+/// and 256 times its own size.
+Status read_lines(const std::string& path, const UseLine& use, Skipped& malformed);
+
+/// The same file once more, for what was drawn of it: only lines `wanted` (ascending), all of which
+/// `use` has to accept. BadInput if one is missing by now.
+Status read_again(const std::string& path, const std::vector<uint64_t>& wanted, const UseLine& use);
+
+/// Counts the memory that documents of a file take.
+class KeptBytes {
+ public:
+  /// At most 64 MiB and 32 times the size of the file at `path`.
+  static Result<KeptBytes> of_file(const std::string& path);
+  /// Usage if it is too much, which ends read_lines(); the message says what to do.
+  Status add(size_t n_bytes);
+
+ private:
+  KeptBytes(std::string path, uint64_t most) : path_(std::move(path)), most_(most) {}
+  std::string path_;
+  uint64_t most_;
+  uint64_t kept_ = 0;
+};
 
 /// The object that a line is; BadInput if it is none.
 Result<nlohmann::json> parse_object(std::string_view line);

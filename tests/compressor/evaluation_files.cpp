@@ -1,7 +1,11 @@
 // Files of questions: what is read, what is skipped and said about it, what is drawn.
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "compressor/evaluate/choices_set.h"
 #include "compressor/evaluate/cloze_set.h"
@@ -22,13 +26,44 @@ std::string line(uint64_t document, uint64_t index, uint64_t label,
       document, index, label, more, document, index);
 }
 
-std::string gzip(const std::string& text, const std::string& path) {
-  const gzFile file = gzopen(path.c_str(), "wb");
+// `text` as often as `times`, compressed.
+std::string gzip(const std::string& text, const std::string& path, int times = 1,
+                 const char* mode = "wb") {
+  const gzFile file = gzopen(path.c_str(), mode);
   REQUIRE(file);
-  REQUIRE(gzwrite(file, text.data(), static_cast<unsigned>(text.size())) ==
-          static_cast<int>(text.size()));
+  for (int i = 0; i < times; ++i) {
+    REQUIRE(gzwrite(file, text.data(), static_cast<unsigned>(text.size())) ==
+            static_cast<int>(text.size()));
+  }
   REQUIRE(gzclose(file) == Z_OK);
   return path;
+}
+
+// The most memory that a process of its own had while it did this, in bytes.
+uint64_t peak_of(const std::function<Status()>& work) {
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    static_cast<void>(work().ok());
+    ::_exit(0);
+  }
+  int status = 0;
+  rusage used{};
+  REQUIRE(::wait4(child, &status, 0, &used) == child);
+  REQUIRE(WIFEXITED(status));
+  return static_cast<uint64_t>(used.ru_maxrss) << 10;
+}
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+
+// 100 kB that compress to about a hundred-and-fiftieth, others for every `i`.
+std::string compressible(uint64_t i) {
+  constexpr size_t kNoise = 1000;
+  std::string text(100000, 'a');
+  for (size_t at = 0; at < kNoise; ++at) {
+    text[at] = static_cast<char>('a' + static_cast<int>((1 + noise(i, at)) * 8));
+  }
+  return text;
 }
 
 Result<press::ChoicesSet> read(const ScratchFolder& scratch, const std::string& lines) {
@@ -174,4 +209,105 @@ TEST_CASE("A part of the documents is drawn by the seed", "[evaluate]") {
   CHECK(some.back() >= 900);
   // The same on every machine: the three smallest of the first ten numbers of the engine.
   CHECK((press::draw(10, {3, 0}) == std::vector<uint64_t>{0, 2, 5}));
+}
+
+TEST_CASE("Gzip that inflates to far more than its size is refused", "[evaluate]") {
+  const ScratchFolder scratch;
+  const std::string path = scratch.file("bomb.jsonl.gz");
+  const std::string zeros(kMiB, '\0');
+  const auto refused = [&](const std::string& says) {
+    for (const bool is_cloze : {true, false}) {
+      const auto read = [&](const std::string& file) {
+        return is_cloze ? press::read_cloze(file, {}).status()
+                        : press::read_choices(file, {}).status();
+      };
+      const Status status = read(path);
+      INFO(status.message());
+      CHECK(status.code() == Code::BadInput);
+      CHECK_THAT(status.message(), Contains(path) && Contains(says));
+      const uint64_t small = peak_of([&] { return read(scratch.file("missing")); });
+      const uint64_t peak = peak_of([&] { return read(path); });
+      INFO(peak / kMiB << " MiB, without a file " << small / kMiB);
+      CHECK(peak < small + 24 * kMiB);
+    }
+  };
+  // Zeros, one line without an end, short lines, and the same in many members.
+  gzip(zeros, path, 600);
+  refused("256 times its size; if that is meant, unpack it with gunzip");
+  gzip("{\"text\": \"a", path);
+  gzip(std::string(kMiB, 'b'), path, 600, "ab");
+  refused("256 times");
+  gzip(std::string(kMiB, '\n'), path, 600);
+  refused("lines; split it");
+  gzip(zeros, path);
+  for (int i = 0; i < 200; ++i) {
+    gzip(zeros, path, 1, "ab");
+  }
+  refused("256 times");
+  // Gzip within gzip is inflated once, and is no line of JSON.
+  gzip(zeros, path, 64);
+  const auto inner = read_bytes(path);
+  gzip({reinterpret_cast<const char*>(inner.data()), inner.size()}, path);
+  refused("is not a JSON object");
+}
+
+TEST_CASE("Memory holds what is drawn of a file of questions, not the file", "[evaluate]") {
+  const ScratchFolder scratch;
+  const std::string path = scratch.file("many.jsonl.gz");
+  std::string text;
+  for (uint64_t i = 0; i < 1000; ++i) {
+    text += fmt::format("{{\"text\": \"{} {}\"}}\n", compressible(i), i);
+  }
+  gzip(text, path);  // 95 MiB
+  text.clear();
+  text.shrink_to_fit();
+  const Status all = press::read_cloze(path, {}).status();
+  CHECK(all.code() == Code::Usage);
+  INFO(all.message());
+  CHECK_THAT(all.message(), Contains(path) && Contains("--max-docs") && Contains("gunzip"));
+  const auto drawn = press::read_cloze(path, {.max_docs = 20, .seed = 3});
+  REQUIRE_OK(drawn.status());
+  CHECK(drawn.value().available == 1000);
+  const std::vector<uint64_t> expected = press::draw(1000, {.max_docs = 20, .seed = 3});
+  REQUIRE(drawn.value().documents.size() == expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    CHECK(drawn.value().documents[i].target == fmt::format(" {}", expected[i]));
+    CHECK(drawn.value().documents[i].line == expected[i] + 1);
+  }
+  const uint64_t small = peak_of([] { return Status(); });
+  const uint64_t peak =
+      peak_of([&] { return press::read_cloze(path, {.max_docs = 20, .seed = 3}).status(); });
+  INFO(peak / kMiB << " MiB, without a file " << small / kMiB);
+  CHECK(peak < small + 24 * kMiB);
+  CHECK(peak_of([&] { return press::read_cloze(path, {}).status(); }) < small + 112 * kMiB);
+
+  // The same for choices, whose lines may come in any order.
+  std::string lines;
+  for (uint64_t i = 500; i-- > 0;) {
+    for (const uint64_t choice : {1, 0}) {
+      lines += fmt::format(
+          "{{\"doc_id\": {}, \"idx\": {}, \"label\": 1, \"request\": {{\"context\": \"{}\", "
+          "\"continuation\": \" {}\"}}}}\n",
+          i, choice, compressible(2 * i + choice), 2 * i + choice);
+    }
+  }
+  gzip(lines, path);  // 95 MiB
+  lines.clear();
+  lines.shrink_to_fit();
+  CHECK(press::read_choices(path, {}).status().code() == Code::Usage);
+  const auto some = press::read_choices(path, {.max_docs = 5, .seed = 1});
+  REQUIRE_OK(some.status());
+  CHECK(some.value().available == 500);
+  const std::vector<uint64_t> ids = press::draw(500, {.max_docs = 5, .seed = 1});
+  REQUIRE(some.value().documents.size() == ids.size());
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const press::ChoiceDocument& document = some.value().documents[i];
+    CHECK(document.id == ids[i]);
+    CHECK(document.line == 2 * (499 - ids[i]) + 1);
+    REQUIRE(document.choices.size() == 2);
+    CHECK(document.choices[0].continuation == fmt::format(" {}", 2 * ids[i]));
+    CHECK(document.choices[1].continuation == fmt::format(" {}", 2 * ids[i] + 1));
+  }
+  CHECK(peak_of([&] { return press::read_choices(path, {.max_docs = 5, .seed = 1}).status(); }) <
+        small + 24 * kMiB);
 }
