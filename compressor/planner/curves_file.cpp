@@ -1,7 +1,8 @@
-// Measured curves as JSON.
+// Measured curves as JSON, with a checksum of all the rest.
 #include <nlohmann/json.hpp>
 
 #include "compressor/planner/curves.h"
+#include "formats/base/checksum.h"
 #include "formats/base/file.h"
 
 namespace rwkv::press {
@@ -9,7 +10,29 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr uint64_t kMaxClusters = 65535;  // of a packed file
 constexpr uint64_t kMaxBytes = uint64_t{64} << 20;
+
+std::string checksum_of(const Json& json) {
+  const std::string text = json.dump();
+  return fmt::format("{:016x}", xxh64(std::as_bytes(std::span(text))));
+}
+
+uint64_t count_in(const Json& json, uint64_t most) {
+  if (!json.is_number_unsigned() || json.get<uint64_t>() > most) {
+    throw std::invalid_argument(fmt::format("a count that is none of 0 to {}", most));
+  }
+  return json.get<uint64_t>();
+}
+
+std::vector<uint8_t> halves_from_json(const Json& list) {
+  constexpr uint64_t kBoth = 3;
+  std::vector<uint8_t> halves;
+  for (const Json& json : list) {
+    halves.push_back(static_cast<uint8_t>(count_in(json, kBoth)));
+  }
+  return halves;
+}
 
 Json setting_to_json(const MatrixSetting& setting) {
   return {{"factor", setting.factor}, {"codec", codec_traits(setting.codec).name}};
@@ -40,7 +63,8 @@ std::vector<RowsPoint> rows_from_json(const Json& list) {
   std::vector<RowsPoint> points;
   for (const Json& json : list) {
     points.push_back({json.at("value"), json.at("loss"), json.at("nats"), json.at("share"),
-                      json.at("halves").get<std::vector<uint8_t>>(), json.at("clusters")});
+                      halves_from_json(json.at("halves")),
+                      count_in(json.at("clusters"), kMaxClusters)});
   }
   return points;
 }
@@ -94,17 +118,18 @@ Status write_curves(const std::string& path, const std::string& key, const Curve
     lora.push_back(
         {{"codec", codec_traits(point.codec).name}, {"loss", point.loss}, {"nats", point.nats}});
   }
-  const Json json = {{"key", key},
-                     {"whitened", curves.method.whitened},
-                     {"diagonal", curves.method.diagonal},
-                     {"dense", curves.dense},
-                     {"lora", lora},
-                     {"matrices", matrices},
-                     {"ffn", rows_to_json(curves.ffn)},
-                     {"head", rows_to_json(curves.head)},
-                     {"uniform", uniform},
-                     {"overhead", curves.speed.overhead},
-                     {"bandwidth", curves.speed.bandwidth}};
+  Json json = {{"key", key},
+               {"whitened", curves.method.whitened},
+               {"diagonal", curves.method.diagonal},
+               {"dense", curves.dense},
+               {"lora", lora},
+               {"matrices", matrices},
+               {"ffn", rows_to_json(curves.ffn)},
+               {"head", rows_to_json(curves.head)},
+               {"uniform", uniform},
+               {"overhead", curves.speed.overhead},
+               {"bandwidth", curves.speed.bandwidth}};
+  json["checksum"] = checksum_of(json);
   RWKV_ASSIGN(const auto file, OutputFile::create(path, OutputFile::Existing::Refuse));
   const std::string text = json.dump(1) + "\n";
   RWKV_TRY(file->write(std::as_bytes(std::span(text))));
@@ -114,7 +139,13 @@ Status write_curves(const std::string& path, const std::string& key, const Curve
 Result<Curves> read_curves(const std::string& path, const std::string& key) {
   RWKV_ASSIGN(const std::string text, read_text_file(path, kMaxBytes));
   try {
-    const Json json = Json::parse(text);
+    Json json = Json::parse(text);
+    const auto checksum = json.at("checksum").get<std::string>();
+    json.erase("checksum");
+    if (checksum != checksum_of(json)) {
+      return bad_input("{}: its checksum is not that of its content; remove it to measure again",
+                       path);
+    }
     if (json.at("key").get<std::string>() != key) {
       return usage_error(
           "{}: was measured for another model, text or setting; remove --curves, or name a new "

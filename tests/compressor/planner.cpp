@@ -204,6 +204,20 @@ TEST_CASE("A plan fits its budget and is no worse than a uniform one", "[planner
   CHECK(press::read_curves(file, "other").status().code() == Code::Usage);
   const auto read = press::read_curves(file, "key");
   REQUIRE_OK(read.status());
+  const std::vector<std::byte> bytes = read_bytes(file);
+  for (size_t at = 3; at < bytes.size(); at += bytes.size() / 20) {
+    std::vector<std::byte> changed = bytes;
+    const auto digit =
+        std::find_if(changed.begin() + static_cast<std::ptrdiff_t>(at), changed.end(),
+                     [](std::byte b) { return b >= std::byte{'0'} && b <= std::byte{'9'}; });
+    if (digit != changed.end()) {
+      *digit ^= std::byte{1};
+      write_bytes(file, changed);
+      const Status damaged = press::read_curves(file, "key").status();
+      CHECK(damaged.code() == Code::BadInput);
+      CHECK_THAT(damaged.message(), Catch::Contains(file));
+    }
+  }
 
   press::PlanRequest request;
   request.resident = 1;
