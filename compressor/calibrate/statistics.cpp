@@ -5,13 +5,12 @@
 
 #include "compressor/calibrate/walk.h"
 #include "compressor/checkpoint/checkpoint_files.h"
+#include "compressor/checkpoint/sealed_file.h"
 #include "compressor/checkpoint/tensor.h"
 #include "compressor/model/named_tensors.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
-#include "formats/container/safetensors_reader.h"
-#include "formats/container/safetensors_writer.h"
 
 namespace rwkv::press {
 namespace {
@@ -106,7 +105,7 @@ Status read_fixed(size_t index, uint64_t checksum, const Calibration& calibratio
 Result<std::shared_ptr<const Statistics>> Statistics::open(const std::string& path,
                                                            const ModelConfig& config,
                                                            const std::string& checkpoint) {
-  RWKV_ASSIGN(auto source, open_safetensors(path));
+  RWKV_ASSIGN(auto source, open_sealed(path));
   std::shared_ptr<Statistics> statistics(new Statistics(std::move(source)));
   statistics->n_vocab_ = static_cast<int64_t>(config.n_vocab);
   uint64_t belongs_to = 0;
@@ -192,7 +191,7 @@ Status write_statistics(const TensorSource& source, const ModelConfig& config,
   constexpr size_t kFixed = 3;
   const size_t per_block = (infos.size() - kFixed) / config.n_layer;
   BlockSums sums;
-  return write_safetensors(
+  return write_sealed(
       path, existing, infos, [&](size_t index, std::vector<std::byte>& out) -> Status {
         if (index < kFixed) {
           return read_fixed(index, checksum, calibration, out);

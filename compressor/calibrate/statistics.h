@@ -1,5 +1,6 @@
 // The statistics file: the result of a calibration pass over the uncompressed model, stored so that
-// later runs need neither the text nor the pass. A safetensors file with
+// later runs need neither the text nor the pass. A sealed safetensors file
+// (compressor/checkpoint/sealed_file.h) with
 //   source.xxh64             u8 [8], the checkpoint it belongs to
 //   tokens                   i32 [samples, length]
 //   frequencies              f32 [n_vocab]

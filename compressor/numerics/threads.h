@@ -16,17 +16,23 @@ namespace rwkv::press {
 /// write to the same place; add up what they return in order afterwards.
 void in_tiles(int64_t n, int64_t tile, const std::function<void(int64_t, int64_t)>& work);
 
-/// While it lives, LibTorch and an OpenBLAS built with OpenMP use one thread for calls from this
+/// While it lives, LibTorch and an OpenBLAS built with OpenMP use `n` threads for calls from this
 /// one.
-class SingleThread {
+class ThreadCount {
  public:
-  SingleThread() { at::set_num_threads(1); }
-  ~SingleThread() { at::set_num_threads(before_); }
-  SingleThread(const SingleThread&) = delete;
-  SingleThread& operator=(const SingleThread&) = delete;
+  explicit ThreadCount(int n) { at::set_num_threads(n); }
+  ~ThreadCount() { at::set_num_threads(before_); }
+  ThreadCount(const ThreadCount&) = delete;
+  ThreadCount& operator=(const ThreadCount&) = delete;
 
  private:
   int before_ = at::get_num_threads();
+};
+
+/// The same with one.
+class SingleThread : public ThreadCount {
+ public:
+  SingleThread() : ThreadCount(1) {}
 };
 
 }  // namespace rwkv::press

@@ -57,7 +57,8 @@ Result<Work> begin_work(const TensorSource& source, const Identified& model, uin
                       .allow_external = options.allow_external,
                       .shared_folder = options.shared_folder,
                       .progress = options.progress,
-                      .report = options.report},
+                      .report = options.report,
+                      .warn = options.warn},
                      source, plan_for(model), options.scratch_folder);
 }
 

@@ -26,6 +26,7 @@ struct PipelineOptions {
   std::function<void(const std::string& what, double share)> progress = [](const std::string&,
                                                                            double) {};
   std::function<void(const std::string& line)> report = [](const std::string&) {};
+  std::function<void(const std::string& line)> warn = [](const std::string&) {};
 };
 
 /// The plan that the stages make of the model, before any work: refuses recipes that do not fit it.

@@ -42,7 +42,7 @@ Status TrainStage::plan(PackPlan& plan) const {
 
 Status TrainStage::run(Work& work) const {
   const Identified student = {work.plan.config, bindings_of(work.plan)};
-  TrainProgress progress(work.report);
+  TrainProgress progress(work.report, work.warn);
   Work::Training& training = work.training;
   TrainJob job{options_,
                work.seed,
@@ -51,6 +51,7 @@ Status TrainStage::run(Work& work) const {
                training.vocabulary,
                training.folder,
                training.resume,
+               training.threads,
                progress.callbacks()};
   if (!training.data.empty()) {
     job.options.data = training.data;

@@ -29,6 +29,7 @@ struct WorkContext {
     std::optional<Vocabulary> vocabulary;
     std::string folder;  ///< for snapshots and logs; created when needed
     bool resume = false;
+    int threads = 0;  ///< as in TrainJob
   };
   Training training;
   /// Whether stages may run commands of the recipe.
@@ -40,6 +41,8 @@ struct WorkContext {
                                                                            double) {};
   /// Called with a line to keep: a measurement of a stage.
   std::function<void(const std::string& line)> report = [](const std::string&) {};
+  /// Called with a line that the user should see in any case.
+  std::function<void(const std::string& line)> warn = [](const std::string&) {};
 };
 
 struct Work : WorkContext {

@@ -136,6 +136,7 @@ class Worker {
       }
       show_(tasks.front()->folder.id(), line);
     };
+    work.warn = [report = work.report](const std::string& line) { report("warning: " + line); };
     work.progress = [this, id = tasks.front()->folder.id()](const std::string& what, double share) {
       const auto now = Clock::now();
       if (now - last_shown_ > std::chrono::milliseconds(300)) {

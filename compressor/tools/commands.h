@@ -68,6 +68,9 @@ Result<MergeRequest> merge_from(const cxxopts::ParseResult& arguments);
 Result<std::vector<std::string>> merge_into(Checkpoint& checkpoint, const MergeRequest& request,
                                             bool allow_requantize);
 
+/// Threads of a training, from this option; 0 if it is not given.
+Result<int> train_threads_from(const cxxopts::ParseResult& arguments, const char* option);
+
 /// A warning on stderr for each of these files that looks like no text.
 void warn_about_binary(const std::vector<std::string>& texts);
 

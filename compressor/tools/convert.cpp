@@ -67,6 +67,10 @@ Result<PackPlan> convert_with_progress(const PlannedInput& input, const Recipe& 
       cli::print(stderr, "{}\n", printable(line, line.size()));
     }
   };
+  options.warn = [&](const std::string& line) {
+    bars.end();
+    cli::print(stderr, "rwkv-press: warning: {}\n", printable(line, line.size()));
+  };
   return convert_checkpoint(recipe, *input.checkpoint.source, input.model, options, pack);
 }
 
@@ -76,7 +80,7 @@ Result<Work::Training> training_from(const cxxopts::ParseResult& arguments, cons
                                      const std::string& output) {
   Work::Training training;
   if (!trains(recipe)) {
-    for (const char* option : {"train-data", "work", "resume"}) {
+    for (const char* option : {"train-data", "train-threads", "work", "resume"}) {
       if (arguments.count(option) > 0) {
         return usage_error("recipe {} has no training; remove --{}", recipe.name, option);
       }
@@ -90,6 +94,7 @@ Result<Work::Training> training_from(const cxxopts::ParseResult& arguments, cons
   training.folder =
       arguments.count("work") > 0 ? arguments["work"].as<std::string>() : output + ".work";
   training.resume = arguments.count("resume") > 0;
+  RWKV_ASSIGN(training.threads, train_threads_from(arguments, "train-threads"));
   return training;
 }
 
@@ -105,7 +110,10 @@ void declare_convert(cxxopts::Options& options, std::vector<std::string>& positi
       "and vocabulary suggest)",
       cxxopts::value<std::string>(), chat_template_names())(
       "train-data", "Text or token file for the recipe's training; may be repeated",
-      cxxopts::value<std::vector<std::string>>(), "FILE")(
+      cxxopts::value<std::vector<std::string>>(),
+      "FILE")("train-threads",
+              "Threads of the recipe's training (default: when resuming as many as before)",
+              cxxopts::value<std::string>(), "N")(
       "work", "Folder for a training's snapshots and log (default OUTPUT.work)",
       cxxopts::value<std::string>(), "FOLDER")("resume", "Continue an interrupted training")(
       "force", "Replace an existing output")("quiet", "Show no progress");

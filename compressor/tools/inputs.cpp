@@ -6,6 +6,7 @@
 #include "compressor/pipeline/pipeline.h"
 #include "compressor/recipe/recipe_file.h"
 #include "compressor/tools/commands.h"
+#include "compressor/train/snapshot.h"
 #include "formats/base/file.h"
 #include "formats/base/printable.h"
 #include "formats/cli/command.h"
@@ -266,6 +267,14 @@ bool looks_binary(const std::string& path) {
 }
 
 }  // namespace
+
+Result<int> train_threads_from(const cxxopts::ParseResult& arguments, const char* option) {
+  if (arguments.count(option) == 0) {
+    return 0;
+  }
+  RWKV_ASSIGN(const int64_t n, cli::integer(arguments, option, 1, kMaxTrainThreads));
+  return static_cast<int>(n);
+}
 
 void warn_about_binary(const std::vector<std::string>& texts) {
   for (const std::string& path : texts) {

@@ -8,6 +8,7 @@
 #include "compressor/train/config.h"
 #include "compressor/train/initial_values.h"
 #include "compressor/train/progress.h"
+#include "formats/base/printable.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
 
@@ -117,9 +118,13 @@ void declare_train(cxxopts::Options& options, std::vector<std::string>& position
       "work", "Folder for snapshots, token files and the loss (default OUTPUT.work)",
       cxxopts::value<std::string>(),
       "FOLDER")("set", "Change one setting: train.key=value; may be repeated",
-                cxxopts::value<std::vector<std::string>>(), "KEY=VALUE")(
-      "dtype", "Type of the result", cxxopts::value<std::string>()->default_value("bf16"),
-      "bf16|f32")("allow-requantize", "Start from values that were rounded before")(
+                cxxopts::value<std::vector<std::string>>(),
+                "KEY=VALUE")("dtype", "Type of the result",
+                             cxxopts::value<std::string>()->default_value("bf16"), "bf16|f32")(
+      "t,threads",
+      "Threads (default: when resuming as many as before, else all available processors)",
+      cxxopts::value<std::string>(),
+      "N")("allow-requantize", "Start from values that were rounded before")(
       "force", "Replace an existing output")("quiet", "Show no progress");
   declare_input_options(options);
   positionals = {"input"};
@@ -133,6 +138,7 @@ Status run_train(const cxxopts::ParseResult& arguments) {
   std::vector<std::string> texts = config.train.data;
   texts.insert(texts.end(), config.train.valid.begin(), config.train.valid.end());
   RWKV_TRY(refuse_own_input(arguments, /*input_is_packed=*/false, texts));
+  RWKV_ASSIGN(const int n_threads, train_threads_from(arguments, "threads"));
   const auto existing =
       arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
   RWKV_ASSIGN(const auto group, ProcessGroup::from_environment(config.train.batch));
@@ -152,10 +158,13 @@ Status run_train(const cxxopts::ParseResult& arguments) {
     RWKV_ASSIGN(teacher_model, identify_checkpoint(*teacher->source));
   }
   const bool quiet = arguments.count("quiet") > 0 || !group->is_first();
-  TrainProgress progress([quiet](const std::string& line) {
+  const auto show = [quiet](const std::string& line) {
     if (!quiet) {
-      cli::print(stderr, "{}\n", line);
+      cli::print(stderr, "{}\n", printable(line, line.size()));
     }
+  };
+  TrainProgress progress(show, [](const std::string& line) {
+    cli::print(stderr, "rwkv-press: warning: {}\n", printable(line, line.size()));
   });
   TrainJob job{config.train,
                config.seed,
@@ -164,6 +173,7 @@ Status run_train(const cxxopts::ParseResult& arguments) {
                std::nullopt,
                arguments.count("work") > 0 ? arguments["work"].as<std::string>() : output + ".work",
                arguments.count("resume") > 0,
+               n_threads,
                progress.callbacks()};
   if (teacher) {
     job.teacher.emplace(ModelRef{*teacher->source, teacher_model});

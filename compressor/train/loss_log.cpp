@@ -14,6 +14,8 @@ namespace fs = std::filesystem;
 
 constexpr const char* kHeader =
     "step,tokens,seconds,rate,loss,cross_entropy,divergence,block_match,gradient_norm,valid\n";
+// More than a row has; a file with more bytes for each step is not read.
+constexpr uint64_t kMaxRowBytes = 512;
 constexpr uint64_t kMaxBytes = uint64_t{1} << 30;
 
 Status write_file(const std::string& path, const std::string& text) {
@@ -50,12 +52,18 @@ Result<LossLog> LossLog::open(const std::string& folder, uint64_t step) {
   if (step == 0 || !fs::exists(path, ignored)) {
     return log;
   }
-  RWKV_ASSIGN(const std::string text, read_text_file(path, kMaxBytes));
-  std::istringstream lines(text);
+  // The log is only looked at: one that is damaged is left out, whole or in part.
+  const uint64_t most = std::min(kMaxBytes / kMaxRowBytes, step + 1) * kMaxRowBytes;
+  const auto text = read_text_file(path, most);
+  if (!text.ok()) {
+    return log;
+  }
+  std::istringstream lines(text.value());
   std::string line;
   while (std::getline(lines, line)) {
     LossRow row;
-    if (from_line(line, row) && row.step <= step) {
+    const uint64_t last = log.rows_.empty() ? 0 : log.rows_.back().step;
+    if (from_line(line, row) && row.step > last && row.step <= step) {
       log.rows_.push_back(row);
     }
   }

@@ -23,7 +23,7 @@ struct LossRow {
 class LossLog {
  public:
   /// FOLDER/loss.csv and FOLDER/loss.svg; rows after `step` in a CSV that is there are dropped,
-  /// with step 0 all.
+  /// with step 0 all, and so are rows out of order and what is no row.
   static Result<LossLog> open(const std::string& folder, uint64_t step);
   void add(const LossRow& row) { rows_.push_back(row); }
   /// nullptr if there is none.

@@ -62,7 +62,9 @@ Frame frame_of(const std::vector<Point>& train, const std::vector<Point>& valid)
     }
   }
   frame.y_least = std::max(0.0, frame.y_least - 0.05 * (frame.y_most - frame.y_least));
-  if (!(frame.y_most > frame.y_least)) {
+  // Ticks between values that hardly differ would have no end.
+  constexpr double kLeastRange = 1e-9;
+  if (!(frame.y_most - frame.y_least > kLeastRange * std::max(1.0, frame.y_most))) {
     frame.y_least = 0;
     frame.y_most = 1;
   }

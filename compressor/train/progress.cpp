@@ -21,8 +21,9 @@ std::string time_text(double seconds) {
 
 }  // namespace
 
-TrainProgress::TrainProgress(std::function<void(const std::string& line)> show)
-    : show_(std::move(show)) {
+TrainProgress::TrainProgress(std::function<void(const std::string& line)> show,
+                             std::function<void(const std::string& line)> warn)
+    : show_(std::move(show)), warn_(std::move(warn)) {
   g_wants_end = 0;
   previous_int_ = std::signal(SIGINT, ask_to_end);
   previous_term_ = std::signal(SIGTERM, ask_to_end);
@@ -37,6 +38,7 @@ TrainCallbacks TrainProgress::callbacks() {
   TrainCallbacks callbacks;
   callbacks.on_step = [this](const StepReport& report) { return on_step(report); };
   callbacks.on_note = show_;
+  callbacks.on_warning = warn_;
   return callbacks;
 }
 

@@ -15,7 +15,9 @@ namespace rwkv::press {
 /// program. One at a time.
 class TrainProgress {
  public:
-  explicit TrainProgress(std::function<void(const std::string& line)> show);
+  /// `warn` receives what a user should see even if `show` shows nothing.
+  TrainProgress(std::function<void(const std::string& line)> show,
+                std::function<void(const std::string& line)> warn);
   ~TrainProgress();
   TrainProgress(const TrainProgress&) = delete;
   TrainProgress& operator=(const TrainProgress&) = delete;
@@ -28,6 +30,7 @@ class TrainProgress {
  private:
   bool on_step(const StepReport& report);
   std::function<void(const std::string& line)> show_;
+  std::function<void(const std::string& line)> warn_;
   std::chrono::steady_clock::time_point last_shown_;
   void (*previous_int_)(int);
   void (*previous_term_)(int);

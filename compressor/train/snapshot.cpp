@@ -4,14 +4,15 @@
 #include <charconv>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <sstream>
 
+#include "compressor/checkpoint/sealed_file.h"
 #include "compressor/checkpoint/tensor.h"
 #include "compressor/model/named_tensors.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "formats/base/little_endian.h"
-#include "formats/container/safetensors_reader.h"
-#include "formats/container/safetensors_writer.h"
+#include "formats/base/printable.h"
 
 namespace rwkv::press {
 namespace {
@@ -24,6 +25,10 @@ constexpr size_t kKept = 2;
 constexpr const char* kStep = "train.step";
 constexpr const char* kSeconds = "train.seconds";
 constexpr const char* kSettings = "train.settings";
+constexpr const char* kThreads = "train.threads";
+constexpr double kMaxSeconds = 1e10;  // three centuries
+constexpr uint64_t kMaxSettings = uint64_t{1} << 20;
+constexpr uint64_t kMaxRanks = uint64_t{1} << 16;
 
 struct Piece {
   TensorInfo info;
@@ -35,23 +40,33 @@ Piece piece(const std::string& name, const at::Tensor& values) {
           values.data_ptr<float>()};
 }
 
+std::string name_of(uint64_t step) {
+  return fmt::format("{}{:08}{}", kPrefix, step, kSuffix);
+}
+
+struct Found {
+  uint64_t step;
+  std::string path;
+  auto operator<=>(const Found&) const = default;
+};
+
 // Snapshots by step. Files with other names are ignored.
-Result<std::vector<std::string>> all_states(const std::string& folder) {
-  std::vector<std::pair<uint64_t, std::string>> found;
+Result<std::vector<Found>> all_states(const std::string& folder) {
+  std::vector<Found> found;
   std::error_code unlisted;
   fs::directory_iterator entries(folder, unlisted);
   while (unlisted == std::errc::interrupted) {
     entries = fs::directory_iterator(folder, unlisted);
   }
   for (const auto& entry : entries) {
+    const std::string name = entry.path().filename().string();
     const std::string stem = entry.path().stem().string();
     const std::string_view digits =
         std::string_view(stem).substr(std::min(stem.size(), std::string_view(kPrefix).size()));
     uint64_t step = 0;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
-    if (stem.starts_with(kPrefix) && entry.path().extension() == kSuffix && error == std::errc() &&
-        end == digits.data() + digits.size()) {
-      found.emplace_back(step, entry.path().string());
+    if (error == std::errc() && end == digits.data() + digits.size() && name == name_of(step)) {
+      found.push_back({step, entry.path().string()});
     }
   }
   // Taken for an empty folder, it would let a training begin again.
@@ -59,34 +74,44 @@ Result<std::vector<std::string>> all_states(const std::string& folder) {
     return failed("{}: cannot list the snapshots: {}", folder, unlisted.message());
   }
   std::sort(found.begin(), found.end());
-  std::vector<std::string> paths;
-  for (auto& [step, path] : found) {
-    paths.push_back(std::move(path));
-  }
-  return paths;
+  return found;
 }
 
-Status read_into(const TensorSource& source, const std::string& name, at::Tensor& values) {
+// A parameter, or what the optimiser has for it. Squares are never below 0.
+Status read_into(const TensorSource& source, const std::string& name, bool is_square,
+                 at::Tensor& values) {
   RWKV_ASSIGN(const at::Tensor found, load_named(source, name));
   if (found.sizes() != values.sizes()) {
     return bad_input("{}: '{}' has {} numbers, the model's has {}", source.path(), name,
                      found.numel(), values.numel());
+  }
+  const bool is_sound = at::isfinite(found).all().item<bool>() &&
+                        (!is_square || found.numel() == 0 || found.min().item<float>() >= 0);
+  if (!is_sound) {
+    return bad_input("{}: expected {} in '{}', found others", source.path(),
+                     is_square ? "finite values of 0 or more" : "finite values", name);
   }
   std::memcpy(values.data_ptr<float>(), found.data_ptr<float>(),
               static_cast<size_t>(values.numel()) * sizeof(float));
   return {};
 }
 
+// The bytes of a tensor of at least one and at most `most` elements.
 Result<std::vector<std::byte>> read_raw(const TensorSource& source, const std::string& name,
-                                        size_t least) {
+                                        DType dtype, uint64_t most) {
   const std::optional<size_t> index = find_tensor(source, name);
-  std::vector<std::byte> raw;
-  if (index) {
-    RWKV_TRY(source.read(*index, raw));
-  }
-  if (raw.size() < least) {
+  if (!index) {
     return bad_input("{}: is not a snapshot of a training, '{}' is missing", source.path(), name);
   }
+  const TensorInfo& info = source.tensors()[*index];
+  const uint64_t n = info.n_bytes() / traits(dtype).block_bytes;
+  if (info.dtype != dtype || n < 1 || n > most) {
+    return bad_input("{}: expected 1 to {} values of {} in '{}', found {} bytes of {}",
+                     source.path(), most, traits(dtype).name, name, info.n_bytes(),
+                     traits(info.dtype).name);
+  }
+  std::vector<std::byte> raw;
+  RWKV_TRY(source.read(*index, raw));
   return raw;
 }
 
@@ -98,19 +123,50 @@ std::string difference(const std::string& saved, const std::string& expected) {
   std::string line_b;
   while (std::getline(a, line_a) && std::getline(b, line_b)) {
     if (line_a != line_b) {
-      return fmt::format("saved '{}', now '{}'", line_a, line_b);
+      return fmt::format("saved '{}', now '{}'", printable(line_a), line_b);
     }
   }
   return "their number of lines";
 }
 
+Status check_counters(const std::string& path, const Snapshot& state, uint64_t steps) {
+  if (fs::path(path).filename().string() != name_of(state.step)) {
+    return bad_input("{}: expected the step of its name, found step {}; it is another snapshot",
+                     path, state.step);
+  }
+  if (state.step < 1 || state.step > steps) {
+    return bad_input("{}: expected a step from 1 to {}, found {}", path, steps, state.step);
+  }
+  if (!(state.seconds >= 0 && state.seconds <= kMaxSeconds)) {
+    return bad_input("{}: expected 0 to {:.0e} seconds of training, found {}", path, kMaxSeconds,
+                     state.seconds);
+  }
+  return {};
+}
+
+Status read_threads(const TensorSource& source, Snapshot& state) {
+  RWKV_ASSIGN(const auto raw, read_raw(source, kThreads, DType::I64, kMaxRanks));
+  for (size_t at = 0; at < raw.size(); at += sizeof(int64_t)) {
+    const auto n = load_le<int64_t>(raw.data() + at);
+    if (n < 1 || n > kMaxTrainThreads) {
+      return bad_input("{}: expected 1 to {} threads for each process, found {}", source.path(),
+                       kMaxTrainThreads, n);
+    }
+    state.threads.push_back(static_cast<int>(n));
+  }
+  return {};
+}
+
 }  // namespace
 
-Status save_snapshot(const std::string& folder, const Snapshot& state, AdamW& optimizer) {
+Result<std::string> save_snapshot(const std::string& folder, const Snapshot& state,
+                                  AdamW& optimizer) {
   const auto step = static_cast<int64_t>(state.step);
+  const std::vector<int64_t> threads(state.threads.begin(), state.threads.end());
   std::vector<Piece> pieces = {
       {{kStep, DType::I64, {1}}, &step},
       {{kSeconds, DType::F64, {1}}, &state.seconds},
+      {{kThreads, DType::I64, {threads.size()}}, threads.data()},
       {{kSettings, DType::U8, {state.settings.size()}}, state.settings.data()}};
   for (size_t i = 0; i < optimizer.parameters().size(); ++i) {
     const Parameter& parameter = optimizer.parameters()[i];
@@ -122,36 +178,40 @@ Status save_snapshot(const std::string& folder, const Snapshot& state, AdamW& op
   for (const Piece& each : pieces) {
     infos.push_back(each.info);
   }
-  const std::string path =
-      (fs::path(folder) / fmt::format("{}{:08}{}", kPrefix, state.step, kSuffix)).string();
-  RWKV_TRY(write_safetensors(path, OutputFile::Existing::Replace, infos,
-                             [&](size_t i, std::vector<std::byte>& out) -> Status {
-                               out.resize(pieces[i].info.n_bytes());
-                               std::memcpy(out.data(), pieces[i].data, out.size());
-                               return {};
-                             }));
-  RWKV_ASSIGN(const std::vector<std::string> all, all_states(folder));
+  const std::string path = (fs::path(folder) / name_of(state.step)).string();
+  RWKV_TRY(write_sealed(path, OutputFile::Existing::Replace, infos,
+                        [&](size_t i, std::vector<std::byte>& out) -> Status {
+                          out.resize(pieces[i].info.n_bytes());
+                          std::memcpy(out.data(), pieces[i].data, out.size());
+                          return {};
+                        }));
+  RWKV_ASSIGN(std::vector<Found> all, all_states(folder));
+  std::erase_if(all, [&](const Found& found) { return found.step > state.step; });
   for (size_t i = 0; i + kKept < all.size(); ++i) {
     std::error_code ignored;
-    fs::remove(all[i], ignored);
+    fs::remove(all[i].path, ignored);
   }
-  return {};
+  return path;
 }
 
-Result<std::optional<std::string>> newest_snapshot(const std::string& folder) {
-  RWKV_ASSIGN(const std::vector<std::string> all, all_states(folder));
-  return all.empty() ? std::optional<std::string>() : std::optional(all.back());
+Result<std::vector<std::string>> snapshots_in(const std::string& folder) {
+  RWKV_ASSIGN(const std::vector<Found> all, all_states(folder));
+  std::vector<std::string> paths;
+  for (const Found& found : all) {
+    paths.insert(paths.begin(), found.path);
+  }
+  return paths;
 }
 
-Result<Snapshot> load_snapshot(const std::string& path, const std::string& settings,
+Result<Snapshot> load_snapshot(const std::string& path, const std::string& settings, uint64_t steps,
                                AdamW& optimizer) {
-  RWKV_ASSIGN(const auto source, open_safetensors(path));
+  RWKV_ASSIGN(const auto source, open_sealed(path));
   Snapshot state;
-  RWKV_ASSIGN(const auto step, read_raw(*source, kStep, sizeof(int64_t)));
+  RWKV_ASSIGN(const auto step, read_raw(*source, kStep, DType::I64, 1));
   state.step = load_le<uint64_t>(step.data());
-  RWKV_ASSIGN(const auto seconds, read_raw(*source, kSeconds, sizeof(double)));
+  RWKV_ASSIGN(const auto seconds, read_raw(*source, kSeconds, DType::F64, 1));
   state.seconds = load_le<double>(seconds.data());
-  RWKV_ASSIGN(const auto saved, read_raw(*source, kSettings, 1));
+  RWKV_ASSIGN(const auto saved, read_raw(*source, kSettings, DType::U8, kMaxSettings));
   state.settings.assign(reinterpret_cast<const char*>(saved.data()), saved.size());
   if (state.settings != settings) {
     return usage_error(
@@ -159,12 +219,14 @@ Result<Snapshot> load_snapshot(const std::string& path, const std::string& setti
         "without --resume",
         path, difference(state.settings, settings));
   }
+  RWKV_TRY(check_counters(path, state, steps));
+  RWKV_TRY(read_threads(*source, state));
   for (size_t i = 0; i < optimizer.parameters().size(); ++i) {
     const Parameter& parameter = optimizer.parameters()[i];
     at::Tensor values = parameter.values.detach();
-    RWKV_TRY(read_into(*source, "values." + parameter.name, values));
-    RWKV_TRY(read_into(*source, "mean." + parameter.name, optimizer.mean(i)));
-    RWKV_TRY(read_into(*source, "square." + parameter.name, optimizer.square(i)));
+    RWKV_TRY(read_into(*source, "values." + parameter.name, false, values));
+    RWKV_TRY(read_into(*source, "mean." + parameter.name, false, optimizer.mean(i)));
+    RWKV_TRY(read_into(*source, "square." + parameter.name, true, optimizer.square(i)));
   }
   return state;
 }

@@ -1,6 +1,7 @@
 #include "compressor/train/token_data.h"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 
 #include "compressor/numerics/random.h"
@@ -15,6 +16,8 @@ namespace fs = std::filesystem;
 
 // Text is tokenized in pieces of about this size, cut after a line.
 constexpr uint64_t kPieceBytes = uint64_t{1} << 24;
+// The file of ids that a text became ends in their XXH64.
+constexpr size_t kSealBytes = sizeof(uint64_t);
 
 std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
@@ -64,6 +67,7 @@ Status tokenize_file(const std::string& path, const Tokenizer& tokenizer, bool i
   std::string piece;
   std::vector<int32_t> ids;
   std::vector<std::byte> raw;
+  StreamingXxh64 hash;
   for (uint64_t at = 0; at < in->size();) {
     piece.resize(std::min(kPieceBytes, in->size() - at));
     RWKV_TRY(in->read_at(at, std::as_writable_bytes(std::span(piece.data(), piece.size()))));
@@ -83,8 +87,23 @@ Status tokenize_file(const std::string& path, const Tokenizer& tokenizer, bool i
       }
     }
     RWKV_TRY(out->write(raw));
+    hash.update(raw);
   }
+  std::array<std::byte, kSealBytes> seal{};
+  store_le<uint64_t>(seal.data(), hash.digest());
+  RWKV_TRY(out->write(seal));
   return out->commit();
+}
+
+// The ids in a file that tokenize_file() wrote; nothing if it is missing or damaged.
+std::shared_ptr<MappedFile> open_cached(const std::string& path) {
+  auto mapped = MappedFile::open(path);
+  if (!mapped.ok() || mapped.value()->bytes().size() < kSealBytes) {
+    return nullptr;
+  }
+  const std::span<const std::byte> bytes = mapped.value()->bytes();
+  const std::span<const std::byte> ids = bytes.first(bytes.size() - kSealBytes);
+  return load_le<uint64_t>(ids.data() + ids.size()) == xxh64(ids) ? mapped.take() : nullptr;
 }
 
 // A well-mixed number for every (seed, index).
@@ -111,39 +130,48 @@ Result<TokenData> TokenData::open(const std::vector<std::string>& paths,
   return data;
 }
 
+// The ids of a text, from an earlier training if their file is whole, else anew.
+Status TokenData::open_text(const std::string& path, const std::optional<Vocabulary>& vocabulary,
+                            const std::string& cache_folder, File& file) const {
+  if (!vocabulary) {
+    return usage_error("{}: text cannot be split into tokens without a vocabulary: --vocab", path);
+  }
+  RWKV_ASSIGN(const uint64_t key, key_of(path, *vocabulary));
+  file.is_wide = n_vocab_ > 65536;
+  const std::string tokens =
+      (fs::path(cache_folder) / fmt::format("{}-{:016x}.ids{}", fs::path(path).stem().string(), key,
+                                            file.is_wide ? "32" : "16"))
+          .string();
+  file.mapped = open_cached(tokens);
+  if (!file.mapped) {
+    RWKV_ASSIGN(const auto tokenizer, make_tokenizer(*vocabulary));
+    if (tokenizer->n_vocab() > n_vocab_) {
+      return usage_error("the vocabulary has ids up to {}, the model's embedding ends at {}",
+                         tokenizer->n_vocab() - 1, n_vocab_ - 1);
+    }
+    RWKV_TRY(tokenize_file(path, *tokenizer, file.is_wide, tokens));
+    RWKV_ASSIGN(file.mapped, MappedFile::open(tokens));
+  }
+  file.n_bytes = file.mapped->bytes().size() - kSealBytes;
+  return {};
+}
+
 Status TokenData::add(const std::string& path, const std::optional<Vocabulary>& vocabulary,
                       const std::string& cache_folder) {
   const std::string ending = fs::path(path).extension().string();
-  std::string tokens = path;
   File file;
-  file.is_wide = ending == ".u32";
-  if (ending != ".u16" && ending != ".bin" && ending != ".u32") {
-    if (!vocabulary) {
-      return usage_error("{}: text cannot be split into tokens without a vocabulary: --vocab",
-                         path);
-    }
-    RWKV_ASSIGN(const uint64_t key, key_of(path, *vocabulary));
-    file.is_wide = n_vocab_ > 65536;
-    tokens = (fs::path(cache_folder) / fmt::format("{}-{:016x}.{}", fs::path(path).stem().string(),
-                                                   key, file.is_wide ? "u32" : "u16"))
-                 .string();
-    std::error_code ignored;
-    if (!fs::exists(tokens, ignored)) {
-      RWKV_ASSIGN(const auto tokenizer, make_tokenizer(*vocabulary));
-      if (tokenizer->n_vocab() > n_vocab_) {
-        return usage_error("the vocabulary has ids up to {}, the model's embedding ends at {}",
-                           tokenizer->n_vocab() - 1, n_vocab_ - 1);
-      }
-      RWKV_TRY(tokenize_file(path, *tokenizer, file.is_wide, tokens));
-    }
+  if (ending == ".u16" || ending == ".bin" || ending == ".u32") {
+    file.is_wide = ending == ".u32";
+    RWKV_ASSIGN(file.mapped, MappedFile::open(path));
+    file.n_bytes = file.mapped->bytes().size();
+  } else {
+    RWKV_TRY(open_text(path, vocabulary, cache_folder, file));
   }
-  RWKV_ASSIGN(file.mapped, MappedFile::open(tokens));
   const uint64_t width = file.is_wide ? 4 : 2;
-  if (file.mapped->bytes().size() % width != 0) {
-    return bad_input("{}: {} bytes are no whole number of {}-byte ids", tokens,
-                     file.mapped->bytes().size(), width);
+  if (file.n_bytes % width != 0) {
+    return bad_input("{}: {} bytes are no whole number of {}-byte ids", path, file.n_bytes, width);
   }
-  file.n_tokens = file.mapped->bytes().size() / width;
+  file.n_tokens = file.n_bytes / width;
   if (file.n_tokens <= static_cast<uint64_t>(length_)) {
     return usage_error(
         "{}: has {} tokens; a sequence of {} and the token after it need {}: give more text or "
@@ -166,7 +194,7 @@ uint64_t TokenData::fingerprint() const {
   constexpr size_t kEnd = size_t{1} << 20;
   StreamingXxh64 hash;
   for (const File& file : files_) {
-    const std::span<const std::byte> bytes = file.mapped->bytes();
+    const std::span<const std::byte> bytes = file.mapped->bytes().first(file.n_bytes);
     hash.update(bytes_of(fmt::format("{}|", bytes.size())));
     hash.update(bytes.first(std::min(kEnd, bytes.size())));
     hash.update(bytes.last(std::min(kEnd, bytes.size())));

@@ -21,9 +21,9 @@ class TokenData {
   /// Opens `paths`: files ending in .u16, .bin (16-bit ids, little-endian, as BlinkDL's and others'
   /// binidx data) or .u32 (32-bit ids) are token files; everything else is text for `vocabulary`,
   /// whose ids go to a file in `cache_folder`, found again as long as text and vocabulary are the
-  /// same. Usage if there is no file, no vocabulary for a text, or a file shorter than one sequence
-  /// of `length` tokens and its successor. An id outside `n_vocab` in a token file is BadInput when
-  /// it is drawn.
+  /// same and its checksum is right. Usage if there is no file, no vocabulary for a text, or a file
+  /// shorter than one sequence of `length` tokens and its successor. An id outside `n_vocab` in a
+  /// token file is BadInput when it is drawn.
   static Result<TokenData> open(const std::vector<std::string>& paths,
                                 const std::optional<Vocabulary>& vocabulary, uint64_t n_vocab,
                                 int64_t length, const std::string& cache_folder);
@@ -46,11 +46,14 @@ class TokenData {
  private:
   struct File {
     std::shared_ptr<MappedFile> mapped;
+    uint64_t n_bytes = 0;  ///< of ids
     uint64_t n_tokens = 0;
     bool is_wide = false;  ///< 32-bit ids
   };
   Status add(const std::string& path, const std::optional<Vocabulary>& vocabulary,
              const std::string& cache_folder);
+  Status open_text(const std::string& path, const std::optional<Vocabulary>& vocabulary,
+                   const std::string& cache_folder, File& file) const;
   uint64_t starts_in(const File& file) const {
     return file.n_tokens - static_cast<uint64_t>(length_);
   }

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "compressor/numerics/tensor_ops.h"
+#include "compressor/numerics/threads.h"
 #include "compressor/train/snapshot.h"
 #include "compressor/train/token_data.h"
 #include "formats/base/leftovers.h"
@@ -32,7 +33,11 @@ class Training {
   Result<int32_t> token_of(const char* key, const std::string& text) const;
   Status find_answers();
   Status resume();
+  Status load_newest(const std::vector<std::string>& snapshots);
   Status share_state();
+  Result<int> choose_threads();
+  Status run_steps();
+  void say_threads(int before, int now, int otherwise) const;
   Status step(uint64_t number);
   Status save(LossRow& row);
   Result<double> validate() const;
@@ -41,6 +46,11 @@ class Training {
   void note(const std::string& line) const {
     if (group_.is_first() && job_.callbacks.on_note) {
       job_.callbacks.on_note(line);
+    }
+  }
+  void warn(const std::string& line) const {
+    if (group_.is_first() && job_.callbacks.on_warning) {
+      job_.callbacks.on_warning(line);
     }
   }
   int64_t per_rank() const {
@@ -56,6 +66,8 @@ class Training {
   std::optional<LossLog> log_;
   uint64_t done_ = 0;
   double seconds_ = 0.0;
+  std::vector<int> saved_threads_;  // of the snapshot, by rank; only the first process has them
+  std::vector<int> threads_;        // now
   LossRow row_;
 };
 
@@ -168,21 +180,43 @@ std::string Training::settings() const {
       student_->parameters().size(), out.c_str());
 }
 
+// The newest snapshot that is whole. Other settings end the search, since they are the user's, and
+// so does a disk that cannot be read.
+Status Training::load_newest(const std::vector<std::string>& snapshots) {
+  std::string newest_fault;
+  for (const std::string& path : snapshots) {
+    const auto state = load_snapshot(path, settings(), options_.steps, *optimizer_);
+    if (state.ok()) {
+      done_ = state.value().step;
+      seconds_ = state.value().seconds;
+      saved_threads_ = state.value().threads;
+      note(fmt::format("going on from {} ({} of {} steps done)", path, done_, options_.steps));
+      return {};
+    }
+    if (state.status().code() != Code::BadInput) {
+      return state.status();
+    }
+    warn(fmt::format("{}; passed over for the snapshot before it", state.status().message()));
+    newest_fault = newest_fault.empty() ? state.status().message() : newest_fault;
+  }
+  return bad_input(
+      "{}: found no snapshot that a training can continue from, of {} ({}); to start again, remove "
+      "the folder",
+      job_.folder, snapshots.size(), newest_fault);
+}
+
 Status Training::resume() {
   if (!group_.is_first()) {
     return {};
   }
-  RWKV_ASSIGN(const std::optional<std::string> path, newest_snapshot(job_.folder));
-  if (path && !job_.resume) {
+  RWKV_ASSIGN(const std::vector<std::string> snapshots, snapshots_in(job_.folder));
+  if (!snapshots.empty() && !job_.resume) {
     return usage_error(
         "{}: has snapshots of a training; continue from them with --resume, or remove the folder",
         job_.folder);
   }
-  if (path) {
-    RWKV_ASSIGN(const Snapshot state, load_snapshot(*path, settings(), *optimizer_));
-    done_ = state.step;
-    seconds_ = state.seconds;
-    note(fmt::format("going on from {} ({} of {} steps done)", *path, done_, options_.steps));
+  if (!snapshots.empty()) {
+    RWKV_TRY(load_newest(snapshots));
   }
   RWKV_ASSIGN(log_, LossLog::open(job_.folder, done_));
   if (log_->last() != nullptr) {
@@ -207,15 +241,58 @@ Status Training::share_state() {
   return {};
 }
 
+// Those of the snapshot, unless the job says otherwise. Every rank learns the numbers of all.
+Result<int> Training::choose_threads() {
+  const auto size = static_cast<size_t>(group_.size());
+  const int otherwise = std::clamp(at::get_num_threads(), 1, kMaxTrainThreads);
+  at::Tensor numbers = at::zeros({group_.size()}, at::kDouble);
+  if (saved_threads_.size() == size) {
+    std::copy(saved_threads_.begin(), saved_threads_.end(), numbers.data_ptr<double>());
+  }
+  if (group_.size() > 1) {
+    RWKV_TRY(group_.broadcast({numbers}));
+  }
+  const auto before = static_cast<int>(numbers[group_.rank()].item<double>());
+  const int now = job_.threads > 0 ? job_.threads : before > 0 ? before : otherwise;
+  numbers.zero_();
+  numbers[group_.rank()] = now;
+  RWKV_TRY(group_.sum({numbers}));
+  threads_.assign(numbers.data_ptr<double>(), numbers.data_ptr<double>() + size);
+  say_threads(before, now, otherwise);
+  return now;
+}
+
+void Training::say_threads(int before, int now, int otherwise) const {
+  if (saved_threads_.empty()) {
+    return;
+  }
+  constexpr const char* kDiffers =
+      "the result will differ in rounding from that of an uninterrupted training";
+  if (saved_threads_.size() != threads_.size()) {
+    warn(fmt::format("processes: {} before, now {}; {}", saved_threads_.size(), threads_.size(),
+                     kDiffers));
+  } else if (saved_threads_ != threads_) {
+    warn(fmt::format("threads: {} before, now {}; {}", fmt::join(saved_threads_, ", "),
+                     fmt::join(threads_, ", "), kDiffers));
+  } else if (now == before && otherwise != now) {
+    note(
+        fmt::format("threads: {} as before, not {}, so that the result stays the same; --threads "
+                    "(convert: --train-threads) sets another number",
+                    fmt::join(threads_, ", "), otherwise));
+  } else {
+    note(fmt::format("threads: {} as before", fmt::join(threads_, ", ")));
+  }
+}
+
 Status Training::not_finite(uint64_t number, const Batch& batch) const {
   const std::string place = find_not_finite(*student_, batch);
-  RWKV_ASSIGN(const std::optional<std::string> saved, newest_snapshot(job_.folder));
+  RWKV_ASSIGN(const std::vector<std::string> saved, snapshots_in(job_.folder));
   return failed(
       "step {}: the loss or its gradient is not finite, first in {}; a lower learning rate or "
       "precision fp32 may help; {}",
       number, place.empty() ? "the loss" : place,
-      saved ? fmt::format("the snapshot before it is {}", *saved)
-            : "no snapshot was written before");
+      saved.empty() ? "no snapshot was written before"
+                    : fmt::format("the snapshot before it is {}", saved.front()));
 }
 
 Status Training::step(uint64_t number) {
@@ -293,28 +370,18 @@ Status Training::save(LossRow& row) {
   log_->add(row);
   RWKV_TRY(log_->save());  // first, since on resume rows after a snapshot are dropped, but gaps
                            // would stay
-  RWKV_TRY(save_snapshot(job_.folder, {done_, seconds_, settings()}, *optimizer_));
+  RWKV_ASSIGN(const std::string path,
+              save_snapshot(job_.folder, {done_, seconds_, settings(), threads_}, *optimizer_));
   if (row.valid >= 0) {
     note(fmt::format("step {}: validation loss {:.4f}", done_, row.valid));
   }
   if (job_.callbacks.on_saved) {
-    RWKV_ASSIGN(const std::optional<std::string> saved, newest_snapshot(job_.folder));
-    job_.callbacks.on_saved(saved.value_or(job_.folder), done_);
+    job_.callbacks.on_saved(path, done_);
   }
   return {};
 }
 
-Result<Trained> Training::run() {
-  RWKV_TRY(check());
-  RWKV_TRY(find_answers());
-  RWKV_TRY(load_models());
-  RWKV_TRY(make_folder());
-  RWKV_TRY(open_data());
-  RWKV_TRY(resume());
-  RWKV_TRY(share_state());
-  note(fmt::format("training {} tensors on {} tokens, products in {}",
-                   optimizer_->parameters().size(), data_->n_tokens(),
-                   options_.wants_bf16 ? "bf16" : "fp32"));
+Status Training::run_steps() {
   double tokens_per_second = 0;
   for (uint64_t number = done_ + 1; number <= options_.steps; ++number) {
     const double before = seconds_;
@@ -342,6 +409,23 @@ Result<Trained> Training::run() {
       break;
     }
   }
+  return {};
+}
+
+Result<Trained> Training::run() {
+  RWKV_TRY(check());
+  RWKV_TRY(find_answers());
+  RWKV_TRY(load_models());
+  RWKV_TRY(make_folder());
+  RWKV_TRY(open_data());
+  RWKV_TRY(resume());
+  RWKV_TRY(share_state());
+  RWKV_ASSIGN(const int n_threads, choose_threads());
+  const ThreadCount with(n_threads);
+  note(fmt::format("training {} tensors on {} tokens, products in {}",
+                   optimizer_->parameters().size(), data_->n_tokens(),
+                   options_.wants_bf16 ? "bf16" : "fp32"));
+  RWKV_TRY(run_steps());
   return Trained{std::move(student_), done_, done_ == options_.steps, row_};
 }
 

@@ -34,6 +34,9 @@ struct TrainCallbacks {
   std::function<void(const std::string& path, uint64_t step)> on_saved;
   /// A line of information for the user.
   std::function<void(const std::string& line)> on_note;
+  /// A line that the user should see in any case: a damaged snapshot was passed over, a result will
+  /// not be the undisturbed one.
+  std::function<void(const std::string& line)> on_warning;
 };
 
 /// A model in a source, as identify() found it.
@@ -50,6 +53,9 @@ struct TrainJob {
   std::optional<Vocabulary> vocabulary;
   std::string folder;  ///< for snapshots, token files, loss.csv and loss.svg; created if missing
   bool resume = false;
+  /// Threads of this process, at most kMaxTrainThreads; 0: as many as before if the training
+  /// resumes with as many processes, else as LibTorch has.
+  int threads = 0;
   TrainCallbacks callbacks;
 };
 
@@ -61,12 +67,15 @@ struct Trained {
   LossRow last;
 };
 
-/// Runs the remaining steps. Every process of `group` calls it with the same job. With the same
-/// job and number of threads, a training that was killed and resumed ends in the same bits as one
-/// that was not. Failures: Usage for settings that do not fit (data shorter than a sequence, a
-/// teacher of another vocabulary, a pattern that no tensor has); Failed if numbers stop being
-/// finite (names the step and the first place; the last snapshot stays), if a snapshot cannot be
-/// written or a rank is gone.
+/// Runs the remaining steps. Every process of `group` calls it with the same job, except for
+/// `threads`. Bits depend on the numbers of processes and threads, which cut products and sums
+/// differently. Threads are kept in the snapshots, so with the same job and number of processes a
+/// training that was killed and resumed ends in the same bits as one that was not; on_note and
+/// on_warning say which numbers are used. A snapshot that is damaged is passed over, and the one
+/// before it taken. Failures: BadInput if none is left; Usage for settings that do not fit (data
+/// shorter than a sequence, a teacher of another vocabulary, a pattern that no tensor has); Failed
+/// if numbers stop being finite (names the step and the first place; the last snapshot stays), if a
+/// snapshot cannot be written or a rank is gone.
 Result<Trained> train(const TrainJob& job, ProcessGroup& group);
 
 /// Which tensors `patterns` make trainable: "factors" (factor pairs and their diagonals), "all", or

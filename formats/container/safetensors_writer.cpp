@@ -11,6 +11,7 @@ namespace rwkv {
 namespace {
 
 constexpr size_t kMaxName = 512;  // what our reader accepts
+constexpr size_t kLengthBytes = 8;
 constexpr size_t kAlignment = 8;  // of the start of the data, as the format requires
 
 Status check_name(const std::string& name) {
@@ -48,7 +49,9 @@ std::string quoted(const std::string& name) {
   return text + '"';
 }
 
-Result<std::string> header_text(std::span<const TensorInfo> tensors) {
+}  // namespace
+
+Result<std::string> safetensors_header(std::span<const TensorInfo> tensors) {
   std::unordered_set<std::string> names;
   std::string text = "{";
   uint64_t offset = 0;
@@ -73,20 +76,17 @@ Result<std::string> header_text(std::span<const TensorInfo> tensors) {
   }
   text += '}';
   text.resize(static_cast<size_t>(align_up(text.size(), kAlignment)), ' ');
-  return text;
+  std::array<std::byte, kLengthBytes> length{};
+  store_le<uint64_t>(length.data(), text.size());
+  return std::string(reinterpret_cast<const char*>(length.data()), length.size()) + text;
 }
-
-}  // namespace
 
 Status write_safetensors(
     const std::string& path, OutputFile::Existing existing, std::span<const TensorInfo> tensors,
     const std::function<Status(size_t index, std::vector<std::byte>& out)>& read_tensor) {
-  const Result<std::string> header = header_text(tensors);
+  const Result<std::string> header = safetensors_header(tensors);
   RWKV_TRY(header.status().in(path));
   RWKV_ASSIGN(const std::unique_ptr<OutputFile> file, OutputFile::create(path, existing));
-  std::array<std::byte, 8> length{};
-  store_le<uint64_t>(length.data(), header.value().size());
-  RWKV_TRY(file->write(length));
   RWKV_TRY(file->write(std::as_bytes(std::span(header.value()))));
   std::vector<std::byte> bytes;
   for (size_t i = 0; i < tensors.size(); ++i) {

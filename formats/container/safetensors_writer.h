@@ -12,6 +12,10 @@
 
 namespace rwkv {
 
+/// The header of such a file as written, with the length in front of it and padded; errors as in
+/// write_safetensors().
+Result<std::string> safetensors_header(std::span<const TensorInfo> tensors);
+
 /// Writes `tensors` in the given order; `read_tensor` is called once for each, in that order, and
 /// replaces `out` by exactly n_bytes() bytes. The same input gives the same bytes. Names must be
 /// unique printable ASCII, dtypes plain (no Q formats). Nothing is left at `path` on failure.

@@ -42,6 +42,10 @@ constexpr Harmless kHarmless[] = {
     {Call::Remove, ".unfinished-*", "the probe of the folder; the output itself takes it away"},
     {Call::Open, "/log.txt", "the log of a point is for readers; its result says what counts"},
     {Call::Write, "/log.txt", "the same"},
+    {Call::Open, "/step-*", "passed over for the snapshot before it, which leads to the same"},
+    {Call::Open, ".ids16", "ids that cannot be read are made again from the text"},
+    {Call::Open, "/loss.csv", "the log of a training is for readers"},
+    {Call::Read, "/loss.csv", "the same"},
     {Call::Remove, "/step-*", "an old snapshot stays; newer ones are found all the same"},
     {Call::Remove, "/points/*", "files of a point are replaced, its claim is taken over"},
 };

@@ -232,6 +232,72 @@ TEST_CASE("A training killed with SIGKILL goes on to the same bytes", "[train]")
   CHECK(read_bytes(setting.output("killed")) == read_bytes(setting.output("whole")));
 }
 
+TEST_CASE("A resumed training takes the threads of before, whatever the environment says",
+          "[train]") {
+  const Setting setting;
+  const auto finish = [&](const std::string& folder, const Arguments& more,
+                          const Environment& environment) {
+    Process process(setting.scratch, folder, setting.arguments(folder, more), environment);
+    const RunResult result = process.wait();
+    INFO(result.err);
+    REQUIRE(result.exit_code == 0);
+    return result.err;
+  };
+  const Arguments twelve = {"--set", "train.steps=12"};
+  const auto with = [&](Arguments more) {
+    more.insert(more.end(), twelve.begin(), twelve.end());
+    return more;
+  };
+  const Environment two = {{"RWKV_PRESS_THREADS", "2"}};
+  const Environment one = {{"RWKV_PRESS_THREADS", "1"}, {"OMP_NUM_THREADS", "1"}};
+  finish("whole", with({}), two);
+  // As if killed after step 10, whose snapshot is the newest then.
+  const auto stopped = [&](const std::string& folder) {
+    fs::create_directories(setting.scratch.file(folder));
+    fs::copy(setting.work("whole"), setting.work(folder));
+    fs::remove(setting.work(folder) + "/step-00000012.safetensors");
+  };
+  stopped("kept");
+  const std::string kept = finish("kept", with({"--resume"}), one);
+  CHECK_THAT(kept, Contains("10 of 12 steps done") && Contains("threads: 2 as before, not 1"));
+  CHECK(read_bytes(setting.output("kept")) == read_bytes(setting.output("whole")));
+  stopped("same");
+  CHECK_THAT(finish("same", with({"--resume"}), two), Contains("threads: 2 as before\n"));
+  CHECK(read_bytes(setting.output("same")) == read_bytes(setting.output("whole")));
+  stopped("told");
+  const std::string told = finish("told", with({"--resume", "--quiet", "--threads", "1"}), two);
+  CHECK_THAT(told, Contains("rwkv-press: warning: threads: 2 before, now 1; the result"));
+  for (const char* wrong : {"0", "257", "many"}) {
+    stopped("wrong");
+    check_refused(setting.arguments("wrong", {"--threads", wrong}), 2, "--threads");
+    fs::remove_all(setting.scratch.file("wrong"));
+  }
+}
+
+TEST_CASE("A damaged snapshot is passed over, said even by a quiet run", "[train]") {
+  const Setting setting;
+  const Arguments six = {"--set", "train.steps=6"};
+  run_whole(setting, "whole", six);
+  run_whole(setting, "again", six);
+  fs::remove(setting.output("again"));
+  const std::string newest = setting.work("again") + "/step-00000006.safetensors";
+  auto bytes = read_bytes(newest);
+  bytes[bytes.size() / 3] ^= std::byte{4};
+  write_bytes(newest, bytes);
+  Arguments quiet = {"--resume", "--quiet"};
+  quiet.insert(quiet.end(), six.begin(), six.end());
+  const RunResult resumed = run_whole(setting, "again", quiet);
+  CHECK_THAT(resumed.err, Contains("rwkv-press: warning: " + newest + ": expected the checksum ") &&
+                              Contains("passed over for the snapshot before it"));
+  CHECK(read_bytes(setting.output("again")) == read_bytes(setting.output("whole")));
+
+  fs::remove(setting.output("again"));
+  for (const std::string& name : states_in(setting.work("again"))) {
+    write_bytes(setting.work("again") + "/" + name, std::vector<std::byte>(500));
+  }
+  check_refused(setting.arguments("again", quiet), 3, "found no snapshot that a training can");
+}
+
 TEST_CASE("Ctrl-C ends a training after a snapshot, to be resumed", "[train]") {
   const Setting setting;
   run_interrupted(setting, "a");
@@ -309,7 +375,8 @@ TEST_CASE("When a rank is killed the other ends, and one process can go on", "[t
   CHECK_THAT(left.err, Contains("rwkv-press: error: rank 0 of 2") && Contains("--resume"));
   CHECK_FALSE(fs::exists(setting.output("a")));
   const RunResult resumed = run_whole(setting, "a", {"--resume"});
-  CHECK_THAT(resumed.err, Contains("going on from "));
+  CHECK_THAT(resumed.err, Contains("going on from ") &&
+                              Contains("processes: 2 before, now 1; the result will differ"));
   CHECK(fs::exists(setting.output("a")));
 }
 

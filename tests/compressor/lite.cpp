@@ -6,6 +6,7 @@
 
 #include "compressor/calibrate/statistics.h"
 #include "compressor/checkpoint/open.h"
+#include "compressor/checkpoint/sealed_file.h"
 #include "compressor/low_rank/factorise.h"
 #include "compressor/low_rank/ranks.h"
 #include "compressor/model/block.h"
@@ -13,7 +14,6 @@
 #include "compressor/pipeline/pipeline.h"
 #include "formats/arch/versions.h"
 #include "formats/container/safetensors_reader.h"
-#include "formats/container/safetensors_writer.h"
 #include "runtime/text/scoring.h"
 #include "tests/compressor/demo_model.h"
 #include "tests/compressor/press_testing.h"
@@ -261,6 +261,18 @@ TEST_CASE("Statistics are reused, and refused for another model", "[lite]") {
   REQUIRE_OK(convert(input, scratch.file("b.gguf"), from_stats));
   CHECK((read_bytes(scratch.file("a.gguf")) == read_bytes(scratch.file("b.gguf"))));
 
+  const std::vector<std::byte> bytes = read_bytes(stats);
+  for (size_t i = 0; i < 20; ++i) {
+    std::vector<std::byte> flipped = bytes;
+    flipped[i * (bytes.size() - 1) / 19] ^= std::byte{1} << (i % 8);
+    write_bytes(scratch.file("flipped.safetensors"), flipped);
+    from_stats.statistics = scratch.file("flipped.safetensors");
+    const Status damaged = convert(input, scratch.file("c.gguf"), from_stats);
+    CHECK(damaged.code() == Code::BadInput);
+    CHECK_THAT(damaged.message(), Catch::Contains("flipped.safetensors: expected the checksum"));
+  }
+  from_stats.statistics = stats;
+
   const std::string other = write_synth(scratch, "v5.1");
   const Status refused = convert(other, scratch.file("c.gguf"), from_stats);
   CHECK(refused.code() == Code::Usage);
@@ -296,6 +308,7 @@ TEST_CASE("Statistics whose tensors do not fit the model are refused", "[lite]")
        {Case{moments, true, "does not fit"}, Case{moments, false, "not finite"},
         Case{"tokens", false, "not finite"}, Case{"frequencies", true, "does not fit"}}) {
     std::vector<TensorInfo> infos = source.value()->tensors();
+    infos.pop_back();  // the checksum
     for (TensorInfo& info : infos) {
       if (info.name == wrong.name) {
         info.dtype = DType::F32;
@@ -303,16 +316,16 @@ TEST_CASE("Statistics whose tensors do not fit the model are refused", "[lite]")
       }
     }
     const std::string bad = scratch.file("bad.safetensors");
-    REQUIRE_OK(write_safetensors(bad, OutputFile::Existing::Replace, infos,
-                                 [&](size_t i, std::vector<std::byte>& out) {
-                                   const Status status = source.value()->read(i, out);
-                                   out.resize(infos[i].n_bytes());
-                                   if (infos[i].name == wrong.name && !wrong.is_cut) {
-                                     const float not_a_number = std::nanf("");
-                                     std::memcpy(out.data(), &not_a_number, sizeof(float));
-                                   }
-                                   return status;
-                                 }));
+    REQUIRE_OK(press::write_sealed(bad, OutputFile::Existing::Replace, infos,
+                                   [&](size_t i, std::vector<std::byte>& out) {
+                                     const Status status = source.value()->read(i, out);
+                                     out.resize(infos[i].n_bytes());
+                                     if (infos[i].name == wrong.name && !wrong.is_cut) {
+                                       const float not_a_number = std::nanf("");
+                                       std::memcpy(out.data(), &not_a_number, sizeof(float));
+                                     }
+                                     return status;
+                                   }));
     Conversion from_stats = with("  - low_rank: {factor: 4, sequential: false}\n", "");
     from_stats.texts.clear();
     from_stats.statistics = bad;

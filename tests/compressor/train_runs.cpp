@@ -173,7 +173,7 @@ TEST_CASE("Checkpoints are neither overwritten nor taken for another training's"
   of_other.resume = true;
   refused(of_other, "v6");
 
-  // A damaged one is named.
+  // A damaged one is named, as there is no other.
   const std::string state = job.folder + "/" + states_in(job.folder).back();
   const auto bytes = read_bytes(state);
   write_bytes(state, std::span(bytes).first(bytes.size() / 2));

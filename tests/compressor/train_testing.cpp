@@ -66,7 +66,7 @@ press::TrainJob make_job(const TinyModel& student, const std::string& path,
   options.warmup = 2;
   options.learning_rate = 5e-3;
   options.adamw.weight_decay = 0.01;
-  return {options, 7, student.ref(), std::nullopt, Vocabulary{}, folder, false, {}};
+  return {options, 7, student.ref(), std::nullopt, Vocabulary{}, folder, false, 0, {}};
 }
 
 std::unique_ptr<press::ProcessGroup> one_process() {

@@ -310,6 +310,22 @@ void seed_statistics() {
                    {{"source.xxh64", le(hash)}, {"tokens", tokens}}));
 }
 
+void seed_snapshots() {
+  const std::string settings(test::kSnapshotSettings);
+  seed("snapshot_file", "written",
+       safetensors({{"train.step", DType::I64, {1}},
+                    {"train.seconds", DType::F64, {1}},
+                    {"train.threads", DType::I64, {2}},
+                    {"train.settings", DType::U8, {settings.size()}},
+                    {"values.matrix", DType::F32, {2, 3}},
+                    {"mean.matrix", DType::F32, {2, 3}},
+                    {"square.matrix", DType::F32, {2, 3}},
+                    {"file.xxh64", DType::U8, {8}}},
+                   {{"train.step", le(uint64_t{6})},
+                    {"train.threads", le(uint64_t{2}) + le(uint64_t{3})},
+                    {"train.settings", settings}}));
+}
+
 void seed_yaml() {
   seed("yaml_files", "recipe",
        "name: x\nseed: 3\ncalibration: {samples: 64, length: 256}\nstages:\n"
@@ -349,6 +365,7 @@ int main() {
   rwkv::seed_adapters();
   rwkv::seed_checkpoint_folder();
   rwkv::seed_statistics();
+  rwkv::seed_snapshots();
   rwkv::seed_yaml();
   return 0;
 }

@@ -50,4 +50,7 @@ inline std::vector<TensorInfo> adapter_base() {
 /// The bytes of the checkpoint that statistics belong to.
 inline constexpr std::string_view kStatisticsCheckpoint = "checkpoint";
 
+/// The settings of the training that snapshots belong to.
+inline constexpr std::string_view kSnapshotSettings = "seed: 1";
+
 }  // namespace rwkv::test
