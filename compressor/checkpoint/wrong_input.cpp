@@ -25,6 +25,9 @@ constexpr const char* kTransplant =
     "holds RWKV in the body of a Transformer (ARWKV, QRWKV): RMS norms and a gated MLP; expected "
     "RWKV v4 to v7; run it with llama.cpp";
 constexpr std::array kOtherModels = {
+    OtherModel{"source.xxh64", "",
+               "holds statistics of rwkv-press calibrate; expected a model; name the model, and "
+               "this file with --stats"},
     OtherModel{".mlp.gate_proj.", "time_mixer", kTransplant},
     OtherModel{".mlp.gate_proj.", ".time_maa", kTransplant},
     OtherModel{".mlp.gate_proj.", ".time_decay", kTransplant},

@@ -44,6 +44,7 @@ constexpr Harmless kHarmless[] = {
     {Call::Write, "/log.txt", "the same"},
     {Call::Open, "/step-*", "passed over for the snapshot before it, which leads to the same"},
     {Call::Open, ".ids16", "ids that cannot be read are made again from the text"},
+    {Call::Map, ".ids16", "the same"},
     {Call::Open, "/loss.csv", "the log of a training is for readers"},
     {Call::Read, "/loss.csv", "the same"},
     {Call::Remove, "/step-*", "an old snapshot stays; newer ones are found all the same"},

@@ -149,7 +149,7 @@ TEST_CASE("Folders and foreign files are told on stderr, and unknown ones are li
   const RunResult unknown = run("rwkv-press", {"inspect", scratch.file("s.safetensors")});
   CHECK(unknown.exit_code == 3);
   CHECK_THAT(unknown.out, Contains("source.xxh64"));
-  CHECK_THAT(unknown.err, Contains("not an RWKV checkpoint"));
+  CHECK_THAT(unknown.err, Contains("holds statistics of rwkv-press calibrate; expected a model"));
 }
 
 TEST_CASE("A full disk ends a conversion with 1 and nothing half-written", "[cli]") {

@@ -4,8 +4,11 @@
 const NAME_FONT = 11;
 const NAME_LENGTH = 28;
 
-const shortName = ({ label }) =>
-  (label.length > NAME_LENGTH ? `${label.slice(0, NAME_LENGTH - 1)}\u2026` : label);
+// "low_rank.factor=8 quantize.codec=i8_row" is "factor=8 codec=i8_row".
+function shortName({ label }) {
+  const name = label.replace(/\w+\.(?=\w+=)/g, '');
+  return name.length > NAME_LENGTH ? `${name.slice(0, NAME_LENGTH - 1)}\u2026` : name;
+}
 
 const overlaps = (a, b) =>
   a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
