@@ -142,10 +142,9 @@ function updateParetoCharts() {
     chart.data.datasets = paretoData(groups, xMeasure, yMeasure);
     const data = chart.data.datasets.slice(0, -1).flatMap((dataset) => dataset.data);
     chart.options = paretoOptions(xMeasure, yMeasure, data);
-    chart.options.plugins.pointNames = {
-      first: [state.selected, state.results.baseline,
-        ...paretoFrontier(data.map(({ point }) => point), xMeasure, yMeasure)],
-    };
+    // Not an option: Chart.js wraps options, and these points are compared by identity.
+    chart.namedFirst = [state.selected, state.results.baseline,
+      ...paretoFrontier(data.map(({ point }) => point), xMeasure, yMeasure)];
     chart.update();
     const n = data.length;
     chart.canvas.setAttribute('aria-label', `${titleOf(yMeasure)} against ${xMeasure.label}, ` +

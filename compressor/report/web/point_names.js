@@ -1,5 +1,5 @@
-// Names next to the points of a chart, as many as have room: options.plugins.pointNames.first lists
-// the points that come first. The others are named by the pointer and in the table.
+// Names next to the points of a chart, as many as have room: chart.namedFirst lists the points
+// that come first. The others are named by the pointer and in the table.
 
 const NAME_FONT = 11;
 const NAME_LENGTH = 28;
@@ -35,7 +35,10 @@ function chooseNames(elements, first, area, widthOf) {
   const names = [];
   for (const element of [...elements].sort((a, b) => rank(a) - rank(b))) {
     const text = shortName(element.point);
-    const box = text && placesAt(element, widthOf(text)).find(isFree);
+    const places = text ? placesAt(element, widthOf(text)) : [];
+    // The selected point has a name even if it hides another point.
+    const box = places.find(isFree) ??
+      (element.point === state.selected ? places.find(isInside) : undefined);
     if (box) {
       taken.push(box);
       names.push({ point: element.point, text, box });
@@ -46,7 +49,7 @@ function chooseNames(elements, first, area, widthOf) {
 
 const pointNames = {
   id: 'pointNames',
-  afterDatasetsDraw(chart, _, options) {
+  afterDatasetsDraw(chart) {
     const { ctx, chartArea } = chart;
     ctx.save();
     ctx.font = `${NAME_FONT}px ${Chart.defaults.font.family}`;
@@ -56,7 +59,7 @@ const pointNames = {
       const { data } = chart.data.datasets[meta.index];
       return meta.data.map(({ x, y }, i) => ({ x, y, point: data[i]?.point }));
     }).filter(({ point }) => point);
-    chart.names = chooseNames(elements, asList(options.first), chartArea,
+    chart.names = chooseNames(elements, chart.namedFirst ?? [], chartArea,
       (text) => ctx.measureText(text).width);
     for (const { point, text, box } of chart.names) {
       ctx.fillStyle = themeColour(point === state.selected ? 'text' : 'muted');
