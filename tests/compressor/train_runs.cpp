@@ -24,13 +24,6 @@ std::string write_repetitive(const ScratchFolder& scratch) {
   return path;
 }
 
-Trained train_all(const TrainJob& job) {
-  const auto group = one_process();
-  auto trained = press::train(job, *group);
-  REQUIRE_OK(trained.status());
-  return trained.take();
-}
-
 Status refusal(const TrainJob& job) {
   const auto group = one_process();
   const auto trained = press::train(job, *group);
@@ -38,16 +31,6 @@ Status refusal(const TrainJob& job) {
   INFO(trained.status().message());
   CHECK(trained.status().message().find('\n') == std::string::npos);
   return trained.status();
-}
-
-bool same_parameters(const Trained& a, const Trained& b) {
-  const auto& ours = a.network->parameters();
-  const auto& theirs = b.network->parameters();
-  bool is_same = ours.size() == theirs.size();
-  for (size_t i = 0; is_same && i < ours.size(); ++i) {
-    is_same = ours[i].name == theirs[i].name && ours[i].values.equal(theirs[i].values);
-  }
-  return is_same;
 }
 
 std::vector<std::string> states_in(const std::string& folder) {

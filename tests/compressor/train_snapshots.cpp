@@ -85,23 +85,6 @@ void write_tensors(const std::string& path, const std::vector<Raw>& tensors) {
                                  }));
 }
 
-Trained train_all(const TrainJob& job) {
-  const auto group = one_process();
-  auto trained = press::train(job, *group);
-  REQUIRE_OK(trained.status());
-  return trained.take();
-}
-
-bool same_parameters(const Trained& a, const Trained& b) {
-  const auto& ours = a.network->parameters();
-  const auto& theirs = b.network->parameters();
-  bool is_same = ours.size() == theirs.size();
-  for (size_t i = 0; is_same && i < ours.size(); ++i) {
-    is_same = ours[i].name == theirs[i].name && ours[i].values.equal(theirs[i].values);
-  }
-  return is_same;
-}
-
 // A training of 12 steps that stops after `last`, what it says, and its folder.
 class Run {
  public:

@@ -76,6 +76,23 @@ std::unique_ptr<press::ProcessGroup> one_process() {
   return group.take();
 }
 
+press::Trained train_all(const press::TrainJob& job) {
+  const auto group = one_process();
+  auto trained = press::train(job, *group);
+  REQUIRE_OK(trained.status());
+  return trained.take();
+}
+
+bool same_parameters(const press::Trained& a, const press::Trained& b) {
+  const auto& ours = a.network->parameters();
+  const auto& theirs = b.network->parameters();
+  bool is_same = ours.size() == theirs.size();
+  for (size_t i = 0; is_same && i < ours.size(); ++i) {
+    is_same = ours[i].name == theirs[i].name && ours[i].values.equal(theirs[i].values);
+  }
+  return is_same;
+}
+
 press::TrainCallbacks stop_after(uint64_t last, std::vector<press::StepReport>* reports) {
   press::TrainCallbacks callbacks;
   callbacks.on_step = [last, reports](const press::StepReport& report) {

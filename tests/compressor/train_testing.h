@@ -38,6 +38,12 @@ press::TrainJob make_job(const TinyModel& student, const std::string& path,
 /// One process.
 std::unique_ptr<press::ProcessGroup> one_process();
 
+/// Trains to the end, in one process.
+press::Trained train_all(const press::TrainJob& job);
+
+/// Whether both have the same parameters, bit for bit.
+bool same_parameters(const press::Trained& a, const press::Trained& b);
+
 /// Ends a training after step `last`; keeps the reports if requested.
 press::TrainCallbacks stop_after(uint64_t last, std::vector<press::StepReport>* reports = nullptr);
 
