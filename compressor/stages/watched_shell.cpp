@@ -13,6 +13,8 @@
 #include <csignal>
 #include <cstring>
 
+#include "compressor/stages/pipe.h"
+
 namespace rwkv::press {
 namespace {
 
@@ -22,24 +24,6 @@ constexpr const char* kOwnChildren = "/proc/thread-self/children";
 // A process that hangs in the kernel cannot be waited for.
 constexpr int kMostRounds = 2000;
 constexpr int kMillisecondsPerRound = 1;
-
-struct Pipe {
-  int read = -1;
-  int write = -1;
-};
-
-Result<Pipe> make_pipe() {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
-    return failed("cannot create a pipe: {}", std::strerror(errno));
-  }
-  return Pipe{ends[0], ends[1]};
-}
-
-void close_both(const Pipe& pipe) {
-  ::close(pipe.read);
-  ::close(pipe.write);
-}
 
 // What the new processes need, made before fork(): after it only system calls are allowed, since
 // another thread may have held a lock.

@@ -11,29 +11,13 @@
 #include <csignal>
 #include <cstring>
 
+#include "compressor/stages/pipe.h"
+
 namespace rwkv::press {
 namespace {
 
 constexpr size_t kKeptWords = 2000;  // bytes
 constexpr const char* kExecutable = "/proc/self/exe";
-
-struct Pipe {
-  int read = -1;
-  int write = -1;
-};
-
-Result<Pipe> make_pipe() {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
-    return failed("cannot create a pipe: {}", std::strerror(errno));
-  }
-  return Pipe{ends[0], ends[1]};
-}
-
-void close_both(const Pipe& pipe) {
-  ::close(pipe.read);
-  ::close(pipe.write);
-}
 
 std::vector<char*> pointers(const std::vector<std::string>& texts) {
   std::vector<char*> all;
