@@ -183,6 +183,7 @@ class EditingLineReader final : public LineReader {
     bind(L"\\e[3~", L"ed-delete-next-char");
     struct sigaction action = {};
     action.sa_handler = note_resize;
+    action.sa_flags = SA_RESTART;  // an answer that is being written goes on
     sigemptyset(&action.sa_mask);
     ::sigaction(SIGWINCH, &action, &resize_before_);
   }

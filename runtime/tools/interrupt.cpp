@@ -41,7 +41,9 @@ CatchInterrupts::CatchInterrupts(bool ends_at_second) {
   struct sigaction action = {};
   action.sa_handler = take_request;
   sigemptyset(&action.sa_mask);
-  // Without SA_RESTART, so that reading from a terminal ends.
+  // A write to a slow terminal goes on: failing, it would end the program as a closed output does.
+  // Waiting for input ends in any case, since poll() is never restarted.
+  action.sa_flags = SA_RESTART;
   ::sigaction(SIGINT, &action, &before);
 }
 

@@ -3,8 +3,8 @@
 
 namespace rwkv::edge {
 
-/// While it lives, the first SIGINT only sets a flag, and interrupts a system call that waits. With
-/// `ends_at_second`, a second one before the first was answered ends the program.
+/// While it lives, the first SIGINT only sets a flag and ends wait_for_input(); other system calls
+/// go on. With `ends_at_second`, a second one before the first was answered ends the program.
 class CatchInterrupts {
  public:
   explicit CatchInterrupts(bool ends_at_second);

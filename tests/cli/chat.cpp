@@ -1,6 +1,8 @@
 // rwkv-edge chat on a pseudo-terminal: what a person types, and what comes back.
+#include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <thread>
 
 #include "formats/base/utf8.h"
 #include "formats/container/gguf_reader.h"
@@ -80,6 +82,31 @@ TEST_CASE("An answer is streamed, and Ctrl-C stops it and not the program", "[cl
     CHECK(chat.ask("again").size() < 100);
     chat.ask("/save " + scratch.file("chat"));
     CHECK(messages_in(scratch.file("chat")) == std::vector<std::string>{"go on", "again"});
+  }
+}
+
+TEST_CASE("Neither Ctrl-C nor another width ends a chat that waits for its terminal", "[cli]") {
+  constexpr auto kMoment = std::chrono::milliseconds(100);
+  const char* const stop_terminal = "\x13";
+  const char* const go_on = "\x11";
+  const ScratchFolder scratch;
+  const std::string model = bytes_model(scratch);
+  for (const Arguments& editor : kEditors) {
+    Terminal chat(with({model, "-n", "100000000"}, editor));
+    REQUIRE(chat.reaches_prompt(1));
+    chat.type("go on\r");
+    REQUIRE(chat.shows_answer(100));
+    chat.type(stop_terminal);
+    std::this_thread::sleep_for(kMoment);  // until it waits in a write
+    chat.resize(60);
+    std::this_thread::sleep_for(kMoment);
+    chat.type(go_on);
+    REQUIRE(chat.shows_answer(chat.screen().size() + 10000));
+    chat.type(stop_terminal);
+    std::this_thread::sleep_for(kMoment);
+    chat.type("\x03");
+    REQUIRE(chat.reaches_prompt(2));
+    CHECK_THAT(chat.ask("/set n 3"), !Contains("error"));
   }
 }
 
