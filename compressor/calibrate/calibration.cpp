@@ -7,6 +7,7 @@
 #include "compressor/numerics/random.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "formats/base/file.h"
+#include "formats/container/file_kind.h"
 
 namespace rwkv::press {
 namespace {
@@ -40,6 +41,7 @@ Result<std::vector<int32_t>> tokenize_all(const CalibrationOptions& options,
                                           const Tokenizer& tokenizer) {
   std::vector<int32_t> tokens;
   for (const std::string& path : options.texts) {
+    RWKV_TRY(check_plain_text(path));
     RWKV_ASSIGN(const std::string text, read_text_file(path, kMaxTextBytes));
     if (text.empty()) {
       return usage_error("{}: the calibration text is empty", path);

@@ -2,6 +2,7 @@
 
 #include "compressor/checkpoint/open.h"
 #include "formats/base/file.h"
+#include "formats/container/file_kind.h"
 #include "runtime/model/model.h"
 
 namespace rwkv::press {
@@ -26,6 +27,7 @@ Result<ModelPtr> open_with_vocabulary(const std::string& path) {
 
 Result<TextSet> read_text(const std::string& path) {
   TextSet set{path, {}};
+  RWKV_TRY(check_plain_text(path));
   RWKV_ASSIGN(set.text, read_text_file(path, kMaxTextBytes));
   if (set.text.empty()) {
     return bad_input("{}: expected a text, found an empty file", path);

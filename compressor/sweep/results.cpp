@@ -1,6 +1,8 @@
 #include "compressor/sweep/results.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 
 #include "compressor/report/report.h"
 #include "compressor/sweep/metrics.h"
@@ -22,8 +24,20 @@ std::string text_of(const Json& object, const std::string& key) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
-// RFC 4180: quotes around fields with commas, quotes or line ends; quotes are doubled.
-std::string csv_field(const std::string& text) {
+// Spreadsheets run a field that begins so, quoted or not. Numbers may have a sign.
+bool is_formula(const std::string& text) {
+  if (text.empty() || std::string_view("=+-@\t").find(text[0]) == std::string_view::npos) {
+    return false;
+  }
+  char* end = nullptr;
+  std::strtod(text.c_str(), &end);
+  return *end != '\0';
+}
+
+// RFC 4180: quotes around fields with commas, quotes or line ends; quotes are doubled. A name that
+// a spreadsheet would run gets an apostrophe, which makes it a text there.
+std::string csv_field(const std::string& field) {
+  const std::string text = is_formula(field) ? "'" + field : field;
   if (text.find_first_of(",\"\r\n") == std::string::npos) {
     return text;
   }

@@ -8,6 +8,7 @@
 #include "compressor/numerics/tensor_ops.h"
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
+#include "formats/container/file_kind.h"
 
 namespace rwkv::press {
 namespace {
@@ -62,6 +63,7 @@ size_t cut(std::string_view piece) {
 
 Status tokenize_file(const std::string& path, const Tokenizer& tokenizer, bool is_wide,
                      const std::string& output) {
+  RWKV_TRY(check_plain_text(path));
   RWKV_ASSIGN(const auto in, InputFile::open(path));
   RWKV_ASSIGN(const auto out, OutputFile::create(output, OutputFile::Existing::Replace));
   std::string piece;

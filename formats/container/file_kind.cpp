@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <filesystem>
 #include <string_view>
 #include <vector>
 
@@ -49,10 +50,11 @@ struct TextStart {
   std::string_view begin;
   const char* found;
   const char* advice;
+  bool is_no_text = false;
 };
 constexpr std::array kTexts = {
     TextStart{"version https://git-lfs", "a pointer of Git LFS in its place",
-              "fetch the file itself: git lfs pull"},
+              "fetch the file itself: git lfs pull", true},
     TextStart{"<!doctype", "a web page", kNotThePage},
     TextStart{"<html", "a web page", kNotThePage},
     TextStart{"<?xml", "an XML text", "download the file itself; this may be a server's error"},
@@ -85,14 +87,14 @@ bool is_vocabulary(std::string_view line) {
 FileKind zip_kind(std::string_view head) {
   // torch.save writes the pickle first.
   return head.find("data.pkl") != head.npos
-             ? FileKind{"a PyTorch checkpoint", "", true}
-             : FileKind{"a zip archive", "unpack it first: unzip", false};
+             ? FileKind{"a PyTorch checkpoint", "", true, true}
+             : FileKind{"a zip archive", "unpack it first: unzip", false, true};
 }
 
 FileKind text_kind(const std::string& text) {
   for (const TextStart& row : kTexts) {
     if (text.starts_with(row.begin)) {
-      return {row.found, row.advice, false};
+      return {row.found, row.advice, false, row.is_no_text};
     }
   }
   constexpr size_t kShown = 40;
@@ -117,15 +119,15 @@ FileKind file_kind(std::span<const std::byte> bytes) {
   }
   for (const Magic& row : kMagics) {
     if (head.starts_with(row.begin)) {
-      return {row.found, row.advice, row.is_checkpoint};
+      return {row.found, row.advice, row.is_checkpoint, true};
     }
   }
   // A length of eight bytes stands before the header of a safetensors file.
   if (head.size() > 8 && head[8] == '{' && head[7] == '\0') {
-    return {"a safetensors file", "", true};
+    return {"a safetensors file", "", true, true};
   }
   if (head.size() > kTarMagicAt && head.substr(kTarMagicAt).starts_with("ustar")) {
-    return {"a tar archive", "unpack it first: tar -xf", false};
+    return {"a tar archive", "unpack it first: tar -xf", false, true};
   }
   if (const std::string text = without_blanks(head); is_text(text)) {
     return text_kind(text);
@@ -137,11 +139,48 @@ FileKind file_kind(std::span<const std::byte> bytes) {
   return {fmt::format("a file that begins with {:02x}", fmt::join(shown, " ")), "", false};
 }
 
-Result<FileKind> file_kind(const std::string& path) {
+namespace {
+
+Result<std::vector<std::byte>> head_of(const std::string& path) {
   RWKV_ASSIGN(const auto file, InputFile::open(path));
   std::vector<std::byte> head(std::min<uint64_t>(file->size(), kFileKindBytes));
   RWKV_TRY(file->read_at(0, head));
+  return head;
+}
+
+}  // namespace
+
+Result<FileKind> file_kind(const std::string& path) {
+  RWKV_ASSIGN(const std::vector<std::byte> head, head_of(path));
   return file_kind(head);
+}
+
+Status check_plain_text(const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) {
+    return {};  // what is read from a pipe is gone
+  }
+  const auto kind = file_kind(path);
+  if (!kind.ok() || !kind.value().is_no_text) {
+    return {};
+  }
+  const FileKind& found = kind.value();
+  return bad_input("{}: expected a text, found {}; {}", path, found.found,
+                   found.advice.empty() ? "name the file of the text itself" : found.advice);
+}
+
+Status check_replaced_kind(const std::string& path, const char* own,
+                           bool (*is_own)(std::string_view head)) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) {
+    return {};  // OutputFile says what is wrong with anything else
+  }
+  RWKV_ASSIGN(const std::vector<std::byte> head, head_of(path));
+  if (head.empty() || is_own({reinterpret_cast<const char*>(head.data()), head.size()})) {
+    return {};
+  }
+  return usage_error("{}: is {}, and only {} is replaced here; choose another name, or remove it",
+                     path, file_kind(head).found, own);
 }
 
 }  // namespace rwkv

@@ -158,8 +158,8 @@ rwkv_status rwkv_state_get(const rwkv_session* session, void* out, size_t n);
  * token before rwkv_logits or rwkv_generate. RWKV_BAD_INPUT if it is damaged or belongs to another
  * model; the session does not change then. */
 rwkv_status rwkv_state_set(rwkv_session* session, const void* state, size_t n);
-/* Writes the state and the logits of the next token to the file `path`, which is replaced if it
- * exists. It appears whole or not at all. */
+/* Writes the state and the logits of the next token to the file `path`. It appears whole or not at
+ * all, and replaces an older state; RWKV_USAGE if a file of another kind has the name. */
 rwkv_status rwkv_state_save(const rwkv_session* session, const char* path);
 /* Replaces the state by that of a file: of rwkv_state_save or rwkv-edge --save-state, whose logits
  * allow rwkv_generate at once, or a .safetensors file of tuned states (blocks.N.att.time_state),

@@ -9,6 +9,7 @@
 #include "formats/arch/versions.h"
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
+#include "formats/container/file_kind.h"
 #include "formats/container/safetensors_reader.h"
 
 namespace rwkv::edge {
@@ -253,8 +254,18 @@ Status load_tuned(const std::string& path, State& state) {
 
 }  // namespace
 
+Status check_state_file(const std::string& path) {
+  return check_replaced_kind(path, "a saved state", [](std::string_view head) {
+    return head.starts_with(std::string_view(kMagic, sizeof(kMagic))) ||
+           head.starts_with(std::string_view(kStateMagic, sizeof(kStateMagic)));
+  });
+}
+
 Status save_state_file(const std::string& path, OutputFile::Existing existing, const State& state,
                        std::span<const float> logits, std::string_view history) {
+  if (existing == OutputFile::Existing::Replace) {
+    RWKV_TRY(check_state_file(path));
+  }
   if (history.size() > kMaxHistoryBytes) {
     return usage_error(
         "{}: a history of {} bytes is too long for a state file: expected at most {}", path,

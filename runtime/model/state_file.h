@@ -23,9 +23,13 @@ struct StateFileContents {
 /// The most bytes of a history.
 inline constexpr uint64_t kMaxHistoryBytes = uint64_t{64} << 20;
 
+/// Usage if save_state_file() may not replace the file `path`: only saved states are replaced.
+Status check_state_file(const std::string& path);
+
 /// Writes `state` to `path`. `logits` is [n_vocab] or empty, `history` any bytes. Usage if the
-/// history is longer than kMaxHistoryBytes or the file exists and must not be replaced; Failed if
-/// it cannot be written. There is no file then.
+/// history is longer than kMaxHistoryBytes or the file exists and must not be replaced, being
+/// something else than a saved state for one; Failed if it cannot be written. The file is as it was
+/// then.
 Status save_state_file(const std::string& path, OutputFile::Existing existing, const State& state,
                        std::span<const float> logits, std::string_view history);
 

@@ -1,7 +1,9 @@
 // Saved conversations: a small GGUF file with the turns as metadata and the states as tensors.
+#include <algorithm>
 #include <filesystem>
 
 #include "formats/base/file.h"
+#include "formats/container/file_kind.h"
 #include "formats/container/gguf_reader.h"
 #include "formats/container/gguf_writer.h"
 #include "runtime/text/conversation.h"
@@ -32,6 +34,16 @@ std::vector<std::byte> bytes_of(const GgufFile& file, std::span<const std::byte>
   }
   const auto here = bytes.subspan(tensor->offset, tensor->n_bytes);
   return {here.begin(), here.end()};
+}
+
+/// Whether a file that begins so was written by Conversation::save(), which writes that key first.
+bool is_conversation(std::string_view head) {
+  constexpr size_t kTypeAndLength = sizeof(uint32_t) + sizeof(uint64_t);
+  const std::string_view key = kArchitecture;
+  const size_t at = head.find(key);
+  return at != std::string_view::npos &&
+         head.substr(std::min(at + key.size() + kTypeAndLength, head.size()))
+             .starts_with(kArchitectureName);
 }
 
 /// A conversation as it lies in a file, checked for itself.
@@ -84,6 +96,7 @@ Result<Saved> read_metadata(const GgufMetadata& metadata) {
 }  // namespace
 
 Status Conversation::save(const std::string& path) const {
+  RWKV_TRY(check_replaced_kind(path, "a saved conversation", is_conversation));
   GgufMetadata metadata;
   std::vector<std::string> users, answers;
   for (const Turn& turn : turns_) {

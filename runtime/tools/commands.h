@@ -54,7 +54,9 @@ void say(const cxxopts::ParseResult& arguments, const std::string& note);
 Result<std::shared_ptr<const Model>> model_from(const cxxopts::ParseResult& arguments);
 /// The value of -t, or the number of available processors.
 Result<unsigned> threads_from(const cxxopts::ParseResult& arguments);
-/// A whole text of at most 4 GB: a file, a pipe, or "-", standard input.
+/// All bytes, at most 4 GB, of a file, a pipe, or "-", standard input.
+Result<std::string> bytes_from(const cxxopts::ParseResult& arguments, const std::string& option);
+/// The same for a text; BadInput for files that are known to be none.
 Result<std::string> text_from(const cxxopts::ParseResult& arguments, const std::string& option);
 /// The token ids of `text`; Usage if the model has no vocabulary.
 Result<std::vector<int32_t>> tokenize(const Model& model, const std::string& text);

@@ -106,9 +106,15 @@ Result<unsigned> threads_from(const cxxopts::ParseResult& arguments) {
   return static_cast<unsigned>(n);
 }
 
-Result<std::string> text_from(const cxxopts::ParseResult& arguments, const std::string& option) {
+Result<std::string> bytes_from(const cxxopts::ParseResult& arguments, const std::string& option) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, option));
   return read_text_file(path, kMaxTextBytes);
+}
+
+Result<std::string> text_from(const cxxopts::ParseResult& arguments, const std::string& option) {
+  RWKV_ASSIGN(const std::string path, cli::required(arguments, option));
+  RWKV_TRY(check_plain_text(path));
+  return bytes_from(arguments, option);
 }
 
 Result<std::vector<int32_t>> tokenize(const Model& model, const std::string& text) {

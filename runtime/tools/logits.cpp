@@ -22,7 +22,7 @@ void declare_logits(cxxopts::Options& options, std::vector<std::string>& positio
 namespace {
 
 Result<std::vector<int32_t>> read_tokens(const cxxopts::ParseResult& arguments) {
-  RWKV_ASSIGN(const std::string bytes, text_from(arguments, "tokens"));
+  RWKV_ASSIGN(const std::string bytes, bytes_from(arguments, "tokens"));
   if (bytes.empty() || bytes.size() % sizeof(int32_t) != 0) {
     return bad_input(
         "{}: expected int32 token ids, so a multiple of 4 bytes, found {} bytes; write four bytes "

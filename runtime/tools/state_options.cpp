@@ -2,6 +2,7 @@
 #include <array>
 
 #include "formats/cli/command.h"
+#include "runtime/model/state_file.h"
 #include "runtime/text/session.h"
 #include "runtime/tools/commands.h"
 
@@ -32,7 +33,8 @@ Status check_save_state(const cxxopts::ParseResult& arguments) {
   constexpr std::array kInputs = {"model", "file", "text"};
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "save-state"));
   RWKV_TRY(cli::refuse_own_input(arguments, path, kInputs));
-  return OutputFile::check(path, OutputFile::Existing::Replace);
+  RWKV_TRY(OutputFile::check(path, OutputFile::Existing::Replace));
+  return check_state_file(path);
 }
 
 Status save_state_to(const cxxopts::ParseResult& arguments, const Session& session) {

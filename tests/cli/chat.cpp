@@ -210,6 +210,35 @@ TEST_CASE("History brings messages back", "[cli]") {
   CHECK(messages_in(scratch.file("chat")) == std::vector<std::string>{"one", "two", "one more"});
 }
 
+TEST_CASE("A conversation or a state replaces its like, and no other file", "[cli]") {
+  const ScratchFolder scratch;
+  const std::string model = bytes_model(scratch);
+  const std::string conversation = scratch.file("chat"), state = scratch.file("state");
+  write_text(scratch.file("notes"), "what must not be lost\n");
+  write_text(scratch.file("empty"), "");
+  const auto before = read_bytes(model);
+  const auto saves_state = [&](const std::string& path) {
+    return run("rwkv-edge", {"generate", model, "-p", "1", "-n", "2", "--save-state", path, "-q"});
+  };
+  for (int i = 0; i < 2; ++i) {
+    Terminal chat({model, "-n", "3"});
+    REQUIRE(chat.reaches_prompt(1));
+    CHECK_THAT(chat.ask("/save " + model), Contains("GGUF file") && Contains("another name"));
+    CHECK_THAT(chat.ask("/save " + scratch.file("notes")), Contains("what must not be lost"));
+    CHECK_THAT(chat.ask("/save " + conversation), Contains("0 turns"));
+    CHECK(saves_state(state).exit_code == 0);
+  }
+  CHECK(saves_state(scratch.file("empty")).exit_code == 0);
+  for (const std::string& path : {conversation, scratch.file("notes")}) {
+    const auto kept = read_bytes(path);
+    const RunResult refused = saves_state(path);
+    CHECK(refused.exit_code == 2);
+    CHECK_THAT(refused.err, Contains("only a saved state is replaced"));
+    CHECK(read_bytes(path) == kept);
+  }
+  CHECK(read_bytes(model) == before);
+}
+
 TEST_CASE("A pipe is answered line by line", "[cli]") {
   const ScratchFolder scratch;
   const std::string model = bytes_model(scratch);

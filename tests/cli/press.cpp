@@ -7,7 +7,9 @@
 #include "tests/cli/run.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
+#include "tests/support/tiny_model.h"
 
+using namespace rwkv;
 using namespace rwkv::test;
 using Catch::Contains;
 
@@ -150,6 +152,43 @@ TEST_CASE("Folders and foreign files are told on stderr, and unknown ones are li
   CHECK(unknown.exit_code == 3);
   CHECK_THAT(unknown.out, Contains("source.xxh64"));
   CHECK_THAT(unknown.err, Contains("holds statistics of rwkv-press calibrate; expected a model"));
+}
+
+TEST_CASE("An archive or a checkpoint in place of a text is refused by name", "[cli]") {
+  const ScratchFolder scratch;
+  TinyModelOptions tiny;
+  tiny.vocabulary = TinyVocabulary::Bytes;
+  tiny.n_vocab = 256;
+  const std::string model = write_tiny_model(scratch, tiny, "m.gguf");
+  const std::string output = scratch.file("out");
+  write_text(scratch.file("text.gz"), "\x1f\x8b\x08 and so on");
+  write_text(scratch.file("lfs.txt"), "version https://git-lfs.github.com/spec/v1\n");
+  write_text(scratch.file("page.txt"), "<!doctype html> may be what somebody trains on");
+  write_text(scratch.file("train.yaml"),
+             "model: {version: v5.2, n_layer: 1, n_embd: 64, n_vocab: 256}\ntrain: {steps: 1}\n");
+  const std::pair<std::string, const char*> files[] = {
+      {scratch.file("text.gz"), "gunzip"},
+      {scratch.file("lfs.txt"), "git lfs pull"},
+      {model, "name the file of the text itself"},
+  };
+  for (const auto& [text, advice] : files) {
+    const std::pair<const char*, std::vector<std::string>> commands[] = {
+        {"rwkv-edge", {"perplexity", model, "--text", text}},
+        {"rwkv-edge", {"generate", model, "-f", text, "-n", "1"}},
+        {"rwkv-press", {"eval", model, "--text", text}},
+        {"rwkv-press", {"calibrate", model, "--calibration", text, "-o", output}},
+        {"rwkv-press",
+         {"train", "--config", scratch.file("train.yaml"), "--vocab", "bytes", "--data", text, "-o",
+          output}},
+    };
+    for (const auto& [program, arguments] : commands) {
+      INFO(program << " " << arguments.front() << " " << text);
+      check_refused(program, arguments, 3, "expected a text, found ");
+      check_refused(program, arguments, 3, advice);
+      CHECK_FALSE(std::filesystem::exists(output));
+    }
+  }
+  output_of("rwkv-edge", {"perplexity", model, "--text", scratch.file("page.txt")});
 }
 
 TEST_CASE("A full disk ends a conversion with 1 and nothing half-written", "[cli]") {

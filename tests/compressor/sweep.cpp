@@ -122,6 +122,22 @@ TEST_CASE("Fields of results.csv may hold anything", "[sweep]") {
         "0,\"say \"\"x\"\"\",done,,1,,,,,,,,,\n");
 }
 
+TEST_CASE("No name in results.csv runs in a spreadsheet", "[sweep]") {
+  const auto label_in_csv = [](const char* label) {
+    const press::Json results = {{"axes", press::Json::array()},
+                                 {"metrics", press::Json::array()},
+                                 {"points", {{{"id", "0"}, {"label", label}}}}};
+    const std::string csv = press::results_to_csv(results);
+    const size_t row = csv.find('\n') + 1;
+    return csv.substr(row + 2, csv.find(",,", row) - row - 2);
+  };
+  CHECK(label_in_csv("=1+1") == "'=1+1");
+  CHECK(label_in_csv("@x") == "'@x");
+  CHECK(label_in_csv("-cmd") == "'-cmd");
+  CHECK(label_in_csv("-1.5e3") == "-1.5e3");
+  CHECK(label_in_csv("k=8") == "k=8");
+}
+
 TEST_CASE("Fits are the same with kept eigenvectors", "[sweep]") {
   const ScratchFolder scratch;
   const at::Tensor w = at::randn({48, 48});

@@ -229,6 +229,16 @@ int main_or_server(int argc, char** argv, char** environment) {
   return program_main(argc, argv, environment);
 }
 
+// A file without a name is asked for by its folder's; the plan tells the two apart.
+bool fails_to_open(const char* path, int flags) {
+  if ((flags & O_TMPFILE) != O_TMPFILE) {
+    return fails(Call::Open, path);
+  }
+  char unnamed[kMaxPath];
+  std::snprintf(unnamed, sizeof(unnamed), "%s/(unnamed)", path);
+  return fails(Call::Open, unnamed);
+}
+
 }  // namespace
 
 extern "C" {
@@ -240,26 +250,26 @@ int __libc_start_main(int (*main)(int, char**, char**), int argc, char** argv, v
                                                                 fini, rtld_fini, stack_end);
 }
 
-#define DEFINE_OPEN(name)                                          \
-  int name(const char* path, int flags, ...) {                     \
-    NEXT(name);                                                    \
-    va_list arguments;                                             \
-    va_start(arguments, flags);                                    \
-    const unsigned mode = mode_in(flags, arguments);               \
-    va_end(arguments);                                             \
-    return fails(Call::Open, path) ? -1 : real(path, flags, mode); \
+#define DEFINE_OPEN(name)                                             \
+  int name(const char* path, int flags, ...) {                        \
+    NEXT(name);                                                       \
+    va_list arguments;                                                \
+    va_start(arguments, flags);                                       \
+    const unsigned mode = mode_in(flags, arguments);                  \
+    va_end(arguments);                                                \
+    return fails_to_open(path, flags) ? -1 : real(path, flags, mode); \
   }
 DEFINE_OPEN(open)
 DEFINE_OPEN(open64)
 
-#define DEFINE_OPENAT(name)                                                \
-  int name(int folder, const char* path, int flags, ...) {                 \
-    NEXT(name);                                                            \
-    va_list arguments;                                                     \
-    va_start(arguments, flags);                                            \
-    const unsigned mode = mode_in(flags, arguments);                       \
-    va_end(arguments);                                                     \
-    return fails(Call::Open, path) ? -1 : real(folder, path, flags, mode); \
+#define DEFINE_OPENAT(name)                                                   \
+  int name(int folder, const char* path, int flags, ...) {                    \
+    NEXT(name);                                                               \
+    va_list arguments;                                                        \
+    va_start(arguments, flags);                                               \
+    const unsigned mode = mode_in(flags, arguments);                          \
+    va_end(arguments);                                                        \
+    return fails_to_open(path, flags) ? -1 : real(folder, path, flags, mode); \
   }
 DEFINE_OPENAT(openat)
 DEFINE_OPENAT(openat64)
