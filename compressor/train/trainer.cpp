@@ -9,6 +9,7 @@
 #include "compressor/numerics/threads.h"
 #include "compressor/train/snapshot.h"
 #include "compressor/train/token_data.h"
+#include "compressor/train/work_lock.h"
 #include "formats/base/leftovers.h"
 
 namespace rwkv::press {
@@ -27,7 +28,7 @@ class Training {
 
  private:
   Status check() const;
-  Status make_folder() const;
+  Status make_folder();
   Status load_models();
   Status open_data();
   Result<int32_t> token_of(const char* key, const std::string& text) const;
@@ -64,6 +65,7 @@ class Training {
   std::unique_ptr<AdamW> optimizer_;
   std::optional<TokenData> data_, valid_;
   std::optional<LossLog> log_;
+  std::optional<WorkLock> lock_;  // only the first process has it
   uint64_t done_ = 0;
   double seconds_ = 0.0;
   std::vector<int> saved_threads_;  // of the snapshot, by rank; only the first process has them
@@ -98,13 +100,15 @@ Status Training::check() const {
   return {};
 }
 
-Status Training::make_folder() const {
+Status Training::make_folder() {
   std::error_code error;
   fs::create_directories(job_.folder, error);
   if (error) {
     return failed("{}: cannot make the folder: {}", job_.folder, error.message());
   }
   if (group_.is_first()) {
+    RWKV_ASSIGN(WorkLock lock, WorkLock::take(job_.folder));
+    lock_.emplace(std::move(lock));
     remove_leftovers(job_.folder, "");
   }
   return {};

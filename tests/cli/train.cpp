@@ -107,6 +107,14 @@ void run_interrupted(const Setting& setting, const std::string& folder) {
   REQUIRE_FALSE(states_in(setting.work(folder)).empty());
 }
 
+// Two of them removed each other's snapshots, and the slower one could not write its result.
+void check_second_is_refused(const Setting& setting, const std::string& folder) {
+  const RunResult second = run("rwkv-press", setting.arguments(folder, {"--resume"}));
+  INFO(second.err);
+  CHECK(second.exit_code == 2);
+  CHECK_THAT(second.err, Contains("another training works in this folder: process "));
+}
+
 int free_port() {
   const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address{};
@@ -154,6 +162,21 @@ void check_refused(const Arguments& arguments, int exit_code, const std::string&
 }
 
 }  // namespace
+
+TEST_CASE("A second training in a folder where one works is refused by name", "[train]") {
+  const Setting setting;
+  {
+    Process process(setting.scratch, "first", setting.arguments("a"));
+    REQUIRE(wait_until([&] { return !states_in(setting.work("a")).empty(); }));
+    check_second_is_refused(setting, "a");
+    process.send(SIGKILL);
+    CHECK(process.wait().signal == SIGKILL);
+  }
+  // The lock ended with its owner.
+  run_whole(setting, "a", {"--resume"});
+  run_whole(setting, "b");
+  CHECK(read_bytes(setting.output("a")) == read_bytes(setting.output("b")));
+}
 
 TEST_CASE("rwkv-press train makes a model that the other commands take", "[train]") {
   const Setting setting;
