@@ -36,6 +36,7 @@ constexpr Harmless kHarmless[] = {
     {Call::Read, "/in/text.txt", "the same"},
     {Call::Open, "/points", "a point gets the name that it had, unless the sweep's order changed"},
     {Call::Open, "/sweep.json", "the lock says whose the folder is; the manifest says it twice"},
+    {Call::Read, "/sweep.lock", "who cannot read that it is the last leaves what is shared"},
     {std::nullopt, "/shared/spectrum-*", "what cannot be kept for other points is computed again"},
     {Call::Sync, "/shared", "the same"},
     {Call::Open, "/shared", "as with /out; and what stays in it is cleared by the next run"},
