@@ -51,7 +51,7 @@ struct CodePlace {
 
 /// In a tile four columns of a row lie side by side, a quad; vectors of 64 bytes hold one or more
 /// quads of 16 rows.
-consteval CodePlace tile_place(unsigned bits, unsigned col) {
+constexpr CodePlace tile_place(unsigned bits, unsigned col) {
   constexpr unsigned kVector = 64;
   const unsigned quad = col / 4;
   const unsigned in_quad = col % 4;
@@ -84,7 +84,7 @@ consteval CodePlace tile_place(unsigned bits, unsigned col) {
   }
 }
 
-consteval CodePlace row_place(unsigned bits, unsigned col) {
+constexpr CodePlace row_place(unsigned bits, unsigned col) {
   const auto nibble = static_cast<uint8_t>(4 * (col / 32));
   const auto pair = static_cast<uint8_t>(2 * (col / 16));
   const auto bit = static_cast<uint8_t>(col % 8);
@@ -104,7 +104,7 @@ consteval CodePlace row_place(unsigned bits, unsigned col) {
 }
 
 using CodePlaces = std::array<CodePlace, kLutCols>;
-consteval CodePlaces code_places(unsigned bits, LutLayout layout) {
+constexpr CodePlaces code_places(unsigned bits, LutLayout layout) {
   CodePlaces places;
   for (unsigned c = 0; c < kLutCols; ++c) {
     places[c] = layout == LutLayout::Tiles ? tile_place(bits, c) : row_place(bits, c);
