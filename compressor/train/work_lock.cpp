@@ -1,7 +1,6 @@
 #include "compressor/train/work_lock.h"
 
 #include <fcntl.h>
-#include <fmt/chrono.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,8 +18,12 @@ namespace {
 std::string name_of_this_process() {
   std::array<char, 256> host{};
   ::gethostname(host.data(), host.size() - 1);
-  return fmt::format("process {} on {} since {:%Y-%m-%d %H:%M:%S} UTC", ::getpid(), host.data(),
-                     fmt::gmtime(std::time(nullptr)));
+  const std::time_t seconds = std::time(nullptr);
+  std::tm parts = {};
+  ::gmtime_r(&seconds, &parts);
+  std::array<char, 32> since{};
+  std::strftime(since.data(), since.size(), "%Y-%m-%d %H:%M:%S UTC", &parts);
+  return fmt::format("process {} on {} since {}", ::getpid(), host.data(), since.data());
 }
 
 // What the process that has the lock wrote of itself.

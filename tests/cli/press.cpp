@@ -160,7 +160,7 @@ TEST_CASE("An archive or a checkpoint in place of a text is refused by name", "[
   tiny.vocabulary = TinyVocabulary::Bytes;
   tiny.n_vocab = 256;
   const std::string model = write_tiny_model(scratch, tiny, "m.gguf");
-  const std::string output = scratch.file("out");
+  const std::string output = scratch.file("out.pth");
   write_text(scratch.file("text.gz"), "\x1f\x8b\x08 and so on");
   write_text(scratch.file("lfs.txt"), "version https://git-lfs.github.com/spec/v1\n");
   write_text(scratch.file("page.txt"), "<!doctype html> may be what somebody trains on");
