@@ -3,7 +3,6 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/utils/tensor_flatten.h>
 
-#include <charconv>
 #include <chrono>
 #include <cstdlib>
 #include <numeric>
@@ -12,6 +11,7 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "compressor/numerics/tensor_ops.h"
+#include "compressor/train/launcher.h"
 
 namespace rwkv::press {
 namespace {
@@ -27,33 +27,12 @@ template <typename Options>
 void use_plain_sockets(Options&, long) {}
 
 constexpr size_t kBucketBytes = size_t{25} << 20;
-constexpr int kMaxRanks = 4096;
-constexpr int kDefaultPort = 29500;
 constexpr std::chrono::milliseconds kPoll{20};
-
-// The variables of launchers for rank and size, in the order of precedence. Half a pair means
-// nothing, except in the first: Slurm sets one of them even where nothing was launched.
-constexpr const char* kLaunchers[][2] = {{"RANK", "WORLD_SIZE"},
-                                         {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
-                                         {"PMI_RANK", "PMI_SIZE"},
-                                         {"SLURM_PROCID", "SLURM_NTASKS"}};
 
 // Empty if it is not set.
 std::string variable(const char* name) {
   const char* text = std::getenv(name);
   return text == nullptr ? "" : text;
-}
-
-Result<int> number(const char* name, int from, int to, int otherwise) {
-  const std::string text = variable(name);
-  int value = otherwise;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const bool is_read = error == std::errc() && end == text.data() + text.size();
-  if (!text.empty() && (!is_read || value < from || value > to)) {
-    return usage_error("the environment variable {} is '{}', not a number from {} to {}", name,
-                       text, from, to);
-  }
-  return value;
 }
 
 // The message of the library, without the stack trace after it.
@@ -121,33 +100,14 @@ struct ProcessGroup::Connection {
   Status failure;  // of the first operation that failed
 
   Status read_environment() {
-    RWKV_ASSIGN(const int seconds, number("RWKV_PRESS_RANK_TIMEOUT", 1, 86400, 300));
+    RWKV_ASSIGN(const int seconds,
+                environment_number(variable, "RWKV_PRESS_RANK_TIMEOUT", 1, 86400, 300));
     timeout = std::chrono::seconds(seconds);
-    if (variable("RANK").empty() != variable("WORLD_SIZE").empty()) {
-      return usage_error("RANK is '{}' and WORLD_SIZE '{}' in the environment: set both or neither",
-                         variable("RANK"), variable("WORLD_SIZE"));
-    }
-    for (const auto& [rank_name, size_name] : kLaunchers) {
-      if (!variable(rank_name).empty() && !variable(size_name).empty()) {
-        RWKV_ASSIGN(size, number(size_name, 1, kMaxRanks, 1));
-        RWKV_ASSIGN(rank, number(rank_name, 0, size - 1, 0));
-        break;
-      }
-    }
-    if (size == 1) {
-      return {};  // regardless of the other variables
-    }
-    address = variable("MASTER_ADDR");
-    if (address.empty()) {
-      return usage_error(
-          "this is rank {} of {}, but the environment variable MASTER_ADDR is not set: give all "
-          "ranks the address of rank 0's machine, or a single process RANK=0 and WORLD_SIZE=1",
-          rank, size);
-    }
-    RWKV_ASSIGN(port, number("MASTER_PORT", 1, 65535, kDefaultPort));
-    if (variable("TORCHELASTIC_USE_AGENT_STORE") == "True") {
-      port += port < 65535 ? 1 : -1;  // torchrun itself uses the port, with its own protocol
-    }
+    RWKV_ASSIGN(const Launch launch, read_launch(variable));
+    rank = launch.rank;
+    size = launch.size;
+    address = launch.address;
+    port = launch.port;
     return {};
   }
 
@@ -178,7 +138,8 @@ struct ProcessGroup::Connection {
   }
 
   Status connect() {
-    const char* trouble = rank == 0 ? "cannot listen there" : "rank 0 is not there";
+    const char* trouble = rank == 0 ? "cannot listen there; MASTER_PORT names another port"
+                                    : "rank 0 is not there; MASTER_ADDR names its machine";
     try {
       c10d::TCPStoreOptions at_master{static_cast<uint16_t>(port), rank == 0};
       at_master.waitWorkers = false;

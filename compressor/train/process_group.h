@@ -1,10 +1,7 @@
 // The processes of one data-parallel training, over LibTorch's c10d with Gloo: one machine or many,
 // CPU tensors. A launcher starts them (torchrun, mpirun, srun, a shell loop) and gives each its
 // rank in the environment. The caller decides what is summed and how to handle a failure.
-//   RANK, WORLD_SIZE           this process and how many there are; else OMPI_COMM_WORLD_RANK and
-//                              _SIZE, PMI_RANK and PMI_SIZE, or SLURM_PROCID and SLURM_NTASKS
-//   MASTER_ADDR, MASTER_PORT   address and port of rank 0 (default port 29500); torchrun sets them,
-//                              mpirun and srun do not
+//   RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, and what launchers set in their place: launcher.h
 //   GLOO_SOCKET_IFNAME         the network interface, if the host name resolves to the wrong one
 //   RWKV_PRESS_RANK_TIMEOUT    seconds for connecting and for each operation, default 300
 #pragma once

@@ -426,9 +426,10 @@ Result<Trained> Training::run() {
   RWKV_TRY(share_state());
   RWKV_ASSIGN(const int n_threads, choose_threads());
   const ThreadCount with(n_threads);
-  note(fmt::format("training {} tensors on {} tokens, products in {}",
+  note(fmt::format("training {} tensors on {} tokens, products in {}{}",
                    optimizer_->parameters().size(), data_->n_tokens(),
-                   options_.wants_bf16 ? "bf16" : "fp32"));
+                   options_.wants_bf16 ? "bf16" : "fp32",
+                   group_.size() > 1 ? fmt::format(", in {} processes", group_.size()) : ""));
   RWKV_TRY(run_steps());
   return Trained{std::move(student_), done_, done_ == options_.steps, row_};
 }

@@ -229,14 +229,17 @@ int main_or_server(int argc, char** argv, char** environment) {
   return program_main(argc, argv, environment);
 }
 
-// A file without a name is asked for by its folder's; the plan tells the two apart.
+// A folder is opened to make its names permanent, but also to list it, as the C++ library does, and
+// for a file without a name. The plan tells them apart.
 bool fails_to_open(const char* path, int flags) {
-  if ((flags & O_TMPFILE) != O_TMPFILE) {
+  constexpr int kToList = O_DIRECTORY | O_NONBLOCK;
+  const bool is_unnamed = (flags & O_TMPFILE) == O_TMPFILE;
+  if (!is_unnamed && (flags & kToList) != kToList) {
     return fails(Call::Open, path);
   }
-  char unnamed[kMaxPath];
-  std::snprintf(unnamed, sizeof(unnamed), "%s/(unnamed)", path);
-  return fails(Call::Open, unnamed);
+  char what[kMaxPath];
+  std::snprintf(what, sizeof(what), "%s/%s", path, is_unnamed ? "(unnamed)" : "(names)");
+  return fails(Call::Open, what);
 }
 
 }  // namespace
