@@ -7,6 +7,7 @@
 #include "compressor/checkpoint/checkpoint_files.h"
 #include "compressor/checkpoint/sealed_file.h"
 #include "compressor/checkpoint/tensor.h"
+#include "compressor/model/ends.h"
 #include "compressor/model/named_tensors.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "formats/base/checksum.h"
@@ -18,6 +19,7 @@ namespace {
 constexpr const char* kSourceName = "source.xxh64";
 constexpr const char* kNeurons = "ffn.value";  // the product whose inputs are relu(k)^2
 constexpr const char* kMomentsSuffix = ".moments";
+constexpr const char* kHeadMoments = "head.moments";
 
 std::string in_block(int64_t block, const std::string& name) {
   return fmt::format("blocks.{}.{}", block, name);
@@ -26,14 +28,20 @@ std::string in_block(int64_t block, const std::string& name) {
 // What one block contributes, by the tensors' names.
 using BlockSums = std::map<std::string, at::Tensor>;
 
-BlockSums observe_block(Walk& walk, const Block& block, int64_t index) {
+bool has_moments(const std::string& product, MomentsOf of) {
+  return of == MomentsOf::All || product != kNeurons;
+}
+
+BlockSums observe_block(Walk& walk, const Block& block, int64_t index, MomentsOf of) {
   std::map<std::string, MomentSum> moments;
   at::Tensor active;
   at::Tensor energy;
   int64_t n_tokens = 0;
   walk.advance(block, [&](const std::string& name, const at::Tensor& inputs) {
-    if (name != kNeurons) {
+    if (has_moments(name, of)) {
       moments[name].add(inputs);
+    }
+    if (name != kNeurons) {
       return;
     }
     const at::Tensor n_active = inputs.gt(0).sum(0, false, at::kFloat);
@@ -59,7 +67,7 @@ void append_floats(const at::Tensor& tensor, std::vector<std::byte>& out) {
 
 // Every block has the same products as the first one, whose shapes give the list of tensors.
 std::vector<TensorInfo> list_tensors(const Block& first, const ModelConfig& config,
-                                     const Calibration& calibration) {
+                                     const Calibration& calibration, MomentsOf of) {
   std::vector<TensorInfo> infos = {{kSourceName, DType::U8, {8}},
                                    {"tokens",
                                     DType::I32,
@@ -72,7 +80,7 @@ std::vector<TensorInfo> list_tensors(const Block& first, const ModelConfig& conf
         {in_block(block, "ffn.active"), {config.dim_ffn}},
         {in_block(block, "ffn.energy"), {config.dim_ffn}}};
     for (const auto& [name, linear] : first.linears) {
-      if (name != kNeurons) {
+      if (has_moments(name, of)) {
         const at::Tensor& reads = linear.is_pair() ? linear.factor_a : linear.dense;
         const auto n = static_cast<uint64_t>(reads.size(1));
         shapes[in_block(block, name + kMomentsSuffix)] = {n, n};
@@ -81,6 +89,9 @@ std::vector<TensorInfo> list_tensors(const Block& first, const ModelConfig& conf
     for (auto& [name, shape] : shapes) {
       infos.push_back({name, DType::F32, std::move(shape)});
     }
+  }
+  if (of == MomentsOf::All) {
+    infos.push_back({kHeadMoments, DType::F32, {config.n_embd, config.n_embd}});
   }
   return infos;
 }
@@ -170,11 +181,18 @@ Result<Calibration> Statistics::calibration() const {
 
 Result<at::Tensor> Statistics::moments(int64_t block, const std::string& product,
                                        int64_t n_in) const {
-  const std::string name = in_block(block, product + kMomentsSuffix);
+  return moments_named(in_block(block, product + kMomentsSuffix), n_in);
+}
+
+Result<at::Tensor> Statistics::head_moments(int64_t n_embd) const {
+  return moments_named(kHeadMoments, n_embd);
+}
+
+Result<at::Tensor> Statistics::moments_named(const std::string& name, int64_t n_in) const {
   if (!find_tensor(*source_, name)) {
     return bad_input(
         "{}: expected '{}', the moments of a product's inputs, found none; make the statistics "
-        "again with rwkv-press calibrate",
+        "again with rwkv-press calibrate --all-moments",
         source_->path(), name);
   }
   return tensor(name, {n_in, n_in});
@@ -183,25 +201,33 @@ Result<at::Tensor> Statistics::moments(int64_t block, const std::string& product
 Status write_statistics(const TensorSource& source, const ModelConfig& config,
                         const Calibration& calibration, const std::string& path,
                         OutputFile::Existing existing,
-                        const std::function<void(double share)>& progress) {
+                        const std::function<void(double share)>& progress, MomentsOf of) {
   RWKV_ASSIGN(const uint64_t checksum, checkpoint_xxh64(source.path()));
   RWKV_ASSIGN(std::unique_ptr<Block> block, Block::load(source, config, 0));
-  const std::vector<TensorInfo> infos = list_tensors(*block, config, calibration);
+  const std::vector<TensorInfo> infos = list_tensors(*block, config, calibration, of);
   RWKV_ASSIGN(Walk walk, Walk::begin(source, config, calibration.tokens));
   constexpr size_t kFixed = 3;
-  const size_t per_block = (infos.size() - kFixed) / config.n_layer;
+  const size_t n_last = of == MomentsOf::All ? 1 : 0;  // the head's
+  const size_t per_block = (infos.size() - kFixed - n_last) / config.n_layer;
   BlockSums sums;
   return write_sealed(
       path, existing, infos, [&](size_t index, std::vector<std::byte>& out) -> Status {
         if (index < kFixed) {
           return read_fixed(index, checksum, calibration, out);
         }
+        if (infos[index].name == kHeadMoments) {
+          RWKV_ASSIGN(const at::Tensor z, head_input(source, walk.hidden()));
+          MomentSum sum;
+          sum.add(z);
+          append_floats(sum.mean(), out);
+          return {};
+        }
         const auto here = static_cast<int64_t>((index - kFixed) / per_block);
         if ((index - kFixed) % per_block == 0) {
           if (here > 0) {
             RWKV_ASSIGN(block, Block::load(source, config, here));
           }
-          sums = observe_block(walk, *block, here);
+          sums = observe_block(walk, *block, here, of);
           progress(static_cast<double>(here + 1) / static_cast<double>(config.n_layer));
         }
         append_floats(sums.at(infos[index].name), out);

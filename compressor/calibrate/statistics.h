@@ -7,6 +7,8 @@
 //   blocks.N.NAME.moments    f32 [in, in], the mean of x x^T over the inputs x of product NAME
 //   blocks.N.ffn.active      f32 [dim_ffn], how often each neuron is not zero
 //   blocks.N.ffn.energy      f32 [dim_ffn], the mean of its relu(k)^4
+// and with MomentsOf::All also blocks.N.ffn.value.moments, and
+//   head.moments             f32 [n_embd, n_embd]
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,6 +23,10 @@
 
 namespace rwkv::press {
 
+/// Products with moments in a statistics file: those of ffn.value take dim_ffn^2 floats a block,
+/// and only quantizers need them.
+enum class MomentsOf : uint8_t { AllButNeurons, All };
+
 class Statistics : public std::enable_shared_from_this<Statistics> {
  public:
   /// Usage if the file does not belong to `checkpoint`, BadInput if it is damaged.
@@ -32,9 +38,12 @@ class Statistics : public std::enable_shared_from_this<Statistics> {
   Result<Calibration> calibration() const;
   /// E[x x^T] of a product's input, [in, in]; BadInput if the file has none of this size.
   Result<at::Tensor> moments(int64_t block, const std::string& product, int64_t n_in) const;
+  /// The same for the head.
+  Result<at::Tensor> head_moments(int64_t n_embd) const;
 
  private:
   explicit Statistics(std::unique_ptr<TensorSource> source) : source_(std::move(source)) {}
+  Result<at::Tensor> moments_named(const std::string& name, int64_t n_in) const;
   /// Finite numbers of this shape, or of any if it is empty.
   Result<at::Tensor> tensor(const std::string& name, at::IntArrayRef shape) const;
   std::unique_ptr<TensorSource> source_;
@@ -46,6 +55,7 @@ class Statistics : public std::enable_shared_from_this<Statistics> {
 Status write_statistics(const TensorSource& source, const ModelConfig& config,
                         const Calibration& calibration, const std::string& path,
                         OutputFile::Existing existing,
-                        const std::function<void(double share)>& progress);
+                        const std::function<void(double share)>& progress,
+                        MomentsOf moments = MomentsOf::AllButNeurons);
 
 }  // namespace rwkv::press

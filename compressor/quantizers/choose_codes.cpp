@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "compressor/numerics/tensor_ops.h"
+#include "compressor/quantizers/feed_errors.h"
 #include "compressor/quantizers/fit_scales.h"
 
 namespace rwkv::press {
@@ -12,13 +12,6 @@ namespace {
 // of every group.
 constexpr int64_t kBlock = 128;
 constexpr int kSweeps = 2;
-
-// to += factor * from, n values each.
-void add_scaled(float* to, const float* from, float factor, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    to[i] += factor * from[i];
-  }
-}
 
 // Once over the inputs. With all other weights fixed, the error is least at target + error - g / h,
 // g being the input's row of moments * error and h its own moment.
@@ -61,29 +54,7 @@ void round_groups(WeightTile& tile, const at::Tensor& weights) {
 }
 
 void feed_errors(WeightTile& tile, const InputMoments::Triangle& triangle) {
-  const int64_t n = tile.n_outputs();
-  const float* weights = triangle.d.data_ptr<float>();
-  const at::Tensor& factor = triangle.factor;
-  std::vector<float> change(static_cast<size_t>(n));
-  for (int64_t first = 0; first < tile.n_inputs(); first += kBlock) {
-    const int64_t size = std::min(kBlock, tile.n_inputs() - first);
-    const at::Tensor wanted = tile.target.narrow(0, first, size).clone();
-    if (first > 0) {
-      const at::Tensor before = factor.narrow(0, 0, first).narrow(1, first, size);
-      wanted.sub_(at::mm(before.t(), tile.error.narrow(0, 0, first)));
-    }
-    float* values = wanted.data_ptr<float>();
-    for (int64_t j = 0; j < size; ++j) {
-      const int64_t i = first + j;
-      tile.choose_scales(i, values + j * n, weights + i);
-      tile.choose_codes(i, values + j * n, change.data());
-      const float* error = tile.error.data_ptr<float>() + i * n;
-      const float* f = factor.data_ptr<float>() + i * tile.n_inputs() + first;
-      for (int64_t k = j + 1; k < size; ++k) {
-        add_scaled(values + k * n, error, -f[k], n);
-      }
-    }
-  }
+  feed_errors_in_blocks(tile, triangle, kBlock);
 }
 
 void refine(WeightTile& tile, const at::Tensor& moments, int rounds) {

@@ -8,6 +8,7 @@
 #include "compressor/numerics/threads.h"
 #include "compressor/quantizers/choose_codes.h"
 #include "compressor/quantizers/input_moments.h"
+#include "compressor/quantizers/learn_table.h"
 #include "compressor/quantizers/nearest.h"
 #include "compressor/quantizers/scale_search.h"
 #include "compressor/quantizers/weight_tile.h"
@@ -21,7 +22,10 @@ constexpr int64_t kTileOutputs = 128;
 constexpr int kRounds = 3;
 
 enum class Effort : uint8_t { Weighted, FeedErrors, Refine };
-enum class Spacing : uint8_t { OfCodec, Even };
+// Of a table's values.
+enum class Spacing : uint8_t { OfCodec, Even, Learnt };
+constexpr unsigned kMostTableBits = 5;  // with more, values are even anyway
+constexpr int kTableRounds = 4;
 
 class LearntQuantizer final : public Quantizer {
  public:
@@ -32,6 +36,8 @@ class LearntQuantizer final : public Quantizer {
 
  private:
   Status choose(const QuantizerInput& input, const LutKind& kind, LutMatrix& matrix) const;
+  void learn(const QuantizerInput& input, const LutKind& kind, const at::Tensor& squares,
+             LutMatrix& matrix) const;
   Effort effort_;
   Spacing spacing_;
 };
@@ -58,6 +64,24 @@ void set_row_scales(const at::Tensor& weights, const LutCodebook& codebook, LutM
   }
 }
 
+// Rounds to nearest and moves the values of the table, in turn.
+void LearntQuantizer::learn(const QuantizerInput& input, const LutKind& kind,
+                            const at::Tensor& squares, LutMatrix& matrix) const {
+  const Along along = input.inputs_are_rows ? Along::Outputs : Along::Inputs;
+  for (int round = 0; round < kTableRounds; ++round) {
+    const LutCodebook codebook(matrix.table, kind.bits);
+    set_row_scales(input.weights, codebook, matrix);
+    in_tiles(input.weights.size(input.inputs_are_rows ? 1 : 0), kTileOutputs,
+             [&](int64_t begin, int64_t end) {
+               WeightTile tile(input.weights, matrix, codebook, along, kind.group, begin,
+                               end - begin);
+               round_groups(tile, squares);
+               tile.store();
+             });
+    matrix.table = learn_table(input.weights, squares, input.inputs_are_rows, matrix, kind);
+  }
+}
+
 Status LearntQuantizer::choose(const QuantizerInput& input, const LutKind& kind,
                                LutMatrix& matrix) const {
   const Along along = input.inputs_are_rows ? Along::Outputs : Along::Inputs;
@@ -70,6 +94,9 @@ Status LearntQuantizer::choose(const QuantizerInput& input, const LutKind& kind,
     RWKV_ASSIGN(triangle, moments.triangle());
   }
   const at::Tensor squares = moments.damped.diagonal().contiguous();
+  if (spacing_ == Spacing::Learnt && kind.bits <= kMostTableBits) {
+    learn(input, kind, squares, matrix);
+  }
   const LutCodebook codebook(matrix.table, kind.bits);
   set_row_scales(input.weights, codebook, matrix);
   in_tiles(n_outputs, kTileOutputs, [&](int64_t begin, int64_t end) {
@@ -99,7 +126,6 @@ Result<Quantized> LearntQuantizer::quantize(const QuantizerInput& input) const {
   RWKV_TRY(check_finite({input.weights.data_ptr<float>(), rows * cols}, {rows, cols}, kMost,
                         codec.name));
   LutMatrix matrix = lut_matrix(*codec.lut, rows, cols);
-  constexpr unsigned kMostTableBits = 5;  // more are even anyway
   if (spacing_ == Spacing::Even && codec.lut->bits <= kMostTableBits) {
     matrix.table = even_table(codec.lut->bits);
   }
@@ -123,6 +149,10 @@ std::unique_ptr<Quantizer> make_gptq_quantizer() {
 
 std::unique_ptr<Quantizer> make_gptq_uniform_quantizer() {
   return std::make_unique<LearntQuantizer>(Effort::FeedErrors, Spacing::Even);
+}
+
+std::unique_ptr<Quantizer> make_gptvq_table_quantizer() {
+  return std::make_unique<LearntQuantizer>(Effort::FeedErrors, Spacing::Learnt);
 }
 
 std::unique_ptr<Quantizer> make_refined_quantizer() {

@@ -16,6 +16,9 @@ std::unique_ptr<Quantizer> make_gptq_quantizer();
 /// GPTQ with evenly spaced values instead of the codec's table: the scalar quantizer of RWKVQuant
 /// (arXiv 2505.03803), with a scale but no zero point for a group. A baseline.
 std::unique_ptr<Quantizer> make_gptq_uniform_quantizer();
+/// GPTQ with a table learnt for each matrix by weighted k-means: gptvq as far as a lut codec holds
+/// it, with one codebook for the matrix and a scale for each group instead of a codebook for each.
+std::unique_ptr<Quantizer> make_gptvq_table_quantizer();
 /// GPTQ, then scales by least squares and codes by coordinate descent, in turn.
 std::unique_ptr<Quantizer> make_refined_quantizer();
 

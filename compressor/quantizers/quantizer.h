@@ -30,6 +30,8 @@ struct QuantizerInput {
 
 struct Quantized {
   std::vector<std::byte> codes;  ///< the matrix encoded in the codec
+  /// Instead of codes, if stored_as() is not the codec: f32, as QuantizerInput::weights.
+  at::Tensor values;
   /// Lost share of the output energy, or of the energy of the weights if there are no moments.
   double error = 0;
 };
@@ -39,6 +41,11 @@ class Quantizer {
   virtual ~Quantizer() = default;
   /// True if it needs moments, which come from text.
   virtual bool learns() const { return false; }
+  /// The codec in which a file has its result for a matrix with a product. That is `asked`, unless
+  /// it only serves to compare with: no codec holds its codes, and their values are packed in f16.
+  virtual Codec stored_as(Codec asked) const { return asked; }
+  /// The bytes that its codes for such a matrix take, or would take.
+  virtual uint64_t bytes(const QuantizerInput& input) const;
   /// The same input gives the same codes, with any number of threads. BadInput if the codec cannot
   /// hold the weights.
   virtual Result<Quantized> quantize(const QuantizerInput& input) const = 0;
@@ -56,5 +63,7 @@ std::vector<const char*> quantizer_names();
 
 /// Quantized::error of `codes` for `input`.
 double quantization_error(const QuantizerInput& input, std::span<const std::byte> codes);
+/// The same of values, f32, in the form of the weights.
+double quantization_error(const QuantizerInput& input, const at::Tensor& values);
 
 }  // namespace rwkv::press

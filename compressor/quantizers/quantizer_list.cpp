@@ -1,5 +1,6 @@
 // The list of quantizers. Adding one: a file in this folder and a line here
 // (docs/adding/quantizer.md).
+#include "compressor/quantizers/gptvq.h"
 #include "compressor/quantizers/learnt.h"
 #include "compressor/quantizers/nearest.h"
 #include "compressor/quantizers/quantizer.h"
@@ -16,6 +17,10 @@ constexpr QuantizerTraits kQuantizers[] = {
     {"gptq", "each input makes up for the errors of those before it", make_gptq_quantizer},
     {"gptq_uniform", "gptq with evenly spaced values, to compare with",
      make_gptq_uniform_quantizer},
+    {"gptvq_table", "gptq with a table of values learnt for each matrix",
+     make_gptvq_table_quantizer},
+    {"gptvq", "gptq with a codebook for each few hundred weights; packed in f16, to compare with",
+     make_gptvq_quantizer},
     {"refined", "gptq, then scales by least squares and codes by descent, in turn",
      make_refined_quantizer},
 };

@@ -11,7 +11,9 @@
 
 #include "compressor/quantizers/learnt.h"
 #include "compressor/quantizers/quantizer.h"
+#include "compressor/stages/matrix_codes.h"
 #include "compressor/stages/quantize_model.h"
+#include "compressor/stages/selection.h"
 #include "formats/arch/access.h"
 
 namespace rwkv::press {
@@ -52,11 +54,17 @@ class QuantizeStage final : public Stage {
   const char* name() const override { return "quantize"; }
   Settings settings() override;
   Status plan(PackPlan& plan) const override;
-  bool needs_calibration() const override { return !is_auto() && chosen()->learns(); }
+  bool needs_calibration() const override {
+    return selection_.is_on() || (!is_auto() && chosen()->learns());
+  }
   bool may_use_calibration() const override;
   Status run(Work& work) const override;
 
+ protected:
+  Status settle(const YAML::Node& given) override;
+
  private:
+  Status give_codecs(PackPlan& plan) const;
   // The first choice: what the codecs and the text allow. The others are those of the list.
   bool is_auto() const { return quantizer_ == 0; }
   std::unique_ptr<Quantizer> chosen() const { return quantizer_list()[quantizer_ - 1].make(); }
@@ -64,6 +72,8 @@ class QuantizeStage final : public Stage {
   Codec lora_codec_ = Codec::F16;
   uint64_t min_numbers_ = kMinNumbers;
   size_t quantizer_ = 0;
+  bool sequential_ = true;
+  Selection selection_;
   std::vector<Override<Codec>> overrides_;
 };
 
@@ -74,24 +84,41 @@ Settings QuantizeStage::settings() {
     names.insert(names.begin(), "auto");
     return names;
   }();
-  return {name(),
-          {
-              codec("codec", codec_, "of embedding, head, projections, factor pairs and FFN"),
-              codec("lora_codec", lora_codec_,
-                    "of the lora matrices that v6 and v7 have, and of all under min_numbers"),
-              count("min_numbers", min_numbers_, 0, UINT64_MAX,
-                    "matrices with fewer elements stay in lora_codec: there is little to gain"),
-              choice("quantizer", quantizer_, quantizers,
-                     "how values become codes; auto: refined for lut codecs if there is text, else "
-                     "nearest"),
-              overrides<Codec>(
-                  "overrides", overrides_,
-                  [](Codec& value) { return setting::codec("codec", value, ""); },
-                  "the last match wins"),
-          }};
+  std::vector<Setting> settings = {
+      codec("codec", codec_, "of embedding, head, projections, factor pairs and FFN"),
+      codec("lora_codec", lora_codec_,
+            "of the lora matrices that v6 and v7 have, and of all under min_numbers"),
+      count("min_numbers", min_numbers_, 0, UINT64_MAX,
+            "matrices with fewer elements stay in lora_codec: there is little to gain"),
+      choice("quantizer", quantizer_, quantizers,
+             "how values become codes; auto: refined for lut codecs if there is text, else "
+             "nearest"),
+      flag("sequential", sequential_,
+           "learn from what the quantized blocks before a block give; false: from the model "
+           "as it was, with the moments of the statistics file if there is one")
+          .shown_if(!sequential_),
+  };
+  for (const Setting& each : selection_.settings()) {
+    settings.push_back(each);
+  }
+  settings.push_back(overrides<Codec>(
+      "overrides", overrides_, [](Codec& value) { return setting::codec("codec", value, ""); },
+      "the last match wins"));
+  return {name(), std::move(settings)};
 }
 
-Status QuantizeStage::plan(PackPlan& plan) const {
+Status QuantizeStage::settle(const YAML::Node& /*given*/) {
+  RWKV_TRY(selection_.check());
+  if (selection_.is_on() && !is_auto()) {
+    return usage_error(
+        "quantize.quantizer is for all matrices, quantize.selector chooses one of two for each; "
+        "remove one of them");
+  }
+  return {};
+}
+
+// As recipes state them.
+Status QuantizeStage::give_codecs(PackPlan& plan) const {
   std::vector<bool> used(overrides_.size());
   for (PlannedTensor& tensor : plan.tensors) {
     const Role role = tensor.binding.role;
@@ -129,8 +156,22 @@ Status QuantizeStage::plan(PackPlan& plan) const {
   return fit_access(plan);
 }
 
+Status QuantizeStage::plan(PackPlan& plan) const {
+  RWKV_TRY(give_codecs(plan));
+  if (selection_.is_on()) {
+    selection_.plan(plan);
+  } else if (!is_auto()) {
+    const std::unique_ptr<Quantizer> quantizer = chosen();
+    for (PlannedTensor& tensor : plan.tensors) {
+      tensor.codec =
+          has_product(tensor.binding) ? quantizer->stored_as(tensor.codec) : tensor.codec;
+    }
+  }
+  return {};
+}
+
 bool QuantizeStage::may_use_calibration() const {
-  if (!is_auto()) {
+  if (!is_auto() || selection_.is_on()) {
     return needs_calibration();
   }
   const auto is_lut = [](Codec codec) { return codec_traits(codec).lut != nullptr; };
@@ -140,15 +181,20 @@ bool QuantizeStage::may_use_calibration() const {
 }
 
 Status QuantizeStage::run(Work& work) const {
-  RWKV_TRY(plan(work.plan));
+  RWKV_TRY(give_codecs(work.plan));
+  if (selection_.is_on()) {
+    return selection_.run(work, sequential_);
+  }
+  const auto use = [&](const Quantizer& quantizer) {
+    return quantize_model(work, {.quantizer = quantizer, .own = {}, .sequential = sequential_});
+  };
   if (!is_auto()) {
     const std::unique_ptr<Quantizer> quantizer = chosen();
-    return quantizer->learns() ? quantize_model(work, *quantizer) : Status();
+    return quantizer->learns() ? use(*quantizer) : Status();
   }
   // The network of v7a cannot learn from text yet.
   const bool has_text = work.calibration && work.plan.config.version != Version::V7a;
-  return has_text && may_use_calibration() ? quantize_model(work, *make_refined_quantizer())
-                                           : Status();
+  return has_text && may_use_calibration() ? use(*make_refined_quantizer()) : Status();
 }
 
 }  // namespace

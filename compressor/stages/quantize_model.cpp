@@ -1,42 +1,19 @@
 #include "compressor/stages/quantize_model.h"
 
+#include <algorithm>
 #include <map>
 
+#include "compressor/calibrate/statistics.h"
 #include "compressor/checkpoint/tensor.h"
-#include "compressor/model/elementwise.h"
 #include "compressor/model/ends.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 #include "compressor/stages/block_walk.h"
+#include "compressor/stages/matrix_codes.h"
 #include "compressor/stages/packed_form.h"
 
 namespace rwkv::press {
 namespace {
-
-constexpr std::string_view kWeight = ".weight";
-
-// The product of the block to which a tensor belongs, as the matrix or as a factor: "att.key".
-std::string product_of(const TensorBinding& binding) {
-  const std::string prefix = fmt::format("blocks.{}.", binding.block);
-  std::string name = binding.name.substr(prefix.size());
-  if (name.ends_with(kWeight)) {
-    name.resize(name.size() - kWeight.size() - (binding.part == Part::Dense ? 0 : 1));
-  }
-  return name;
-}
-
-// The member of the block's product that a tensor is; nullptr for what is no product (LoRA,
-// predictors).
-at::Tensor* member_of(Block& block, const TensorBinding& binding) {
-  const auto found = block.linears.find(product_of(binding));
-  if (found == block.linears.end()) {
-    return nullptr;
-  }
-  Linear& linear = found->second;
-  return binding.part == Part::FactorA   ? &linear.factor_a
-         : binding.part == Part::FactorB ? &linear.factor_b
-                                         : &linear.dense;
-}
 
 // On one thread: the same bits with any number of them.
 at::Tensor inputs_of_second(const Linear& pair, const at::Tensor& x) {
@@ -47,24 +24,34 @@ at::Tensor inputs_of_second(const Linear& pair, const at::Tensor& x) {
 
 class ModelQuantizer {
  public:
-  ModelQuantizer(Work& work, const Quantizer& quantizer) : work_(work), quantizer_(quantizer) {}
+  ModelQuantizer(Work& work, const ModelQuantizing& how) : work_(work), how_(how) {}
   Status run();
 
  private:
-  std::vector<const PlannedTensor*> tensors_of(int64_t block) const;
+  std::vector<PlannedTensor*> tensors_of(int64_t block);
+  const Quantizer& quantizer_for(const PlannedTensor& tensor) const;
+  bool learns() const;
+  Activations activations() const;
   Status visit(BlockVisit& here);
   Status quantize_second_factors(BlockVisit& here);
-  Result<at::Tensor> quantize(const PlannedTensor& tensor, const at::Tensor& moments);
+  Result<at::Tensor> inner_moments(BlockVisit& here, const std::string& product) const;
+  Result<at::Tensor> head_moments() const;
+  Result<at::Tensor> quantize(PlannedTensor& tensor, const at::Tensor& moments);
+  Status store_values(PlannedTensor& tensor, const at::Tensor& values);
+  void report() const;
 
   Work& work_;
-  const Quantizer& quantizer_;
+  const ModelQuantizing& how_;
   double error_ = 0;
   int64_t n_matrices_ = 0;
+  // Of matrices whose codes no codec holds.
+  uint64_t missing_codec_bytes_ = 0;
+  int64_t n_missing_codec_ = 0;
 };
 
-std::vector<const PlannedTensor*> ModelQuantizer::tensors_of(int64_t block) const {
-  std::vector<const PlannedTensor*> tensors;
-  for (const PlannedTensor& tensor : work_.plan.tensors) {
+std::vector<PlannedTensor*> ModelQuantizer::tensors_of(int64_t block) {
+  std::vector<PlannedTensor*> tensors;
+  for (PlannedTensor& tensor : work_.plan.tensors) {
     if (tensor.binding.block == block && codec_traits(tensor.codec).is_lossy &&
         tensor.binding.role != Role::SignBits) {
       tensors.push_back(&tensor);
@@ -73,41 +60,47 @@ std::vector<const PlannedTensor*> ModelQuantizer::tensors_of(int64_t block) cons
   return tensors;
 }
 
+const Quantizer& ModelQuantizer::quantizer_for(const PlannedTensor& tensor) const {
+  const auto own = how_.own.find(tensor.binding.name);
+  return own == how_.own.end() ? how_.quantizer : *own->second;
+}
+
 // Replaces the tensor in the source by codes; returns the values of these codes, in the shape of
 // the tensor.
-Result<at::Tensor> ModelQuantizer::quantize(const PlannedTensor& tensor,
-                                            const at::Tensor& moments) {
-  const TensorBinding& binding = tensor.binding;
-  RWKV_ASSIGN(const size_t index, work_.source->index_of(binding.name));
+Result<at::Tensor> ModelQuantizer::quantize(PlannedTensor& tensor, const at::Tensor& moments) {
+  const std::string& name = tensor.binding.name;
+  RWKV_ASSIGN(const size_t index, work_.source->index_of(name));
   RWKV_ASSIGN(const at::Tensor values, load_f32(*work_.source, index));
   const EncodedForm form = form_of(tensor, work_.plan.config);
   if (encoded_form(*work_.source, index) == form) {
     return values;  // a packed file's own codes: nothing is rounded twice
   }
-  const std::vector<int64_t> shape(binding.shape.begin(), binding.shape.end());
-  at::Tensor packed = values.reshape(shape);
-  if (form.has_ln0) {
-    RWKV_ASSIGN(const LayerNorm ln0, load_layer_norm(NamedTensors(*work_.source), "blocks.0.ln0"));
-    packed = ln0.apply(packed);
-  }
-  packed = form.is_transposed ? packed.transpose(-1, -2) : packed;
-  QuantizerInput input;
-  input.weights = packed.reshape({static_cast<int64_t>(form.rows), -1}).contiguous();
-  input.moments = moments;
-  input.inputs_are_rows = form.is_transposed;
-  input.codec = tensor.codec;
-  input.seed = work_.seed;
-  auto quantized = quantizer_.quantize(input);
-  RWKV_TRY(quantized.status().in("tensor '" + binding.name + "'"));
+  RWKV_ASSIGN(const QuantizerInput input, quantizer_input(*work_.source, tensor, work_.plan.config,
+                                                          values, moments, work_.seed));
+  const Quantizer& quantizer = quantizer_for(tensor);
+  auto quantized = quantizer.quantize(input);
+  RWKV_TRY(quantized.status().in("tensor '" + name + "'"));
   error_ += quantized.value().error;
   ++n_matrices_;
-  const std::vector<uint64_t> own_shape(values.sizes().begin(), values.sizes().end());
-  RWKV_TRY(work_.source->put_encoded(binding.name, own_shape, form, quantized.value().codes));
-  return load_named(*work_.source, binding.name);
+  if (quantized.value().values.defined()) {
+    missing_codec_bytes_ += quantizer.bytes(input);
+    ++n_missing_codec_;
+    RWKV_TRY(store_values(tensor, chosen_values(input, quantized.value())));
+  } else {
+    const std::vector<uint64_t> own_shape(values.sizes().begin(), values.sizes().end());
+    RWKV_TRY(work_.source->put_encoded(name, own_shape, form, quantized.value().codes));
+  }
+  return load_named(*work_.source, name);
+}
+
+// For codes that no codec holds.
+Status ModelQuantizer::store_values(PlannedTensor& tensor, const at::Tensor& values) {
+  tensor.codec = quantizer_for(tensor).stored_as(tensor.codec);
+  return work_.replace(tensor.binding.name, values);
 }
 
 Status ModelQuantizer::visit(BlockVisit& here) {
-  for (const PlannedTensor* tensor : tensors_of(here.index)) {
+  for (PlannedTensor* tensor : tensors_of(here.index)) {
     if (tensor->binding.part == Part::FactorB) {
       continue;
     }
@@ -125,48 +118,115 @@ Status ModelQuantizer::visit(BlockVisit& here) {
 // After the first ones: their inputs are the outputs of the quantized first factors.
 Status ModelQuantizer::quantize_second_factors(BlockVisit& here) {
   std::map<std::string, MomentSum> sums;
-  std::vector<const PlannedTensor*> seconds;
-  for (const PlannedTensor* tensor : tensors_of(here.index)) {
+  std::vector<PlannedTensor*> seconds;
+  for (PlannedTensor* tensor : tensors_of(here.index)) {
     if (tensor->binding.part == Part::FactorB) {
       seconds.push_back(tensor);
       sums[product_of(tensor->binding)];
     }
   }
-  if (here.walk != nullptr && !seconds.empty()) {
+  const bool observes = activations() == Activations::AfterChanges;
+  if (observes && !seconds.empty()) {
     here.walk->observe(here.block, [&](const std::string& product, const at::Tensor& x) {
       if (const auto found = sums.find(product); found != sums.end()) {
         found->second.add(inputs_of_second(here.block.linears.at(product), x));
       }
     });
   }
-  for (const PlannedTensor* tensor : seconds) {
-    const at::Tensor moments =
-        here.walk != nullptr ? sums[product_of(tensor->binding)].mean() : at::Tensor();
+  for (PlannedTensor* tensor : seconds) {
+    const std::string product = product_of(tensor->binding);
+    at::Tensor moments;
+    if (observes) {
+      moments = sums[product].mean();
+    } else if (activations() != Activations::None) {
+      RWKV_ASSIGN(moments, inner_moments(here, product));
+    }
     RWKV_ASSIGN(*member_of(here.block, tensor->binding), quantize(*tensor, moments));
   }
   return {};
 }
 
+// Of the original activations, as far as the first factor is linear: A H A^T.
+Result<at::Tensor> ModelQuantizer::inner_moments(BlockVisit& here,
+                                                 const std::string& product) const {
+  const Linear& pair = here.block.linears.at(product);
+  if (pair.squares) {
+    return usage_error(
+        "quantize.sequential: the pair '{}' of block {} squares what lies between its factors, and "
+        "moments of its inputs do not tell those of the squares; leave sequential on",
+        product, here.index);
+  }
+  const SingleThread one;
+  return at::mm(at::mm(pair.factor_a, here.moments.at(product)), pair.factor_a.t());
+}
+
+bool ModelQuantizer::learns() const {
+  return how_.quantizer.learns() ||
+         std::any_of(how_.own.begin(), how_.own.end(),
+                     [](const auto& own) { return own.second->learns(); });
+}
+
+Activations ModelQuantizer::activations() const {
+  return !learns()                       ? Activations::None
+         : how_.sequential               ? Activations::AfterChanges
+         : work_.calibration->statistics ? Activations::FromFile
+                                         : Activations::Unchanged;
+}
+
+Result<at::Tensor> ModelQuantizer::head_moments() const {
+  if (activations() == Activations::None) {
+    return at::Tensor();
+  }
+  if (activations() == Activations::FromFile) {
+    return work_.calibration->statistics->head_moments(
+        static_cast<int64_t>(work_.plan.config.n_embd));
+  }
+  RWKV_ASSIGN(const at::Tensor z, head_input(*work_.source, work_.hidden));
+  MomentSum sum;
+  sum.add(z);
+  return sum.mean();
+}
+
+void ModelQuantizer::report() const {
+  work_.report(fmt::format("quantize: {} matrices, {:.3f} % of the {} energy lost on average",
+                           n_matrices_,
+                           100 * error_ / static_cast<double>(std::max<int64_t>(1, n_matrices_)),
+                           learns() ? "output" : "weights'"));
+  if (n_missing_codec_ > 0) {
+    work_.report(
+        fmt::format("quantize: {} matrices have codebooks that no codec holds, and are packed in "
+                    "f16 to compare "
+                    "with; as codes they would take {} bytes",
+                    n_missing_codec_, missing_codec_bytes_));
+  }
+}
+
 Status ModelQuantizer::run() {
-  const bool learns = quantizer_.learns();
   // The source returns embeddings without ln0, regardless of the form in which they will be packed.
   ModelConfig config = work_.plan.config;
   config.ln0_folded = false;
-  const std::vector<const PlannedTensor*> ends = tensors_of(-1);
-  for (const PlannedTensor* tensor : ends) {
-    if (tensor->binding.role != Role::Head) {
-      RWKV_TRY(quantize(*tensor, {}).status());
+  const std::vector<PlannedTensor*> ends = tensors_of(-1);
+  const auto quantize_beginning = [&]() -> Status {
+    for (PlannedTensor* tensor : ends) {
+      if (tensor->binding.role != Role::Head) {
+        RWKV_TRY(quantize(*tensor, {}).status());
+      }
     }
+    return {};
+  };
+  if (how_.sequential) {
+    RWKV_TRY(quantize_beginning());
   }
   const BlockWalk walk{.source = *work_.source,
                        .config = config,
-                       .calibration = learns ? &*work_.calibration : nullptr,
-                       .activations = learns ? Activations::AfterChanges : Activations::None,
+                       .calibration = learns() ? &*work_.calibration : nullptr,
+                       .activations = activations(),
                        .products =
                            [&](int64_t block) {
                              std::vector<std::string> products;
                              for (const PlannedTensor* tensor : tensors_of(block)) {
-                               if (tensor->binding.part != Part::FactorB) {
+                               // With original activations, second factors need those too.
+                               if (tensor->binding.part != Part::FactorB || !how_.sequential) {
                                  products.push_back(product_of(tensor->binding));
                                }
                              }
@@ -174,29 +234,28 @@ Status ModelQuantizer::run() {
                            },
                        .progress = [&](double share) { work_.progress("quantize", share); }};
   RWKV_ASSIGN(work_.hidden, walk.run([&](BlockVisit& here) { return visit(here); }));
-  at::Tensor head_moments;
-  if (learns) {
-    RWKV_ASSIGN(const at::Tensor z, head_input(*work_.source, work_.hidden));
-    MomentSum sum;
-    sum.add(z);
-    head_moments = sum.mean();
-  }
-  for (const PlannedTensor* tensor : ends) {
+  for (PlannedTensor* tensor : ends) {
     if (tensor->binding.role == Role::Head) {
-      RWKV_TRY(quantize(*tensor, head_moments).status());
+      RWKV_ASSIGN(const at::Tensor moments, head_moments());
+      RWKV_TRY(quantize(*tensor, moments).status());
     }
   }
-  work_.report(fmt::format("quantize: {} matrices, {:.3f} % of the {} energy lost on average",
-                           n_matrices_,
-                           100 * error_ / static_cast<double>(std::max<int64_t>(1, n_matrices_)),
-                           learns ? "output" : "weights'"));
+  if (!how_.sequential) {
+    work_.hidden = at::Tensor();  // of the original model
+    RWKV_TRY(quantize_beginning());
+  }
+  report();
   return {};
 }
 
 }  // namespace
 
+Status quantize_model(Work& work, const ModelQuantizing& how) {
+  return ModelQuantizer(work, how).run();
+}
+
 Status quantize_model(Work& work, const Quantizer& quantizer) {
-  return ModelQuantizer(work, quantizer).run();
+  return quantize_model(work, ModelQuantizing{.quantizer = quantizer});
 }
 
 }  // namespace rwkv::press

@@ -18,6 +18,7 @@ void declare_calibrate(cxxopts::Options& options, std::vector<std::string>& posi
       "seed", "Decides which stretches of the text are sampled",
       cxxopts::value<std::string>()->default_value("0"),
       "N")("vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>(), "FILE")(
+      "all-moments", "Also what quantizers learn from without text: ffn.value and the head")(
       "force", "Replace an existing output")("quiet", "Show no progress");
   declare_input_options(options);
   positionals = {"input"};
@@ -58,7 +59,8 @@ Status run_calibrate(const cxxopts::ParseResult& arguments) {
   cli::Progress progress("calibrating", static_cast<uint64_t>(kSteps), quiet);
   return write_statistics(
       *checkpoint.source, model.config, calibration, output, existing,
-      [&](double share) { progress.update(static_cast<uint64_t>(share * kSteps)); });
+      [&](double share) { progress.update(static_cast<uint64_t>(share * kSteps)); },
+      arguments.count("all-moments") > 0 ? MomentsOf::All : MomentsOf::AllButNeurons);
 }
 
 }  // namespace rwkv::press
