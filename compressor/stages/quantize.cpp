@@ -8,10 +8,12 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <array>
 
 #include "compressor/quantizers/learnt.h"
 #include "compressor/quantizers/quantizer.h"
 #include "compressor/stages/matrix_codes.h"
+#include "compressor/stages/mixing_vectors.h"
 #include "compressor/stages/quantize_model.h"
 #include "compressor/stages/selection.h"
 #include "formats/arch/access.h"
@@ -25,6 +27,9 @@ constexpr uint64_t kMinNumbers = 4096;
 // Lut codecs have scales for this many columns. Matrices that end within a group are small, and
 // stay in int8.
 constexpr uint64_t kWholeGroups = 64;
+
+// In the order of MixingRounding.
+constexpr std::array<const char*, 4> kMixingRoundings = {"off", "even", "kmeans", "weighted"};
 
 // Gives matrices whose rows are read one by one the form of their codec in rows; refuses codecs
 // that pack rows together and have none.
@@ -55,7 +60,8 @@ class QuantizeStage final : public Stage {
   Settings settings() override;
   Status plan(PackPlan& plan) const override;
   bool needs_calibration() const override {
-    return selection_.is_on() || (!is_auto() && chosen()->learns());
+    return selection_.is_on() || mixing() == MixingRounding::Weighted ||
+           (!is_auto() && chosen()->learns());
   }
   bool may_use_calibration() const override;
   Status run(Work& work) const override;
@@ -65,6 +71,7 @@ class QuantizeStage final : public Stage {
 
  private:
   Status give_codecs(PackPlan& plan) const;
+  MixingRounding mixing() const { return static_cast<MixingRounding>(mixing_); }
   // The first choice: what the codecs and the text allow. The others are those of the list.
   bool is_auto() const { return quantizer_ == 0; }
   std::unique_ptr<Quantizer> chosen() const { return quantizer_list()[quantizer_ - 1].make(); }
@@ -73,6 +80,8 @@ class QuantizeStage final : public Stage {
   uint64_t min_numbers_ = kMinNumbers;
   size_t quantizer_ = 0;
   bool sequential_ = true;
+  size_t mixing_ = 0;
+  uint64_t mixing_values_ = 8;
   Selection selection_;
   std::vector<Override<Codec>> overrides_;
 };
@@ -101,6 +110,14 @@ Settings QuantizeStage::settings() {
   for (const Setting& each : selection_.settings()) {
     settings.push_back(each);
   }
+  const bool rounds_mixing = mixing() != MixingRounding::Off;
+  settings.push_back(
+      choice("mixing", mixing_, kMixingRoundings,
+             "rounds the mixing vectors of time_mix to a few values, which stay f32: "
+             "to measure what RWKVQuant does to them")
+          .shown_if(rounds_mixing));
+  settings.push_back(count("mixing_values", mixing_values_, 2, 256, "of each mixing vector")
+                         .shown_if(rounds_mixing));
   settings.push_back(overrides<Codec>(
       "overrides", overrides_, [](Codec& value) { return setting::codec("codec", value, ""); },
       "the last match wins"));
@@ -171,7 +188,7 @@ Status QuantizeStage::plan(PackPlan& plan) const {
 }
 
 bool QuantizeStage::may_use_calibration() const {
-  if (!is_auto() || selection_.is_on()) {
+  if (!is_auto() || needs_calibration()) {
     return needs_calibration();
   }
   const auto is_lut = [](Codec codec) { return codec_traits(codec).lut != nullptr; };
@@ -182,6 +199,7 @@ bool QuantizeStage::may_use_calibration() const {
 
 Status QuantizeStage::run(Work& work) const {
   RWKV_TRY(give_codecs(work.plan));
+  RWKV_TRY(round_mixing_vectors(work, mixing(), mixing_values_));
   if (selection_.is_on()) {
     return selection_.run(work, sequential_);
   }

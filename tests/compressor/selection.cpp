@@ -2,6 +2,7 @@
 // statistics file.
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -286,4 +287,45 @@ TEST_CASE("Factor pairs learn from original activations too", "[selection]") {
   };
   CHECK_FALSE(first_pair("text.gguf").empty());
   CHECK((first_pair("text.gguf") == first_pair("stats.gguf")));
+}
+
+TEST_CASE("Mixing vectors of a few values, weighted with what they are multiplied with",
+          "[selection]") {
+  const std::string arch = GENERATE("v4", "v5.2", "v6", "v7");
+  INFO(arch);
+  Bed bed(arch);
+  const std::string name = std::string("blocks.1.att.") + (arch == "v7"   ? "x_k"
+                                                           : arch == "v6" ? "time_maa_k"
+                                                                          : "time_mix_k");
+  const auto values_of = [&](const std::string& keys) {
+    const auto tensor = bed.tensors("quantizer: nearest, " + keys).at(name);
+    REQUIRE(tensor.first == Codec::F32);
+    std::vector<float> values(tensor.second.size() / sizeof(float));
+    std::memcpy(values.data(), tensor.second.data(), tensor.second.size());
+    return values;
+  };
+  const std::vector<float> own = values_of("mixing: off");
+  const auto n_different = [](std::vector<float> values) {
+    std::sort(values.begin(), values.end());
+    return std::unique(values.begin(), values.end()) - values.begin();
+  };
+  const auto distance = [&](const std::vector<float>& values) {
+    double sum = 0;
+    for (size_t i = 0; i < own.size(); ++i) {
+      sum += std::pow(static_cast<double>(values[i]) - static_cast<double>(own[i]), 2);
+    }
+    return sum;
+  };
+  const std::vector<float> even = values_of("mixing: even, mixing_values: 4");
+  const std::vector<float> means = values_of("mixing: kmeans, mixing_values: 4");
+  const std::vector<float> weighted = values_of("mixing: weighted, mixing_values: 4");
+  for (const auto& few : {even, means, weighted}) {
+    CHECK(n_different(few) <= 4);
+    CHECK(distance(few) > 0);
+  }
+  CHECK(distance(means) <= distance(even));
+  // Weighted centroids are further by the plain measure.
+  CHECK_FALSE((weighted == means));
+  CHECK(distance(weighted) >= distance(means) * 0.999);
+  CHECK(distance(values_of("mixing: kmeans, mixing_values: 64")) < 0.05 * distance(means));
 }
