@@ -1,5 +1,6 @@
 // time_mix of v5.0 (heads, group norm), v5.1 (+ gate) and v5.2 (decay per channel); x058 and x059
 // are v5.2 whose projections are factor pairs.
+#include "compressor/model/initial_state.h"
 #include "compressor/model/mix.h"
 #include "compressor/model/wkv.h"
 #include "compressor/numerics/tensor_ops.h"
@@ -18,6 +19,7 @@ class TimeMixV5 final : public TimeMix {
   at::Tensor mix_k_, mix_v_, mix_r_, mix_g_;
   at::Tensor decay_, bonus_;  ///< as stored, per head or per channel
   GroupNorm ln_x_;
+  InitialState initial_;
 };
 
 // One value per head, or one per channel already, to one per channel.
@@ -36,6 +38,7 @@ Status TimeMixV5::load(const BlockTensors& tensors) {
                                     {&bonus_, is_first ? "time_first" : "time_faaaa"},
                                     {&decay_, "time_decay"}}));
   RWKV_ASSIGN(ln_x_, load_group_norm(tensors));
+  RWKV_ASSIGN(initial_, InitialState::load(tensors));
   if (has_gate_) {
     RWKV_ASSIGN(mix_g_, tensors.vector("att.time_mix_g"));
   }
@@ -49,7 +52,7 @@ at::Tensor TimeMixV5::forward(const Pass& pass, const at::Tensor& x) const {
   const at::Tensor v = pass.product("att.value", mix_new(x, prev, mix_v_));
   const at::Tensor log_w = per_channel(-decay_.exp(), k.size(1));
   const at::Tensor bonus = per_channel(bonus_is_log_ ? bonus_.exp() : bonus_, k.size(1));
-  at::Tensor y = ln_x_.apply(wkv_v5({r, k, v, log_w}, bonus, {pass.length, ln_x_.n_head}));
+  at::Tensor y = ln_x_.apply(initial_.wkv_v5({r, k, v, log_w}, bonus, {pass.length, ln_x_.n_head}));
   if (has_gate_) {
     y = y * at::silu(pass.product("att.gate", mix_new(x, prev, mix_g_)));
   }

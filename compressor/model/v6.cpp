@@ -2,6 +2,7 @@
 // matrices are stored [in, out].
 #include <array>
 
+#include "compressor/model/initial_state.h"
 #include "compressor/model/mix.h"
 #include "compressor/model/wkv.h"
 #include "compressor/numerics/tensor_ops.h"
@@ -28,6 +29,7 @@ class TimeMixV6 final : public TimeMix {
   at::Tensor decay_, decay_w1_, decay_w2_;
   at::Tensor bonus_;
   GroupNorm ln_x_;
+  InitialState initial_;
 };
 
 Status TimeMixV6::load(const BlockTensors& tensors) {
@@ -44,6 +46,7 @@ Status TimeMixV6::load(const BlockTensors& tensors) {
                                      {&decay_w1_, "time_decay_w1"},
                                      {&decay_w2_, "time_decay_w2"}}));
   RWKV_ASSIGN(ln_x_, load_group_norm(tensors));
+  RWKV_ASSIGN(initial_, InitialState::load(tensors));
   return {};
 }
 
@@ -66,7 +69,8 @@ at::Tensor TimeMixV6::forward(const Pass& pass, const at::Tensor& x) const {
   const at::Tensor k = pass.product("att.key", mixed(K));
   const at::Tensor v = pass.product("att.value", mixed(V));
   const at::Tensor log_w = log_decay(mixed(W));
-  const at::Tensor y = ln_x_.apply(wkv_v5({r, k, v, log_w}, bonus_, {pass.length, ln_x_.n_head}));
+  const at::Tensor y =
+      ln_x_.apply(initial_.wkv_v5({r, k, v, log_w}, bonus_, {pass.length, ln_x_.n_head}));
   const at::Tensor g = at::silu(pass.product("att.gate", mixed(G)));
   return pass.product("att.output", y * g);
 }

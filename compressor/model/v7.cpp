@@ -2,6 +2,7 @@
 // matrices are stored [in, out].
 #include <cmath>
 
+#include "compressor/model/initial_state.h"
 #include "compressor/model/mix.h"
 #include "compressor/model/wkv.h"
 #include "compressor/numerics/tensor_ops.h"
@@ -26,6 +27,7 @@ class TimeMixV7 final : public TimeMix {
   at::Tensor g1_, g2_;       ///< gate
   at::Tensor k_k_, k_a_, r_k_;
   GroupNorm ln_x_;
+  InitialState initial_;
 };
 
 Status TimeMixV7::load(const BlockTensors& tensors) {
@@ -49,6 +51,7 @@ Status TimeMixV7::load(const BlockTensors& tensors) {
     RWKV_TRY(tensors.matrices("att.", {{&v1_, "v1"}, {&v2_, "v2"}}));
   }
   RWKV_ASSIGN(ln_x_, load_group_norm(tensors));
+  RWKV_ASSIGN(initial_, InitialState::load(tensors));
   return {};
 }
 
@@ -86,7 +89,7 @@ at::Tensor TimeMixV7::forward(const Pass& pass, const at::Tensor& x) const {
   const at::Tensor kk =
       (heads / heads.norm(2, -1, true).clamp_min(kNormFloor)).reshape(raw_k.sizes());
   const at::Tensor k = raw_k * (1 + (a - 1) * k_a_);
-  const at::Tensor y = wkv_v7({r, k, v, log_w}, kk, kk * a, {pass.length, ln_x_.n_head});
+  const at::Tensor y = initial_.wkv_v7({r, k, v, log_w}, kk, kk * a, {pass.length, ln_x_.n_head});
   // + (sum_i r_i k_i r_k_i) v per head
   const at::Tensor bonus = by_head(r * k * r_k_).sum(-1, true) * by_head(v);
   return pass.product("att.output", (ln_x_.apply(y) + bonus.reshape(y.sizes())) * g);

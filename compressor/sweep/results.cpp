@@ -86,8 +86,8 @@ Result<Json> collect_point(const SweepFolder& sweep, const Json& planned) {
                 {"label", planned.at("label")},
                 {"status", "missing"},
                 {"settings", planned.at("settings")}};
-  if (auto recipe = read_text_file(folder.recipe(), kMaxRecipeBytes); recipe.ok()) {
-    point["recipe"] = recipe.take();
+  if (exists(folder.recipe())) {  // a point that nobody began has none
+    RWKV_ASSIGN(point["recipe"], read_text_file(folder.recipe(), kMaxRecipeBytes));
   }
   if (folder.is_done()) {
     RWKV_TRY(add_measured(folder, point));

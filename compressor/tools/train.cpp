@@ -1,4 +1,6 @@
 // rwkv-press train: trains a checkpoint or a new model.
+#include <algorithm>
+#include <array>
 #include <filesystem>
 
 #include "compressor/checkpoint/edited_source.h"
@@ -8,6 +10,7 @@
 #include "compressor/train/config.h"
 #include "compressor/train/initial_values.h"
 #include "compressor/train/progress.h"
+#include "formats/arch/versions.h"
 #include "formats/base/printable.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
@@ -23,9 +26,40 @@ constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 20;
 struct Subject {
   std::optional<Checkpoint> checkpoint;
   std::unique_ptr<MemorySource> made;
+  std::unique_ptr<EditedSource> begun;  ///< over the checkpoint, with a state to be tuned
   Identified model;
-  const TensorSource& source() const { return checkpoint ? *checkpoint->source : *made; }
+  const TensorSource& source() const {
+    return begun        ? static_cast<const TensorSource&>(*begun)
+           : checkpoint ? *checkpoint->source
+                        : *made;
+  }
 };
+
+bool tunes_state(const TrainConfig& config) {
+  const auto& patterns = config.train.parameters;
+  return std::find(patterns.begin(), patterns.end(), kStateParameters) != patterns.end();
+}
+
+// Adds a state of zeros to the blocks that have none.
+Status add_state(Subject& subject, const std::string& folder) {
+  const ModelConfig& config = subject.model.config;
+  constexpr std::array kWithState = {Version::V5_2, Version::V6, Version::V7, Version::V7a};
+  if (std::find(kWithState.begin(), kWithState.end(), config.version) == kWithState.end()) {
+    return usage_error("train.parameters: v5.2, v6 and v7 begin with a state; this model is {}",
+                       version_traits(config.version).name);
+  }
+  RWKV_ASSIGN(subject.begun, EditedSource::create(subject.source(), folder));
+  const std::vector<float> zeros(config.wkv_floats());
+  for (uint64_t block = 0; block < config.n_layer; ++block) {
+    const std::string name = fmt::format("blocks.{}.att.time_state", block);
+    if (!subject.begun->index_of(name).ok()) {
+      RWKV_TRY(
+          subject.begun->put(name, {config.n_head, config.head_size, config.head_size}, zeros));
+    }
+  }
+  RWKV_ASSIGN(subject.model, identify_checkpoint(*subject.begun));
+  return {};
+}
 
 Result<TrainConfig> config_from(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "config"));
@@ -82,8 +116,14 @@ Result<DType> dtype_from(const cxxopts::ParseResult& arguments) {
   return dtype->dtype;
 }
 
+// Which tensors the result has, and of which types.
+struct ResultForm {
+  DType dtype;
+  bool state_only;  ///< the tuned state alone, in f32
+};
+
 Status write_result(const Subject& subject, const Trained& trained, const std::string& output,
-                    DType dtype, OutputFile::Existing existing) {
+                    const ResultForm& form, OutputFile::Existing existing) {
   RWKV_ASSIGN(const auto edited,
               EditedSource::create(subject.source(), fs::path(output).parent_path().string()));
   for (const Parameter& parameter : trained.network->parameters()) {
@@ -92,12 +132,19 @@ Status write_result(const Subject& subject, const Trained& trained, const std::s
     RWKV_TRY(edited->put(parameter.name, edited->tensors()[index].shape,
                          {values.data_ptr<float>(), static_cast<size_t>(values.numel())}));
   }
-  std::vector<TensorInfo> infos = edited->tensors();
-  for (TensorInfo& info : infos) {
-    info.dtype = dtype;
+  std::vector<TensorInfo> infos;
+  std::vector<size_t> from;  // of each, its place in `edited`
+  for (size_t i = 0; i < edited->tensors().size(); ++i) {
+    TensorInfo info = edited->tensors()[i];
+    const bool is_state = info.name.ends_with(".att.time_state");
+    if (is_state || !form.state_only) {
+      info.dtype = is_state ? DType::F32 : form.dtype;
+      infos.push_back(std::move(info));
+      from.push_back(i);
+    }
   }
   return write_checkpoint(output, existing, infos, [&](size_t index, std::vector<std::byte>& out) {
-    return read_as(*edited, index, dtype, out);
+    return read_as(*edited, from[index], infos[index].dtype, out);
   });
 }
 
@@ -118,9 +165,9 @@ void declare_train(cxxopts::Options& options, std::vector<std::string>& position
       "work", "Folder for snapshots, token files and the loss (default OUTPUT.work)",
       cxxopts::value<std::string>(),
       "FOLDER")("set", "Change one setting: train.key=value; may be repeated",
-                cxxopts::value<std::vector<std::string>>(),
-                "KEY=VALUE")("dtype", "Type of the result",
-                             cxxopts::value<std::string>()->default_value("bf16"), "bf16|f32")(
+                cxxopts::value<std::vector<std::string>>(), "KEY=VALUE")(
+      "dtype", "Type of the result", cxxopts::value<std::string>()->default_value("bf16"),
+      "bf16|f32")("state-only", "Write the tuned state alone (train.parameters: [state])")(
       "t,threads",
       "Threads (default: when resuming as many as before, else all available processors)",
       cxxopts::value<std::string>(),
@@ -135,6 +182,11 @@ Status run_train(const cxxopts::ParseResult& arguments) {
   RWKV_TRY(check_checkpoint_name(output));
   RWKV_ASSIGN(const DType dtype, dtype_from(arguments));
   RWKV_ASSIGN(const TrainConfig config, config_from(arguments));
+  const ResultForm form = {dtype, arguments.count("state-only") > 0};
+  if (form.state_only && !tunes_state(config)) {
+    return usage_error(
+        "--state-only needs a state that is tuned: --set 'train.parameters=[state]'");
+  }
   std::vector<std::string> texts = config.train.data;
   texts.insert(texts.end(), config.train.valid.begin(), config.train.valid.end());
   RWKV_TRY(refuse_own_input(arguments, /*input_is_packed=*/false, texts));
@@ -145,7 +197,10 @@ Status run_train(const cxxopts::ParseResult& arguments) {
   if (group->is_first()) {
     RWKV_TRY(OutputFile::check(output, existing));
   }
-  RWKV_ASSIGN(const Subject subject, subject_from(arguments, config));
+  RWKV_ASSIGN(Subject subject, subject_from(arguments, config));
+  if (tunes_state(config)) {
+    RWKV_TRY(add_state(subject, fs::path(output).parent_path().string()));
+  }
   std::optional<Checkpoint> teacher;
   Identified teacher_model;
   if (arguments.count("teacher") > 0) {
@@ -199,7 +254,7 @@ Status run_train(const cxxopts::ParseResult& arguments) {
   if (!group->is_first()) {
     return {};
   }
-  RWKV_TRY(write_result(subject, trained, output, dtype, existing));
+  RWKV_TRY(write_result(subject, trained, output, form, existing));
   cli::print("{}: {}, {} steps, loss {:.4f}; log and plot in {}\n", output,
              describe(subject.model.config), trained.step, trained.last.loss, job.folder);
   return {};

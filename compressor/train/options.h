@@ -31,7 +31,7 @@ struct TrainOptions {
   std::string answers_after;  ///< a token; tokens after it weigh loss.answers_weight; empty: none
   size_t precision = 0;       ///< as written: auto, fp32 or bf16
   bool wants_bf16 = false;    ///< of products; follows from precision
-  /// "factors", "all", or globs over tensor names.
+  /// "factors", "state", "all", or globs over tensor names.
   std::vector<std::string> parameters = {"all"};
   uint64_t save_every = 500;  ///< steps
 };

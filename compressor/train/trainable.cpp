@@ -14,6 +14,9 @@ bool matches(const std::string& pattern, const TensorBinding& tensor) {
   if (pattern == "factors") {
     return tensor.part != Part::Dense;
   }
+  if (pattern == kStateParameters) {
+    return tensor.role == Role::InitialState;
+  }
   return ::fnmatch(pattern.c_str(), tensor.name.c_str(), 0) == 0;
 }
 
@@ -33,15 +36,20 @@ Result<Network::IsTrainable> trainable_in(const std::vector<std::string>& patter
     if (!is_used && pattern == "factors") {
       return usage_error(
           "train.parameters: this model has no factor pairs to move; put low_rank before it, or "
-          "let "
-          "'all' move");
+          "let 'all' move");
+    }
+    if (!is_used && pattern == kStateParameters) {
+      return usage_error(
+          "train.parameters: this model has no time_state; rwkv-press train adds one to v5.2, v6 "
+          "and v7");
     }
     if (!is_used) {
       return usage_error("train.parameters: no tensor of this model matches '{}'", pattern);
     }
   }
   if (names.empty()) {
-    return usage_error("train.parameters is empty: factors, all, or globs over tensor names");
+    return usage_error(
+        "train.parameters is empty: factors, state, all, or globs over tensor names");
   }
   return Network::IsTrainable([names](const std::string& name) { return names.contains(name); });
 }

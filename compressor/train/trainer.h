@@ -78,8 +78,11 @@ struct Trained {
 /// snapshot cannot be written or a rank is gone.
 Result<Trained> train(const TrainJob& job, ProcessGroup& group);
 
-/// Which tensors `patterns` make trainable: "factors" (factor pairs and their diagonals), "all", or
-/// globs over names. Usage if one matches nothing.
+/// What stands in `parameters` for the state that texts begin with.
+inline constexpr const char* kStateParameters = "state";
+
+/// Which tensors `patterns` make trainable: "factors" (factor pairs and their diagonals), "state"
+/// (att.time_state of all blocks), "all", or globs over names. Usage if one matches nothing.
 Result<Network::IsTrainable> trainable_in(const std::vector<std::string>& patterns,
                                           std::span<const TensorBinding> tensors);
 

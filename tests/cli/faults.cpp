@@ -24,7 +24,7 @@ using Files = std::map<std::string, std::vector<std::byte>>;
 // Failures after which a command may well succeed. Its outputs are compared all the same.
 struct Harmless {
   std::optional<Call> call;  // none: any
-  const char* file;          // the end of its name, or with * at the end, a part of it
+  const char* file;  // the end of its name; with * in place of any end, with ? of a last name
   const char* reason;
 };
 constexpr Harmless kHarmless[] = {
@@ -50,6 +50,8 @@ constexpr Harmless kHarmless[] = {
     {Call::Open, "/loss.csv", "the log of a training is for readers"},
     {Call::Read, "/loss.csv", "the same"},
     {Call::Remove, "/step-*", "an old snapshot stays; newer ones are found all the same"},
+    {Call::Open, "/points/?", "what keeps a name through a power cut: the file has it already"},
+    {Call::Sync, "/points/?", "the same"},
     {Call::Remove, "/points/*", "files of a point are replaced, its claim is taken over"},
 };
 
@@ -59,9 +61,12 @@ const Harmless* harmless(const FaultPlan& plan) {
         const std::string struck = plan.struck;
         std::string file = each.file;
         bool is_named = struck.ends_with(file);
-        if (file.ends_with('*')) {
+        if (file.ends_with('*') || file.ends_with('?')) {
+          const bool is_last = file.back() == '?';
           file.pop_back();
-          is_named = struck.find(file) != std::string::npos;
+          const size_t at = struck.find(file);
+          is_named = at != std::string::npos &&
+                     (!is_last || struck.find('/', at + file.size()) == std::string::npos);
         }
         return (!each.call || *each.call == plan.call) && is_named;
       });

@@ -1,6 +1,7 @@
 // Tuned states, saved states and adapters, as users of both programs meet them.
 #include <filesystem>
 
+#include "formats/container/safetensors_reader.h"
 #include "formats/container/safetensors_writer.h"
 #include "tests/cli/run.h"
 #include "tests/support/catch.h"
@@ -130,6 +131,82 @@ TEST_CASE("A tuned state alone and merged give the same logits", "[cli]") {
   const std::string out = scratch.file("out.pth");
   output_of("rwkv-press", {"export", merged, "-o", out, "--quiet"});
   CHECK_THAT(output_of("rwkv-press", {"inspect", out, "--tensors"}), Contains("time_state"));
+}
+
+TEST_CASE("State tuning moves the state alone, which goes into the model or beside it", "[cli]") {
+  const ScratchFolder scratch;
+  const Models models(scratch);
+  std::string text;
+  for (int i = 0; i < 400; ++i) {
+    text += "to be, or not to be? ";
+  }
+  write_text(scratch.file("text.txt"), text);
+  write_text(scratch.file("state.yaml"),
+             "train: {parameters: [state], steps: 12, batch: 2, length: 32, lr: 0.1, warmup: 1}\n");
+  const auto tune = [&](const std::string& output, Arguments more) {
+    Arguments all = {"train",    models.checkpoint,
+                     "--config", scratch.file("state.yaml"),
+                     "--data",   scratch.file("text.txt"),
+                     "--vocab",  "bytes",
+                     "--quiet",  "-o",
+                     output};
+    all.insert(all.end(), more.begin(), more.end());
+    output_of("rwkv-press", all);
+  };
+  const std::string state = scratch.file("s.safetensors"), whole = scratch.file("tuned.pth");
+  tune(state, {"--state-only"});
+  tune(whole, {});  // in bf16, as the model
+  const std::string packed = scratch.file("tuned.gguf");
+  output_of("rwkv-press",
+            {"convert", whole, "-o", packed, "--preset", "fp32", "--vocab", "bytes", "--quiet"});
+  const auto bits = [&](Arguments more) {
+    Arguments all = {"perplexity", "--text",       scratch.file("text.txt"),
+                     "--json",     "--max-tokens", "200"};
+    all.insert(all.end(), more.begin(), more.end());
+    const std::string out = output_of("rwkv-edge", all);
+    return std::stod(out.substr(out.find("\"bits_per_byte\": ") + 17));
+  };
+  const double before = bits({models.packed});
+  const double alone = bits({models.packed, "--state", state});
+  CHECK(alone < before - 0.05);
+  CHECK(bits({packed}) == alone);
+
+  // All else is as it was.
+  const std::string stripped = scratch.file("stripped.safetensors"),
+                    original = scratch.file("original.safetensors");
+  output_of("rwkv-press", {"export", models.checkpoint, "--quiet", "-o", original});
+  output_of("rwkv-press", {"export", whole, "--quiet", "-o", stripped});
+  const auto base = open_safetensors(original);
+  const auto tuned = open_safetensors(stripped);
+  REQUIRE_OK(base.status());
+  REQUIRE_OK(tuned.status());
+  size_t n_same = 0;
+  for (size_t i = 0; i < base.value()->tensors().size(); ++i) {
+    for (size_t j = 0; j < tuned.value()->tensors().size(); ++j) {
+      if (base.value()->tensors()[i].name == tuned.value()->tensors()[j].name) {
+        std::vector<std::byte> ours, theirs;
+        REQUIRE_OK(base.value()->read(i, ours));
+        REQUIRE_OK(tuned.value()->read(j, theirs));
+        CHECK((ours == theirs));
+        ++n_same;
+      }
+    }
+  }
+  CHECK(n_same == base.value()->tensors().size());
+  CHECK(tuned.value()->tensors().size() == n_same + 2);
+
+  check_refused("rwkv-press",
+                {"train", models.checkpoint, "--config", scratch.file("state.yaml"), "--set",
+                 "train.parameters=[all]", "--state-only", "--data", scratch.file("text.txt"),
+                 "--vocab", "bytes", "-o", whole, "--force"},
+                2, {"--state-only", "train.parameters"});
+  const std::string old = scratch.file("v4.pth");
+  output_of("rwkv-press", {"synth", "--arch", "v4", "--n-layer", "1", "--n-embd", "64", "--n-vocab",
+                           "256", "--quiet", "-o", old});
+  check_refused("rwkv-press",
+                {"train", old, "--config", scratch.file("state.yaml"), "--data",
+                 scratch.file("text.txt"), "--vocab", "bytes", "-o", whole, "--force"},
+                2, {"this model is v4"});
 }
 
 TEST_CASE("Adapters are merged by convert and export", "[cli]") {

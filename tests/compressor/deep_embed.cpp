@@ -5,6 +5,8 @@
 #include "compressor/checkpoint/merged_source.h"
 #include "compressor/checkpoint/open.h"
 #include "compressor/checkpoint/write.h"
+#include "compressor/model/network.h"
+#include "compressor/numerics/tensor_ops.h"
 #include "tests/compressor/press_testing.h"
 #include "tests/support/catch.h"
 #include "tests/support/reference.h"
@@ -88,6 +90,34 @@ TEST_CASE("Tuned states lie as the formulas say: [head][value][key]", "[deep_emb
     const auto zero = convert_and_open(with_state(folder, plain, 0.0f), folder.file("z.gguf"), {});
     const auto without = convert_and_open(plain, folder.file("p.gguf"), {});
     CHECK(all_logits(zero, kTokens, 1) == all_logits(without, kTokens, 1));
+  }
+}
+
+TEST_CASE("LibTorch's forward pass begins with a tuned state, as the runtime does",
+          "[deep_embed]") {
+  for (const char* arch : {"v5.2", "v6", "v7"}) {
+    INFO(arch);
+    const ScratchFolder folder;
+    const std::string tuned = with_state(folder, write_synth(folder, arch), 0.5f);
+    const auto opened = press::open_checkpoint(tuned);
+    REQUIRE_OK(opened.status());
+    const TensorSource& source = *opened.value().source;
+    const auto identified = press::identify_checkpoint(source);
+    REQUIRE_OK(identified.status());
+    const auto network = press::Network::load(source, identified.value().config, nullptr);
+    REQUIRE_OK(network.status());
+    // Two sequences, so that each begins with it.
+    const std::vector<int64_t> ids(kTokens.begin(), kTokens.end());
+    const at::Tensor row = at::tensor(ids).unsqueeze(0);
+    const at::Tensor logits = network.value()->logits(at::cat({row, row}, 0)).contiguous();
+    const int64_t half = logits.numel() / 2;
+    const float* const values = logits.data_ptr<float>();
+    for (const float* from : {values, values + half}) {
+      Reference reference(source);
+      const double error = difference({from, from + half}, reference);
+      fmt::print("{:<5} LibTorch from a state: {:.1e}\n", arch, error);
+      CHECK(error < 1e-5);
+    }
   }
 }
 

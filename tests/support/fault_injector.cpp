@@ -229,12 +229,12 @@ int main_or_server(int argc, char** argv, char** environment) {
   return program_main(argc, argv, environment);
 }
 
-// A folder is opened to make its names permanent, but also to list it, as the C++ library does, and
-// for a file without a name. The plan tells them apart.
-bool fails_to_open(const char* path, int flags) {
-  constexpr int kToList = O_DIRECTORY | O_NONBLOCK;
+// A folder is opened to make its names permanent, for a file without a name, and, by openat() from
+// the C++ library, to list it. The plan tells them apart.
+bool fails_to_open(const char* path, int flags, bool is_relative) {
   const bool is_unnamed = (flags & O_TMPFILE) == O_TMPFILE;
-  if (!is_unnamed && (flags & kToList) != kToList) {
+  const bool is_listed = is_relative && (flags & O_DIRECTORY) != 0;
+  if (!is_unnamed && !is_listed) {
     return fails(Call::Open, path);
   }
   char what[kMaxPath];
@@ -253,26 +253,26 @@ int __libc_start_main(int (*main)(int, char**, char**), int argc, char** argv, v
                                                                 fini, rtld_fini, stack_end);
 }
 
-#define DEFINE_OPEN(name)                                             \
-  int name(const char* path, int flags, ...) {                        \
-    NEXT(name);                                                       \
-    va_list arguments;                                                \
-    va_start(arguments, flags);                                       \
-    const unsigned mode = mode_in(flags, arguments);                  \
-    va_end(arguments);                                                \
-    return fails_to_open(path, flags) ? -1 : real(path, flags, mode); \
+#define DEFINE_OPEN(name)                                                    \
+  int name(const char* path, int flags, ...) {                               \
+    NEXT(name);                                                              \
+    va_list arguments;                                                       \
+    va_start(arguments, flags);                                              \
+    const unsigned mode = mode_in(flags, arguments);                         \
+    va_end(arguments);                                                       \
+    return fails_to_open(path, flags, false) ? -1 : real(path, flags, mode); \
   }
 DEFINE_OPEN(open)
 DEFINE_OPEN(open64)
 
-#define DEFINE_OPENAT(name)                                                   \
-  int name(int folder, const char* path, int flags, ...) {                    \
-    NEXT(name);                                                               \
-    va_list arguments;                                                        \
-    va_start(arguments, flags);                                               \
-    const unsigned mode = mode_in(flags, arguments);                          \
-    va_end(arguments);                                                        \
-    return fails_to_open(path, flags) ? -1 : real(folder, path, flags, mode); \
+#define DEFINE_OPENAT(name)                                                         \
+  int name(int folder, const char* path, int flags, ...) {                          \
+    NEXT(name);                                                                     \
+    va_list arguments;                                                              \
+    va_start(arguments, flags);                                                     \
+    const unsigned mode = mode_in(flags, arguments);                                \
+    va_end(arguments);                                                              \
+    return fails_to_open(path, flags, true) ? -1 : real(folder, path, flags, mode); \
   }
 DEFINE_OPENAT(openat)
 DEFINE_OPENAT(openat64)
