@@ -52,6 +52,7 @@ constexpr Harmless kHarmless[] = {
     {Call::Remove, "/step-*", "an old snapshot stays; newer ones are found all the same"},
     {Call::Open, "/points/?", "what keeps a name through a power cut: the file has it already"},
     {Call::Sync, "/points/?", "the same"},
+    {Call::Remove, "/shared/*", "it stays, and is cleared by the next run"},
     {Call::Remove, "/points/*", "files of a point are replaced, its claim is taken over"},
 };
 
