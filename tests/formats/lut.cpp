@@ -91,7 +91,8 @@ unsigned code_in_tile(const Bytes& bytes, size_t group_at, unsigned bits, unsign
 }
 
 unsigned code_in_row(const Bytes& bytes, size_t at, unsigned bits, unsigned col) {
-  const unsigned nibble = bits_at(bytes, at + col % 32, col / 32 * 4, 4);
+  // Rows of 2 and 3 bits are shorter than 32 bytes.
+  const auto nibble = [&] { return bits_at(bytes, at + col % 32, col / 32 * 4, 4); };
   switch (bits) {
     case 2:
       return bits_at(bytes, at + col % 16, col / 16 * 2, 2);
@@ -99,11 +100,11 @@ unsigned code_in_row(const Bytes& bytes, size_t at, unsigned bits, unsigned col)
       return bits_at(bytes, at + col % 16, col / 16 * 2, 2) |
              bits_at(bytes, at + 16 + col / 8, col % 8, 1) << 2;
     case 4:
-      return nibble;
+      return nibble();
     case 5:
-      return nibble | bits_at(bytes, at + 32 + col / 8, col % 8, 1) << 4;
+      return nibble() | bits_at(bytes, at + 32 + col / 8, col % 8, 1) << 4;
     default:
-      return nibble | bits_at(bytes, at + 32 + col % 16, col / 16 * 2, 2) << 4;
+      return nibble() | bits_at(bytes, at + 32 + col % 16, col / 16 * 2, 2) << 4;
   }
 }
 
