@@ -12,7 +12,8 @@ bool has_avx512vnni();
 bool has_avx512vbmi();
 bool has_dotprod();
 
-/// What a set that is another one with faster lut codecs has of its own.
+/// What multiplies with lut codecs. It is compiled by itself: for size, since its loops say what is
+/// to be unrolled, and for sets that are another one with faster lut codecs.
 struct LutFunctions {
   MatmulFn (*matmul)(Codec codec);
   MatmulRowsFn (*matmul_rows)(Codec codec);
@@ -24,7 +25,8 @@ extern const KernelSet kernel_set;
 }
 namespace x86_avx2 {
 extern const KernelSet kernel_set;
-}
+extern const LutFunctions lut_functions;
+}  // namespace x86_avx2
 namespace x86_avx512vnni {
 extern const KernelSet kernel_set;
 }
@@ -33,9 +35,11 @@ extern const LutFunctions lut_functions;
 }
 namespace arm_neon {
 extern const KernelSet kernel_set;
-}
+extern const LutFunctions lut_functions;
+}  // namespace arm_neon
 namespace arm_dotprod {
 extern const KernelSet kernel_set;
-}
+extern const LutFunctions lut_functions;
+}  // namespace arm_dotprod
 
 }  // namespace rwkv::edge

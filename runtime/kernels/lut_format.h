@@ -2,6 +2,8 @@
 // (formats/codec/lut_layout.h).
 #pragma once
 
+#include <bit>
+
 #include "formats/codec/lut_layout.h"
 #include "runtime/kernels/row_format.h"
 
@@ -11,6 +13,12 @@ namespace {
 /// A row by itself is summed in this many lanes, of columns 4 l .. 4 l + 3 of every piece; a row of
 /// a tile in one.
 constexpr size_t kLutLanes = 16;
+
+/// A factor of sums of scaled rows, with 17 significant bits: its product with a value of a table,
+/// which has at most seven, is exact, and sums are the same whether they are fused with it or not.
+inline float short_factor(float x) {
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(x) & 0xffffff80u);
+}
 
 /// Besides the members of every RowFormat:
 ///   kKind                     bits, layout, groups

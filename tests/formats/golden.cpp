@@ -31,6 +31,7 @@ constexpr Golden kGolden[] = {
     {"format3-v7-i8_row.gguf", 3, 0x13ab45dcb84cd2d9, 36},
     {"format3-tiny-v5.2-mm8.gguf", 3, 0xd31937588c8a8a31, 28},
     {"format3-tiny-v6.gguf", 3, 0x16612598fd1a557d, 43},
+    {"format3-tiny-v7-lut4.gguf", 3, 0xbe3236140c46cb11, 36},
 };
 
 struct Tensor {

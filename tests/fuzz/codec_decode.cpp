@@ -1,5 +1,7 @@
-// Arbitrary bytes through every codec's decode_rows, and arbitrary floats through its encode. The
-// first bytes choose codec and sizes, the others are repeated until there are enough.
+// Arbitrary bytes through every codec's decode_rows, and arbitrary floats through its encode; lut
+// codecs are taken apart and packed again too. The first bytes choose codec and sizes, the others
+// are repeated until there are enough.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -7,6 +9,7 @@
 #include <vector>
 
 #include "formats/codec/codec.h"
+#include "formats/codec/lut.h"
 
 using namespace rwkv;
 
@@ -54,6 +57,27 @@ void check_encode(const CodecTraits& codec, const MatrixShape& shape,
   }
 }
 
+// What a lut matrix consists of packs to the same bytes, or is refused; its header is one that
+// models open with.
+void check_lut(const CodecTraits& codec, const MatrixShape& shape, std::vector<std::byte> bytes) {
+  static_cast<void>(codec.check_shared(std::span(bytes).first(kLutHeader)));
+  const LutMatrix empty = lut_matrix(*codec.lut, shape.rows, shape.cols);
+  std::vector<std::byte> good(bytes.size());
+  require(lut_pack(empty, codec.codec, good).ok());
+  std::copy_n(good.begin(), kLutHeader, bytes.begin());
+  require(codec.check_shared(std::span(bytes).first(kLutHeader)).ok());
+  check_decode(codec, shape, bytes);
+  const MatrixView w = MatrixView::of(bytes.data(), codec.codec, shape.rows, shape.cols);
+  const LutMatrix parts = lut_unpack(w);
+  if (!lut_pack(parts, codec.codec, good).ok()) {
+    return;
+  }
+  const LutMatrix again =
+      lut_unpack(MatrixView::of(good.data(), codec.codec, shape.rows, shape.cols));
+  require(again.codes == parts.codes && again.scales == parts.scales &&
+          again.row_scales == parts.row_scales && again.table == parts.table);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -74,6 +98,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<std::byte> bytes(codec.encoded_bytes(shape.rows, shape.cols));
   fill(bytes.data(), bytes.size());
   check_decode(codec, shape, bytes);
+  if (codec.lut) {
+    check_lut(codec, shape, bytes);
+  }
   std::vector<float> values(shape.rows * shape.cols);
   fill(values.data(), values.size() * sizeof(float));
   check_encode(codec, shape, values);

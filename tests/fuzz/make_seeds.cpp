@@ -115,7 +115,8 @@ void seed_codec_decode() {
   for (const float value : {0.5f, -1.25f, 3e-5f, 1e20f, 0.0f, 7.0f}) {
     floats += le(value);
   }
-  for (char codec = 0; codec < 4; ++codec) {
+  const auto n_codecs = static_cast<char>(codec_list().size());
+  for (char codec = 0; codec < n_codecs; ++codec) {
     seed("codec_decode", fmt::format("{}", int{codec}), std::string{codec, 3, 4, codec} + floats);
   }
 }

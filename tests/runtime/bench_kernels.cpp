@@ -1,6 +1,7 @@
 // Speed of every kernel that runs here next to its plain twin. Rounds take turns, since machines
-// are noisy; printed are medians, and how many times as fast as `generic`.
-// usage: bench_kernels [ROUNDS] [PART OF A NAME]
+// are noisy; printed are medians, how many times as fast as `generic`, and how fast this machine
+// reads memory in the same rounds. Matrices of 65536 rows are larger than the caches.
+// usage: bench_kernels [ROUNDS] [PART OF A NAME] [THREADS]
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <random>
 #include <vector>
 
+#include "runtime/bench/bandwidth.h"
 #include "runtime/kernels/kernels.h"
 
 using namespace rwkv;
@@ -23,8 +25,12 @@ using Clock = std::chrono::steady_clock;
 struct Shape {
   uint64_t rows, cols;
 };
-// In the second cache, in memory, and as short as a small model's.
-constexpr Shape kShapes[] = {{256, 64}, {512, 1024}, {8192, 2048}};
+// As short as a small model's, in the second cache, in the third, and in memory.
+constexpr Shape kShapes[] = {{256, 64}, {512, 1024}, {8192, 2048}, {65536, 2048}};
+// So many rows are encoded; more repeat them.
+constexpr uint64_t kEncodedRows = 512;
+// Bytes of rows that a thread takes at a time.
+constexpr uint64_t kChunk = 128 << 10;
 
 // Numbers from -1 to 1.
 std::vector<float> noise_vector(size_t n, uint32_t seed) {
@@ -38,10 +44,19 @@ std::vector<float> noise_vector(size_t n, uint32_t seed) {
 
 std::vector<std::byte> encoded(Codec codec, const Shape& shape) {
   const CodecTraits& traits = codec_traits(codec);
-  std::vector<std::byte> bytes(traits.encoded_bytes(shape.rows, shape.cols));
-  const auto values = noise_vector(shape.rows * shape.cols, 1);
-  if (!traits.encode(values, {shape.rows, shape.cols, Outputs::Rows}, bytes).ok()) {
+  const Shape first = {std::min(shape.rows, kEncodedRows), shape.cols};
+  std::vector<std::byte> bytes(traits.encoded_bytes(first.rows, first.cols));
+  const auto values = noise_vector(first.rows * first.cols, 1);
+  if (!traits.encode(values, {first.rows, first.cols, Outputs::Rows}, bytes).ok()) {
     std::abort();
+  }
+  const size_t shared = traits.shared_bytes(shape.cols);
+  const size_t n_first = bytes.size();
+  bytes.resize(traits.encoded_bytes(shape.rows, shape.cols));
+  for (size_t at = n_first; at < bytes.size(); at += n_first - shared) {
+    std::copy(bytes.begin() + static_cast<std::ptrdiff_t>(shared),
+              bytes.begin() + static_cast<std::ptrdiff_t>(n_first),
+              bytes.begin() + static_cast<std::ptrdiff_t>(at));
   }
   return bytes;
 }
@@ -55,8 +70,9 @@ struct Operation {
 
 class Bench {
  public:
-  Bench(int rounds, std::string only) : rounds_(rounds), only_(std::move(only)) {
-    fmt::print("{:<34}", "GB/s of weights (x generic)");
+  Bench(int rounds, std::string only, unsigned n_threads)
+      : pool_(n_threads), rounds_(rounds), only_(std::move(only)), n_threads_(n_threads) {
+    fmt::print("{:<34} {:>7}", "GB/s of weights (x generic)", "read");
     for (const KernelSet* table : kernel_list()) {
       if (table->runs_here()) {
         tables_.push_back(table);
@@ -66,12 +82,14 @@ class Bench {
     fmt::print("\n");
   }
 
+  bool wants(const std::string& name) const { return name.find(only_) != std::string::npos; }
+  ThreadPool& pool() { return pool_; }
+
   void run(const Operation& operation) {
-    if (operation.name.find(only_) == std::string::npos) {
-      return;
-    }
+    BandwidthProbe probe(n_threads_);
     std::map<const KernelSet*, std::vector<double>> rates;
     for (int round = 0; round < rounds_; ++round) {
+      probe.pass();
       for (const KernelSet* table : tables_) {
         const auto start = Clock::now();
         int n = 0;
@@ -84,7 +102,7 @@ class Bench {
         rates[table].push_back(operation.bytes * n / seconds * 1e-9);
       }
     }
-    fmt::print("{:<34}", operation.name);
+    fmt::print("{:<34} {:>7.1f}", operation.name, probe.median());
     double plain = 0;
     for (const KernelSet* table : tables_) {
       std::vector<double>& found = rates[table];
@@ -99,12 +117,19 @@ class Bench {
 
  private:
   static constexpr double kSecondsEach = 0.01;
+  ThreadPool pool_;
   int rounds_;
   std::string only_;
+  unsigned n_threads_;
   std::vector<const KernelSet*> tables_;
 };
 
 void bench_products(Bench& bench, Codec codec, const Shape& shape, size_t n_tokens) {
+  const std::string name = fmt::format("matmul {} {}x{} t{}", codec_traits(codec).name, shape.rows,
+                                       shape.cols, n_tokens);
+  if (!bench.wants(name)) {
+    return;
+  }
   const std::vector<std::byte> bytes = encoded(codec, shape);
   const MatrixView w = MatrixView::of(bytes.data(), codec, shape.rows, shape.cols);
   const auto x = noise_vector(n_tokens * shape.cols, 2);
@@ -118,9 +143,9 @@ void bench_products(Bench& bench, Codec codec, const Shape& shape, size_t n_toke
   std::vector<float> byte_steps(n_tokens * n_groups);
   std::vector<int32_t> byte_sums(n_tokens * n_groups);
   std::vector<float> y(n_tokens * shape.rows);
-  bench.run({fmt::format("matmul {} {}x{} t{}", codec_traits(codec).name, shape.rows, shape.cols,
-                         n_tokens),
-             static_cast<double>(bytes.size()), [&](const KernelSet& table) {
+  const uint64_t chunk =
+      (std::max<uint64_t>(16, kChunk * shape.rows / bytes.size()) + 15) / 16 * 16;
+  bench.run({name, static_cast<double>(bytes.size()), [&](const KernelSet& table) {
                for (size_t t = 0; t < n_tokens; ++t) {
                  if (input_form(codec) == InputForm::ByteGroups) {
                    table.quantize_bytes(x.data() + t * shape.cols, shape.cols,
@@ -141,15 +166,22 @@ void bench_products(Bench& bench, Codec codec, const Shape& shape, size_t n_toke
                               group_sums.data() + t * n_group_sums(shape.cols));
                  }
                }
-               table.matmul(codec)(w,
-                                   {x.data(), n_tokens, shape.cols, q.data(), planes.data(),
-                                    steps.data(), sums.data(), group_sums.data(),
-                                    byte_groups.data(), byte_steps.data(), byte_sums.data()},
-                                   y.data(), shape.rows, 0, shape.rows);
+               const Inputs inputs = {x.data(),          n_tokens,          shape.cols,
+                                      q.data(),          planes.data(),     steps.data(),
+                                      sums.data(),       group_sums.data(), byte_groups.data(),
+                                      byte_steps.data(), byte_sums.data()};
+               bench.pool().run(shape.rows, chunk, [&](size_t begin, size_t end, unsigned) {
+                 table.matmul(codec)(w, inputs, y.data(), shape.rows, begin, end);
+               });
              }});
 }
 
 void bench_sums(Bench& bench, Codec codec, const Shape& shape, size_t n_tokens) {
+  const std::string name = fmt::format("add_scaled_rows {} {}x{} t{}", codec_traits(codec).name,
+                                       (shape.rows + 3) / 4, shape.cols, n_tokens);
+  if (!bench.wants(name)) {
+    return;
+  }
   const std::vector<std::byte> bytes = encoded(codec, shape);
   const MatrixView w = MatrixView::of(bytes.data(), codec, shape.rows, shape.cols);
   const uint64_t row_bytes = codec_traits(codec).unit_bytes(shape.cols);
@@ -163,11 +195,13 @@ void bench_sums(Bench& bench, Codec codec, const Shape& shape, size_t n_tokens) 
   std::vector<float> y(n_tokens * shape.cols);
   std::vector<double> bias(n_tokens * n_bias_groups(codec, shape.cols));
   const RowsView rows = {w.shared, places.data(), ids.data(), ids.size(), codec, shape.cols};
-  bench.run({fmt::format("add_scaled_rows {} {}x{} t{}", codec_traits(codec).name, ids.size(),
-                         shape.cols, n_tokens),
-             static_cast<double>(ids.size() * row_bytes), [&](const KernelSet& table) {
-               table.add_scaled_rows(codec)(rows, a.data(), shape.rows, n_tokens, y.data(),
-                                            bias.data(), 0, shape.cols);
+  const size_t n_pieces = 2 * bench.pool().size();
+  const size_t piece = (shape.cols / n_pieces + 63) / 64 * 64;
+  bench.run({name, static_cast<double>(ids.size() * row_bytes), [&](const KernelSet& table) {
+               bench.pool().run(shape.cols, piece, [&](size_t begin, size_t end, unsigned) {
+                 table.add_scaled_rows(codec)(rows, a.data(), shape.rows, n_tokens, y.data(),
+                                              bias.data(), begin, end);
+               });
              }});
 }
 
@@ -194,7 +228,8 @@ void bench_wkv(Bench& bench, bool is_v7) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  Bench bench(argc > 1 ? std::max(1, std::atoi(argv[1])) : 7, argc > 2 ? argv[2] : "");
+  Bench bench(argc > 1 ? std::max(1, std::atoi(argv[1])) : 7, argc > 2 ? argv[2] : "",
+              argc > 3 ? static_cast<unsigned>(std::clamp(std::atoi(argv[3]), 1, 256)) : 1u);
   for (const Shape& shape : kShapes) {
     for (const CodecTraits& codec : codec_list()) {
       for (const size_t n_tokens : {1, 32}) {
@@ -205,6 +240,9 @@ int main(int argc, char** argv) {
       }
     }
   }
-  bench_wkv(bench, false);
-  bench_wkv(bench, true);
+  for (const bool is_v7 : {false, true}) {
+    if (bench.wants(is_v7 ? "wkv_v7 64" : "wkv_v5 64")) {
+      bench_wkv(bench, is_v7);
+    }
+  }
 }

@@ -1,5 +1,5 @@
 // The golden packed files of every format version that loads give the logits that the program gave
-// when format 2 was the newest.
+// when it wrote their format first; those of lut4 when its kernels were new.
 #include <algorithm>
 #include <cmath>
 
@@ -23,6 +23,7 @@ constexpr Case kCases[] = {
     {"format2-v6-lite.gguf", "v6-lite.logits.f32"},
     {"format3-v5.2-f16.gguf", "v5.2-f16.logits.f32"},
     {"format3-v7-i8_row.gguf", "v7-i8_row.logits.f32"},
+    {"format3-tiny-v7-lut4.gguf", "tiny-v7-lut4.logits.f32"},
 };
 // Products of f16 are summed in another order by each set of kernels.
 constexpr float kTolerance = 1e-4f;

@@ -28,7 +28,20 @@ std::vector<GoldenTinyModel> golden_tiny_models() {
   mm8.n_embd = 12;
   mm8.dim_ffn = 10;
   mm8.n_vocab = 260;
-  return {{"format3-tiny-v6.gguf", lite}, {"format3-tiny-v5.2-mm8.gguf", mm8}};
+
+  // Tiles, one of them not full, and single rows.
+  TinyModelOptions lut;
+  lut.version = Version::V7;
+  lut.codec = Codec::Lut4;
+  lut.vocabulary = TinyVocabulary::Bytes;
+  lut.n_layer = 1;
+  lut.n_embd = 64;
+  lut.n_head = 2;
+  lut.dim_ffn = 70;
+  lut.n_vocab = 256;
+  return {{"format3-tiny-v6.gguf", lite},
+          {"format3-tiny-v5.2-mm8.gguf", mm8},
+          {"format3-tiny-v7-lut4.gguf", lut}};
 }
 
 }  // namespace rwkv::test

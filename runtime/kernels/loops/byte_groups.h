@@ -2,6 +2,8 @@
 // the compiler vectorises for each set; the same bits in all.
 #pragma once
 
+#include <bit>
+
 #include "runtime/kernels/kernels.h"
 
 namespace rwkv::edge {
@@ -11,20 +13,27 @@ namespace {
 constexpr float kRounder = 12582912.0f;
 constexpr float kMostByte = 127.0f;
 
-inline void quantize_byte_group(const float (&x)[kByteGroup], int8_t* q, float* step,
-                                int32_t* sum) {
-  float most = 0.0f;
-  float spoiled = 0.0f;  // NaN if an input is not finite, so that outputs show it
+// Of the largest magnitude, which floats have in the order of their bits; NaN comes after infinity.
+// The compiler vectorises a maximum of integers, but not one of floats.
+inline int32_t largest_bits(const float* x) {
+  int32_t most = 0;
   for (size_t i = 0; i < kByteGroup; ++i) {
-    const float size = x[i] < 0.0f ? -x[i] : x[i];
-    most = size > most ? size : most;
+    const int32_t bits = std::bit_cast<int32_t>(x[i]) & 0x7fffffff;
+    most = bits > most ? bits : most;
   }
-  for (size_t i = 0; i < kByteGroup; ++i) {
-    spoiled += x[i] * 0.0f;
-  }
+  return most;
+}
+
+[[gnu::noinline]] void quantize_byte_group(const float* x, int8_t* q, float* step, int32_t* sum) {
+  constexpr int32_t kInfinity = 0x7f800000;
+  const int32_t bits = largest_bits(x);
+  const float most = std::bit_cast<float>(bits);
   // Inputs that are too small to divide by count as zeros.
   const float inverse = most > 1e-36f && most <= 3e38f ? kMostByte / most : 0.0f;
-  *step = (inverse > 0.0f ? most / kMostByte : 0.0f) + spoiled;
+  // NaN if an input is not finite, so that outputs show it.
+  *step = bits >= kInfinity ? std::bit_cast<float>(0x7fc00000)
+          : inverse > 0.0f  ? most / kMostByte
+                            : 0.0f;
   int32_t total = 0;
   for (size_t i = 0; i < kByteGroup; ++i) {
     const float scaled = x[i] * inverse;
@@ -39,13 +48,16 @@ inline void quantize_byte_group(const float (&x)[kByteGroup], int8_t* q, float* 
 }
 
 void quantize_byte_groups(const float* x, size_t cols, int8_t* q, float* steps, int32_t* sums) {
-  for (size_t begin = 0; begin < cols; begin += kByteGroup) {
-    float group[kByteGroup] = {};
-    const size_t n = cols - begin < kByteGroup ? cols - begin : kByteGroup;
-    for (size_t i = 0; i < n; ++i) {
-      group[i] = x[begin + i];
+  const size_t whole = cols / kByteGroup * kByteGroup;
+  for (size_t begin = 0; begin < whole; begin += kByteGroup) {
+    quantize_byte_group(x + begin, q + begin, steps++, sums++);
+  }
+  if (whole < cols) {
+    float rest[kByteGroup] = {};
+    for (size_t i = whole; i < cols; ++i) {
+      rest[i - whole] = x[i];
     }
-    quantize_byte_group(group, q + begin, steps++, sums++);
+    quantize_byte_group(rest, q + whole, steps, sums);
   }
 }
 

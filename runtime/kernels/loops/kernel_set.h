@@ -7,7 +7,6 @@
 #include "runtime/kernels/loops/byte_groups.h"
 #include "runtime/kernels/loops/elementwise.h"
 #include "runtime/kernels/loops/inputs.h"
-#include "runtime/kernels/loops/lut_kernels.h"
 #include "runtime/kernels/loops/matmul.h"
 #include "runtime/kernels/loops/wkv.h"
 
@@ -21,9 +20,9 @@ template <>
 constexpr bool kIsThere<nullptr> = false;
 
 /// `S` is the set's Simd, `Stream` what multiplies rows of int8 with one token (int8_rows.h),
-/// `kSignMatmul` its product with one-bit rows from byte planes, where it has one, `Lut` its
-/// registers for lut codecs (lut_kernels.h).
-template <class S, class Stream, MatmulFn kSignMatmul, class Lut>
+/// `kSignMatmul` its product with one-bit rows from byte planes, where it has one, `kLut` its
+/// functions for lut codecs.
+template <class S, class Stream, MatmulFn kSignMatmul, const LutFunctions& kLut>
 struct LoopsOver {
   static MatmulFn matmul_for(Codec codec) {
     if (kIsThere<kSignMatmul> && codec == Codec::SignRow) {
@@ -31,7 +30,7 @@ struct LoopsOver {
     }
     return for_codec<MatmulFn>(codec, []<Codec C>() -> MatmulFn {
       if constexpr (RowFormat<C>::kInputs == InputForm::ByteGroups) {
-        return LutKernels<Lut>::matmul_for(C);
+        return kLut.matmul(C);
       } else {
         return matmul<S, Stream, C>;
       }
@@ -40,7 +39,7 @@ struct LoopsOver {
   static MatmulRowsFn matmul_rows_for(Codec codec) {
     return for_single_rows<MatmulRowsFn>(codec, []<Codec C>() -> MatmulRowsFn {
       if constexpr (RowFormat<C>::kInputs == InputForm::ByteGroups) {
-        return LutKernels<Lut>::matmul_rows_for(C);
+        return kLut.matmul_rows(C);
       } else {
         return matmul_rows<S, Stream, C>;
       }
@@ -49,7 +48,7 @@ struct LoopsOver {
   static AddScaledRowsFn add_scaled_rows_for(Codec codec) {
     return for_single_rows<AddScaledRowsFn>(codec, []<Codec C>() -> AddScaledRowsFn {
       if constexpr (RowFormat<C>::kInputs == InputForm::ByteGroups) {
-        return LutKernels<Lut>::add_scaled_rows_for(C);
+        return kLut.add_scaled_rows(C);
       } else {
         return add_scaled_rows<S, C>;
       }
@@ -57,10 +56,10 @@ struct LoopsOver {
   }
 };
 
-template <class S, class Stream = PairStream<S>, MatmulFn kSignMatmul = nullptr,
-          class Lut = NoLutSimd>
+template <class S, const LutFunctions& kLut, class Stream = PairStream<S>,
+          MatmulFn kSignMatmul = nullptr>
 constexpr KernelSet kernel_set_of(const char* name, bool (*runs_here)()) {
-  using Loops = LoopsOver<S, Stream, kSignMatmul, Lut>;
+  using Loops = LoopsOver<S, Stream, kSignMatmul, kLut>;
   return {
       .name = name,
       .runs_here = runs_here,

@@ -1,71 +1,52 @@
-// Which function multiplies with a lut codec: the loops over a set's LutSimd where there are some,
-// and otherwise the generic set's, which has the same bits.
+// Which function multiplies with a lut codec: the loops over a set's LutSimd. Ask for lut codecs
+// only.
 #pragma once
 
+#include "runtime/kernels/for_codec.h"
 #include "runtime/kernels/kernel_sets.h"
 #include "runtime/kernels/loops/lut_lines.h"
+#include "runtime/kernels/loops/lut_sums.h"
 #include "runtime/kernels/loops/lut_tiles.h"
 
 namespace rwkv::edge {
 namespace {
 
-/// For sets without loops of their own: those of another set that runs wherever they do.
-template <const KernelSet& kOther>
-struct LutSimdOf {};
-using NoLutSimd = LutSimdOf<generic::kernel_set>;
+template <Codec C>
+inline constexpr bool kIsLut = RowFormat<C>::kInputs == InputForm::ByteGroups;
+template <Codec C>
+inline constexpr bool kIsTile = kIsLut<C>&& RowFormat<C>::kUnitRows == kLutTileRows;
+template <Codec C>
+inline constexpr bool kIsLine = kIsLut<C>&& RowFormat<C>::kUnitRows == 1;
 
-/// Whether L has loops; if not, the set to take them from.
-template <class L>
-struct LutSource {
-  static constexpr bool kHasLoops = true;
-  static constexpr const KernelSet& kSet = generic::kernel_set;
-};
-template <const KernelSet& kOther>
-struct LutSource<LutSimdOf<kOther>> {
-  static constexpr bool kHasLoops = false;
-  static constexpr const KernelSet& kSet = kOther;
-};
-
+/// Codecs of rows have no product of a whole matrix here: what is read whole lies in tiles.
 template <class L>
 struct LutKernels {
   static MatmulFn matmul_for(Codec codec) {
-    if constexpr (LutSource<L>::kHasLoops) {
-      if (codec == Codec::Lut3) {
-        return lut_matmul<L, RowFormat<Codec::Lut3>::kKind>;
+    return for_codec<MatmulFn>(codec, []<Codec C>() -> MatmulFn {
+      if constexpr (kIsTile<C>) {
+        return lut_matmul<L, RowFormat<C>::kKind>;
+      } else {
+        return generic::kernel_set.matmul(C);
       }
-      if (codec == Codec::Lut5) {
-        return lut_matmul<L, RowFormat<Codec::Lut5>::kKind>;
-      }
-      if (codec == Codec::Lut4) {
-        return lut_matmul<L, RowFormat<Codec::Lut4>::kKind>;
-      }
-    }
-    return LutSource<L>::kSet.matmul(codec);
+    });
   }
   static MatmulRowsFn matmul_rows_for(Codec codec) {
-    if constexpr (LutSource<L>::kHasLoops) {
-      if (codec == Codec::Lut3Rows) {
-        return lut_matmul_rows<L, Codec::Lut3Rows>;
+    return for_codec<MatmulRowsFn>(codec, []<Codec C>() -> MatmulRowsFn {
+      if constexpr (kIsLine<C>) {
+        return lut_matmul_rows<L, C>;
+      } else {
+        return nullptr;
       }
-      if (codec == Codec::Lut4Rows) {
-        return lut_matmul_rows<L, Codec::Lut4Rows>;
-      }
-      if (codec == Codec::Lut5Rows) {
-        return lut_matmul_rows<L, Codec::Lut5Rows>;
-      }
-    }
-    return LutSource<L>::kSet.matmul_rows(codec);
+    });
   }
   static AddScaledRowsFn add_scaled_rows_for(Codec codec) {
-    if constexpr (LutSource<L>::kHasLoops) {
-      if (codec == Codec::Lut3Rows) {
-        return lut_add_scaled_rows<L, Codec::Lut3Rows>;
+    return for_codec<AddScaledRowsFn>(codec, []<Codec C>() -> AddScaledRowsFn {
+      if constexpr (kIsLine<C>) {
+        return lut_add_scaled_rows<L, C>;
+      } else {
+        return nullptr;
       }
-      if (codec == Codec::Lut4Rows) {
-        return lut_add_scaled_rows<L, Codec::Lut4Rows>;
-      }
-    }
-    return LutSource<L>::kSet.add_scaled_rows(codec);
+    });
   }
   static constexpr LutFunctions functions() {
     return {matmul_for, matmul_rows_for, add_scaled_rows_for};

@@ -110,7 +110,7 @@ inline void lut_product_of_rows(const RowsView& w, const Inputs& x, float* y, si
   }
 }
 
-/// y[t][c] += (a[t][row] * (row scale * group scale)) * value, columns [begin, end).
+/// y[t][c] += short_factor(a[t][row] * (row scale * group scale)) * value, columns [begin, end).
 inline void add_lut_rows(const RowsView& w, const float* a, size_t lda, size_t n_tokens, float* y,
                          size_t begin, size_t end) {
   const LutKind& kind = *codec_traits(w.codec).lut;
@@ -125,7 +125,7 @@ inline void add_lut_rows(const RowsView& w, const float* a, size_t lda, size_t n
       place.values(piece, values);
       const float scale = place.row_scale() * place.group_scale(at / kind.group);
       for (size_t t = 0; t < n_tokens; ++t) {
-        const float factor = a[t * lda + w.ids[i]] * scale;
+        const float factor = short_factor(a[t * lda + w.ids[i]] * scale);
         for (size_t c = at; c < to; ++c) {
           y[t * w.cols + c] += factor * static_cast<float>(values[c - piece * kLutCols]);
         }

@@ -19,11 +19,13 @@ struct LutSimd {
   using F = float32x4_t;
   using Table = int8x16x2_t;
   static constexpr size_t kLanes = 4;
-  static constexpr size_t kTokens = 4;
 
-  /// 32 values; fewer codes repeat.
+  /// 32 values; fewer codes repeat. With codes of 6 bits what is added to them.
   template <unsigned kBits>
   static Table table(const std::byte* shared) {
+    if constexpr (kBits == 6) {
+      return {{vdupq_n_s8(kUniformOffset), vdupq_n_s8(0)}};
+    }
     int8_t values[kLutTable];
     for (size_t i = 0; i < kLutTable; ++i) {
       values[i] = static_cast<int8_t>(shared[i % (size_t{1} << kBits)]);
@@ -35,6 +37,8 @@ struct LutSimd {
   static V lookup(const Table& table, V codes) {
     if constexpr (kBits <= 4) {
       return vreinterpretq_u8_s8(vqtbl1q_s8(table.val[0], vandq_u8(codes, vdupq_n_u8(15))));
+    } else if constexpr (kBits == 6) {
+      return vaddq_u8(vreinterpretq_u8_s8(table.val[0]), vandq_u8(codes, vdupq_n_u8(63)));
     } else {
       return vreinterpretq_u8_s8(vqtbl2q_s8(table, vandq_u8(codes, vdupq_n_u8(31))));
     }
@@ -53,6 +57,7 @@ struct LutSimd {
   }
 
   static I start(int32_t /*sum_of_inputs*/) { return vdupq_n_s32(0); }
+  static I start_half(const int8_t* /*inputs*/) { return vdupq_n_s32(0); }
 #if defined(__ARM_FEATURE_DOTPROD)
   static I dot8(I sums, const V (&values)[8], const int8_t* inputs) {
     const int8x16_t first = vld1q_s8(inputs);
@@ -125,7 +130,19 @@ struct LutSimd {
   template <unsigned kBits>
   static void columns(const std::byte* from, const Table& table, V (&values)[4]) {
     const V first = load(from);
-    if constexpr (kBits == 5) {
+    if constexpr (kBits == 6) {
+      const V second = load(from + 16);
+      const V high = load(from + 32);
+      values[0] = lookup<6>(table, low_or<4>(first, shl<4>(high)));
+      values[1] = lookup<6>(table, low_or<4>(second, shl<2>(high)));
+      values[2] = lookup<6>(table, low_or<4>(shr<4>(first), high));
+      values[3] = lookup<6>(table, low_or<4>(shr<4>(second), shr<2>(high)));
+    } else if constexpr (kBits == 2) {
+      values[0] = lookup<2>(table, first);
+      values[1] = lookup<2>(table, shr<2>(first));
+      values[2] = lookup<2>(table, shr<4>(first));
+      values[3] = lookup<2>(table, shr<6>(first));
+    } else if constexpr (kBits == 5) {
       const V second = load(from + 16);
       values[0] = lookup<5>(table, low_or<4>(first, spread<16>(from + 32)));
       values[1] = lookup<5>(table, low_or<4>(second, spread<16>(from + 34)));
@@ -161,24 +178,49 @@ struct LutSimd {
     const float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
     return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
   }
-  static constexpr size_t kAddedRows = 4;
-  static void floats(V values, F (&out)[4]) {
-    const int8x16_t v = vreinterpretq_s8_u8(values);
-    const int16x8_t low = vmovl_s8(vget_low_s8(v));
-    const int16x8_t high = vmovl_s8(vget_high_s8(v));
-    out[0] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(low)));
-    out[1] = vcvtq_f32_s32(vmovl_s16(vget_high_s16(low)));
-    out[2] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(high)));
-    out[3] = vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)));
+
+  static constexpr size_t kSums = 16;
+  static constexpr size_t kSumsOfMany = 4;
+  template <unsigned kBits>
+  static Table sum_table(const std::byte* shared) {
+    return table<kBits>(shared);
+  }
+  template <unsigned kBits>
+  static void line(const std::byte* from, const Table& table, F (&out)[kSums]) {
+    V values[4];
+    columns<kBits>(from, table, values);
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; ++i) {
+      const int8x16_t v = vreinterpretq_s8_u8(values[i]);
+      const int16x8_t low = vmovl_s8(vget_low_s8(v));
+      const int16x8_t high = vmovl_s8(vget_high_s8(v));
+      out[4 * i] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(low)));
+      out[4 * i + 1] = vcvtq_f32_s32(vmovl_s16(vget_high_s16(low)));
+      out[4 * i + 2] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(high)));
+      out[4 * i + 3] = vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)));
+    }
+  }
+  template <unsigned kBits, size_t kGroups>
+  static void add_line(const std::byte* from, const Table& table, const float* factors,
+                       F (&sums)[kSums]) {
+    F values[kSums];
+    line<kBits>(from, table, values);
+#pragma GCC unroll 16
+    for (size_t i = 0; i < kSums; ++i) {
+      sums[i] = fma(all(factors[i * kGroups / kSums]), values[i], sums[i]);
+    }
+  }
+  static F all(float x) {
+    return vdupq_n_f32(x);
+  }
+  static F fma(F a, F b, F c) {
+    return vfmaq_f32(c, a, b);
   }
   static F load_floats(const float* from) {
     return vld1q_f32(from);
   }
   static void store_floats(float* to, F x) {
     vst1q_f32(to, x);
-  }
-  static F add_floats(F sums, F values, float factor) {
-    return vaddq_f32(sums, vmulq_n_f32(values, factor));
   }
 };
 

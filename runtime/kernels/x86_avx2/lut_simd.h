@@ -17,16 +17,19 @@ struct LutSimd {
   using I = __m256i;
   using F = __m256;
   struct Table {
-    V low;   // 16 values in every 16 bytes
+    V low;   // 16 values in every 16 bytes; with codes of 6 bits what is added to them
     V high;  // the other 16 of 32
   };
   static constexpr size_t kLanes = 8;
-  static constexpr size_t kTokens = 2;
-  static constexpr size_t kAddedRows = 2;
+  static constexpr size_t kSums = 8;
+  static constexpr size_t kSumsOfMany = 2;
 
   /// Values with 64 added; fewer codes than there is room for repeat.
   template <unsigned kBits>
   static Table table(const std::byte* shared) {
+    if constexpr (kBits == 6) {
+      return {_mm256_set1_epi8(kUniformOffset - kLutLow), _mm256_setzero_si256()};
+    }
     int8_t values[kLutTable];
     for (size_t i = 0; i < kLutTable; ++i) {
       values[i] =
@@ -36,11 +39,17 @@ struct LutSimd {
     return {_mm256_broadcastsi128_si256(_mm_loadu_si128(halves)),
             _mm256_broadcastsi128_si256(_mm_loadu_si128(halves + 1))};
   }
+  /// Loaded once, even if used several times.
   static V load(const std::byte* from) {
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    V loaded = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    asm("" : "+x"(loaded));
+    return loaded;
   }
   template <unsigned kBits>
   static V lookup(const Table& table, V codes) {
+    if constexpr (kBits == 6) {
+      return _mm256_add_epi8(table.low, _mm256_and_si256(codes, _mm256_set1_epi8(63)));
+    }
     const V indices = _mm256_and_si256(codes, _mm256_set1_epi8(15));
     const V values = _mm256_shuffle_epi8(table.low, indices);
     if constexpr (kBits <= 4) {
@@ -66,6 +75,14 @@ struct LutSimd {
 
   /// What unsigned values add too much, negative; so sums of products begin.
   static I start(int32_t sum_of_inputs) { return _mm256_set1_epi32(kLutLow * sum_of_inputs); }
+  static I start_half(const int8_t* inputs) {
+    const __m256i pairs =
+        _mm256_maddubs_epi16(_mm256_set1_epi8(1), load(reinterpret_cast<const std::byte*>(inputs)));
+    const I eight = _mm256_madd_epi16(pairs, _mm256_set1_epi16(kLutLow));
+    const I four = _mm256_add_epi32(eight, _mm256_permute4x64_epi64(eight, 0x4e));
+    const I two = _mm256_add_epi32(four, _mm256_shuffle_epi32(four, 0x4e));
+    return _mm256_add_epi32(two, _mm256_shuffle_epi32(two, 0xb1));
+  }
   static I products(I sums, V values, V inputs) {
     // Two products of at most 127 * 127 fit 16 bits.
     return _mm256_add_epi32(
@@ -119,23 +136,36 @@ struct LutSimd {
 
   template <unsigned kBits>
   static void columns(const std::byte* from, const Table& table, V (&values)[2]) {
-    if constexpr (kBits == 3) {
-      const V low =
-          _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-      const V pairs = _mm256_srlv_epi64(low, _mm256_set_epi64x(2, 2, 0, 0));
-      values[0] = lookup<3>(table, low_or<2>(pairs, spread<4>(from + 16)));
-      values[1] = lookup<3>(table, low_or<2>(shr<4>(pairs), spread<4>(from + 20)));
+    if constexpr (kBits == 2) {
+      const V two = pairs(from);
+      values[0] = lookup<2>(table, two);
+      values[1] = lookup<2>(table, shr<4>(two));
+    } else if constexpr (kBits == 3) {
+      const V two = pairs(from);
+      values[0] = lookup<3>(table, low_or<2>(two, spread<4>(from + 16)));
+      values[1] = lookup<3>(table, low_or<2>(shr<4>(two), spread<4>(from + 20)));
     } else {
       const V both = load(from);
       if constexpr (kBits == 4) {
         values[0] = lookup<4>(table, both);
         values[1] = lookup<4>(table, shr<4>(both));
+      } else if constexpr (kBits == 6) {
+        const V two = pairs(from + 32);
+        values[0] = lookup<6>(table, low_or<4>(both, shl<4>(two)));
+        values[1] = lookup<6>(table, low_or<4>(shr<4>(both), two));
       } else {
         static_assert(kBits == 5);
         values[0] = lookup<5>(table, low_or<4>(both, spread<16>(from + 32)));
         values[1] = lookup<5>(table, low_or<4>(shr<4>(both), spread<16>(from + 36)));
       }
     }
+  }
+  /// Two bits of each of 64 columns: those of the first 32 in the low bits of bytes, the others
+  /// four bits higher.
+  static V pairs(const std::byte* from) {
+    return _mm256_srlv_epi64(
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))),
+        _mm256_set_epi64x(2, 2, 0, 0));
   }
   /// kBit in byte i where bit i of 32 is set, else 0.
   template <char kBit>
@@ -149,26 +179,52 @@ struct LutSimd {
     return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit),
                             _mm256_set1_epi8(kBit));
   }
-  static void floats(V values, F (&out)[4]) {
-    const V centred = _mm256_add_epi8(values, _mm256_set1_epi8(kLutLow));
-    const __m128i low = _mm256_castsi256_si128(centred);
-    const __m128i high = _mm256_extracti128_si256(centred, 1);
-    out[0] = floats_of(low);
-    out[1] = floats_of(_mm_srli_si128(low, 8));
-    out[2] = floats_of(high);
-    out[3] = floats_of(_mm_srli_si128(high, 8));
+
+  /// Signed values.
+  template <unsigned kBits>
+  static Table sum_table(const std::byte* shared) {
+    const Table unsigned_values = table<kBits>(shared);
+    const V low = _mm256_set1_epi8(kLutLow);
+    return {_mm256_add_epi8(unsigned_values.low, low), _mm256_add_epi8(unsigned_values.high, low)};
+  }
+  template <unsigned kBits>
+  static void line(const std::byte* from, const Table& table, F (&out)[kSums]) {
+    V values[2];
+    columns<kBits>(from, table, values);
+#pragma GCC unroll 2
+    for (size_t i = 0; i < 2; ++i) {
+      const __m128i low = _mm256_castsi256_si128(values[i]);
+      const __m128i high = _mm256_extracti128_si256(values[i], 1);
+      out[4 * i] = floats_of(low);
+      out[4 * i + 1] = floats_of(_mm_srli_si128(low, 8));
+      out[4 * i + 2] = floats_of(high);
+      out[4 * i + 3] = floats_of(_mm_srli_si128(high, 8));
+    }
+  }
+  template <unsigned kBits, size_t kGroups>
+  static void add_line(const std::byte* from, const Table& table, const float* factors,
+                       F (&sums)[kSums]) {
+    F values[kSums];
+    line<kBits>(from, table, values);
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kSums; ++i) {
+      sums[i] = fma(all(factors[i * kGroups / kSums]), values[i], sums[i]);
+    }
   }
   static F floats_of(__m128i values) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(values));
+  }
+  static F all(float x) {
+    return _mm256_set1_ps(x);
+  }
+  static F fma(F a, F b, F c) {
+    return _mm256_fmadd_ps(a, b, c);
   }
   static F load_floats(const float* from) {
     return _mm256_loadu_ps(from);
   }
   static void store_floats(float* to, F x) {
     _mm256_storeu_ps(to, x);
-  }
-  static F add_floats(F sums, F values, float factor) {
-    return _mm256_add_ps(sums, _mm256_mul_ps(_mm256_set1_ps(factor), values));
   }
 };
 

@@ -17,22 +17,30 @@ struct LutSimd {
   using V = __m512i;
   using I = __m512i;
   using F = __m512;
-  using Table = V;  // 32 values in every 32 bytes
+  using Table = V;
   static constexpr size_t kLanes = 16;
-  static constexpr size_t kTokens = 4;
-  static constexpr size_t kAddedRows = 4;
+  static constexpr size_t kSums = 4;
+  static constexpr size_t kSumsOfMany = 4;
 
   /// Values with 64 added; fewer codes than there is room for repeat.
   template <unsigned kBits>
   static Table table(const std::byte* shared) {
-    int8_t values[kLutTable];
-    for (size_t i = 0; i < kLutTable; ++i) {
+    int8_t values[kLutCols];
+    for (size_t i = 0; i < kLutCols; ++i) {
+      const auto code = static_cast<int8_t>(i);
       values[i] =
-          static_cast<int8_t>(static_cast<int8_t>(shared[i % (size_t{1} << kBits)]) - kLutLow);
+          static_cast<int8_t>((kBits == 6 ? code + kUniformOffset
+                                          : static_cast<int8_t>(shared[i % (size_t{1} << kBits)])) -
+                              kLutLow);
     }
-    return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(values)));
+    return _mm512_loadu_si512(values);
   }
-  static V load(const std::byte* from) { return _mm512_loadu_si512(from); }
+  /// Loaded once, even if used several times: loads in flight bound a stream from memory.
+  static V load(const std::byte* from) {
+    V loaded = _mm512_loadu_si512(from);
+    asm("" : "+v"(loaded));
+    return loaded;
+  }
   template <unsigned kBits>
   static V lookup(const Table& table, V codes) {
     return _mm512_permutexvar_epi8(codes, table);
@@ -53,6 +61,15 @@ struct LutSimd {
 
   /// What unsigned values add too much, negative; so sums of products begin.
   static I start(int32_t sum_of_inputs) { return _mm512_set1_epi32(kLutLow * sum_of_inputs); }
+  static I start_half(const int8_t* inputs) {
+    const __m256i pairs = _mm256_maddubs_epi16(
+        _mm256_set1_epi8(1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(inputs)));
+    const __m256i eight = _mm256_madd_epi16(pairs, _mm256_set1_epi16(kLutLow));
+    const __m256i four = _mm256_add_epi32(eight, _mm256_permute4x64_epi64(eight, 0x4e));
+    const __m256i two = _mm256_add_epi32(four, _mm256_shuffle_epi32(four, 0x4e));
+    return _mm512_broadcastd_epi32(
+        _mm256_castsi256_si128(_mm256_add_epi32(two, _mm256_shuffle_epi32(two, 0xb1))));
+  }
   static I dot(I sums, V values, const int8_t* inputs) {
     int32_t quad;
     std::memcpy(&quad, inputs, sizeof(quad));
@@ -88,6 +105,10 @@ struct LutSimd {
   static F add_product(F sums, I totals, float factor) {
     return _mm512_add_ps(sums, _mm512_mul_ps(_mm512_cvtepi32_ps(totals), _mm512_set1_ps(factor)));
   }
+  static F add_products(F sums, I totals, float low, float high) {
+    const F factors = _mm512_insertf32x8(_mm512_set1_ps(low), _mm256_set1_ps(high), 1);
+    return _mm512_add_ps(sums, _mm512_mul_ps(_mm512_cvtepi32_ps(totals), factors));
+  }
   static void store_scaled(float* to, F sums, const std::byte* row_scales) {
     _mm512_storeu_ps(to, _mm512_mul_ps(_mm512_loadu_ps(row_scales), sums));
   }
@@ -102,16 +123,18 @@ struct LutSimd {
   template <unsigned kBits>
   static void columns(const std::byte* from, const Table& table, V (&values)[1]) {
     if constexpr (kBits == 3) {
-      const V low = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-      const V shifts = _mm512_set_epi64(6, 6, 4, 4, 2, 2, 0, 0);
-      const V pairs = _mm512_and_si512(_mm512_srlv_epi64(low, shifts), _mm512_set1_epi8(3));
-      values[0] = lookup<3>(table, with_bits(pairs, from + 16, 4));
+      const V codes = _mm512_and_si512(pairs(from), _mm512_set1_epi8(3));
+      values[0] = lookup<3>(table, with_bits(codes, from + 16, 4));
+    } else if constexpr (kBits == 2) {
+      values[0] = lookup<2>(table, pairs(from));
     } else {
       const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
       const V codes =
           _mm512_inserti64x4(_mm512_castsi256_si512(both), _mm256_srli_epi16(both, 4), 1);
       if constexpr (kBits == 4) {
         values[0] = lookup<4>(table, codes);
+      } else if constexpr (kBits == 6) {
+        values[0] = lookup<6>(table, low_or<4>(codes, shl<4>(pairs(from + 32))));
       } else {
         static_assert(kBits == 5);
         const V nibbles = _mm512_and_si512(codes, _mm512_set1_epi8(15));
@@ -119,30 +142,83 @@ struct LutSimd {
       }
     }
   }
+  /// Two bits of each of 64 columns, in the low bits of bytes; above them lie others.
+  static V pairs(const std::byte* from) {
+    return _mm512_srlv_epi64(
+        _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))),
+        _mm512_set_epi64(6, 6, 4, 4, 2, 2, 0, 0));
+  }
   /// `bit` added where one of the 64 bits is set.
   static V with_bits(V codes, const std::byte* from, char bit) {
     uint64_t bits;
     std::memcpy(&bits, from, sizeof(bits));
     return _mm512_mask_add_epi8(codes, bits, codes, _mm512_set1_epi8(bit));
   }
-  static void floats(V values, F (&out)[4]) {
-    const V centred = _mm512_add_epi8(values, _mm512_set1_epi8(kLutLow));
-    out[0] = floats_of(_mm512_castsi512_si128(centred));
-    out[1] = floats_of(_mm512_extracti32x4_epi32(centred, 1));
-    out[2] = floats_of(_mm512_extracti32x4_epi32(centred, 2));
-    out[3] = floats_of(_mm512_extracti32x4_epi32(centred, 3));
+
+  /// Of codes of 4 bits 16 floats, otherwise signed bytes as in Table.
+  template <unsigned kBits>
+  static auto sum_table(const std::byte* shared) {
+    const V values = _mm512_add_epi8(table<kBits>(shared), _mm512_set1_epi8(kLutLow));
+    if constexpr (kBits == 4) {
+      return floats_of(_mm512_castsi512_si128(values));
+    } else {
+      return values;
+    }
+  }
+  template <unsigned kBits, class SumTable>
+  static void line(const std::byte* from, const SumTable& table, F (&out)[kSums]) {
+    if constexpr (kBits == 4) {
+      // An index is the low four bits of a lane.
+      const I first = lanes_of(from);
+      const I second = lanes_of(from + 16);
+      out[0] = _mm512_permutexvar_ps(first, table);
+      out[1] = _mm512_permutexvar_ps(second, table);
+      out[2] = _mm512_permutexvar_ps(_mm512_srli_epi32(first, 4), table);
+      out[3] = _mm512_permutexvar_ps(_mm512_srli_epi32(second, 4), table);
+    } else {
+      V values[1];
+      columns<kBits>(from, table, values);
+      out[0] = floats_of(_mm512_castsi512_si128(values[0]));
+      out[1] = floats_of(_mm512_extracti32x4_epi32(values[0], 1));
+      out[2] = floats_of(_mm512_extracti32x4_epi32(values[0], 2));
+      out[3] = floats_of(_mm512_extracti32x4_epi32(values[0], 3));
+    }
+  }
+  template <unsigned kBits, size_t kGroups, class SumTable>
+  static void add_line(const std::byte* from, const SumTable& table, const float* factors,
+                       F (&sums)[kSums]) {
+    F values[kSums];
+    if constexpr (kBits == 4) {
+      line<kBits>(from, _mm512_mul_ps(table, all(factors[0])), values);
+#pragma GCC unroll 4
+      for (size_t i = 0; i < kSums; ++i) {
+        sums[i] = _mm512_add_ps(sums[i], values[i]);
+      }
+    } else {
+      line<kBits>(from, table, values);
+#pragma GCC unroll 4
+      for (size_t i = 0; i < kSums; ++i) {
+        sums[i] = fma(all(factors[i * kGroups / kSums]), values[i], sums[i]);
+      }
+    }
+  }
+  static I lanes_of(const std::byte* bytes) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
   }
   static F floats_of(__m128i values) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(values));
+  }
+  static F all(float x) {
+    return _mm512_set1_ps(x);
+  }
+  static F fma(F a, F b, F c) {
+    return _mm512_fmadd_ps(a, b, c);
   }
   static F load_floats(const float* from) {
     return _mm512_loadu_ps(from);
   }
   static void store_floats(float* to, F x) {
     _mm512_storeu_ps(to, x);
-  }
-  static F add_floats(F sums, F values, float factor) {
-    return _mm512_add_ps(sums, _mm512_mul_ps(_mm512_set1_ps(factor), values));
   }
 };
 

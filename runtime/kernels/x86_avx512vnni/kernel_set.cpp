@@ -8,7 +8,7 @@
 namespace rwkv::edge::x86_avx512vnni {
 
 constexpr KernelSet kernel_set =
-    kernel_set_of<Simd, ByteStream, sign_matmul<Simd, SignSums>, LutSimdOf<x86_avx2::kernel_set>>(
+    kernel_set_of<Simd, x86_avx2::lut_functions, ByteStream, sign_matmul<Simd, SignSums>>(
         "x86_avx512vnni", has_avx512vnni);
 
 }  // namespace rwkv::edge::x86_avx512vnni

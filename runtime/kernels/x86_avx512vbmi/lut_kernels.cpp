@@ -1,5 +1,4 @@
 // Lut codecs with the instructions of AVX-512 with VBMI; all else is that of x86_avx512vnni.
-#include "runtime/kernels/for_codec.h"
 #include "runtime/kernels/loops/lut_kernels.h"
 #include "runtime/kernels/x86_avx512vbmi/lut_simd.h"
 
