@@ -2,12 +2,13 @@
 """RWKVQuant's claims (arXiv 2505.03803) tried on a model: the tables of docs/quality.md.
 
 Usage: rwkvquant_claims.py PRESS CHECKPOINT WORK --vocab V --calibration F --text F [--bits 3,4]
-                           [--samples N] [--length N] [--max-tokens N]
+                           [--selectors proxy,kl] [--samples N] [--length N] [--max-tokens N]
 
 PRESS is rwkv-press. Every matrix but the embedding gets codes of so many bits, by one quantizer or by
 one of two that a selector chooses; the values of the codes are compared with the checkpoint over the
-text, which must be other text than that of the calibration. Prints Markdown. What was measured is kept
-in WORK and not measured again.
+text, which must be other text than that of the calibration. Selectors must have kl among them, which
+measures both quantizers of each matrix. Prints Markdown. What was measured is kept in WORK and not
+measured again.
 """
 import argparse
 import json
@@ -86,7 +87,7 @@ def losses(claims, bits):
     """Rows of the table of losses: name, codebooks, bytes, result."""
     hybrids = {}
     for codebook in CODEBOOKS:
-        for selector in SELECTORS:
+        for selector in claims.arguments.selectors.split(","):
             hybrids[selector, codebook] = claims.result(
                 f"{bits}-{selector}-{codebook}", bits, f"selector: {selector}, codebook: {codebook}")
     sizes = {}
@@ -116,10 +117,13 @@ def main():
     for name in ("vocab", "calibration", "text"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--bits", default="3,4")
+    parser.add_argument("--selectors", default=",".join(SELECTORS))
     parser.add_argument("--samples", default="64")
     parser.add_argument("--length", default="256")
     parser.add_argument("--max-tokens", default="10240")
     claims = Claims(parser.parse_args())
+    if "kl" not in claims.arguments.selectors.split(","):
+        parser.error("--selectors: expected kl among them")
     correlated = []
     for bits in claims.arguments.bits.split(","):
         rows, hybrids = losses(claims, bits)
