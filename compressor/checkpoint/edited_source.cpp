@@ -113,6 +113,12 @@ Status EditedSource::put_encoded(const std::string& name, std::vector<uint64_t> 
   if (form.has_ln0) {
     RWKV_ASSIGN(entry.ln0, ln0());
   }
+  if (const auto found = by_name_.find(name); found != by_name_.end()) {
+    const Entry& old = entries_[found->second];
+    entry.unrounded = encoded(found->second)
+                          ? old.unrounded
+                          : std::make_shared<Unrounded>(Unrounded{infos_[found->second], old});
+  }
   return add(std::move(info), std::move(entry), codes);
 }
 
@@ -168,11 +174,34 @@ Status EditedSource::read(size_t index, std::vector<std::byte>& out) const {
   if (entry.form) {
     return read_values(index, out);
   }
+  return read_plain(infos_[index], entry, out);
+}
+
+// The whole of a tensor that is not encoded.
+Status EditedSource::read_plain(const TensorInfo& info, const Entry& entry,
+                                std::vector<std::byte>& out) const {
   if (!entry.is_added && entry.rows.empty()) {
     return base_.read(entry.base_index, out);
   }
-  out.resize(infos_[index].n_bytes());
-  return read_range(index, 0, out);
+  out.resize(info.n_bytes());
+  return entry.rows.empty() ? read_unpermuted(entry, 0, out) : read_permuted(entry, info, 0, out);
+}
+
+Result<bool> EditedSource::read_unrounded(size_t index, std::vector<float>& out) const {
+  const Entry& entry = entries_[index];
+  if (!entry.is_added) {
+    const auto* const base = dynamic_cast<const EncodedSource*>(&base_);
+    return base != nullptr && entry.rows.empty() ? base->read_unrounded(entry.base_index, out)
+                                                 : Result<bool>(false);
+  }
+  if (!entry.unrounded || !entry.rows.empty()) {
+    return false;
+  }
+  std::vector<std::byte> bytes;
+  RWKV_TRY(read_plain(entry.unrounded->info, entry.unrounded->entry, bytes));
+  out.resize(entry.unrounded->info.n_elements());
+  decode_to_f32(entry.unrounded->info.dtype, bytes, out);
+  return true;
 }
 
 Status EditedSource::read_range(size_t index, uint64_t offset, std::span<std::byte> out) const {

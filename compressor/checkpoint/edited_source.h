@@ -46,20 +46,28 @@ class EditedSource final : public EncodedSource {
   Status read_range(size_t index, uint64_t offset, std::span<std::byte> out) const override;
   std::optional<EncodedForm> encoded(size_t index) const override;
   Status read_encoded(size_t index, std::vector<std::byte>& out) const override;
+  Result<bool> read_unrounded(size_t index, std::vector<float>& out) const override;
 
  private:
+  struct Unrounded;
   struct Entry {
     bool is_added = false;
     size_t base_index = 0;
-    uint64_t offset = 0;              ///< of an added tensor in the temporary file
-    std::vector<uint64_t> rows;       ///< empty unless permuted
-    std::optional<EncodedForm> form;  ///< of an added tensor, if it was put as codes
-    FoldedNorm ln0;                   ///< that these codes have, if the form says so
+    uint64_t offset = 0;                         ///< of an added tensor in the temporary file
+    std::vector<uint64_t> rows;                  ///< empty unless permuted
+    std::optional<EncodedForm> form;             ///< of an added tensor, if it was put as codes
+    FoldedNorm ln0;                              ///< that these codes have, if the form says so
+    std::shared_ptr<const Unrounded> unrounded;  ///< what these codes replaced
+  };
+  struct Unrounded {
+    TensorInfo info;
+    Entry entry;
   };
   EditedSource(const TensorSource& base, int fd);
   Status add(TensorInfo info, Entry entry, std::span<const std::byte> bytes);
   bool has_same_ln0(const Entry& entry) const;
   Result<FoldedNorm> ln0() const;
+  Status read_plain(const TensorInfo& info, const Entry& entry, std::vector<std::byte>& out) const;
   Status read_unordered(size_t index, std::vector<std::byte>& out) const;
   Status read_rows(const Entry& entry, uint64_t offset, std::span<std::byte> out) const;
   Status read_values(size_t index, std::vector<std::byte>& out) const;

@@ -33,6 +33,11 @@ class EncodedSource : public TensorSource {
   virtual std::optional<EncodedForm> encoded(size_t index) const = 0;
   /// Replaces `out` by its codes; only for tensors with a form in encoded().
   virtual Status read_encoded(size_t index, std::vector<std::byte>& out) const = 0;
+  /// Replaces `out` by the values that tensor `index` had before it was rounded to codes, in its
+  /// own shape. False if they are not known: `out` is unspecified.
+  virtual Result<bool> read_unrounded(size_t /*index*/, std::vector<float>& /*out*/) const {
+    return false;
+  }
 };
 
 // The same for any source.

@@ -1,5 +1,7 @@
 #include "compressor/pipeline/pipeline.h"
 
+#include <algorithm>
+
 #include "compressor/stages/packed_form.h"
 
 namespace rwkv::press {
@@ -24,6 +26,8 @@ Result<PackPlan> plan_stages(const Recipe& recipe, const Identified& model) {
 
 std::vector<std::string> rounded_again(const Recipe& recipe, const TensorSource& source,
                                        const PackPlan& plan) {
+  const bool changes_values = std::any_of(recipe.stages.begin(), recipe.stages.end(),
+                                          [](const auto& stage) { return stage->rounds_again(); });
   std::vector<std::string> names;
   for (size_t i = 0; i < source.tensors().size(); ++i) {
     const std::optional<EncodedForm> form = encoded_form(source, i);
@@ -35,7 +39,7 @@ std::vector<std::string> rounded_again(const Recipe& recipe, const TensorSource&
     const PlannedTensor* planned = plan.find(info.name);
     const bool changes_rows = planned != nullptr && planned->binding.role == Role::Head &&
                               plan.config.n_cluster > 0 && form && !has_movable_rows(*form);
-    const bool is_kept = planned != nullptr && form && !trains(recipe) && !changes_rows &&
+    const bool is_kept = planned != nullptr && form && !changes_values && !changes_rows &&
                          is_in_form(source, i, *planned, plan.config);
     // Blocks are decoded to f32; a packed tensor is, unless its checkpoint had fewer bits.
     const bool is_decoded =

@@ -28,6 +28,19 @@ const StageTraits* find_stage(std::string_view name) {
   return nullptr;
 }
 
+// The order of stages, for messages.
+std::string stage_order() {
+  std::string order;
+  std::string last;
+  for (const StageTraits& stage : stage_list()) {
+    order += fmt::format("{}{}", order.empty() ? "" : ", ", stage.name);
+    if (stage.last_with != nullptr) {
+      last += fmt::format(", {} with '{}'", stage.name, stage.last_with);
+    }
+  }
+  return order + last;
+}
+
 std::vector<std::string_view> stage_names() {
   std::vector<std::string_view> names;
   for (const StageTraits& stage : stage_list()) {
@@ -42,6 +55,13 @@ struct StageEntry {
   YAML::Node options;
   int line = 0;
   bool is_off() const { return options.IsScalar() && options.Scalar() == kOff; }
+  // Where it stands among all stages.
+  size_t place() const {
+    const StageTraits* const stage = find_stage(name);
+    const bool is_last =
+        stage->last_with != nullptr && options.IsMap() && options[stage->last_with].IsDefined();
+    return is_last ? stage_list().size() : static_cast<size_t>(stage - stage_list().data());
+  }
 };
 
 Result<StageEntry> read_stage_entry(const YAML::Node& node) {
@@ -80,7 +100,7 @@ Result<std::vector<StageEntry>> read_stages(const YAML::Node& node) {
   for (const YAML::Node& item : node) {
     RWKV_ASSIGN(StageEntry entry, read_stage_entry(item));
     for (const StageEntry& earlier : entries) {
-      if (earlier.name == entry.name) {
+      if (earlier.name == entry.name && earlier.place() == entry.place()) {
         return usage_error("stage '{}' occurs twice (lines {} and {}); remove one", entry.name,
                            earlier.line, entry.line);
       }
@@ -92,16 +112,12 @@ Result<std::vector<StageEntry>> read_stages(const YAML::Node& node) {
 
 // Stages stand in the order of the list; a free one may also stand earlier.
 Status check_order(const std::vector<StageEntry>& entries) {
-  const std::vector<std::string_view> order = stage_names();
-  const auto place = [&](const std::string& name) {
-    return std::find(order.begin(), order.end(), name) - order.begin();
-  };
   const StageEntry* earlier = nullptr;
   for (const StageEntry& entry : entries) {
     const bool is_free = find_stage(entry.name)->is_free;
-    if (earlier != nullptr && place(entry.name) < place(earlier->name)) {
+    if (earlier != nullptr && entry.place() < earlier->place()) {
       return usage_error("stage '{}' comes after '{}'; stages must stand in the order {}",
-                         entry.name, earlier->name, fmt::join(order, ", "));
+                         entry.name, earlier->name, stage_order());
     }
     earlier = is_free ? earlier : &entry;
   }
@@ -129,11 +145,15 @@ Status apply_override(const std::string& text, YAML::Node& calibration, YAML::No
     budget[key] = value;
     return {};
   }
+  bool is_found = false;
   for (StageEntry& entry : entries) {
     if (entry.name == stage) {
       entry.options[key] = value;
-      return {};
+      is_found = true;
     }
+  }
+  if (is_found) {
+    return {};
   }
   std::vector<std::string_view> names;
   for (const StageEntry& entry : entries) {
@@ -174,13 +194,9 @@ Result<std::vector<StageEntry>> change_stages(const std::vector<StageEntry>& of_
   // A vector would move entries by assignment, and assigning to a YAML::Node changes what all its
   // copies refer to: settings would end up with other stages.
   std::list<StageEntry> base(of_preset.begin(), of_preset.end());
-  const std::vector<std::string_view> order = stage_names();
-  const auto place = [&](const std::string& name) {
-    return std::find(order.begin(), order.end(), name) - order.begin();
-  };
   for (const StageEntry& change : changes) {
     const auto same = std::find_if(base.begin(), base.end(), [&](const StageEntry& entry) {
-      return entry.name == change.name;
+      return entry.name == change.name && entry.place() == change.place();
     });
     if (change.is_off()) {
       if (same == base.end()) {
@@ -191,7 +207,7 @@ Result<std::vector<StageEntry>> change_stages(const std::vector<StageEntry>& of_
       base.erase(same);
     } else if (same == base.end()) {
       const auto next = std::find_if(base.begin(), base.end(), [&](const StageEntry& entry) {
-        return place(entry.name) > place(change.name);
+        return entry.place() > change.place();
       });
       base.insert(next, change);
     } else {
@@ -241,6 +257,7 @@ Result<Recipe> build_recipe(const std::string& text, const std::string& origin,
   for (const std::string& override : overrides) {
     RWKV_TRY(apply_override(override, calibration, budget, entries));
   }
+  RWKV_TRY(check_order(entries));
   if (!budget.IsNull()) {
     RWKV_ASSIGN(recipe.budget, read_budget(budget));
     if (!entries.empty()) {

@@ -37,6 +37,8 @@ class Stage {
   virtual bool may_use_calibration() const { return needs_calibration(); }
   /// True if run() needs Work::Training.
   virtual bool trains() const { return false; }
+  /// True if values that were rounded are rounded again after run().
+  virtual bool rounds_again() const { return trains(); }
   /// True if the stage only recovers quality lost by earlier stages.
   virtual bool recovers() const { return trains(); }
   /// What run() has a shell do, in the recipe's words; empty: nothing.
@@ -57,6 +59,8 @@ struct StageTraits {
   std::unique_ptr<Stage> (*make)();
   /// May also stand earlier than its place in the list.
   bool is_free = false;
+  /// With this setting it stands after all others, and there may be one more of it.
+  const char* last_with = nullptr;
 };
 std::span<const StageTraits> stage_list();
 

@@ -14,7 +14,7 @@ namespace {
 constexpr StageTraits kStages[] = {
     {"low_rank", make_low_rank_stage},
     {"refit", make_refit_stage},
-    {"train", make_train_stage},
+    {"train", make_train_stage, /*is_free=*/false, /*last_with=*/"codes"},
     {"external", make_external_stage, /*is_free=*/true},
     {"cluster_head", make_cluster_head_stage},
     {"ffn_predictor", make_ffn_predictor_stage},

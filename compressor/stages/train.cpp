@@ -1,13 +1,21 @@
 // Stage `train`: recovers the loss of compression, from text or from the predictions of the model
 // that the recipe started with (RWKV-Lite, arXiv 2412.10856, continues training its factors with
 // cross-entropy only). The work itself is in compressor/train.
+// With `codes` it follows the stage `quantize` and trains what that has chosen: the network
+// computes with the values of the codes, and these codes are packed.
 #include "compressor/stages/train.h"
 
+#include <algorithm>
+#include <array>
+
 #include "compressor/numerics/tensor_ops.h"
+#include "compressor/stages/coded_model.h"
 #include "compressor/train/progress.h"
 
 namespace rwkv::press {
 namespace {
+
+constexpr std::array<const char*, 2> kCodes = {"scales", "all"};
 
 class TrainStage final : public Stage {
  public:
@@ -16,17 +24,38 @@ class TrainStage final : public Stage {
     // The default is to learn the predictions of the original model, which are available here.
     options_.loss.head.distill = 1.0;
   }
-  Settings settings() override { return train_settings(options_); }
+  Settings settings() override;
   Status plan(PackPlan& plan) const override;
   bool trains() const override { return true; }
+  bool rounds_again() const override { return codes() == TrainCodes::None; }
   Status run(Work& work) const override;
 
  protected:
   Status settle(const YAML::Node& given) override { return settle_train_options(given, options_); }
 
  private:
+  TrainCodes codes() const {
+    return codes_.empty()        ? TrainCodes::None
+           : codes_ == kCodes[0] ? TrainCodes::Scales
+                                 : TrainCodes::All;
+  }
+  // A recipe may train before and after it quantizes.
+  std::string folder_of(const Work::Training& training) const {
+    return codes() == TrainCodes::None ? training.folder : training.folder + "/codes";
+  }
   TrainOptions options_;
+  std::string codes_;  // empty: none
 };
+
+Settings TrainStage::settings() {
+  const Settings common = train_settings(options_);
+  std::vector<Setting> all(common.list().begin(), common.list().end());
+  all.push_back(setting::choice("codes", codes_, kCodes,
+                                "after quantize: scales (with tables, norms and other vectors; "
+                                "codes stay) or all (weights too, rounded in every step)")
+                    .shown_if(!codes_.empty()));
+  return {name(), std::move(all)};
+}
 
 std::vector<TensorBinding> bindings_of(const PackPlan& plan) {
   std::vector<TensorBinding> bindings;
@@ -37,10 +66,24 @@ std::vector<TensorBinding> bindings_of(const PackPlan& plan) {
 }
 
 Status TrainStage::plan(PackPlan& plan) const {
+  const bool has_lut = std::any_of(plan.tensors.begin(), plan.tensors.end(), [](const auto& each) {
+    return codec_traits(each.codec).lut != nullptr;
+  });
+  if (codes() != TrainCodes::None && !has_lut) {
+    return usage_error(
+        "train.codes: {}: expected matrices with codes of two to six bits, found none; put a stage "
+        "quantize with lut2, lut3, lut4, lut5 or u6 before it",
+        codes_);
+  }
   return trainable_in(options_.parameters, bindings_of(plan)).status();
 }
 
 Status TrainStage::run(Work& work) const {
+  RWKV_TRY(plan(work.plan));
+  CodedWeights weights(codes());
+  if (codes() != TrainCodes::None) {
+    RWKV_ASSIGN(weights, coded_weights_of(work, codes()));
+  }
   const Identified student = {work.plan.config, bindings_of(work.plan)};
   TrainProgress progress(work.report, work.warn);
   Work::Training& training = work.training;
@@ -49,10 +92,11 @@ Status TrainStage::run(Work& work) const {
                {*work.source, student},
                ModelRef{work.original, work.original_model},
                training.vocabulary,
-               training.folder,
+               folder_of(training),
                training.resume,
                training.threads,
-               progress.callbacks()};
+               progress.callbacks(),
+               codes() != TrainCodes::None ? &weights : nullptr};
   if (!training.data.empty()) {
     job.options.data = training.data;
   }
@@ -67,7 +111,8 @@ Status TrainStage::run(Work& work) const {
     return TrainProgress::interrupted(trained, job);
   }
   for (const Parameter& parameter : trained.network->parameters()) {
-    RWKV_TRY(work.replace(parameter.name, parameter.values.detach()));
+    RWKV_TRY(weights.has(parameter.name) ? put_codes(work, weights, parameter.name)
+                                         : work.replace(parameter.name, parameter.values.detach()));
   }
   work.hidden = at::Tensor();
   work.report(fmt::format("train: {} steps in {:.1f} min, loss {:.4f}; log and plot in {}",

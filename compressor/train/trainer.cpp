@@ -39,6 +39,7 @@ class Training {
   Result<int> choose_threads();
   Status run_steps();
   void say_threads(int before, int now, int otherwise) const;
+  Status round_codes();
   Status step(uint64_t number);
   Status save(LossRow& row);
   Result<double> validate() const;
@@ -117,14 +118,20 @@ Status Training::make_folder() {
 Status Training::load_models() {
   RWKV_ASSIGN(const Network::IsTrainable is_trainable,
               trainable_in(options_.parameters, job_.student.model.tensors));
-  RWKV_ASSIGN(student_,
-              Network::load(job_.student.source, job_.student.model.config, is_trainable));
+  const auto is_leaf = [&](const std::string& name) {
+    return is_trainable(name) || (job_.codes != nullptr && job_.codes->has(name));
+  };
+  RWKV_ASSIGN(student_, Network::load(job_.student.source, job_.student.model.config, is_leaf));
   student_->set_precision(options_.loss.head.precision);
   if (options_.loss.head.distill > 0 || options_.loss.block_match > 0) {
     RWKV_ASSIGN(teacher_, Network::load(job_.teacher->source, job_.teacher->model.config, nullptr));
     teacher_->set_precision(options_.loss.head.precision);
   }
-  optimizer_ = std::make_unique<AdamW>(student_->parameters(), options_.adamw);
+  std::vector<Parameter> parameters = student_->parameters();
+  if (job_.codes != nullptr) {
+    RWKV_ASSIGN(parameters, job_.codes->attach(*student_, is_trainable));
+  }
+  optimizer_ = std::make_unique<AdamW>(std::move(parameters), options_.adamw);
   return {};
 }
 
@@ -178,10 +185,11 @@ std::string Training::settings() const {
   YAML::Emitter out;
   emit_train_options(options_, out);
   return fmt::format(
-      "student: {} ({})\nteacher: {}\ndata: {:016x}\nseed: {}\ntensors that move: {}\n{}\n",
+      "student: {} ({})\nteacher: {}\ndata: {:016x}\nseed: {}\ntensors that move: {}\n{}{}\n",
       job_.student.source.path(), describe(job_.student.model.config),
       teacher_ ? job_.teacher->source.path() : "none", data_->fingerprint(), job_.seed,
-      student_->parameters().size(), out.c_str());
+      optimizer_->parameters().size(),
+      job_.codes ? fmt::format("codes: {}\n", job_.codes->description()) : "", out.c_str());
 }
 
 // The newest snapshot that is whole. Other settings end the search, since they are the user's, and
@@ -299,6 +307,11 @@ Status Training::not_finite(uint64_t number, const Batch& batch) const {
                     : fmt::format("the snapshot before it is {}", saved.front()));
 }
 
+// After the parameters changed.
+Status Training::round_codes() {
+  return job_.codes != nullptr ? job_.codes->round() : Status();
+}
+
 Status Training::step(uint64_t number) {
   const auto begin = std::chrono::steady_clock::now();
   const uint64_t first = (number - 1) * options_.batch +
@@ -311,6 +324,9 @@ Status Training::step(uint64_t number) {
     RWKV_ASSIGN(batch, data_->sample(first + static_cast<uint64_t>(i),
                                      std::min(micro, per_rank() - i), job_.seed));
     sums += add_gradients(*student_, teacher_.get(), batch, options_.loss, 1.0 / tokens);
+  }
+  if (job_.codes != nullptr) {
+    job_.codes->take_gradients();
   }
   if (group_.size() > 1) {
     std::vector<at::Tensor> gradients;
@@ -332,6 +348,7 @@ Status Training::step(uint64_t number) {
   const double rate = learning_rate_at(options_, number);
   const bool clips = options_.clip > 0 && norm > options_.clip;
   optimizer_->step(rate, clips ? options_.clip / norm : 1.0, number);
+  RWKV_TRY(round_codes());
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   seconds_ += took.count();
   row_ = {number,
@@ -424,6 +441,7 @@ Result<Trained> Training::run() {
   RWKV_TRY(open_data());
   RWKV_TRY(resume());
   RWKV_TRY(share_state());
+  RWKV_TRY(round_codes());
   RWKV_ASSIGN(const int n_threads, choose_threads());
   const ThreadCount with(n_threads);
   note(fmt::format("training {} tensors on {} tokens, products in {}{}",

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "compressor/model/network.h"
+#include "compressor/train/coded_weights.h"
 #include "compressor/train/loss_log.h"
 #include "compressor/train/options.h"
 #include "compressor/train/process_group.h"
@@ -57,6 +58,8 @@ struct TrainJob {
   /// resumes with as many processes, else as LibTorch has.
   int threads = 0;
   TrainCallbacks callbacks;
+  /// Matrices of the student that are trained as codes; must outlive train(), which attaches them.
+  CodedWeights* codes = nullptr;
 };
 
 struct Trained {

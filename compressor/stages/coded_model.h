@@ -1,0 +1,17 @@
+// The model of a recipe as the codes in which it will be packed, to be trained.
+#pragma once
+
+#include "compressor/stages/work.h"
+#include "compressor/train/coded_weights.h"
+
+namespace rwkv::press {
+
+/// Every matrix of the network that the plan packs in another codec than f32, and a clustered head
+/// in any, with the codes that it has in the source, or else rounded to nearest, as the packer
+/// would.
+Result<CodedWeights> coded_weights_of(const Work& work, TrainCodes what);
+
+/// Puts the trained codes of a tensor into the source; the packer copies them.
+Status put_codes(Work& work, const CodedWeights& weights, const std::string& name);
+
+}  // namespace rwkv::press
