@@ -1,9 +1,9 @@
 #include "compressor/stages/coded_model.h"
 
 #include "compressor/checkpoint/tensor.h"
-#include "compressor/model/elementwise.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/quantizers/lut_rounding.h"
+#include "compressor/stages/matrix_codes.h"
 #include "compressor/stages/packed_form.h"
 
 namespace rwkv::press {
@@ -33,17 +33,11 @@ bool is_in_network(Role role) {
 }
 
 // `values` of the checkpoint, f32 [rows, cols] as packed.
-Result<at::Tensor> as_packed(const Work& work, const PlannedTensor& tensor, const EncodedForm& form,
+Result<at::Tensor> as_packed(const Work& work, const PlannedTensor& tensor,
                              const at::Tensor& values) {
-  const std::vector<int64_t> shape(tensor.binding.shape.begin(), tensor.binding.shape.end());
-  at::Tensor packed = values.reshape(shape);
-  if (form.has_ln0) {
-    RWKV_ASSIGN(const LayerNorm ln0, load_layer_norm(NamedTensors(*work.source), "blocks.0.ln0"));
-    packed = ln0.apply(packed);
-  }
-  packed = form.is_transposed ? packed.transpose(-1, -2) : packed;
-  return packed.reshape({static_cast<int64_t>(form.rows), static_cast<int64_t>(form.cols)})
-      .contiguous();
+  RWKV_ASSIGN(const QuantizerInput input,
+              quantizer_input(*work.source, tensor, work.plan.config, values, {}, work.seed));
+  return input.weights;
 }
 
 Result<at::Tensor> unrounded(const Work& work, size_t index) {
@@ -63,12 +57,12 @@ Result<CodedStart> start_of(const Work& work, const PlannedTensor& tensor) {
     RWKV_TRY(read_codes(*work.source, index, start.codes));
     RWKV_ASSIGN(const at::Tensor values, unrounded(work, index));
     if (values.defined()) {
-      RWKV_ASSIGN(start.values, as_packed(work, tensor, form, values));
+      RWKV_ASSIGN(start.values, as_packed(work, tensor, values));
     }
     return start;
   }
   RWKV_ASSIGN(const at::Tensor values, load_f32(*work.source, index));
-  RWKV_ASSIGN(start.values, as_packed(work, tensor, form, values));
+  RWKV_ASSIGN(start.values, as_packed(work, tensor, values));
   start.codes.resize(form.n_bytes());
   const std::span<const float> floats(start.values.data_ptr<float>(),
                                       static_cast<size_t>(start.values.numel()));

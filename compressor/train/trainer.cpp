@@ -8,6 +8,7 @@
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 #include "compressor/train/snapshot.h"
+#include "compressor/train/teacher.h"
 #include "compressor/train/token_data.h"
 #include "compressor/train/work_lock.h"
 #include "formats/base/leftovers.h"
@@ -27,7 +28,6 @@ class Training {
   Result<Trained> run();
 
  private:
-  Status check() const;
   Status make_folder();
   Status load_models();
   Status open_data();
@@ -73,33 +73,6 @@ class Training {
   std::vector<int> threads_;        // now
   LossRow row_;
 };
-
-Status Training::check() const {
-  const bool needs_teacher = options_.loss.head.distill > 0 || options_.loss.block_match > 0;
-  if (!needs_teacher) {
-    return {};
-  }
-  if (!job_.teacher) {
-    return usage_error(
-        "train.distill and train.block_match need a teacher, and there is none: --teacher, or set "
-        "them to 0");
-  }
-  const ModelConfig& theirs = job_.teacher->model.config;
-  const ModelConfig& ours = job_.student.model.config;
-  if (theirs.n_vocab != ours.n_vocab) {
-    return usage_error(
-        "the teacher {} has a vocabulary of {}, the student of {}; they must be the same",
-        job_.teacher->source.path(), theirs.n_vocab, ours.n_vocab);
-  }
-  if (options_.loss.block_match > 0 &&
-      (theirs.n_embd != ours.n_embd || theirs.n_layer != ours.n_layer)) {
-    return usage_error(
-        "train.block_match needs a teacher of the student's shape; it has {} x {}, the student {} "
-        "x {}",
-        theirs.n_layer, theirs.n_embd, ours.n_layer, ours.n_embd);
-  }
-  return {};
-}
 
 Status Training::make_folder() {
   std::error_code error;
@@ -434,7 +407,7 @@ Status Training::run_steps() {
 }
 
 Result<Trained> Training::run() {
-  RWKV_TRY(check());
+  RWKV_TRY(check_teacher(job_));
   RWKV_TRY(find_answers());
   RWKV_TRY(load_models());
   RWKV_TRY(make_folder());
