@@ -169,8 +169,12 @@ run_fuzzer() {
   if [[ -d tests/fuzz/corpus/$name ]]; then
     folders+=("tests/fuzz/corpus/$name")
   fi
+  local dictionary=()
+  if [[ -f tests/fuzz/dictionaries/$name.dict ]]; then
+    dictionary=("-dict=tests/fuzz/dictionaries/$name.dict")
+  fi
   say "fuzzing $name for $fuzz_seconds s"
-  if "$1" -max_total_time="$fuzz_seconds" -timeout=20 -rss_limit_mb=2048 \
+  if "$1" "${dictionary[@]}" -max_total_time="$fuzz_seconds" -timeout=20 -rss_limit_mb=2048 \
     -verbosity=0 -print_final_stats=1 -artifact_prefix="build/fuzz/findings/$name/" \
     "${folders[@]}" > "$log" 2>&1; then
     count "$fuzzer" 1 0 "$(sed -n 's/^stat::number_of_executed_units: */inputs: /p' "$log")"

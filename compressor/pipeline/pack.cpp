@@ -35,8 +35,20 @@ std::string chat_template_of(const PackOptions& options, const std::string& sour
   return suggested.stops.empty() ? std::string() : suggested.name;
 }
 
-Result<PackedFilePlan> describe_file(const TensorSource& source, const PackPlan& plan,
-                                     const Recipe& recipe, const PackOptions& options) {
+using InSource = std::function<TensorInfo(const TensorBinding& binding)>;
+
+// A tensor as a checkpoint has it, or as stages will make it.
+TensorInfo predicted_in(const TensorSource& source, const TensorBinding& binding) {
+  if (binding.source < source.tensors().size() &&
+      source.tensors()[binding.source].name == binding.name) {
+    return source.tensors()[binding.source];
+  }
+  return {binding.name, DType::F32, binding.shape};
+}
+
+// Without the checkpoint's checksum and the vocabulary. `in_source`: a tensor before it is packed.
+PackedFilePlan describe_file(const TensorSource& source, const PackPlan& plan, const Recipe& recipe,
+                             const PackOptions& options, const InSource& in_source) {
   PackedFilePlan file;
   file.model_name = options.model_name;
   file.tool_version = options.tool_version;
@@ -44,7 +56,6 @@ Result<PackedFilePlan> describe_file(const TensorSource& source, const PackPlan&
   file.seed = recipe.seed;
   file.source_format = source.format();
   file.source_file = std::filesystem::path(source.path()).filename().string();
-  RWKV_ASSIGN(file.source_xxh64, checkpoint_xxh64(source.path()));
   file.chat_template = chat_template_of(options, file.source_file);
   config_to_metadata(plan.config, file.config);
   for (const auto& [key, share] : {std::pair{keys::kReadNeurons, plan.shares.neurons},
@@ -53,13 +64,10 @@ Result<PackedFilePlan> describe_file(const TensorSource& source, const PackPlan&
       file.config.set(key, GgufValue::f32(static_cast<float>(share)));
     }
   }
-  if (options.vocabulary) {
-    vocabulary_to_metadata(*options.vocabulary, file.vocabulary);
-  }
   for (const PlannedTensor& tensor : plan.tensors) {
     const TensorBinding& binding = tensor.binding;
-    file.tensors.push_back({binding.name, tensor.codec, binding.packed_shape(),
-                            source.tensors()[binding.source], binding.source});
+    file.tensors.push_back(
+        {binding.name, tensor.codec, binding.packed_shape(), in_source(binding), binding.source});
   }
   return file;
 }
@@ -172,9 +180,33 @@ bool can_slice(const TensorSource& source, const PlannedTensor& tensor) {
 
 }  // namespace
 
+PackedSize::PackedSize(const TensorSource& source, const PackOptions& options)
+    : source_(source), options_(options) {
+  if (options.vocabulary) {
+    GgufMetadata vocabulary;
+    vocabulary_to_metadata(*options.vocabulary, vocabulary);
+    vocabulary_bytes_ = GgufWriter::metadata_bytes(vocabulary);
+  }
+}
+
+Result<uint64_t> PackedSize::of(const PackPlan& plan, const Recipe& recipe) const {
+  const auto in_source = [&](const TensorBinding& binding) {
+    return predicted_in(source_, binding);
+  };
+  return packed_file_bytes(describe_file(source_, plan, recipe, options_, in_source),
+                           vocabulary_bytes_);
+}
+
 Status pack(const TensorSource& source, const PackPlan& plan, const Recipe& recipe,
             const PackOptions& options) {
-  RWKV_ASSIGN(const PackedFilePlan file, describe_file(source, plan, recipe, options));
+  const auto in_source = [&](const TensorBinding& binding) {
+    return source.tensors()[binding.source];
+  };
+  PackedFilePlan file = describe_file(source, plan, recipe, options, in_source);
+  RWKV_ASSIGN(file.source_xxh64, checkpoint_xxh64(source.path()));
+  if (options.vocabulary) {
+    vocabulary_to_metadata(*options.vocabulary, file.vocabulary);
+  }
   RWKV_ASSIGN(const auto writer, begin_packed_file(options.output, options.existing, file));
   uint64_t done = 0;
   const auto advance = [&](uint64_t elements) {

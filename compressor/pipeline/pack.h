@@ -30,4 +30,19 @@ struct PackOptions {
 Status pack(const TensorSource& source, const PackPlan& plan, const Recipe& recipe,
             const PackOptions& options);
 
+/// Predicts the bytes of packed files of one model, from shapes alone: exact where stages find
+/// nothing out that changes shapes.
+class PackedSize {
+ public:
+  /// Of options: model_name, tool_version, vocabulary and chat_template count. `source` must
+  /// outlive it.
+  PackedSize(const TensorSource& source, const PackOptions& options);
+  Result<uint64_t> of(const PackPlan& plan, const Recipe& recipe) const;
+
+ private:
+  const TensorSource& source_;
+  PackOptions options_;
+  uint64_t vocabulary_bytes_ = 0;
+};
+
 }  // namespace rwkv::press

@@ -7,6 +7,8 @@
 #include <map>
 #include <set>
 
+#include "compressor/stages/quantize.h"
+
 namespace rwkv::press {
 namespace {
 
@@ -62,6 +64,13 @@ void emit_low_rank(YAML::Emitter& out, const Choice& choice,
   out << YAML::EndSeq << YAML::EndMap << YAML::EndMap;
 }
 
+bool is_lut(Codec codec) {
+  return codec_traits(codec).lut != nullptr;
+}
+
+// The usual codec is that of the recipe, but not for predictors and the clusters' matrix if it is a
+// lut codec: they were fitted without it, are few, and stay in int8. Then globs name the matrices
+// of the blocks.
 void emit_quantize(YAML::Emitter& out, const Choice& choice,
                    const std::vector<PlannedMatrix>& matrices) {
   std::map<Codec, size_t> codecs;
@@ -69,14 +78,27 @@ void emit_quantize(YAML::Emitter& out, const Choice& choice,
     ++codecs[setting.codec];
   }
   const Codec usual = most_frequent(codecs);
+  const Codec others = is_lut(usual) ? Codec::I8Row : usual;
+  const bool learns =
+      is_lut(choice.lora) || std::any_of(codecs.begin(), codecs.end(),
+                                         [](const auto& codec) { return is_lut(codec.first); });
   out << YAML::BeginMap << YAML::Key << "quantize" << YAML::Value << YAML::BeginMap;
-  out << YAML::Key << "codec" << YAML::Value << codec_traits(usual).name;
+  out << YAML::Key << "codec" << YAML::Value << codec_traits(others).name;
   out << YAML::Key << "lora_codec" << YAML::Value << codec_traits(choice.lora).name;
   out << YAML::Key << "min_numbers" << YAML::Value << 0;
+  if (learns) {
+    // What the plan was measured with: text is needed again.
+    out << YAML::Key << "quantizer" << YAML::Value << "refined";
+  }
   out << YAML::Key << "overrides" << YAML::Value << YAML::BeginSeq;
+  if (others != usual) {
+    for (const char* glob : {"*.att.*.weight", "*.ffn.[krv]*.weight"}) {
+      emit_override(out, glob, "codec", codec_traits(usual).name);
+    }
+  }
   for (size_t i = 0; i < matrices.size(); ++i) {
     const MatrixSetting& setting = choice.matrices[i];
-    if (setting.codec != usual) {
+    if (setting.codec != (matrices[i].block >= 0 ? usual : others)) {
       emit_override(out,
                     setting.factor > 0 ? stem_of(matrices[i]) + "[12].weight" : matrices[i].name,
                     "codec", codec_traits(setting.codec).name);
@@ -135,6 +157,18 @@ Choice dense_choice(size_t n, Codec codec, Codec lora) {
   choice.matrices.assign(n, {0, codec});
   choice.lora = lora;
   return choice;
+}
+
+uint64_t encoded_bytes(const PlannedMatrix& matrix, const MatrixSetting& setting) {
+  const auto bytes = [&](uint64_t rows, uint64_t cols) {
+    return codec_traits(codec_for_columns(setting.codec, cols)).encoded_bytes(rows, cols);
+  };
+  if (setting.factor == 0) {
+    const uint64_t cols = matrix.packed_cols();
+    return bytes(matrix.rows * matrix.cols / cols, cols);
+  }
+  const auto rank = static_cast<uint64_t>(rank_of(setting.factor, matrix.rows, matrix.cols));
+  return bytes(rank, matrix.cols) + bytes(matrix.rows, rank);
 }
 
 int64_t rank_of(double factor, uint64_t rows, uint64_t cols) {

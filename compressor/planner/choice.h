@@ -19,6 +19,9 @@ struct PlannedMatrix {
   uint64_t rows = 0, cols = 0;  ///< as in the checkpoint: [out, in]
   Layout layout = Layout::AsIs;
   bool may_pair = false;
+
+  /// Columns as packed.
+  uint64_t packed_cols() const { return layout == Layout::Transposed ? rows : cols; }
 };
 
 /// The matrices of a dense model in the order of a forward pass: embedding, projections and FFN of
@@ -28,7 +31,9 @@ Result<std::vector<PlannedMatrix>> planned_matrices(const Identified& model);
 /// The setting of one matrix.
 struct MatrixSetting {
   double factor = 0;  ///< of the pair's rank; 0: dense
-  Codec codec{};      ///< of the matrix, or of both factors
+  /// Of the matrix, or of both factors; factors of other than whole groups of columns, and matrices
+  /// in a choice that treats all alike, have what codec_for_columns() makes of it.
+  Codec codec{};
 
   bool operator==(const MatrixSetting&) const = default;
 };
@@ -39,6 +44,9 @@ struct PairMethod {
   bool whitened = true;
   bool diagonal = false;
 };
+
+/// Bytes of a matrix in this setting, without a diagonal.
+uint64_t encoded_bytes(const PlannedMatrix& matrix, const MatrixSetting& setting);
 
 /// The rank that stage low_rank uses for a factor.
 int64_t rank_of(double factor, uint64_t rows, uint64_t cols);

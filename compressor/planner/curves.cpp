@@ -7,6 +7,7 @@
 #include "compressor/checkpoint/edited_source.h"
 #include "compressor/checkpoint/tensor.h"
 #include "compressor/numerics/tensor_ops.h"
+#include "compressor/stages/quantize.h"
 #include "formats/arch/access.h"
 
 namespace rwkv::press {
@@ -27,10 +28,11 @@ double at_least(double loss) {
   return std::max(loss, kLeastLoss);
 }
 
-std::vector<double> factors_for(const PlannedMatrix& matrix) {
+std::vector<double> factors_for(const PlanSubject& subject, const PlannedMatrix& matrix) {
   std::vector<double> factors;
   for (const double factor : kFactors) {
-    if (matrix.may_pair && rank_of(factor, matrix.rows, matrix.cols) >= kLeastRank) {
+    if (subject.has_pairs && matrix.may_pair &&
+        rank_of(factor, matrix.rows, matrix.cols) >= kLeastRank) {
       factors.push_back(factor);
     }
   }
@@ -63,31 +65,53 @@ PairMethod best_method(const PlanSubject& subject, LossMeter& meter) {
   return best;
 }
 
-void measure_matrices(const PlanSubject& subject, LossMeter& meter, Curves& curves) {
+// Of the factors of a pair in a lut codec, those that are in it: each adds about the error that the
+// dense matrix has in this codec. What int8 costs is little next to the pair itself.
+double n_rounded(const PlannedMatrix& matrix, double factor, Codec codec) {
+  const auto rank = static_cast<uint64_t>(rank_of(factor, matrix.rows, matrix.cols));
+  const bool both = codec_traits(codec).lut != nullptr && codec_for_columns(codec, rank) == codec;
+  return both ? 2 : 1;
+}
+
+std::vector<MatrixPoint> measure_matrix(const PlanSubject& subject, LossMeter& meter, size_t index,
+                                        const std::function<void(double share)>& show) {
+  const PlannedMatrix& matrix = subject.matrices[index];
   const Codec finest = subject.ladder.finest();
+  std::vector<MatrixPoint> points = {{{0, finest}, 0}};
+  for (const Codec rung : subject.ladder.rungs_for(matrix.packed_cols())) {
+    if (rung != finest) {
+      points.push_back({{0, rung}, at_least(meter.loss_with(index, {0, rung}).kl)});
+    }
+  }
+  const std::vector<MatrixPoint> dense = points;
+  const auto factors = factors_for(subject, matrix);
+  double measured = 0;
+  for (const double factor : factors) {
+    // What rounding costs adds up nearly enough with what the pair costs.
+    const double loss = at_least(meter.loss_with(index, {factor, finest}).kl);
+    for (const MatrixPoint& point : dense) {
+      const Codec codec = point.setting.codec;
+      points.push_back({{factor, codec}, loss + n_rounded(matrix, factor, codec) * point.loss});
+    }
+    show(++measured / static_cast<double>(factors.size()));
+  }
+  return points;
+}
+
+Status measure_matrices(const PlanSubject& subject, LossMeter& meter, const CurveOptions& options,
+                        Curves& curves) {
   const auto n_matrices = static_cast<double>(subject.matrices.size());
   const auto show = [&](double done) { subject.progress("curves of matrices", done / n_matrices); };
-  show(0);
+  show(static_cast<double>(curves.matrices.size()));
   meter.loss(lossless_choice(subject).matrices);
-  for (size_t i = 0; i < subject.matrices.size(); ++i) {
-    std::vector<MatrixPoint> points = {{{0, finest}, 0}};
-    for (const Codec rung : subject.ladder.below()) {
-      points.push_back({{0, rung}, at_least(meter.loss_with(i, {0, rung}).kl)});
-    }
-    const std::vector<MatrixPoint> dense = points;
-    const auto factors = factors_for(subject.matrices[i]);
-    double measured = 0;
-    for (const double factor : factors) {
-      // What rounding costs adds up nearly enough with what the pair costs.
-      const double loss = at_least(meter.loss_with(i, {factor, finest}).kl);
-      for (const MatrixPoint& point : dense) {
-        points.push_back({{factor, point.setting.codec}, loss + point.loss});
-      }
-      show(static_cast<double>(i) + ++measured / static_cast<double>(factors.size()));
-    }
-    curves.matrices.push_back(std::move(points));
+  while (curves.matrices.size() < subject.matrices.size()) {
+    const size_t i = curves.matrices.size();
+    curves.matrices.push_back(measure_matrix(
+        subject, meter, i, [&](double share) { show(static_cast<double>(i) + share); }));
     show(static_cast<double>(i + 1));
+    RWKV_TRY(options.save(curves));
   }
+  return {};
 }
 
 void measure_uniform(const PlanSubject& subject, LossMeter& meter, Curves& curves) {
@@ -105,7 +129,7 @@ void measure_uniform(const PlanSubject& subject, LossMeter& meter, Curves& curve
   for (const Codec rung : subject.ladder.rungs()) {
     dense.push_back(add({0, false, rung}));
   }
-  for (const double factor : kFactors) {
+  for (const double factor : std::span(kFactors).first(subject.has_pairs ? kFactors.size() : 0)) {
     for (const bool with_output : {false, true}) {
       const UniformPoint pairs = add({factor, with_output, finest});
       for (const UniformPoint& rounded : std::span(dense).subspan(1)) {
@@ -238,7 +262,12 @@ Status measure_speed(const PlanSubject& subject, Curves& curves) {
   const std::string path = subject.scratch_folder + kScratchName;
   std::array<PackedMeasure, 2> measures;
   const Ladder& ladder = subject.ladder;
-  const std::array<Codec, 2> codecs = {ladder.finest(), ladder.coarsest()};
+  // Of codecs whose products take the time of their bytes, if there are two.
+  Codec smaller = ladder.coarsest();
+  for (const Codec rung : ladder.below()) {
+    smaller = codec_traits(rung).lut == nullptr ? rung : smaller;
+  }
+  const std::array<Codec, 2> codecs = {ladder.finest(), smaller};
   for (size_t i = 0; i < measures.size(); ++i) {
     const Choice dense = dense_choice(subject.matrices.size(), codecs[i], ladder.finest());
     RWKV_TRY(pack_choice(subject, dense, path).status());
@@ -277,7 +306,9 @@ std::vector<MatrixSetting> uniform_settings(const std::vector<PlannedMatrix>& ma
     const bool pairs = point.factor > 0 && matrix.may_pair &&
                        rank_of(point.factor, matrix.rows, matrix.cols) >= kLeastRank &&
                        (point.with_output || matrix.product != "att.output");
-    settings.push_back({pairs ? point.factor : 0, point.codec});
+    settings.push_back(
+        {pairs ? point.factor : 0,
+         pairs ? point.codec : codec_for_columns(point.codec, matrix.packed_cols())});
   }
   return settings;
 }
@@ -293,11 +324,11 @@ const LoraPoint& Curves::lora_in(Codec codec) const {
 Curves unmeasured_curves(const PlanSubject& subject) {
   Curves curves;
   for (const PlannedMatrix& matrix : subject.matrices) {
-    std::vector<double> factors = factors_for(matrix);
+    std::vector<double> factors = factors_for(subject, matrix);
     factors.insert(factors.begin(), 0);
     auto& points = curves.matrices.emplace_back();
     for (const double factor : factors) {
-      for (const Codec rung : subject.ladder.rungs()) {
+      for (const Codec rung : subject.ladder.rungs_for(matrix.packed_cols())) {
         points.push_back({{factor, rung}, 0});
       }
     }
@@ -310,22 +341,67 @@ Curves unmeasured_curves(const PlanSubject& subject) {
   return curves;
 }
 
-Result<Curves> measure_curves(const PlanSubject& subject, LossMeter& meter, bool sparse,
-                              bool speed) {
-  Curves curves;
-  curves.dense = meter.loss(lossless_choice(subject).matrices).nats;
-  curves.method = best_method(subject, meter);
-  measure_matrices(subject, meter, curves);
-  measure_uniform(subject, meter, curves);
-  curves.lora = {{subject.ladder.finest()}};
-  for (const Codec rung : subject.ladder.below()) {
-    RWKV_TRY(measure_lora(subject, meter, rung, curves));
+Status check_curves(const Curves& curves, const PlanSubject& subject) {
+  const Curves expected = unmeasured_curves(subject);
+  if (curves.matrices.size() > expected.matrices.size()) {
+    return bad_input("has curves of {} matrices, the model has {}", curves.matrices.size(),
+                     expected.matrices.size());
   }
-  if (sparse || speed) {
-    RWKV_TRY(measure_rows(subject, sparse, curves));
+  const auto same_setting = [](const MatrixPoint& a, const MatrixPoint& b) {
+    return a.setting == b.setting;
+  };
+  for (size_t i = 0; i < curves.matrices.size(); ++i) {
+    if (!std::equal(curves.matrices[i].begin(), curves.matrices[i].end(),
+                    expected.matrices[i].begin(), expected.matrices[i].end(), same_setting)) {
+      return bad_input("has other settings of '{}' than are measured here",
+                       subject.matrices[i].name);
+    }
   }
-  if (speed) {
+  const auto same_codec = [](const LoraPoint& a, const LoraPoint& b) { return a.codec == b.codec; };
+  if (curves.lora.size() > expected.lora.size() ||
+      !std::equal(curves.lora.begin(), curves.lora.end(), expected.lora.begin(), same_codec)) {
+    return bad_input("expected losses of lora matrices in {}, found others",
+                     subject.ladder.describe());
+  }
+  for (const UniformPoint& point : curves.uniform) {
+    const auto rungs = subject.ladder.rungs();
+    if (std::find(rungs.begin(), rungs.end(), point.codec) == rungs.end()) {
+      return bad_input("has a uniform recipe in {}, which is none of {}",
+                       codec_traits(point.codec).name, subject.ladder.describe());
+    }
+  }
+  return {};
+}
+
+Result<Curves> measure_curves(const PlanSubject& subject, LossMeter& meter,
+                              const CurveOptions& options, Curves begun) {
+  Curves curves = std::move(begun);
+  if (curves.dense == 0) {
+    curves.dense = meter.loss(lossless_choice(subject).matrices).nats;
+    curves.method = subject.has_pairs ? best_method(subject, meter) : PairMethod{};
+  }
+  meter.set_method(curves.method);
+  if (curves.matrices.size() < subject.matrices.size()) {
+    RWKV_TRY(measure_matrices(subject, meter, options, curves));
+  }
+  if (curves.lora.empty()) {
+    curves.lora = {{subject.ladder.finest()}};
+  }
+  while (curves.lora.size() < subject.ladder.rungs().size()) {
+    RWKV_TRY(measure_lora(subject, meter, subject.ladder.rungs()[curves.lora.size()], curves));
+    RWKV_TRY(options.save(curves));
+  }
+  if (curves.ffn.empty() && (options.sparse || options.speed)) {
+    RWKV_TRY(measure_rows(subject, options.sparse, curves));
+    RWKV_TRY(options.save(curves));
+  }
+  if (curves.uniform.empty()) {
+    measure_uniform(subject, meter, curves);
+    RWKV_TRY(options.save(curves));
+  }
+  if (options.speed && curves.speed.bandwidth == 0) {
     RWKV_TRY(measure_speed(subject, curves));
+    RWKV_TRY(options.save(curves));
   }
   return curves;
 }

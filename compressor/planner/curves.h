@@ -4,6 +4,7 @@
 // cross-entropy moves, which may be below zero.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -56,9 +57,10 @@ struct SpeedModel {
   double touched_at(double tokens_per_second) const;
 };
 
+/// Measured in the order of its members; one that was interrupted has the first of them.
 struct Curves {
   PairMethod method;
-  double dense = 0;  ///< cross-entropy of the dense model, nats per token
+  double dense = 0;  ///< cross-entropy of the dense model, nats per token; 0: nothing is measured
   std::vector<std::vector<MatrixPoint>> matrices;
   std::vector<LoraPoint> lora;  ///< one for each rung, the finest first
   std::vector<RowsPoint> ffn, head;
@@ -75,15 +77,32 @@ std::vector<MatrixSetting> uniform_settings(const std::vector<PlannedMatrix>& ma
 
 /// All settings with losses of zero, for decisions that depend only on shapes.
 Curves unmeasured_curves(const PlanSubject& subject);
+/// BadInput if curves have other settings than those that are measured for this model: those of a
+/// file may have been changed by hand. Unfinished curves may have fewer.
+Status check_curves(const Curves& curves, const PlanSubject& subject);
 
-/// Measures everything. `sparse`: also settings that only help if rows are read on demand. `speed`:
-/// also the speed of decoding, the only measurement that varies.
-Result<Curves> measure_curves(const PlanSubject& subject, LossMeter& meter, bool sparse,
-                              bool speed);
+/// What to measure besides the matrices.
+struct CurveOptions {
+  bool sparse = false;  ///< settings that only help if rows are read on demand
+  bool speed = false;   ///< the speed of decoding, the only measurement that varies
+  /// Called with what is measured so far, after every matrix and every other step.
+  std::function<Status(const Curves&)> save = [](const Curves&) { return Status(); };
+};
 
-/// Writes curves to a file and reads them back, so that plans for several budgets measure once.
-/// `key` identifies the measurement; a file with another key is refused (Usage).
+/// Measures everything that `begun` does not have yet: with the same options and subject, the same
+/// curves as in one go.
+Result<Curves> measure_curves(const PlanSubject& subject, LossMeter& meter,
+                              const CurveOptions& options, Curves begun = {});
+
+/// Writes curves to a file, replacing it, and reads them back, so that plans for several budgets
+/// measure once, and an interrupted measurement goes on. `key` identifies the measurement; a file
+/// with another key is refused (Usage), as is one of an earlier version (BadInput).
 Status write_curves(const std::string& path, const std::string& key, const Curves& curves);
 Result<Curves> read_curves(const std::string& path, const std::string& key);
+/// The same as text; messages do not name a file.
+std::string curves_text(const std::string& key, const Curves& curves);
+Result<Curves> parse_curves(const std::string& text, const std::string& key);
+/// The "checksum" that a file with this content must have; empty if it is no JSON object.
+std::string curves_checksum(const std::string& text);
 
 }  // namespace rwkv::press

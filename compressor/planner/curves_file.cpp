@@ -1,17 +1,24 @@
 // Measured curves as JSON, with a checksum of all the rest.
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "compressor/planner/curves.h"
 #include "formats/base/checksum.h"
 #include "formats/base/file.h"
+#include "formats/base/strict_json.h"
 
 namespace rwkv::press {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
 
+// Version 1, which had no such number, knew two codecs.
+constexpr uint64_t kVersion = 2;
 constexpr uint64_t kMaxClusters = 65535;  // of a packed file
 constexpr uint64_t kMaxBytes = uint64_t{64} << 20;
+constexpr double kMostFactor = 1e6;  // of stage low_rank
+constexpr double kMostNats = 1e6;
+constexpr double kMostBandwidth = 1e18;
 
 std::string checksum_of(const Json& json) {
   const std::string text = json.dump();
@@ -23,6 +30,32 @@ uint64_t count_in(const Json& json, uint64_t most) {
     throw std::invalid_argument(fmt::format("a count that is none of 0 to {}", most));
   }
   return json.get<uint64_t>();
+}
+
+double number_in(const Json& object, const char* key, double least, double most) {
+  const Json& json = object.at(key);
+  // The negation is for what is no number.
+  if (!json.is_number() || !(json.get<double>() >= least && json.get<double>() <= most)) {
+    throw std::invalid_argument(fmt::format("'{}' is no number from {} to {}", key, least, most));
+  }
+  return json.get<double>();
+}
+
+double loss_of(const Json& object) {
+  return number_in(object, "loss", 0, kMostNats);
+}
+
+double nats_of(const Json& object) {
+  return number_in(object, "nats", -kMostNats, kMostNats);
+}
+
+// 0 is dense.
+double factor_of(const Json& object) {
+  const double factor = number_in(object, "factor", 0, kMostFactor);
+  if (factor > 0 && factor < 1) {
+    throw std::invalid_argument("a factor between 0 and 1");
+  }
+  return factor;
 }
 
 std::vector<uint8_t> halves_from_json(const Json& list) {
@@ -62,8 +95,8 @@ Json rows_to_json(const std::vector<RowsPoint>& points) {
 std::vector<RowsPoint> rows_from_json(const Json& list) {
   std::vector<RowsPoint> points;
   for (const Json& json : list) {
-    points.push_back({json.at("value"), json.at("loss"), json.at("nats"), json.at("share"),
-                      halves_from_json(json.at("halves")),
+    points.push_back({number_in(json, "value", 0, 1), loss_of(json), nats_of(json),
+                      number_in(json, "share", 0, 1), halves_from_json(json.at("halves")),
                       count_in(json.at("clusters"), kMaxClusters)});
   }
   return points;
@@ -72,29 +105,28 @@ std::vector<RowsPoint> rows_from_json(const Json& list) {
 Curves curves_from_json(const Json& json) {
   Curves curves;
   curves.method = {json.at("whitened"), json.at("diagonal")};
-  curves.dense = json.at("dense");
+  curves.dense = number_in(json, "dense", 0, kMostNats);
   for (const Json& point : json.at("lora")) {
-    curves.lora.push_back({codec_of(point), point.at("loss"), point.at("nats")});
+    curves.lora.push_back({codec_of(point), loss_of(point), nats_of(point)});
   }
   for (const Json& list : json.at("matrices")) {
     auto& points = curves.matrices.emplace_back();
     for (const Json& point : list) {
-      points.push_back({{point.at("factor"), codec_of(point)}, point.at("loss")});
+      points.push_back({{factor_of(point), codec_of(point)}, loss_of(point)});
     }
   }
   curves.ffn = rows_from_json(json.at("ffn"));
   curves.head = rows_from_json(json.at("head"));
   for (const Json& point : json.at("uniform")) {
-    curves.uniform.push_back({point.at("factor"), point.at("with_output"), codec_of(point),
-                              point.at("loss"), point.at("nats")});
+    curves.uniform.push_back({factor_of(point), point.at("with_output"), codec_of(point),
+                              loss_of(point), nats_of(point)});
   }
-  curves.speed = {json.at("overhead"), json.at("bandwidth")};
+  curves.speed = {number_in(json, "overhead", 0, kMostNats),
+                  number_in(json, "bandwidth", 0, kMostBandwidth)};
   return curves;
 }
 
-}  // namespace
-
-Status write_curves(const std::string& path, const std::string& key, const Curves& curves) {
+Json curves_to_json(const std::string& key, const Curves& curves) {
   Json matrices = Json::array();
   for (const auto& points : curves.matrices) {
     Json list = Json::array();
@@ -118,44 +150,79 @@ Status write_curves(const std::string& path, const std::string& key, const Curve
     lora.push_back(
         {{"codec", codec_traits(point.codec).name}, {"loss", point.loss}, {"nats", point.nats}});
   }
-  Json json = {{"key", key},
-               {"whitened", curves.method.whitened},
-               {"diagonal", curves.method.diagonal},
-               {"dense", curves.dense},
-               {"lora", lora},
-               {"matrices", matrices},
-               {"ffn", rows_to_json(curves.ffn)},
-               {"head", rows_to_json(curves.head)},
-               {"uniform", uniform},
-               {"overhead", curves.speed.overhead},
-               {"bandwidth", curves.speed.bandwidth}};
+  return {{"version", kVersion},
+          {"key", key},
+          {"whitened", curves.method.whitened},
+          {"diagonal", curves.method.diagonal},
+          {"dense", curves.dense},
+          {"lora", lora},
+          {"matrices", matrices},
+          {"ffn", rows_to_json(curves.ffn)},
+          {"head", rows_to_json(curves.head)},
+          {"uniform", uniform},
+          {"overhead", curves.speed.overhead},
+          {"bandwidth", curves.speed.bandwidth}};
+}
+
+}  // namespace
+
+std::string curves_checksum(const std::string& text) {
+  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) {
+    return {};
+  }
+  json.erase("checksum");
+  return checksum_of(json);
+}
+
+std::string curves_text(const std::string& key, const Curves& curves) {
+  Json json = curves_to_json(key, curves);
   json["checksum"] = checksum_of(json);
-  RWKV_ASSIGN(const auto file, OutputFile::create(path, OutputFile::Existing::Refuse));
-  const std::string text = json.dump(1) + "\n";
+  return json.dump(1) + "\n";
+}
+
+Status write_curves(const std::string& path, const std::string& key, const Curves& curves) {
+  RWKV_ASSIGN(const auto file, OutputFile::create(path, OutputFile::Existing::Replace));
+  const std::string text = curves_text(key, curves);
   RWKV_TRY(file->write(std::as_bytes(std::span(text))));
   return file->commit();
 }
 
-Result<Curves> read_curves(const std::string& path, const std::string& key) {
-  RWKV_ASSIGN(const std::string text, read_text_file(path, kMaxBytes));
+Result<Curves> parse_curves(const std::string& text, const std::string& key) {
+  RWKV_ASSIGN(Json json, parse_strict_json(text));
   try {
-    Json json = Json::parse(text);
+    if (json.is_object() && !json.contains("version") && json.contains("checksum")) {
+      return bad_input(
+          "expected measured curves of version {}, found those of an earlier version; remove the "
+          "file to measure again",
+          kVersion);
+    }
     const auto checksum = json.at("checksum").get<std::string>();
     json.erase("checksum");
     if (checksum != checksum_of(json)) {
-      return bad_input("{}: its checksum is not that of its content; remove it to measure again",
-                       path);
+      return bad_input("its checksum is not that of its content; remove it to measure again");
+    }
+    if (json.at("version") != kVersion) {
+      return bad_input(
+          "expected measured curves of version {}, found {}; remove the file to "
+          "measure again",
+          kVersion, json.at("version").dump().substr(0, 20));
     }
     if (json.at("key").get<std::string>() != key) {
       return usage_error(
-          "{}: was measured for another model, text or setting; remove --curves, or name a new "
-          "file",
-          path);
+          "was measured for another model, text or setting; remove --curves, or name a new file");
     }
     return curves_from_json(json);
   } catch (const std::exception& error) {
-    return bad_input("{}: expected a file of measured curves: {}", path, error.what());
+    return bad_input("expected a file of measured curves: {}", error.what());
   }
+}
+
+Result<Curves> read_curves(const std::string& path, const std::string& key) {
+  RWKV_ASSIGN(const std::string text, read_text_file(path, kMaxBytes));
+  Result<Curves> curves = parse_curves(text, key);
+  RWKV_TRY(curves.status().in(path));
+  return curves;
 }
 
 }  // namespace rwkv::press

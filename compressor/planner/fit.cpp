@@ -1,5 +1,6 @@
 #include "compressor/planner/fit.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -42,7 +43,9 @@ class ScratchFolder {
 PlanRequest request_from(const Budget& budget) {
   PlanRequest request;
   request.resident = budget.resident;
-  if (budget.memory == "loaded") {
+  request.size = budget.size;
+  // With any memory to spare, nothing is read on demand.
+  if (budget.memory == "loaded" || (budget.memory == "any" && budget.resident == 0)) {
     request.mode = edge::MemoryMode::Loaded;
   } else if (budget.memory == "sparse") {
     request.mode = edge::MemoryMode::Sparse;
@@ -50,6 +53,21 @@ PlanRequest request_from(const Budget& budget) {
   request.embedding_rows = budget.embedding_cache;
   request.min_speed = budget.min_speed;
   return request;
+}
+
+// f16 is always there: it is what losses are measured against.
+Ladder ladder_of(const Budget& budget) {
+  if (budget.codecs.empty()) {
+    return Ladder();
+  }
+  std::vector<Codec> codecs = {Codec::F16};
+  for (const std::string& name : budget.codecs) {
+    const Codec codec = find_codec(name)->codec;
+    if (std::find(codecs.begin(), codecs.end(), codec) == codecs.end()) {
+      codecs.push_back(codec);
+    }
+  }
+  return Ladder(std::move(codecs));
 }
 
 RecipeFrame frame_of(const Recipe& recipe, const ModelConfig& config) {
@@ -86,45 +104,30 @@ uint64_t hash_of(const at::Tensor& tokens) {
 Result<std::string> key_of(const PlanSubject& subject, const std::string& path, bool sparse,
                            bool speed) {
   RWKV_ASSIGN(const uint64_t checkpoint, checkpoint_xxh64(path));
-  return fmt::format("kl-{:016x}-{:016x}-{:016x}-{}{}{}-{}", checkpoint,
+  return fmt::format("kl-{:016x}-{:016x}-{:016x}-{}{}{}{}-{}", checkpoint,
                      hash_of(subject.calibration.tokens), hash_of(subject.held_out),
                      subject.frame.seed, sparse ? "-sparse" : "", speed ? "-speed" : "",
-                     subject.ladder.describe());
-}
-
-// A file that carries the right key may have been changed by hand.
-Status check_curves(const Curves& curves, const PlanSubject& subject, const std::string& file) {
-  if (curves.matrices.size() != subject.matrices.size()) {
-    return bad_input("{}: has curves of {} matrices, the model has {}", file,
-                     curves.matrices.size(), subject.matrices.size());
-  }
-  const std::span<const Codec> rungs = subject.ladder.rungs();
-  const bool same =
-      std::equal(rungs.begin(), rungs.end(), curves.lora.begin(), curves.lora.end(),
-                 [](Codec rung, const LoraPoint& point) { return rung == point.codec; });
-  return same ? Status()
-              : bad_input("{}: expected losses of lora matrices in {}, found others", file,
-                          subject.ladder.describe());
+                     subject.has_pairs ? "" : "-dense", subject.ladder.describe());
 }
 
 Result<Curves> curves_for(const FitOptions& options, const PlanSubject& subject, LossMeter& meter,
                           const PlanRequest& request) {
-  const bool sparse = request.mode != edge::MemoryMode::Loaded;
-  const bool speed = request.min_speed > 0;
+  CurveOptions how;
+  how.sparse = request.mode != edge::MemoryMode::Loaded;
+  how.speed = request.min_speed > 0;
   if (options.curves.empty()) {
-    return measure_curves(subject, meter, sparse, speed);
+    return measure_curves(subject, meter, how);
   }
-  RWKV_ASSIGN(const std::string key, key_of(subject, options.path, sparse, speed));
+  RWKV_ASSIGN(const std::string key, key_of(subject, options.path, how.sparse, how.speed));
+  Curves begun;
   std::error_code ignored;
   if (fs::exists(options.curves, ignored)) {
-    RWKV_ASSIGN(Curves curves, read_curves(options.curves, key));
-    RWKV_TRY(check_curves(curves, subject, options.curves));
-    return curves;
+    RWKV_ASSIGN(begun, read_curves(options.curves, key));
+    RWKV_TRY(check_curves(begun, subject).in(options.curves));
   }
-  RWKV_TRY(OutputFile::check(options.curves, OutputFile::Existing::Refuse));
-  RWKV_ASSIGN(Curves curves, measure_curves(subject, meter, sparse, speed));
-  RWKV_TRY(write_curves(options.curves, key, curves));
-  return curves;
+  RWKV_TRY(OutputFile::check(options.curves, OutputFile::Existing::Replace));
+  how.save = [&](const Curves& curves) { return write_curves(options.curves, key, curves); };
+  return measure_curves(subject, meter, how, std::move(begun));
 }
 
 }  // namespace
@@ -132,12 +135,15 @@ Result<Curves> curves_for(const FitOptions& options, const PlanSubject& subject,
 Result<FitReport> fit_budget(const TensorSource& source, const Identified& model,
                              const Recipe& recipe, const FitOptions& options) {
   // Products cut differently for other numbers of threads would make other plans.
+  const int n_threads = at::get_num_threads();
   const SingleThread single;
   PlanSubject subject{.source = source, .model = model};
   auto matrices = planned_matrices(model);
   RWKV_TRY(matrices.status().in(options.path));
   subject.matrices = matrices.take();
-  subject.ladder = options.ladder;
+  subject.ladder = ladder_of(*recipe.budget);
+  subject.has_pairs = recipe.budget->pairs;
+  subject.tool_version = options.tool_version;
   subject.frame = frame_of(recipe, model.config);
   subject.vocabulary = options.vocabulary;
   subject.progress = options.progress;
@@ -151,8 +157,13 @@ Result<FitReport> fit_budget(const TensorSource& source, const Identified& model
   RWKV_ASSIGN(subject.held_out, held_out_from(options, recipe, calibration, model.config));
   RWKV_ASSIGN(const auto scratch, ScratchFolder::create());
   subject.scratch_folder = scratch->path();
-  RWKV_ASSIGN(const auto meter, LossMeter::create(source, model.config, subject.matrices,
-                                                  subject.calibration.tokens, subject.held_out));
+  const LearntCodes learnt{
+      .codecs = subject.ladder.rungs(), .n_threads = n_threads, .progress = [&](double share) {
+        subject.progress("codes of matrices", share);
+      }};
+  RWKV_ASSIGN(const auto meter,
+              LossMeter::create(source, model.config, subject.matrices, subject.calibration.tokens,
+                                subject.held_out, learnt));
   RWKV_ASSIGN(const Curves curves, curves_for(options, subject, *meter, report.request));
   RWKV_ASSIGN(report.plan,
               plan_for_budget(subject, *meter, curves, report.request, recipe.budget->rounds));
@@ -163,10 +174,16 @@ Result<FitReport> fit_budget(const TensorSource& source, const Identified& model
 
 std::string summary(const FitReport& report) {
   const PlanReport& plan = report.plan;
+  const auto bytes = [](const char* what, uint64_t measured, uint64_t limit, uint64_t predicted) {
+    return limit == 0 ? fmt::format("{} bytes {}; ", measured, what)
+                      : fmt::format("{} bytes of {} {} ({} predicted); ", measured, limit, what,
+                                    predicted);
+  };
+  const ChoiceBytes& predicted = plan.planned.footprint;
   return fmt::format(
-      "{} bytes of {} resident ({} predicted); {:.5f} nats per token ({:.5f} predicted, dense "
-      "{:.5f})",
-      plan.measured.resident, report.request.resident, plan.planned.footprint.resident,
+      "{}{}{:.5f} nats per token ({:.5f} predicted, dense {:.5f})",
+      bytes("resident", plan.measured.resident, report.request.resident, predicted.resident),
+      bytes("in the file", plan.file_bytes, report.request.size, predicted.file),
       plan.measured.nats_per_token, plan.predicted_loss, plan.dense_loss);
 }
 

@@ -22,7 +22,7 @@ struct FitOptions {
   std::string text = {};
   /// File that keeps what was measured, read if it is there; empty: nothing is kept.
   std::string curves = {};
-  Ladder ladder = {};
+  std::string tool_version = {};  ///< that convert will write into files
   std::function<void(const std::string& what, double share)> progress = [](const std::string&,
                                                                            double) {};
 };
@@ -37,7 +37,8 @@ struct FitReport {
 /// Plans `recipe`, which has a budget, for the model in `source`. Packed files that are measured
 /// lie in a folder of their own under TMPDIR while it works. Computes on one thread: the same
 /// input, texts and budget give the same plan, but for min_speed, which has a clock in it. Usage
-/// for a budget that cannot be met, naming the smallest that can, before anything is measured.
+/// for limits that cannot be met, naming the smallest that can, before anything is measured. A file
+/// of curves grows as they are measured; where it is there, what it has is not measured again.
 Result<FitReport> fit_budget(const TensorSource& source, const Identified& model,
                              const Recipe& recipe, const FitOptions& options);
 

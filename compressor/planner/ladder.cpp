@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "compressor/stages/quantize.h"
+
 namespace rwkv::press {
 namespace {
 
@@ -15,11 +17,23 @@ uint64_t bytes_of(Codec codec) {
 
 }  // namespace
 
-Ladder::Ladder() : Ladder({Codec::F16, Codec::I8Row}) {}
+Ladder::Ladder()
+    : Ladder({Codec::F16, Codec::I8Row, Codec::U6, Codec::Lut5, Codec::Lut4, Codec::Lut3,
+              Codec::Lut2}) {}
 
 Ladder::Ladder(std::vector<Codec> codecs) : rungs_(std::move(codecs)) {
   std::sort(rungs_.begin(), rungs_.end(),
             [](Codec a, Codec b) { return bytes_of(a) > bytes_of(b); });
+}
+
+std::vector<Codec> Ladder::rungs_for(uint64_t packed_cols) const {
+  std::vector<Codec> fitting;
+  for (const Codec rung : rungs_) {
+    if (codec_for_columns(rung, packed_cols) == rung) {
+      fitting.push_back(rung);
+    }
+  }
+  return fitting;
 }
 
 std::vector<Codec> Ladder::neighbours(Codec codec) const {

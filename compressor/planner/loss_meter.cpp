@@ -7,6 +7,7 @@
 #include "compressor/model/ends.h"
 #include "compressor/model/named_tensors.h"
 #include "compressor/numerics/tensor_ops.h"
+#include "compressor/numerics/threads.h"
 #include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {
@@ -19,31 +20,9 @@ constexpr uint64_t kSeed = 0;  // the planned recipe's own
 
 }  // namespace
 
-at::Tensor rounded(const at::Tensor& values, Codec codec, Layout layout) {
-  if (!codec_traits(codec).is_lossy) {
-    return values;
-  }
-  const bool turned = layout == Layout::Transposed;
-  const at::Tensor packed = (turned ? values.transpose(-1, -2) : values).contiguous();
-  const auto cols = static_cast<uint64_t>(packed.size(-1));
-  const auto rows = static_cast<uint64_t>(packed.numel()) / cols;
-  const CodecTraits& traits = codec_traits(codec);
-  std::vector<std::byte> bytes(traits.encoded_bytes(rows, cols));
-  at::Tensor result = at::empty_like(packed);
-  const std::span<const float> in(packed.data_ptr<float>(), rows * cols);
-  if (!traits.encode(in, {rows, cols}, bytes).ok()) {
-    return values;  // numbers that are not finite; convert will name them
-  }
-  traits.decode_rows(MatrixView::of(bytes.data(), codec, rows, cols), 0, rows,
-                     {result.data_ptr<float>(), rows * cols});
-  return turned ? result.transpose(-1, -2).contiguous() : result;
-}
-
-Result<std::unique_ptr<LossMeter>> LossMeter::create(const TensorSource& source,
-                                                     const ModelConfig& config,
-                                                     std::vector<PlannedMatrix> matrices,
-                                                     const at::Tensor& calibration,
-                                                     const at::Tensor& held_out) {
+Result<std::unique_ptr<LossMeter>> LossMeter::create(
+    const TensorSource& source, const ModelConfig& config, std::vector<PlannedMatrix> matrices,
+    const at::Tensor& calibration, const at::Tensor& held_out, const LearntCodes& learnt) {
   const at::NoGradGuard no_grad;
   std::unique_ptr<LossMeter> meter(new LossMeter);
   meter->config_ = config;
@@ -75,15 +54,17 @@ Result<std::unique_ptr<LossMeter>> LossMeter::create(const TensorSource& source,
   if (meter->dense_z_.size(0) * meter->dense_head().size(0) <= kKeptNumbers) {
     meter->log_p_ = meter->dense_log_p(0, meter->dense_z_.size(0));
   }
-  RWKV_TRY(meter->observe(calibration));
+  RWKV_TRY(meter->observe(calibration, learnt));
   meter->set_method({});
   return meter;
 }
 
-Status LossMeter::observe(const at::Tensor& calibration) {
+// Moments are kept for pairs alone; codes are learnt while the moments are there.
+Status LossMeter::observe(const at::Tensor& calibration, const LearntCodes& learnt) {
   moments_.resize(matrices_.size());
-  const auto may_pair = [](const PlannedMatrix& matrix, int64_t block) {
-    return matrix.block == block && matrix.may_pair;
+  learnt_ = std::make_unique<LearntRounding>(learnt.codecs);
+  const auto is_seen = [&](const PlannedMatrix& matrix, int64_t block) {
+    return matrix.block == block && (matrix.may_pair || learnt_->learns());
   };
   Calibration text;
   text.tokens = calibration;
@@ -94,22 +75,37 @@ Status LossMeter::observe(const at::Tensor& calibration) {
                            [&](int64_t block) {
                              std::vector<std::string> products;
                              for (const PlannedMatrix& matrix : matrices_) {
-                               if (may_pair(matrix, block)) {
+                               if (is_seen(matrix, block)) {
                                  products.push_back(matrix.product);
                                }
                              }
                              return products;
                            },
-                       .loaded = blocks_};
+                       .loaded = blocks_,
+                       .progress = learnt.progress};
   const auto visit = [&](BlockVisit& here) -> Status {
     for (size_t i = 0; i < matrices_.size(); ++i) {
-      if (may_pair(matrices_[i], here.index)) {
-        moments_[i] = with_floor(here.moments[matrices_[i].product]);
+      if (!is_seen(matrices_[i], here.index)) {
+        continue;
       }
+      const at::Tensor& moments = here.moments[matrices_[i].product];
+      if (matrices_[i].may_pair) {
+        moments_[i] = with_floor(moments);
+      }
+      const ThreadCount threads(learnt.n_threads);
+      RWKV_TRY(learnt_->learn(i, matrices_[i], dense_[i], moments));
     }
     return {};
   };
-  return walk.run(visit).status();
+  RWKV_ASSIGN(const at::Tensor hidden, walk.run(visit));
+  if (learnt_->learns()) {
+    MomentSum seen_by_head;
+    seen_by_head.add(ln_out_.apply(hidden));
+    const size_t head = head_index();
+    const ThreadCount threads(learnt.n_threads);
+    RWKV_TRY(learnt_->learn(head, matrices_[head], dense_[head], seen_by_head.mean()));
+  }
+  return {};
 }
 
 void LossMeter::set_method(const PairMethod& method) {
@@ -145,12 +141,12 @@ Factors LossMeter::pair(size_t matrix, double factor) {
 
 at::Tensor LossMeter::numbers(size_t matrix, const MatrixSetting& setting) {
   if (setting.factor == 0) {
-    return rounded(dense_[matrix], setting.codec, matrices_[matrix].layout);
+    return learnt_->dense(matrix, matrices_[matrix], dense_[matrix], setting.codec);
   }
-  Factors factors = pair(matrix, setting.factor);
-  factors.a = rounded(factors.a, setting.codec, Layout::AsIs);
-  factors.b = rounded(factors.b, setting.codec, Layout::AsIs);
-  return factors.product();
+  const bool learns = learnt_->has(setting.codec);
+  return rounded_pair(pair(matrix, setting.factor), setting.codec,
+                      learns ? moments_[matrix] : at::Tensor())
+      .product();
 }
 
 // Rows that are rounded are packed with ln0 applied, which is what x0_ has.
@@ -158,12 +154,16 @@ at::Tensor LossMeter::embedded(const MatrixSetting& setting) const {
   return rounded(x0_, setting.codec, Layout::AsIs);
 }
 
-const at::Tensor& LossMeter::dense_head() const {
+size_t LossMeter::head_index() const {
   size_t i = 0;
   while (matrices_[i].role != Role::Head) {
     ++i;
   }
-  return dense_[i];
+  return i;
+}
+
+const at::Tensor& LossMeter::dense_head() const {
+  return dense_[head_index()];
 }
 
 // What the head sees of the positions whose next token is known, [positions, n_embd].

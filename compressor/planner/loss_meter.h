@@ -5,8 +5,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +17,7 @@
 #include "compressor/model/block.h"
 #include "compressor/model/elementwise.h"
 #include "compressor/planner/choice.h"
+#include "compressor/planner/learnt_rounding.h"
 
 namespace rwkv::press {
 
@@ -26,21 +29,31 @@ struct TextLoss {
   double kl = 0;
 };
 
+/// How a LossMeter learns codes from text.
+struct LearntCodes {
+  /// The lut codecs among these get codes from the quantizer `refined`, as stage quantize chooses
+  /// them where there is text; without a codec in this list, its codes are rounded to nearest.
+  std::span<const Codec> codecs = {};
+  /// For quantizing alone, whose results do not depend on it.
+  int n_threads = 1;
+  std::function<void(double share)> progress = [](double) {};
+};
+
 class LossMeter {
  public:
-  /// Loads the whole model as f32. `calibration` int64 [samples, length] is what pairs are fitted
-  /// to, `held_out`, of the same form, what losses are of. `source` must outlive it.
-  static Result<std::unique_ptr<LossMeter>> create(const TensorSource& source,
-                                                   const ModelConfig& config,
-                                                   std::vector<PlannedMatrix> matrices,
-                                                   const at::Tensor& calibration,
-                                                   const at::Tensor& held_out);
+  /// Loads the whole model as f32, and keeps it in every codec of `learnt` too. `calibration` int64
+  /// [samples, length] is what pairs are fitted to and codes are learnt from, `held_out`, of the
+  /// same form, what losses are of. `source` must outlive it.
+  static Result<std::unique_ptr<LossMeter>> create(
+      const TensorSource& source, const ModelConfig& config, std::vector<PlannedMatrix> matrices,
+      const at::Tensor& calibration, const at::Tensor& held_out, const LearntCodes& learnt = {});
 
   /// How pairs are found from now on.
   void set_method(const PairMethod& method);
 
   /// With these settings, one per matrix, which become those that loss_with() changes. Codecs
-  /// that are exact change nothing, the others round as the packer does.
+  /// that are exact change nothing; lut codecs have learnt codes, from the activations of the dense
+  /// model; the others round as the packer does.
   TextLoss loss(const std::vector<MatrixSetting>& settings);
   /// The same with one matrix changed; the settings stay.
   TextLoss loss_with(size_t matrix, const MatrixSetting& setting);
@@ -49,11 +62,12 @@ class LossMeter {
 
  private:
   LossMeter() = default;
-  Status observe(const at::Tensor& calibration);
+  Status observe(const at::Tensor& calibration, const LearntCodes& learnt);
   at::Tensor numbers(size_t matrix, const MatrixSetting& setting);
   Factors pair(size_t matrix, double factor);
   Linear& linear_of(size_t matrix);
   at::Tensor embedded(const MatrixSetting& setting) const;
+  size_t head_index() const;
   const at::Tensor& dense_head() const;
   at::Tensor predicting(const at::Tensor& x) const;
   at::Tensor dense_log_p(int64_t at, int64_t n) const;
@@ -68,9 +82,10 @@ class LossMeter {
   std::vector<std::unique_ptr<Block>> blocks_;
   std::vector<at::Tensor> dense_;    ///< as loaded; undefined for the embedding
   std::vector<at::Tensor> moments_;  ///< of the inputs of what may be a pair
-  at::Tensor x0_;                    ///< dense embedding of the held-out tokens
-  at::Tensor dense_z_;               ///< what the dense model's head sees of them
-  at::Tensor log_p_;                 ///< its predictions, where they are not too many to keep
+  std::unique_ptr<LearntRounding> learnt_;
+  at::Tensor x0_;       ///< dense embedding of the held-out tokens
+  at::Tensor dense_z_;  ///< what the dense model's head sees of them
+  at::Tensor log_p_;    ///< its predictions, where they are not too many to keep
   LayerNorm ln_out_;
   PairMethod method_;
   std::vector<Factors> whole_;  ///< of full rank, where no diagonal is asked
@@ -81,8 +96,5 @@ class LossMeter {
   at::Tensor v_first_;
   at::Tensor head_;
 };
-
-/// `values` [.., rows, cols] as the packer rounds them in this codec.
-at::Tensor rounded(const at::Tensor& values, Codec codec, Layout layout);
 
 }  // namespace rwkv::press

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <filesystem>
 
 namespace rwkv::press {
 namespace {
@@ -36,6 +37,15 @@ double rounding_loss(const std::vector<MatrixPoint>& points, Codec codec) {
   return 0;
 }
 
+bool has_point(const std::vector<MatrixPoint>& points, const MatrixSetting& setting) {
+  return std::any_of(points.begin(), points.end(),
+                     [&](const MatrixPoint& point) { return point.setting == setting; });
+}
+
+bool is_lut(Codec codec) {
+  return codec_traits(codec).lut != nullptr;
+}
+
 // What a matrix's nearby settings cost where all others have the settings that `meter` was given
 // last: some factors up and down, one rung up and down. `loss` is the loss there.
 std::vector<MatrixPoint> nearby(LossMeter& meter, const Ladder& ladder,
@@ -44,12 +54,25 @@ std::vector<MatrixPoint> nearby(LossMeter& meter, const Ladder& ladder,
   std::vector<MatrixPoint> found;
   const auto add = [&](double factor, double moved) {
     found.push_back({{factor, now.codec}, moved});
-    const double here = rounding_loss(points, now.codec);
     for (const Codec rung : ladder.neighbours(now.codec)) {
-      found.push_back({{factor, rung}, moved + (rounding_loss(points, rung) - here)});
+      if (has_point(points, {factor, rung})) {
+        found.push_back({{factor, rung},
+                         moved + (rounding_loss(points, rung) - rounding_loss(points, now.codec))});
+      }
     }
   };
-  add(now.factor, 0);
+  found.push_back({now, 0});
+  const double rounded = rounding_loss(points, now.codec);
+  for (const Codec rung : ladder.neighbours(now.codec)) {
+    if (!has_point(points, {now.factor, rung})) {
+      continue;
+    }
+    // Steps between low bits are large, and depend on what has been rounded already.
+    const bool is_large = is_lut(rung) || is_lut(now.codec);
+    found.push_back({{now.factor, rung},
+                     is_large ? meter.loss_with(matrix, {now.factor, rung}).kl - loss
+                              : rounding_loss(points, rung) - rounded});
+  }
   const std::vector<double> factors = factors_of(points, ladder);
   const auto here = std::find(factors.begin(), factors.end(), now.factor) - factors.begin();
   for (size_t i = 0; i < factors.size(); ++i) {
@@ -119,7 +142,7 @@ class Refiner {
       Points priced = points_;
       for (auto& options : priced) {
         for (size_t o = 1; o < options.size(); ++o) {
-          options[o].loss += options[o].setting.factor != options[0].setting.factor ? price : 0;
+          options[o].loss += options[o].setting != options[0].setting ? price : 0;
         }
       }
       RWKV_ASSIGN(const std::optional<PlannedChoice> next, space_.best_in(planned.frame, priced));
@@ -143,11 +166,22 @@ class Refiner {
   Points points_;
 };
 
-Result<PackedMeasure> pack_and_measure(const PlanSubject& subject, const PlannedChoice& planned) {
+// The choice as a file, measured; sets `file_bytes`.
+Result<PackedMeasure> pack_and_measure(const PlanSubject& subject, const PlannedChoice& planned,
+                                       uint64_t& file_bytes) {
   const std::string path = subject.scratch_folder + kScratchName;
   RWKV_ASSIGN(const PackedChoice dense, pack_dense(subject));
   RWKV_TRY(pack_choice(subject, planned.choice, path).status());
+  std::error_code error;
+  file_bytes = std::filesystem::file_size(path, error);
+  if (error) {
+    return failed("{}: cannot tell its size: {}", path, error.message());
+  }
   return measure_packed(path, subject.held_out, planned.frame.memory, dense.path);
+}
+
+bool is_within(uint64_t bytes, uint64_t limit) {
+  return limit == 0 || bytes <= limit;
 }
 
 // What stages learn from the data can make the file larger than predicted: then again with that
@@ -156,14 +190,17 @@ Status make_fit(const PlanSubject& subject, const Curves& curves, const PlanRequ
                 Refiner& refiner, PlanReport& report) {
   PlanRequest reduced = request;
   for (int attempt = 0; attempt < kFileAttempts; ++attempt) {
-    RWKV_ASSIGN(report.measured, pack_and_measure(subject, report.planned));
-    if (report.measured.resident <= request.resident) {
+    RWKV_ASSIGN(report.measured, pack_and_measure(subject, report.planned, report.file_bytes));
+    const uint64_t resident = report.measured.resident;
+    if (is_within(resident, request.resident) && is_within(report.file_bytes, request.size)) {
       return {};
     }
     if (attempt + 1 == kFileAttempts) {
       break;
     }
-    reduced.resident -= report.measured.resident - request.resident;
+    reduced.resident -= is_within(resident, request.resident) ? 0 : resident - request.resident;
+    reduced.size -=
+        is_within(report.file_bytes, request.size) ? 0 : report.file_bytes - request.size;
     const PlanSpace space(subject, curves, reduced);
     RWKV_ASSIGN(const std::optional<PlannedChoice> next,
                 space.best_in(report.planned.frame, refiner.points()));
@@ -173,21 +210,51 @@ Status make_fit(const PlanSubject& subject, const Curves& curves, const PlanRequ
     report.planned = *next;
     refiner.measure(report.planned);
   }
-  return failed("the model takes {} bytes, predicted were {}, the budget is {}; lower the budget",
-                report.measured.resident, report.planned.footprint.resident, request.resident);
+  return failed(
+      "the model takes {} bytes in memory and {} as a file, predicted were {} and {}; lower the "
+      "budget",
+      report.measured.resident, report.file_bytes, report.planned.footprint.resident,
+      report.planned.footprint.file);
+}
+
+// Limits below what can be, one by one.
+Status too_small(const PlanSpace& space, const PlanRequest& request) {
+  if (request.resident > 0) {
+    RWKV_ASSIGN(const PlannedChoice least, space.smallest(Measure::Resident));
+    if (least.footprint.resident > request.resident) {
+      return usage_error(
+          "a budget of {} bytes cannot be met; the smallest that can is {} bytes (memory mode {})",
+          request.resident, least.footprint.resident,
+          edge::mode_traits(*least.frame.memory.mode).name);
+    }
+  }
+  if (request.size > 0) {
+    RWKV_ASSIGN(const PlannedChoice least, space.smallest(Measure::File));
+    if (least.footprint.file > request.size) {
+      return usage_error("a file of {} bytes cannot be made; the smallest that can is {} bytes",
+                         request.size, least.footprint.file);
+    }
+  }
+  return {};
 }
 
 Status no_choice(const PlanSpace& space, const PlanRequest& request) {
-  RWKV_ASSIGN(const PlannedChoice least, space.smallest());
-  if (least.footprint.resident <= request.resident && request.min_speed > 0) {
-    return usage_error(
-        "no choice within {} bytes is predicted to decode {} tokens per second; lower --min-speed",
-        request.resident, request.min_speed);
+  RWKV_TRY(too_small(space, request));
+  std::string limits;
+  const auto add = [&](const std::string& text) {
+    limits += (limits.empty() ? "" : " and ") + text;
+  };
+  if (request.resident > 0) {
+    add(fmt::format("{} bytes in memory", request.resident));
   }
-  return usage_error(
-      "a budget of {} bytes cannot be met; the smallest that can is {} bytes "
-      "(memory mode {})",
-      request.resident, least.footprint.resident, edge::mode_traits(*least.frame.memory.mode).name);
+  if (request.size > 0) {
+    add(fmt::format("{} bytes of the file", request.size));
+  }
+  if (request.min_speed > 0) {
+    add(fmt::format("{} tokens per second", request.min_speed));
+  }
+  return usage_error("no choice was found for {} together; relax one of them{}", limits,
+                     request.min_speed > 0 ? ", such as --min-speed" : "");
 }
 
 void list_losses(const Curves& curves, PlanReport& report) {
@@ -206,9 +273,7 @@ Status check_budget(const PlanSubject& subject, const PlanRequest& request) {
   const Curves curves = unmeasured_curves(subject);
   PlanRequest any_speed = request;
   any_speed.min_speed = 0;
-  const PlanSpace space(subject, curves, any_speed);
-  RWKV_ASSIGN(const PlannedChoice least, space.smallest());
-  return least.footprint.resident <= request.resident ? Status() : no_choice(space, any_speed);
+  return too_small(PlanSpace(subject, curves, any_speed), any_speed);
 }
 
 Result<PlanReport> plan_for_budget(const PlanSubject& subject, LossMeter& meter,
@@ -224,11 +289,11 @@ Result<PlanReport> plan_for_budget(const PlanSubject& subject, LossMeter& meter,
   report.dense_loss = curves.dense;
   report.planned = *first;
   RWKV_ASSIGN(report.uniform, space.best_uniform());
-  const bool has_pairs =
-      std::any_of(first->choice.matrices.begin(), first->choice.matrices.end(),
-                  [](const MatrixSetting& setting) { return setting.factor > 0; });
+  const bool may_interact = std::any_of(
+      first->choice.matrices.begin(), first->choice.matrices.end(),
+      [](const MatrixSetting& setting) { return setting.factor > 0 || is_lut(setting.codec); });
   Refiner refiner(subject, meter, curves, space);
-  if (has_pairs) {
+  if (may_interact) {
     refiner.measure(report.planned);
     if (report.uniform && report.uniform->loss < report.planned.loss) {
       report.planned = *report.uniform;
@@ -239,10 +304,14 @@ Result<PlanReport> plan_for_budget(const PlanSubject& subject, LossMeter& meter,
   }
   RWKV_TRY(make_fit(subject, curves, request, refiner, report));
   if (report.uniform && report.measured.kl > report.uniform->loss) {
-    RWKV_ASSIGN(const PackedMeasure measured, pack_and_measure(subject, *report.uniform));
-    if (measured.kl < report.measured.kl && measured.resident <= request.resident) {
+    uint64_t file_bytes = 0;
+    RWKV_ASSIGN(const PackedMeasure measured,
+                pack_and_measure(subject, *report.uniform, file_bytes));
+    if (measured.kl < report.measured.kl && is_within(measured.resident, request.resident) &&
+        is_within(file_bytes, request.size)) {
       report.planned = *report.uniform;
       report.measured = measured;
+      report.file_bytes = file_bytes;
     }
   }
   report.predicted_loss = curves.dense + report.planned.nats;

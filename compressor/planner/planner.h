@@ -18,6 +18,7 @@ struct PlanReport {
   double dense_loss = 0;       ///< cross-entropy of the dense model, nats per token
   double predicted_loss = 0;   ///< cross-entropy, nats per token; planned.loss is the distance
   PackedMeasure measured;      ///< of the packed file on the runtime
+  uint64_t file_bytes = 0;     ///< of it
   double predicted_speed = 0;  ///< tokens per second; 0 without min_speed
   /// The best that treats all matrices alike within the same budget; its loss is predicted.
   std::optional<PlannedChoice> uniform;
@@ -26,8 +27,8 @@ struct PlanReport {
   std::string recipe;                 ///< YAML
 };
 
-/// Refuses (Usage) a budget below the smallest choice and names that. Needs only shapes, so it runs
-/// before anything is measured.
+/// Refuses (Usage) limits below the smallest choice and names that: of bytes in memory, and of the
+/// file. Needs only shapes, so it runs before anything is measured.
 Status check_budget(const PlanSubject& subject, const PlanRequest& request);
 
 /// Plans with measured curves. The same inputs give the same plan, except with min_speed, which

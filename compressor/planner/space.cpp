@@ -19,13 +19,40 @@ double cache_for(double share) {
   return std::min(1.0, std::max(kTightCache, std::ceil(share * 100) / 100));
 }
 
-double loss_of(const std::vector<std::vector<KnapsackOption>>& options,
-               const std::vector<size_t>& picks) {
+// Names that convert stores in the file: of the model, and of the program's version.
+constexpr uint64_t kNames = 256;
+
+template <typename Option>
+double loss_of(const std::vector<std::vector<Option>>& options, const std::vector<size_t>& picks) {
   double loss = 0;
   for (size_t i = 0; i < picks.size(); ++i) {
     loss += options[i][picks[i]].loss;
   }
   return loss;
+}
+
+// Without the points that lose as much or more than another one of at most their bytes: there are
+// many, and the bytes of each take a plan of the whole model.
+std::vector<std::vector<MatrixPoint>> worthwhile(
+    const std::vector<PlannedMatrix>& matrices,
+    const std::vector<std::vector<MatrixPoint>>& points) {
+  std::vector<std::vector<MatrixPoint>> kept;
+  for (size_t i = 0; i < points.size(); ++i) {
+    std::vector<MatrixPoint> sorted = points[i];
+    const auto bytes = [&](const MatrixPoint& point) {
+      return encoded_bytes(matrices[i], point.setting);
+    };
+    std::stable_sort(sorted.begin(), sorted.end(), [&](const MatrixPoint& a, const MatrixPoint& b) {
+      return std::pair(bytes(a), a.loss) < std::pair(bytes(b), b.loss);
+    });
+    auto& best = kept.emplace_back();
+    for (const MatrixPoint& point : sorted) {
+      if (best.empty() || point.loss < best.back().loss) {
+        best.push_back(point);
+      }
+    }
+  }
+  return kept;
 }
 
 // Without predictors all of ffn.key is in memory and ffn.value alone, half of the rows' bytes, has
@@ -56,10 +83,41 @@ void drop_unused_halves(PackPlan& plan, const RowsPoint& ffn) {
 }  // namespace
 
 PlanSpace::PlanSpace(const PlanSubject& subject, const Curves& curves, const PlanRequest& request)
-    : subject_(subject), curves_(curves), request_(request) {
+    : subject_(subject),
+      curves_(curves),
+      request_(request),
+      size_(subject.source, pack_options_of(subject)) {
   if (request.min_speed > 0) {
     most_touched_ = curves.speed.touched_at(request.min_speed);
   }
+}
+
+double ChoiceBytes::of(Measure measure) const {
+  switch (measure) {
+    case Measure::Resident:
+      return static_cast<double>(resident);
+    case Measure::File:
+      return static_cast<double>(file);
+    case Measure::Touched:
+      return touched;
+  }
+  return 0;
+}
+
+double PlanSpace::limit(Measure measure) const {
+  switch (measure) {
+    case Measure::Resident:
+      return static_cast<double>(request_.resident);
+    case Measure::File:
+      return static_cast<double>(request_.size);
+    case Measure::Touched:
+      return most_touched_;
+  }
+  return 0;
+}
+
+bool PlanSpace::is_limited(Measure measure) const {
+  return measure == Measure::Touched ? request_.min_speed > 0 : limit(measure) > 0;
 }
 
 bool PlanSpace::has_lora() const {
@@ -94,11 +152,12 @@ std::vector<MemoryFrame> PlanSpace::frames(bool tight) const {
 }
 
 Result<ChoiceBytes> PlanSpace::footprint(const Choice& choice, const MemoryFrame& frame) const {
-  RWKV_ASSIGN(PackPlan plan, pack_plan_of(subject_, choice));
+  ChoiceBytes result;
+  RWKV_ASSIGN(PackPlan plan, pack_plan_of(subject_, choice, size_, result.file));
+  result.file += kNames;
   if (frame.ffn.value > 0) {
     drop_unused_halves(plan, frame.ffn);
   }
-  ChoiceBytes result;
   RWKV_ASSIGN(result.account, planned_account(plan, subject_.tokenizer_bytes, frame.memory));
   result.resident = result.account.total();
   for (const PlannedTensor& tensor : plan.tensors) {
@@ -108,9 +167,13 @@ Result<ChoiceBytes> PlanSpace::footprint(const Choice& choice, const MemoryFrame
   return result;
 }
 
+bool PlanSpace::fits(const ChoiceBytes& footprint, Measure measure) const {
+  return !is_limited(measure) || footprint.of(measure) <= limit(measure);
+}
+
 bool PlanSpace::fits(const ChoiceBytes& footprint) const {
-  return footprint.resident <= request_.resident &&
-         (request_.min_speed == 0 || footprint.touched <= most_touched_);
+  return fits(footprint, Measure::Resident) && fits(footprint, Measure::File) &&
+         fits(footprint, Measure::Touched);
 }
 
 Choice PlanSpace::choice_of(const MemoryFrame& frame,
@@ -127,27 +190,35 @@ Choice PlanSpace::choice_of(const MemoryFrame& frame,
   return choice;
 }
 
-// Bytes of an option: how far the account moves when one matrix alone has it. Matrices of one shape
-// and role move it alike.
+// Bytes of an option: how far they move when one matrix alone has it. Matrices of one shape and
+// role move them alike.
 Result<PlanSpace::Costs> PlanSpace::costs(
     const MemoryFrame& frame, const std::vector<std::vector<MatrixPoint>>& points) const {
   Choice base = choice_of(frame, points, std::vector<size_t>(points.size()));
-  base.matrices.assign(points.size(), {0, subject_.ladder.coarsest()});
+  for (size_t i = 0; i < points.size(); ++i) {
+    const Codec coarsest = subject_.ladder.rungs_for(subject_.matrices[i].packed_cols()).back();
+    base.matrices[i] = {0, coarsest};
+  }
   RWKV_ASSIGN(const ChoiceBytes of_base, footprint(base, frame));
-  std::map<std::tuple<Role, uint64_t, uint64_t, double, Codec>, std::pair<int64_t, double>> known;
-  const auto moved = [&](Choice& choice) -> Result<std::pair<int64_t, double>> {
+  const auto amounts = [](const ChoiceBytes& bytes) {
+    return Amounts{static_cast<double>(additive(bytes.account)), static_cast<double>(bytes.file),
+                   bytes.touched};
+  };
+  const Amounts start = amounts(of_base);
+  const auto moved = [&](const Choice& choice) -> Result<Amounts> {
     RWKV_ASSIGN(const ChoiceBytes now, footprint(choice, frame));
-    return std::pair{static_cast<int64_t>(additive(now.account)) -
-                         static_cast<int64_t>(additive(of_base.account)),
-                     now.touched - of_base.touched};
+    Amounts moved = amounts(now);
+    for (size_t m = 0; m < kMeasures; ++m) {
+      moved[m] -= start[m];
+    }
+    return moved;
   };
   Costs costs;
-  std::vector<std::vector<int64_t>> moves;
+  costs.base = {of_base.of(Measure::Resident), of_base.of(Measure::File), of_base.touched};
+  std::map<std::tuple<Role, uint64_t, uint64_t, double, Codec>, Amounts> known;
   for (size_t i = 0; i < points.size(); ++i) {
     const PlannedMatrix& matrix = subject_.matrices[i];
     auto& options = costs.options.emplace_back();
-    auto& touched = costs.touched.emplace_back();
-    auto& bytes = moves.emplace_back();
     for (const MatrixPoint& point : points[i]) {
       const auto key = std::tuple{matrix.role, matrix.rows, matrix.cols, point.setting.factor,
                                   point.setting.codec};
@@ -156,49 +227,46 @@ Result<PlanSpace::Costs> PlanSpace::costs(
         changed.matrices[i] = point.setting;
         RWKV_ASSIGN(known[key], moved(changed));
       }
-      bytes.push_back(known[key].first);
-      touched.push_back(known[key].second);
-      options.push_back({0, point.loss});
+      options.push_back({point.loss, known[key]});
     }
   }
   if (has_lora()) {
     auto& options = costs.options.emplace_back();
-    auto& touched = costs.touched.emplace_back();
-    auto& bytes = moves.emplace_back();
     for (const LoraPoint& point : curves_.lora) {
       Choice changed = base;
       changed.lora = point.codec;
-      RWKV_ASSIGN(const auto move, moved(changed));
-      bytes.push_back(move.first);
-      touched.push_back(move.second);
-      options.push_back({0, point.loss});
+      RWKV_ASSIGN(const Amounts move, moved(changed));
+      options.push_back({point.loss, move});
     }
   }
-  auto fixed = static_cast<int64_t>(of_base.resident);
-  for (size_t i = 0; i < moves.size(); ++i) {
-    const int64_t least = *std::min_element(moves[i].begin(), moves[i].end());
-    fixed += least;
-    for (size_t o = 0; o < moves[i].size(); ++o) {
-      costs.options[i][o].bytes = static_cast<uint64_t>(moves[i][o] - least);
-    }
-  }
-  costs.fixed = static_cast<uint64_t>(std::max<int64_t>(0, fixed));
   return costs;
 }
 
 // Additive bytes are nearly but not quite the account: the capacity is corrected until the account
-// itself is within the budget and near it.
+// itself is within the limit and near it.
 Result<std::optional<PlannedChoice>> PlanSpace::solve(
     const MemoryFrame& frame, const std::vector<std::vector<MatrixPoint>>& points,
-    const Costs& costs, double weight) const {
-  std::vector<std::vector<KnapsackOption>> options = costs.options;
-  for (size_t i = 0; i < options.size(); ++i) {
-    for (size_t o = 0; o < options[i].size(); ++o) {
-      options[i][o].loss += weight * costs.touched[i][o];
+    const Costs& costs, Measure hard, const Amounts& prices) const {
+  const auto at = static_cast<size_t>(hard);
+  std::vector<std::vector<KnapsackOption>> options;
+  double fixed = costs.base[at];
+  for (const std::vector<Moved>& all : costs.options) {
+    double least = all.front().bytes[at];
+    for (const Moved& option : all) {
+      least = std::min(least, option.bytes[at]);
+    }
+    fixed += least;
+    auto& listed = options.emplace_back();
+    for (const Moved& option : all) {
+      double loss = option.loss;
+      for (size_t m = 0; m < kMeasures; ++m) {
+        loss += prices[m] * option.bytes[m];
+      }
+      listed.push_back({static_cast<uint64_t>(option.bytes[at] - least), loss});
     }
   }
-  const auto budget = static_cast<int64_t>(request_.resident);
-  int64_t capacity = std::max<int64_t>(0, budget - static_cast<int64_t>(costs.fixed));
+  const auto budget = static_cast<int64_t>(limit(hard));
+  int64_t capacity = std::max<int64_t>(0, budget - static_cast<int64_t>(std::max(0.0, fixed)));
   std::optional<PlannedChoice> best;
   double best_value = 0;
   for (int i = 0; i < kCorrections; ++i) {
@@ -211,7 +279,7 @@ Result<std::optional<PlannedChoice>> PlanSpace::solve(
     planned.frame = frame;
     planned.loss = loss_of(costs.options, *picks) + frame.loss();
     RWKV_ASSIGN(planned.footprint, footprint(planned.choice, frame));
-    const int64_t left = budget - static_cast<int64_t>(planned.footprint.resident);
+    const int64_t left = budget - static_cast<int64_t>(planned.footprint.of(hard));
     const double value = loss_of(options, *picks);
     if (left >= 0 && (!best || value < best_value)) {
       best = planned;
@@ -227,35 +295,57 @@ Result<std::optional<PlannedChoice>> PlanSpace::solve(
   return best;
 }
 
+// Where another limit is broken, the bytes that it limits get a price (Lagrange), the least that
+// brings them down; one limit after the other.
+Result<std::optional<PlannedChoice>> PlanSpace::best_with(
+    const MemoryFrame& frame, const std::vector<std::vector<MatrixPoint>>& points,
+    const Costs& costs, Measure hard) const {
+  Amounts prices = {};
+  RWKV_ASSIGN(std::optional<PlannedChoice> found, solve(frame, points, costs, hard, prices));
+  for (const Measure measure : {Measure::Resident, Measure::File, Measure::Touched}) {
+    if (!found || measure == hard || fits(found->footprint, measure)) {
+      continue;
+    }
+    constexpr int kDoublings = 40;
+    constexpr int kHalvings = 12;
+    double low = 0;
+    double high = 1e-12;
+    double& price = prices[static_cast<size_t>(measure)];
+    found.reset();
+    for (int i = 0; i < kDoublings + kHalvings; ++i) {
+      price = found ? (low + high) / 2 : high;
+      RWKV_ASSIGN(const std::optional<PlannedChoice> now,
+                  solve(frame, points, costs, hard, prices));
+      if (now && fits(now->footprint, measure)) {
+        found = !found || now->loss < found->loss ? now : found;
+        high = price;
+      } else if (found) {
+        low = price;
+      } else if (i >= kDoublings) {
+        break;
+      } else {
+        low = high;
+        high *= 2;
+      }
+    }
+    price = high;
+  }
+  return found && fits(found->footprint) ? found : std::nullopt;
+}
+
 Result<std::optional<PlannedChoice>> PlanSpace::best_in(
     const MemoryFrame& frame, const std::vector<std::vector<MatrixPoint>>& points) const {
-  RWKV_ASSIGN(const Costs costs, this->costs(frame, points));
-  RWKV_ASSIGN(std::optional<PlannedChoice> found, solve(frame, points, costs, 0));
-  if (!found || fits(found->footprint)) {
-    return found;
-  }
-  // Too much is touched: bytes touched get a price (Lagrange), the least that brings it down.
-  constexpr int kDoublings = 40;
-  constexpr int kHalvings = 12;
-  double low = 0;
-  double high = 1e-12;
-  found.reset();
-  for (int i = 0; i < kDoublings + kHalvings; ++i) {
-    const double weight = found ? (low + high) / 2 : high;
-    RWKV_ASSIGN(const std::optional<PlannedChoice> now, solve(frame, points, costs, weight));
-    if (now && fits(now->footprint)) {
-      found = !found || now->loss < found->loss ? now : found;
-      high = weight;
-    } else if (found) {
-      low = weight;
-    } else if (i >= kDoublings) {
-      break;
-    } else {
-      low = high;
-      high *= 2;
+  const auto considered = worthwhile(subject_.matrices, points);
+  RWKV_ASSIGN(const Costs costs, this->costs(frame, considered));
+  std::optional<PlannedChoice> best;
+  for (const Measure hard : {Measure::Resident, Measure::File}) {
+    if (is_limited(hard)) {
+      RWKV_ASSIGN(const std::optional<PlannedChoice> found,
+                  best_with(frame, considered, costs, hard));
+      best = found && (!best || found->loss < best->loss) ? found : best;
     }
   }
-  return found;
+  return best;
 }
 
 // Nothing is given up where nothing has to be: the first frame in which the dense model fits.
@@ -321,22 +411,24 @@ Result<std::optional<PlannedChoice>> PlanSpace::best_uniform() const {
   return best;
 }
 
-Result<PlannedChoice> PlanSpace::smallest() const {
+Result<PlannedChoice> PlanSpace::smallest(Measure measure) const {
+  const auto at = static_cast<size_t>(measure);
   std::optional<PlannedChoice> least;
   for (const MemoryFrame& frame : frames(/*tight=*/true)) {
-    RWKV_ASSIGN(const Costs costs, this->costs(frame, curves_.matrices));
+    const auto points = worthwhile(subject_.matrices, curves_.matrices);
+    RWKV_ASSIGN(const Costs costs, this->costs(frame, points));
     std::vector<size_t> picks;
     for (const auto& options : costs.options) {
       const auto smallest = std::min_element(
           options.begin(), options.end(),
-          [](const KnapsackOption& a, const KnapsackOption& b) { return a.bytes < b.bytes; });
+          [&](const Moved& a, const Moved& b) { return a.bytes[at] < b.bytes[at]; });
       picks.push_back(static_cast<size_t>(smallest - options.begin()));
     }
     PlannedChoice planned;
     planned.frame = frame;
-    planned.choice = choice_of(frame, curves_.matrices, picks);
+    planned.choice = choice_of(frame, points, picks);
     RWKV_ASSIGN(planned.footprint, footprint(planned.choice, frame));
-    if (!least || planned.footprint.resident < least->footprint.resident) {
+    if (!least || planned.footprint.of(measure) < least->footprint.of(measure)) {
       least = planned;
     }
   }

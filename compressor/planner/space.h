@@ -2,6 +2,7 @@
 // setting, and the exact account of a choice.
 #pragma once
 
+#include <array>
 #include <map>
 #include <optional>
 #include <vector>
@@ -13,8 +14,9 @@ namespace rwkv::press {
 
 /// The request.
 struct PlanRequest {
-  uint64_t resident = 0;                 ///< bytes, by the runtime's account without the program
-  std::optional<edge::MemoryMode> mode;  ///< loaded or sparse; without one, either
+  uint64_t resident = 0;  ///< bytes, by the runtime's account without the program; 0: any
+  uint64_t size = 0;      ///< bytes of the packed file; 0: any
+  std::optional<edge::MemoryMode> mode;                   ///< loaded or sparse; without one, either
   uint64_t embedding_rows = edge::kDefaultEmbeddingRows;  ///< kept in memory where sparse
   double min_speed = 0;                                   ///< tokens per second; 0: any
 };
@@ -28,11 +30,18 @@ struct MemoryFrame {
   double nats() const { return ffn.nats + head.nats; }
 };
 
+/// What a request may limit.
+enum class Measure : uint8_t { Resident, File, Touched };
+inline constexpr size_t kMeasures = 3;
+
 /// The cost of a choice.
 struct ChoiceBytes {
   edge::Account account;
   uint64_t resident = 0;
+  uint64_t file = 0;   ///< of the packed file, at most
   double touched = 0;  ///< bytes per token
+
+  double of(Measure measure) const;
 };
 
 /// A choice in a frame, with its predictions.
@@ -55,22 +64,28 @@ class PlanSpace {
   std::vector<MemoryFrame> frames(bool tight) const;
   /// The choice, exactly, from its recipe; predictors' halves as they were found to be of use.
   Result<ChoiceBytes> footprint(const Choice& choice, const MemoryFrame& frame) const;
-  /// The best choice within the budget, and with min_speed within what it allows to be touched;
-  /// nothing if none fits. `points` are the settings of each matrix and what they cost.
+  /// The best choice within all limits of the request; nothing if none was found. `points` are the
+  /// settings of each matrix and what they cost. One limit is the knapsack's; the others put a
+  /// price on the bytes that they limit.
   Result<std::optional<PlannedChoice>> best_in(
       const MemoryFrame& frame, const std::vector<std::vector<MatrixPoint>>& points) const;
   /// The best of all frames.
   Result<std::optional<PlannedChoice>> best() const;
   /// The best of those that treat all matrices alike.
   Result<std::optional<PlannedChoice>> best_uniform() const;
-  /// The smallest choice of all.
-  Result<PlannedChoice> smallest() const;
+  /// The choice of the least bytes, in memory or in the file.
+  Result<PlannedChoice> smallest(Measure measure) const;
 
  private:
+  using Amounts = std::array<double, kMeasures>;
+  /// What an option adds to a base.
+  struct Moved {
+    double loss;
+    Amounts bytes;
+  };
   struct Costs {
-    std::vector<std::vector<KnapsackOption>> options;  ///< matrices, then the lora ones
-    std::vector<std::vector<double>> touched;
-    uint64_t fixed = 0;  ///< bytes that do not depend on the choice
+    Amounts base;
+    std::vector<std::vector<Moved>> options;  ///< matrices, then the lora ones
   };
   Result<Costs> costs(const MemoryFrame& frame,
                       const std::vector<std::vector<MatrixPoint>>& points) const;
@@ -78,7 +93,14 @@ class PlanSpace {
                    const std::vector<size_t>& picks) const;
   Result<std::optional<PlannedChoice>> solve(const MemoryFrame& frame,
                                              const std::vector<std::vector<MatrixPoint>>& points,
-                                             const Costs& costs, double weight) const;
+                                             const Costs& costs, Measure hard,
+                                             const Amounts& prices) const;
+  Result<std::optional<PlannedChoice>> best_with(
+      const MemoryFrame& frame, const std::vector<std::vector<MatrixPoint>>& points,
+      const Costs& costs, Measure hard) const;
+  double limit(Measure measure) const;
+  bool is_limited(Measure measure) const;
+  bool fits(const ChoiceBytes& footprint, Measure measure) const;
   Result<std::optional<PlannedChoice>> lossless() const;
   bool fits(const ChoiceBytes& footprint) const;
   bool has_lora() const;
@@ -86,6 +108,7 @@ class PlanSpace {
   const PlanSubject& subject_;
   const Curves& curves_;
   const PlanRequest& request_;
+  PackedSize size_;
   double most_touched_ = 0;  ///< that min_speed allows; 0: any
 };
 

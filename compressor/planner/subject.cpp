@@ -3,7 +3,6 @@
 #include <filesystem>
 
 #include "compressor/numerics/tensor_ops.h"
-#include "compressor/pipeline/pack.h"
 #include "compressor/pipeline/pipeline.h"
 
 namespace rwkv::press {
@@ -25,11 +24,9 @@ Result<Work> run_choice(const PlanSubject& subject, const Recipe& recipe) {
 
 Status write(const PlanSubject& subject, const Recipe& recipe, const Work& work,
              const std::string& path) {
-  PackOptions options;
+  PackOptions options = pack_options_of(subject);
   options.output = path;
   options.existing = OutputFile::Existing::Replace;
-  options.model_name = subject.frame.name;
-  options.vocabulary = subject.vocabulary;
   return pack(*work.source, work.plan, recipe, options);
 }
 
@@ -53,6 +50,14 @@ Result<at::Tensor> held_out_samples(const CalibrationOptions& options, uint64_t 
     }
   }
   return at::stack(left, 0);
+}
+
+PackOptions pack_options_of(const PlanSubject& subject) {
+  PackOptions options;
+  options.model_name = subject.frame.name;
+  options.tool_version = subject.tool_version;
+  options.vocabulary = subject.vocabulary;
+  return options;
 }
 
 Result<PackedChoice> pack_choice(const PlanSubject& subject, const Choice& choice,
@@ -96,6 +101,14 @@ Status pack_with_p_min(const PlanSubject& subject, const Choice& choice,
 Result<PackPlan> pack_plan_of(const PlanSubject& subject, const Choice& choice) {
   RWKV_ASSIGN(const Recipe recipe, recipe_of(subject, choice));
   return plan_stages(recipe, subject.model);
+}
+
+Result<PackPlan> pack_plan_of(const PlanSubject& subject, const Choice& choice,
+                              const PackedSize& size, uint64_t& file_bytes) {
+  RWKV_ASSIGN(const Recipe recipe, recipe_of(subject, choice));
+  RWKV_ASSIGN(PackPlan plan, plan_stages(recipe, subject.model));
+  RWKV_ASSIGN(file_bytes, size.of(plan, recipe));
+  return plan;
 }
 
 }  // namespace rwkv::press

@@ -8,6 +8,7 @@
 #include "compressor/calibrate/calibration.h"
 #include "compressor/evaluate/packed_measure.h"
 #include "compressor/evaluate/planned_account.h"
+#include "compressor/pipeline/pack.h"
 #include "compressor/planner/choice.h"
 #include "compressor/planner/ladder.h"
 #include "compressor/recipe/recipe.h"
@@ -21,11 +22,13 @@ struct PlanSubject {
   std::optional<Vocabulary> vocabulary = {};
   std::vector<PlannedMatrix> matrices = {};  ///< planned_matrices(model)
   Ladder ladder = {};                        ///< the codecs to choose from
+  bool has_pairs = true;                     ///< projections may become factor pairs
   RecipeFrame frame = {};
   Calibration calibration = {};     ///< what stages learn from, as convert will have it
   at::Tensor held_out = {};         ///< int64 [samples, length]: what losses are of
   std::string scratch_folder = {};  ///< for packed files that are measured and removed
   uint64_t tokenizer_bytes = 0;
+  std::string tool_version = {};  ///< that convert will write into the file
   unsigned n_threads = 1;
   std::function<void(const std::string& what, double share)> progress = [](const std::string&,
                                                                            double) {};
@@ -56,7 +59,13 @@ Status pack_with_p_min(const PlanSubject& subject, const Choice& choice,
                        const std::vector<double>& values,
                        const std::function<Status(double p_min, const PackedChoice&)>& use);
 
+/// How choices are packed, but for the path.
+PackOptions pack_options_of(const PlanSubject& subject);
+
 /// The plan that the choice's recipe makes of the model.
 Result<PackPlan> pack_plan_of(const PlanSubject& subject, const Choice& choice);
+/// The same, with the bytes of the packed file as `size`, of pack_options_of(), predicts them.
+Result<PackPlan> pack_plan_of(const PlanSubject& subject, const Choice& choice,
+                              const PackedSize& size, uint64_t& file_bytes);
 
 }  // namespace rwkv::press

@@ -7,6 +7,17 @@ namespace {
 
 constexpr std::array<const char*, 3> kMemory = {"any", "loaded", "sparse"};
 
+// One of `codecs` by the name that codec_traits() has.
+Status read_codec(std::string& name) {
+  Codec codec{};
+  RWKV_TRY(setting::codec("codecs", codec, "").read(YAML::Node(name), "budget.codecs"));
+  if (codec == Codec::Mm8) {
+    return usage_error("budget.codecs: mm8 is a baseline to compare with; plans cannot choose it");
+  }
+  name = codec_traits(codec).name;
+  return {};
+}
+
 }  // namespace
 
 Settings budget_settings(Budget& budget) {
@@ -15,7 +26,10 @@ Settings budget_settings(Budget& budget) {
   constexpr uint64_t kMostSamples = 1 << 16;
   return {"budget",
           {
-              bytes("resident", budget.resident, "bytes that the model may take, as 200MB"),
+              bytes("resident", budget.resident, "bytes that the model may take, as 200MB")
+                  .shown_if(budget.resident > 0),
+              bytes("size", budget.size, "bytes that the packed file may have, as 150MB")
+                  .shown_if(budget.size > 0),
               choice("memory", budget.memory, kMemory, "how the runtime will hold the model"),
               count("embedding_cache", budget.embedding_cache, 1, kMostRows,
                     "rows of the embedding kept in memory in sparse mode"),
@@ -23,15 +37,23 @@ Settings budget_settings(Budget& budget) {
               count("samples", budget.samples, 1, kMostSamples,
                     "stretches of text on which losses are measured"),
               count("rounds", budget.rounds, 0, 100, "of improving the choice as a whole, at most"),
+              texts("codecs", budget.codecs, "of matrices to choose from, besides f16")
+                  .shown_if(!budget.codecs.empty()),
+              flag("pairs", budget.pairs,
+                   "projections may become factor pairs, which take most of the time to measure"),
           }};
 }
 
 Result<Budget> read_budget(const YAML::Node& node) {
   Budget budget;
   RWKV_TRY(budget_settings(budget).read(node));
-  if (budget.resident == 0) {
+  if (!budget.has_limit()) {
     return usage_error(
-        "budget.resident is missing; expected the bytes that the model may take, such as 200MB");
+        "budget.resident is missing; expected the bytes that the model may take in memory, such as "
+        "200MB, or in budget.size those of its file");
+  }
+  for (std::string& name : budget.codecs) {
+    RWKV_TRY(read_codec(name));
   }
   return budget;
 }

@@ -157,9 +157,7 @@ Status QuantizeStage::give_codecs(PackPlan& plan) const {
         (role_traits(role).access == Access::OneRow || tensor.binding.shape.size() != 2)) {
       tensor.codec = Codec::F32;
     }
-    if (codec_traits(tensor.codec).lut && tensor.binding.packed_cols() % kWholeGroups != 0) {
-      tensor.codec = Codec::I8Row;
-    }
+    tensor.codec = codec_for_columns(tensor.codec, tensor.binding.packed_cols());
     if (role == Role::Embedding) {
       plan.config.ln0_folded = codec_traits(tensor.codec).is_lossy;
     }
@@ -216,6 +214,11 @@ Status QuantizeStage::run(Work& work) const {
 }
 
 }  // namespace
+
+Codec codec_for_columns(Codec codec, uint64_t packed_cols) {
+  const bool fits = codec_traits(codec).lut == nullptr || packed_cols % kWholeGroups == 0;
+  return fits ? codec : Codec::I8Row;
+}
 
 std::unique_ptr<Stage> make_quantize_stage() {
   return std::make_unique<QuantizeStage>();

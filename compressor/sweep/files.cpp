@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "formats/base/file.h"
+#include "formats/base/strict_json.h"
 
 namespace rwkv::press {
 
@@ -10,8 +11,22 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr int kMostLevels = 64;
-constexpr uint64_t kMaxJsonBytes = uint64_t{1} << 28;
+constexpr uint64_t kMaxJsonBytes = uint64_t{1} << 26;
+// JSON that keeps the order of its keys looks through all of them for each one.
+constexpr size_t kMostKeys = 4096;
+
+Status check_keys(const nlohmann::json& value) {
+  if (value.is_object() && value.size() > kMostKeys) {
+    return bad_input("an object has {} keys, at most {} are expected; the file is damaged",
+                     value.size(), kMostKeys);
+  }
+  if (value.is_structured()) {
+    for (const nlohmann::json& inner : value) {
+      RWKV_TRY(check_keys(inner));
+    }
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -29,19 +44,19 @@ Status write_json(const std::string& path, const Json& json) {
   return write_whole(path, json_text(json));
 }
 
+Result<Json> parse_ordered_json(const std::string& text) {
+  RWKV_ASSIGN(const nlohmann::json strict, parse_strict_json(text));
+  if (!strict.is_object()) {
+    return bad_input("expected a JSON object, found {}; the file is damaged", strict.type_name());
+  }
+  RWKV_TRY(check_keys(strict));
+  return Json::parse(text);
+}
+
 Result<Json> read_json(const std::string& path) {
   RWKV_ASSIGN(const std::string text, read_text_file(path, kMaxJsonBytes));
-  // Writing JSON goes as deep as the JSON does.
-  bool is_deep = false;
-  const auto look = [&](int depth, Json::parse_event_t /*event*/, Json& /*parsed*/) {
-    is_deep = is_deep || depth > kMostLevels;
-    return !is_deep;
-  };
-  Json json = Json::parse(text, look, /*allow_exceptions=*/false);
-  if (!json.is_object() || is_deep) {
-    return bad_input("{}: expected a JSON object of at most {} levels; the file is damaged", path,
-                     kMostLevels);
-  }
+  Result<Json> json = parse_ordered_json(text);
+  RWKV_TRY(json.status().in(path));
   return json;
 }
 

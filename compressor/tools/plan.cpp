@@ -80,7 +80,7 @@ Status run_plan(const cxxopts::ParseResult& arguments) {
   }
   for (const char* option : {"min-speed", "text", "curves", "output", "calibration", "stats"}) {
     if (arguments.count(option) > 0) {
-      return usage_error("--{} belongs to planning for a budget (--fit)", option);
+      return usage_error("--{} belongs to planning for a budget (--fit or --size)", option);
     }
   }
   RWKV_ASSIGN(const Recipe recipe, recipe_from(arguments));

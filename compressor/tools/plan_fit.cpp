@@ -10,6 +10,7 @@
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
 #include "formats/cli/progress.h"
+#include "formats/cli/version.h"
 
 namespace rwkv::press {
 namespace {
@@ -30,6 +31,7 @@ nlohmann::ordered_json choice_to_json(const PlannedChoice& planned) {
           {"recall", planned.choice.recall},
           {"p_min", planned.choice.p_min},
           {"resident", planned.footprint.resident},
+          {"file", planned.footprint.file},
           {"touched_per_token", planned.footprint.touched}};
 }
 
@@ -45,16 +47,19 @@ void print_json(const FitReport& report) {
   }
   nlohmann::ordered_json json = {{"model", report.model},
                                  {"budget", report.request.resident},
+                                 {"size_budget", report.request.size},
                                  {"dense_loss", plan.dense_loss},
                                  {"predicted",
                                   {{"loss", plan.predicted_loss},
                                    {"kl", plan.planned.loss},
-                                   {"resident", plan.planned.footprint.resident}}},
+                                   {"resident", plan.planned.footprint.resident},
+                                   {"file", plan.planned.footprint.file}}},
                                  {"measured",
                                   {{"loss", plan.measured.nats_per_token},
                                    {"standard_error", plan.measured.standard_error},
                                    {"kl", plan.measured.kl},
-                                   {"resident", plan.measured.resident}}},
+                                   {"resident", plan.measured.resident},
+                                   {"file", plan.file_bytes}}},
                                  {"choice", choice_to_json(plan.planned)},
                                  {"matrices", matrices},
                                  {"recipe", plan.recipe}};
@@ -96,6 +101,8 @@ void print_text(const FitReport& report) {
   cli::print("\n{:<26} {:>14} {:>14}\n", "", "predicted", "measured");
   cli::print("{:<26} {:>14} {:>14}\n", "resident bytes", planned.footprint.resident,
              plan.measured.resident);
+  cli::print("{:<26} {:>14} {:>14}\n", "bytes of the file", planned.footprint.file,
+             plan.file_bytes);
   cli::print("{:<26} {:>14.5f} {:>14.5f}\n", "nats per token", plan.predicted_loss,
              plan.measured.nats_per_token);
   cli::print("{:<26} {:>14.5f} {:>14.5f}\n", "KL from the dense model", plan.planned.loss,
@@ -132,6 +139,7 @@ Result<FitReport> fit_from(const cxxopts::ParseResult& arguments, const Recipe& 
   RWKV_ASSIGN(const Identified model, identify_input(checkpoint, from));
   FitOptions options;
   options.path = path;
+  options.tool_version = cli::kVersion;
   std::string note;
   const std::string vocab =
       arguments.count("vocab") > 0 ? arguments["vocab"].as<std::string>() : "";
@@ -159,9 +167,11 @@ Result<FitReport> fit_from(const cxxopts::ParseResult& arguments, const Recipe& 
 void declare_fit_options(cxxopts::Options& options) {
   options.add_options()("fit",
                         "Choose the recipe of least loss that fits in this memory, e.g. 200MB",
-                        cxxopts::value<std::string>(),
-                        "SIZE")("min-speed", "With --fit: tokens per second that must be reached",
-                                cxxopts::value<std::string>(), "N")(
+                        cxxopts::value<std::string>(), "SIZE")(
+      "size", "The same for bytes of the packed file, e.g. 150MB; with --fit: both",
+      cxxopts::value<std::string>(),
+      "SIZE")("min-speed", "With --fit: tokens per second that must be reached",
+              cxxopts::value<std::string>(), "N")(
       "text", "With --fit: text that losses are measured on", cxxopts::value<std::string>(),
       "FILE")("curves", "With --fit: file that keeps what was measured, for plans to come",
               cxxopts::value<std::string>(), "FILE")("vocab", "Vocabulary file, or 'bytes'",
@@ -171,21 +181,27 @@ void declare_fit_options(cxxopts::Options& options) {
 }
 
 Result<std::optional<Recipe>> budget_recipe(const cxxopts::ParseResult& arguments) {
-  const bool fits = arguments.count("fit") > 0;
-  if (!fits && arguments.count("recipe") == 0) {
+  std::string budget;
+  std::string name = "plan";
+  for (const auto& [option, key] : {std::pair("fit", "resident"), std::pair("size", "size")}) {
+    if (arguments.count(option) > 0) {
+      RWKV_ASSIGN(const std::string size, cli::required(arguments, option));
+      auto bytes = parse_bytes(size);
+      RWKV_TRY(bytes.status().in(fmt::format("--{}", option)));
+      budget += fmt::format("{}{}: {}", budget.empty() ? "" : ", ", key, bytes.value());
+      name += "-" + size;
+    }
+  }
+  if (budget.empty() && arguments.count("recipe") == 0) {
     return std::optional<Recipe>();
   }
-  if (!fits) {
+  if (budget.empty()) {
     RWKV_ASSIGN(Recipe recipe, recipe_from(arguments));
     return recipe.budget ? std::optional<Recipe>(std::move(recipe)) : std::optional<Recipe>();
   }
   if (arguments.count("recipe") + arguments.count("preset") > 0) {
-    return usage_error("--fit makes the recipe; leave --recipe and --preset out");
+    return usage_error("--fit and --size make the recipe; leave --recipe and --preset out");
   }
-  RWKV_ASSIGN(const std::string fit, cli::required(arguments, "fit"));
-  auto bytes = parse_bytes(fit);
-  RWKV_TRY(bytes.status().in("--fit"));
-  std::string budget = fmt::format("resident: {}", bytes.value());
   if (arguments.count("min-speed") > 0) {
     RWKV_ASSIGN(const double speed, cli::real(arguments, "min-speed", 0, 1e9));
     budget += fmt::format(", min_speed: {}", speed);
@@ -194,8 +210,7 @@ Result<std::optional<Recipe>> budget_recipe(const cxxopts::ParseResult& argument
   if (arguments.count("set") > 0) {
     overrides = arguments["set"].as<std::vector<std::string>>();
   }
-  RWKV_ASSIGN(Recipe recipe,
-              parse_recipe(fmt::format("budget: {{{}}}", budget), "plan-" + fit, overrides));
+  RWKV_ASSIGN(Recipe recipe, parse_recipe(fmt::format("budget: {{{}}}", budget), name, overrides));
   return std::optional<Recipe>(std::move(recipe));
 }
 

@@ -1,5 +1,7 @@
 #include "formats/base/strict_json.h"
 
+#include <set>
+#include <string>
 #include <vector>
 
 namespace rwkv {
@@ -40,25 +42,43 @@ Status check_size(std::string_view text) {
   return {};
 }
 
+// The first key that an object of valid JSON has twice, as printable text of bounded length. Only
+// for messages: it keeps the keys of all open objects.
+std::string key_twice(std::string_view text) {
+  constexpr size_t kMostBytes = 100;
+  std::vector<std::set<std::string>> keys;
+  std::string found;
+  const auto look = [&](int, Json::parse_event_t event, Json& value) {
+    if (event == Json::parse_event_t::object_start) {
+      keys.emplace_back();
+    } else if (event == Json::parse_event_t::object_end) {
+      keys.pop_back();
+    } else if (event == Json::parse_event_t::key && found.empty() &&
+               !keys.back().insert(value.get_ref<const std::string&>()).second) {
+      found = value.dump().substr(1);
+      found.pop_back();
+    }
+    return found.empty();
+  };
+  [[maybe_unused]] const Json parsed =
+      Json::parse(text.begin(), text.end(), look, /*allow_exceptions=*/false);
+  return found.substr(0, kMostBytes);
+}
+
 }  // namespace
 
 Result<Json> parse_strict_json(std::string_view text) {
   RWKV_TRY(check_size(text));
   // An object that ends with fewer members than it had keys had one twice.
   std::vector<size_t> n_keys;
-  std::string twice;
-  std::string last_key;
+  bool is_twice = false;
   const auto count_keys = [&](int, Json::parse_event_t event, Json& parsed) {
     if (event == Json::parse_event_t::object_start) {
       n_keys.push_back(0);
     } else if (event == Json::parse_event_t::key) {
       ++n_keys.back();
-      last_key = parsed.get_ref<const std::string&>();
     } else if (event == Json::parse_event_t::object_end) {
-      if (parsed.size() != n_keys.back() && twice.empty()) {
-        twice = fmt::format("an object of {} keys, the last of them '{}', has one of them twice",
-                            n_keys.back(), last_key);
-      }
+      is_twice = is_twice || parsed.size() != n_keys.back();
       n_keys.pop_back();
     }
     return true;
@@ -67,8 +87,9 @@ Result<Json> parse_strict_json(std::string_view text) {
   if (json.is_discarded()) {
     return bad_input("is not valid JSON; the file is damaged, fetch it again");
   }
-  return twice.empty() ? Result<Json>(std::move(json))
-                       : bad_input("{}; fetch the file again", twice);
+  return is_twice
+             ? bad_input("an object has the key '{}' twice; fetch the file again", key_twice(text))
+             : Result<Json>(std::move(json));
 }
 
 }  // namespace rwkv

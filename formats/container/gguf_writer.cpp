@@ -85,19 +85,19 @@ void HeaderBuilder::value(const GgufValue& value) {
       value.value);
 }
 
-}  // namespace
+struct Header {
+  std::vector<std::byte> bytes;
+  uint64_t alignment = 32;
+  uint64_t checksums_at = 0;
+  uint64_t data_bytes = 0;  ///< of the tensors, with their alignment
+};
 
-Result<std::unique_ptr<GgufWriter>> GgufWriter::create(const std::string& path,
-                                                       OutputFile::Existing existing,
-                                                       GgufMetadata metadata,
-                                                       std::vector<GgufTensorPlan> tensors) {
-  auto writer = std::unique_ptr<GgufWriter>(new GgufWriter);
+Result<Header> header_of(GgufMetadata metadata, std::span<const GgufTensorPlan> tensors) {
+  Header result;
   if (metadata.contains("general.alignment")) {
-    RWKV_ASSIGN(writer->alignment_, metadata.get_u64("general.alignment"));
+    RWKV_ASSIGN(result.alignment, metadata.get_u64("general.alignment"));
   }
   metadata.set(kTensorXxh64Key, GgufValue::u64s(std::vector<uint64_t>(tensors.size(), 0)));
-  RWKV_ASSIGN(writer->file_, OutputFile::create(path, existing));
-
   HeaderBuilder header;
   for (const char c : {'G', 'G', 'U', 'F'}) {
     header.number(c);
@@ -109,10 +109,9 @@ Result<std::unique_ptr<GgufWriter>> GgufWriter::create(const std::string& path,
     header.text(key);
     header.value(value);
     if (key == kTensorXxh64Key) {
-      writer->checksums_at_ = header.bytes().size() - tensors.size() * sizeof(uint64_t);
+      result.checksums_at = header.bytes().size() - tensors.size() * sizeof(uint64_t);
     }
   }
-  uint64_t offset = 0;
   for (const GgufTensorPlan& tensor : tensors) {
     header.text(tensor.name);
     header.number(static_cast<uint32_t>(tensor.dims.size()));
@@ -120,10 +119,41 @@ Result<std::unique_ptr<GgufWriter>> GgufWriter::create(const std::string& path,
       header.number(dim);
     }
     header.number(static_cast<uint32_t>(tensor.type));
-    header.number(offset);
-    offset = align_up(offset + tensor.n_bytes, writer->alignment_);
+    header.number(result.data_bytes);
+    result.data_bytes = align_up(result.data_bytes + tensor.n_bytes, result.alignment);
   }
-  RWKV_TRY(writer->file_->write(header.bytes()));
+  result.bytes = header.bytes();
+  return result;
+}
+
+}  // namespace
+
+Result<uint64_t> GgufWriter::file_bytes(GgufMetadata metadata,
+                                        std::span<const GgufTensorPlan> tensors,
+                                        uint64_t more_metadata) {
+  RWKV_ASSIGN(const Header header, header_of(std::move(metadata), tensors));
+  return align_up(header.bytes.size() + more_metadata, header.alignment) + header.data_bytes;
+}
+
+uint64_t GgufWriter::metadata_bytes(const GgufMetadata& metadata) {
+  HeaderBuilder header;
+  for (const auto& [key, value] : metadata.entries()) {
+    header.text(key);
+    header.value(value);
+  }
+  return header.bytes().size();
+}
+
+Result<std::unique_ptr<GgufWriter>> GgufWriter::create(const std::string& path,
+                                                       OutputFile::Existing existing,
+                                                       GgufMetadata metadata,
+                                                       std::vector<GgufTensorPlan> tensors) {
+  auto writer = std::unique_ptr<GgufWriter>(new GgufWriter);
+  RWKV_ASSIGN(const Header header, header_of(std::move(metadata), tensors));
+  writer->alignment_ = header.alignment;
+  writer->checksums_at_ = header.checksums_at;
+  RWKV_ASSIGN(writer->file_, OutputFile::create(path, existing));
+  RWKV_TRY(writer->file_->write(header.bytes));
   writer->tensors_ = std::move(tensors);
   RWKV_TRY(writer->begin_tensor());
   return writer;

@@ -35,6 +35,13 @@ class GgufWriter {
                                                     GgufMetadata metadata,
                                                     std::vector<GgufTensorPlan> tensors);
 
+  /// Bytes of the whole file that create() would begin, with `more_metadata` bytes of metadata on
+  /// top.
+  static Result<uint64_t> file_bytes(GgufMetadata metadata, std::span<const GgufTensorPlan> tensors,
+                                     uint64_t more_metadata = 0);
+  /// Bytes that these entries take in a header.
+  static uint64_t metadata_bytes(const GgufMetadata& metadata);
+
   /// Appends bytes of the current tensor, any number at a time. After its n_bytes the next tensor
   /// begins. More bytes than announced in total give a Failed status.
   Status append(std::span<const std::byte> bytes);

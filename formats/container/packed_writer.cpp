@@ -76,6 +76,16 @@ GgufMetadata metadata_of(const PackedFilePlan& plan) {
   return metadata;
 }
 
+std::vector<GgufTensorPlan> tensors_of(const PackedFilePlan& plan) {
+  std::vector<GgufTensorPlan> tensors;
+  for (const PackedTensorPlan& tensor : plan.tensors) {
+    const CodecTraits& codec = codec_traits(tensor.codec);
+    tensors.push_back({tensor.name, listed_type(tensor.codec), listed_dims(codec, tensor.shape),
+                       tensor.n_bytes()});
+  }
+  return tensors;
+}
+
 }  // namespace
 
 uint64_t PackedTensorPlan::n_bytes() const {
@@ -85,13 +95,11 @@ uint64_t PackedTensorPlan::n_bytes() const {
 Result<std::unique_ptr<GgufWriter>> begin_packed_file(const std::string& path,
                                                       OutputFile::Existing existing,
                                                       const PackedFilePlan& plan) {
-  std::vector<GgufTensorPlan> tensors;
-  for (const PackedTensorPlan& tensor : plan.tensors) {
-    const CodecTraits& codec = codec_traits(tensor.codec);
-    tensors.push_back({tensor.name, listed_type(tensor.codec), listed_dims(codec, tensor.shape),
-                       tensor.n_bytes()});
-  }
-  return GgufWriter::create(path, existing, metadata_of(plan), std::move(tensors));
+  return GgufWriter::create(path, existing, metadata_of(plan), tensors_of(plan));
+}
+
+Result<uint64_t> packed_file_bytes(const PackedFilePlan& plan, uint64_t more_metadata) {
+  return GgufWriter::file_bytes(metadata_of(plan), tensors_of(plan), more_metadata);
 }
 
 }  // namespace rwkv

@@ -47,4 +47,7 @@ Result<std::unique_ptr<GgufWriter>> begin_packed_file(const std::string& path,
                                                       OutputFile::Existing existing,
                                                       const PackedFilePlan& plan);
 
+/// Bytes of the whole file, from the plan alone, with `more_metadata` bytes of metadata on top.
+Result<uint64_t> packed_file_bytes(const PackedFilePlan& plan, uint64_t more_metadata = 0);
+
 }  // namespace rwkv

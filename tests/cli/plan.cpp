@@ -1,6 +1,10 @@
 // rwkv-press plan --fit and recipes with a budget, as users call them.
+#include <csignal>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tests/cli/process.h"
 #include "tests/cli/run.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
@@ -85,6 +89,55 @@ TEST_CASE("plan --fit writes a recipe that convert follows", "[cli][plan]") {
   CHECK(run("rwkv-press", inputs.plan({"--fit", "2MB", "--min-speed", "1e9"})).exit_code == 2);
 }
 
+TEST_CASE("plan --size reaches below int8, and its file has that size", "[cli][plan]") {
+  const Inputs inputs;
+  const std::string packed = inputs.scratch.file("m.gguf");
+  const auto size_of_file = [&](const Arguments& how) {
+    Arguments convert = {"convert", inputs.model, "-o",    packed,
+                         "--force", "--vocab",    "bytes", "--quiet"};
+    convert.insert(convert.end(), how.begin(), how.end());
+    const RunResult converted = run("rwkv-press", convert);
+    INFO(converted.err);
+    REQUIRE(converted.exit_code == 0);
+    return std::filesystem::file_size(packed);
+  };
+  const uint64_t int8 = size_of_file({"--preset", "int8"});
+  const uint64_t limit = int8 * 7 / 10;
+  const std::string recipe = inputs.scratch.file("r.yaml");
+  const auto plan = planned(inputs.plan({"--size", std::to_string(limit), "--json", "-o", recipe}));
+  CHECK(plan["measured"]["file"].get<uint64_t>() <= limit);
+  CHECK(plan["size_budget"] == limit);
+  CHECK(plan["choice"]["memory"] == "loaded");
+  CHECK_THAT(plan["recipe"].dump(), Contains("lut"));
+  const uint64_t made = size_of_file({"--recipe", recipe, "--calibration", inputs.text});
+  CHECK(made <= limit);
+  CHECK(made + 4096 > plan["predicted"]["file"].get<uint64_t>());
+  // Its codes were learnt from text.
+  const RunResult without = run("rwkv-press", {"convert", inputs.model, "-o", packed, "--force",
+                                               "--recipe", recipe, "--vocab", "bytes", "--quiet"});
+  CHECK(without.exit_code == 2);
+  CHECK_THAT(without.err, Contains("--calibration"));
+}
+
+TEST_CASE("A measurement that was killed goes on", "[cli][plan]") {
+  const Inputs inputs;
+  const std::string curves = inputs.scratch.file("curves.json");
+  const Arguments plan = inputs.plan({"--size", "400kB", "--json", "--curves", curves});
+  const auto whole = planned(inputs.plan({"--size", "400kB", "--json"}));
+  Process process(inputs.scratch, "plan", plan);
+  const auto n_measured = [&]() -> size_t {
+    std::ifstream file(curves);
+    const auto json = nlohmann::json::parse(file, nullptr, false);
+    return json.is_object() ? json["matrices"].size() : 0;
+  };
+  CHECK(wait_until([&] { return n_measured() >= 2; }));
+  process.send(SIGKILL);
+  process.wait();
+  const size_t before = n_measured();
+  CHECK(planned(plan)["recipe"] == whole["recipe"]);
+  CHECK(n_measured() >= before);
+}
+
 TEST_CASE("convert plans a recipe with a budget", "[cli][plan]") {
   const Inputs inputs;
   const std::string recipe = inputs.scratch.file("budget.yaml");
@@ -113,6 +166,10 @@ TEST_CASE("plan --fit refuses what cannot be", "[cli][plan]") {
   };
   refused({"--fit", "10kB"}, "the smallest that can is");
   refused({"--fit", "lots"}, "64MB");
+  refused({"--size", "10kB"}, "a file of 10000 bytes cannot be made; the smallest that can is");
+  refused({"--size", "lots"}, "--size");
+  refused({"--size", "2MB", "--fit", "10kB"}, "a budget of 10000 bytes cannot be met");
+  refused({"--size", "2MB", "--recipe", "r.yaml"}, "--recipe");
   refused({"--fit", "2MB", "--preset", "int8"}, "--preset");
   refused({"--fit", "2MB", "--set", "budget.memry=sparse"}, "did you mean 'memory'?");
   refused({"--preset", "int8"}, "--fit");

@@ -13,9 +13,9 @@ using Json = nlohmann::json;
 
 namespace {
 
-constexpr const char* kPresets[] = {"fp32",           "fp16",           "int8",
-                                    "lut4",           "lut3",           "mm8",
-                                    "rwkv-lite-fp16", "rwkv-lite-int8", "rwkv-lite-max"};
+constexpr const char* kPresets[] = {
+    "fp32",           "fp16",           "int8",           "lut4",           "lut3",         "mm8",
+    "rwkv-lite-fp16", "rwkv-lite-int8", "rwkv-lite-lut4", "rwkv-lite-lut3", "rwkv-lite-max"};
 
 std::string megabytes(uint64_t bytes) {
   return fmt::format("{:.{}f} MB", static_cast<double>(bytes) * 1e-6, bytes < 10'000'000 ? 2 : 1);

@@ -267,6 +267,14 @@ TEST_CASE("Ids and values of a received sweep are checked before they are used",
   write_text(bench.out() + "/sweep.json",
              "{\"a\": " + std::string(100'000, '[') + std::string(100'000, ']') + "}");
   check_refused("rwkv-press", report, 3, "levels");
+  write_text(bench.out() + "/sweep.json", "{\"title\": \"x\", " + manifest.dump().substr(1));
+  check_refused("rwkv-press", report, 3, "the key 'title' twice");
+  Json wide = manifest;
+  for (int i = 0; i < 5000; ++i) {
+    wide["machine"][std::to_string(i)] = 0;
+  }
+  bench.write("sweep.json", wide);
+  check_refused("rwkv-press", report, 3, "at most 4096");
   bench.write("sweep.json", manifest);
   const std::string result =
       "points/" + manifest["points"][0]["id"].get<std::string>() + "/result.json";

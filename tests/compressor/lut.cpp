@@ -2,6 +2,7 @@
 // number of threads, and what runs is what was packed.
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -76,6 +77,44 @@ TEST_CASE("Lut codecs: a clustered head and predicted keys lie in rows", "[lut]"
   CHECK(tensors.at("blocks.0.att.key.weight").codec == Codec::Lut3);
   const std::vector<int32_t> tokens = {1, 99, 5, 5, 17, 42};
   CHECK(all_logits(model, tokens, 1) == all_logits(model, tokens, 6, 2));
+}
+
+TEST_CASE("Presets of low rank and low bits work on every version", "[lut]") {
+  const std::string arch = GENERATE("v4", "v5.0", "v5.1", "v5.2", "v6", "v7", "x058", "x059");
+  const ScratchFolder scratch;
+  const std::string input = write_synth(scratch, arch, 128);
+  Conversion how;
+  how.vocab = "bytes";
+  how.texts = {write_text(scratch, 6000)};
+  how.set = {"calibration.samples=16", "calibration.length=32",  "cluster_head.clusters=20",
+             "low_rank.factor=2",      "ffn_predictor.epochs=2", "cluster_head.epochs=2"};
+  const auto bytes_of = [&](const char* preset) {
+    how.preset = preset;
+    INFO(arch << " " << preset);
+    const std::string path = scratch.file(std::string(preset) + ".gguf");
+    const auto model = convert_and_open(input, path, how);
+    const std::vector<int32_t> tokens = {1, 99, 5, 5, 17, 42};
+    const std::vector<float> logits = all_logits(model, tokens, 1);
+    CHECK(logits == all_logits(model, tokens, 6, 2));
+    CHECK(std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }));
+    const auto tensors = tensors_of(path);
+    CHECK(tensors.at("emb.weight").codec ==
+          (std::string_view(preset).ends_with("int8") ? Codec::I8Row : Codec::Lut4Rows));
+    CHECK(tensors.at("head.cluster.weight").codec != Codec::Lut3);
+    uint64_t bytes = 0;
+    for (const auto& [tensor, packed] : tensors) {
+      bytes += packed.n_bytes;
+    }
+    return bytes;
+  };
+  const uint64_t int8 = bytes_of("rwkv-lite-int8");
+  const uint64_t four = bytes_of("rwkv-lite-lut4");
+  CHECK(four < int8);
+  CHECK(bytes_of("rwkv-lite-lut3") < four);
+  how.texts.clear();
+  const Status without = convert(input, scratch.file("none.gguf"), how);
+  CHECK(without.code() == Code::Usage);
+  CHECK_THAT(without.message(), Contains("calibration"));
 }
 
 TEST_CASE("Lut codecs: columns that are no multiple of 64 stay in int8", "[lut]") {

@@ -6,12 +6,11 @@
 #include <random>
 #include <set>
 
-#include "compressor/checkpoint/open.h"
 #include "compressor/pipeline/pipeline.h"
 #include "compressor/planner/fit.h"
+#include "compressor/stages/quantize.h"
 #include "runtime/model/model.h"
-#include "tests/compressor/press_testing.h"
-#include "tests/support/catch.h"
+#include "tests/compressor/planner_testing.h"
 
 using namespace rwkv;
 using namespace rwkv::test;
@@ -33,55 +32,16 @@ edge::MemoryOptions loaded() {
   return options;
 }
 
-// A subject over a synthetic model; owns what it refers to.
-struct SmallSubject {
-  ScratchFolder scratch;
-  std::string path;
-  press::Checkpoint checkpoint;
-  std::optional<press::PlanSubject> subject;
-
-  explicit SmallSubject(const std::string& arch) {
-    path = write_synth(scratch, arch);
-    auto opened = press::open_checkpoint(path);
-    REQUIRE_OK(opened.status());
-    checkpoint = opened.take();
-    auto model = press::identify_checkpoint(*checkpoint.source);
-    REQUIRE_OK(model.status());
-    subject.emplace(press::PlanSubject{.source = *checkpoint.source, .model = model.value()});
-    auto matrices = press::planned_matrices(model.value());
-    REQUIRE_OK(matrices.status());
-    subject->matrices = matrices.take();
-    subject->frame = press::frame_for(model.value().config);
-    subject->frame.name = "plan";
-    subject->frame.samples = 16;
-    subject->frame.length = 64;
-    subject->vocabulary = Vocabulary{};
-    auto bytes = press::tokenizer_bytes(subject->vocabulary);
-    REQUIRE_OK(bytes.status());
-    subject->tokenizer_bytes = bytes.value();
-    subject->scratch_folder = scratch.path().string();
-    press::CalibrationOptions options;
-    options.texts = {write_text(scratch, 12000)};
-    options.samples = 16;
-    options.length = 64;
-    auto calibration = press::sample_texts(options, subject->vocabulary, subject->model.config);
-    REQUIRE_OK(calibration.status());
-    subject->calibration = calibration.take();
-    auto held_out = press::held_out_samples(options, 4, subject->vocabulary, subject->model.config);
-    REQUIRE_OK(held_out.status());
-    subject->held_out = held_out.take();
-  }
-};
-
-press::Choice random_choice(std::mt19937_64& random, const press::PlanSubject& subject) {
-  constexpr std::array<double, 4> kFactors = {0, 3, 4, 16};
+press::Choice random_choice(std::mt19937_64& random, const press::PlanSubject& subject,
+                            const std::vector<Codec>& codecs = {Codec::F16, Codec::I8Row}) {
+  constexpr std::array<double, 4> kFactors = {0, 2, 4, 16};
+  const auto any = [&] { return codecs[random() % codecs.size()]; };
   press::Choice choice;
   choice.method = {random() % 2 == 0, random() % 2 == 0};
   for (const press::PlannedMatrix& matrix : subject.matrices) {
-    choice.matrices.push_back({matrix.may_pair ? kFactors[random() % 4] : 0,
-                               random() % 2 == 0 ? Codec::F16 : Codec::I8Row});
+    choice.matrices.push_back({matrix.may_pair ? kFactors[random() % 4] : 0, any()});
   }
-  choice.lora = random() % 2 == 0 ? Codec::F16 : Codec::I8Row;
+  choice.lora = any();
   choice.recall = random() % 2 == 0 ? 0 : 0.95;
   choice.p_min = random() % 2 == 0 ? 0 : 0.9;
   return choice;
@@ -132,7 +92,12 @@ TEST_CASE("A choice is an ordinary recipe", "[planner]") {
   const press::PlanSubject& subject = *small.subject;
   std::mt19937_64 random(7);
   for (int i = 0; i < 12; ++i) {
-    const press::Choice choice = random_choice(random, subject);
+    const std::vector<Codec> rungs(subject.ladder.rungs().begin(), subject.ladder.rungs().end());
+    const press::Choice choice =
+        i % 2 == 0 ? random_choice(random, subject)
+        : i % 4 == 1
+            ? random_choice(random, subject, rungs)
+            : random_choice(random, subject, {Codec::Lut3, Codec::Lut3, Codec::Lut3, Codec::Lut4});
     const std::string yaml = press::recipe_yaml(choice, subject.matrices, subject.frame);
     INFO(yaml);
     const auto recipe = press::parse_recipe(yaml, "plan", {});
@@ -141,6 +106,12 @@ TEST_CASE("A choice is an ordinary recipe", "[planner]") {
     REQUIRE_OK(again.status());
     const auto plan = press::plan_stages(again.value(), subject.model);
     REQUIRE_OK(plan.status());
+    for (const press::PlannedTensor& tensor : plan.value().tensors) {
+      // What was fitted without low bits does not get them.
+      if (tensor.binding.role == Role::Predictor || tensor.binding.role == Role::ClusterHead) {
+        CHECK(codec_traits(tensor.codec).lut == nullptr);
+      }
+    }
     CHECK((plan.value().config.n_cluster > 0) == (choice.p_min > 0));
     CHECK((plan.value().config.predictor_hidden > 0) == (choice.recall > 0));
     for (size_t m = 0; m < choice.matrices.size(); ++m) {
@@ -151,8 +122,17 @@ TEST_CASE("A choice is an ordinary recipe", "[planner]") {
       const press::PlannedTensor* pair = plan.value().find(stem + "1.weight");
       REQUIRE((dense == nullptr) == (setting.factor > 0));
       const press::PlannedTensor& tensor = setting.factor > 0 ? *pair : *dense;
-      CHECK(tensor.codec == setting.codec);
+      const auto in_rows = [](Codec codec) {
+        const Codec rows = codec_traits(codec).in_rows;
+        return rows == Codec::F32 ? codec : rows;
+      };
+      CHECK(in_rows(tensor.codec) == in_rows(setting.codec));
       if (setting.factor > 0) {
+        const press::PlannedTensor* second = plan.value().find(stem + "2.weight");
+        CHECK(second->codec ==
+              press::codec_for_columns(setting.codec, second->binding.packed_cols()));
+        CHECK(tensor.encoded_bytes() + second->encoded_bytes() ==
+              press::encoded_bytes(matrix, setting));
         CHECK(static_cast<int64_t>(tensor.binding.shape[0]) ==
               press::rank_of(setting.factor, matrix.rows, matrix.cols));
       }
@@ -197,7 +177,7 @@ TEST_CASE("A plan fits its budget and is no worse than a uniform one", "[planner
   auto meter = press::LossMeter::create(subject.source, subject.model.config, subject.matrices,
                                         subject.calibration.tokens, subject.held_out);
   REQUIRE_OK(meter.status());
-  const auto curves = press::measure_curves(subject, *meter.value(), /*sparse=*/true, false);
+  const auto curves = press::measure_curves(subject, *meter.value(), {.sparse = true});
   REQUIRE_OK(curves.status());
   const std::string file = small.scratch.file("curves.json");
   REQUIRE_OK(press::write_curves(file, "key", curves.value()));
@@ -222,7 +202,7 @@ TEST_CASE("A plan fits its budget and is no worse than a uniform one", "[planner
   press::PlanRequest request;
   request.resident = 1;
   const press::PlanSpace space(subject, read.value(), request);
-  const auto smallest = space.smallest();
+  const auto smallest = space.smallest(press::Measure::Resident);
   REQUIRE_OK(smallest.status());
   const uint64_t least = smallest.value().footprint.resident;
   const Status refused =
@@ -260,9 +240,12 @@ TEST_CASE("A plan fits its budget and is no worse than a uniform one", "[planner
 }
 
 TEST_CASE("A ladder is ordered by bytes and names the rungs next to one", "[planner]") {
-  const press::Ladder two;
-  CHECK(two.finest() == Codec::F16);
-  CHECK(two.coarsest() == Codec::I8Row);
+  const press::Ladder all;
+  CHECK(all.describe() == "f16 i8_row u6 lut5 lut4 lut3 lut2");
+  CHECK(all.finest() == Codec::F16);
+  CHECK(all.coarsest() == Codec::Lut2);
+  CHECK((all.rungs_for(32) == std::vector<Codec>{Codec::F16, Codec::I8Row}));
+  CHECK(all.rungs_for(64).size() == 7);
   const press::Ladder three({Codec::I8Row, Codec::F32, Codec::F16});
   CHECK(three.describe() == "f32 f16 i8_row");
   CHECK(three.below().size() == 2);
@@ -279,7 +262,7 @@ TEST_CASE("A plan uses every rung of its ladder", "[planner]") {
   auto meter = press::LossMeter::create(subject.source, subject.model.config, subject.matrices,
                                         subject.calibration.tokens, subject.held_out);
   REQUIRE_OK(meter.status());
-  const auto curves = press::measure_curves(subject, *meter.value(), /*sparse=*/false, false);
+  const auto curves = press::measure_curves(subject, *meter.value(), {});
   REQUIRE_OK(curves.status());
   REQUIRE(curves.value().lora.size() == 3);
   CHECK(curves.value().lora[0].codec == Codec::F32);
@@ -364,9 +347,8 @@ TEST_CASE("A library caller can plan, and measures once for several budgets", "[
   CHECK_THAT(press::summary(small.value()), Catch::Contains("predicted"));
 
   // The curves belong to their ladder, and a budget that cannot be met is refused.
-  options.ladder = press::Ladder({Codec::F32, Codec::I8Row});
-  CHECK_THAT(plan("100MB").status().message(), Catch::Contains("measured for another"));
-  options.ladder = press::Ladder();
+  CHECK_THAT(plan("100MB, codecs: [f32, int8]").status().message(),
+             Catch::Contains("measured for another"));
   CHECK_THAT(plan("1000").status().message(), Catch::Contains("the smallest that can is"));
 }
 
@@ -383,6 +365,9 @@ TEST_CASE("What a budget cannot be is refused", "[planner]") {
       {"budget: {memory: sparse}", "budget.resident is missing"},
       {"budget: 200MB", "expected a map"},
       {"budget: {resident: 1MB, memory: spars}", "did you mean 'sparse'?"},
+      {"budget: {size: much}", "expected a size such as 64MB"},
+      {"budget: {size: 1MB, codecs: [mm8]}", "plans cannot choose it"},
+      {"budget: {size: 1MB, codecs: [int9]}", "budget.codecs: expected f32, f16, i8_row"},
       {"budget: {resident: 1MB, min_speed: fast}", "a number"},
       {"budget: {resident: 1MB}\nstages: [quantize]", "found both"},
   };
@@ -401,6 +386,13 @@ TEST_CASE("What a budget cannot be is refused", "[planner]") {
   REQUIRE_OK(again.status());
   CHECK(again.value().effective_yaml() == recipe.value().effective_yaml());
 
+  const auto of_file = press::parse_recipe("budget: {size: 2MB, codecs: [int8, lut3]}", "r", {});
+  REQUIRE_OK(of_file.status());
+  CHECK(of_file.value().budget->size == 2'000'000);
+  CHECK((of_file.value().budget->codecs == std::vector<std::string>{"i8_row", "lut3"}));
+  CHECK_THAT(of_file.value().effective_yaml(),
+             Catch::Contains("size: 2000000") && !Catch::Contains("resident"));
+
   const SmallSubject small("v5.2");
   CHECK(press::plan_stages(recipe.value(), small.subject->model).status().code() == Code::Usage);
   press::PlanRequest request;
@@ -408,4 +400,8 @@ TEST_CASE("What a budget cannot be is refused", "[planner]") {
   const Status tiny = press::check_budget(*small.subject, request);
   CHECK(tiny.code() == Code::Usage);
   CHECK_THAT(tiny.message(), Catch::Contains("the smallest that can is"));
+  request.resident = 0;
+  request.size = 1000;
+  CHECK_THAT(press::check_budget(*small.subject, request).message(),
+             Catch::Contains("a file of 1000 bytes cannot be made; the smallest that can is"));
 }

@@ -338,7 +338,8 @@ void seed_yaml() {
        "  - quantize: {codec: i8_row, lora_codec: f16, min_numbers: 4096}\n");
   seed("yaml_files", "preset",
        "preset: rwkv-lite-int8\nstages:\n  - low_rank: off\n  - quantize: {codec: f16}\n");
-  seed("yaml_files", "budget", "name: x\nbudget: {resident: 200MB, memory: sparse}\n");
+  seed("yaml_files", "budget",
+       "name: x\nbudget: {resident: 200MB, size: 90MB, memory: sparse, codecs: [int8, lut3]}\n");
   seed("yaml_files", "sweep",
        "name: s\npreset: int8\naxes:\n  quantize.codec: [f16, i8_row]\n"
        "  quantize: [on, off]\nablation: true\nreferences: false\n"
@@ -347,6 +348,33 @@ void seed_yaml() {
        "name: t\nseed: 1\nmodel: {version: v7, n_layer: 2, n_embd: 64, n_vocab: 256}\n"
        "train: {data: [a.txt], steps: 100, batch: 4, length: 32, lr: 1e-3}\n");
   seed("yaml_files", "anchors", "name: &a 5\nstages: [&s {quantize: {codec: f16}}]\nseed: *a\n");
+}
+
+// The first byte says which file of the folder the rest is.
+void seed_sweeps() {
+  seed("sweep_files", "manifest", "m" + std::string(test::kSweepManifest));
+  seed("sweep_files", "result", "r" + std::string(test::kSweepResult));
+  seed("sweep_files", "speed", "s" + std::string(test::kSweepSpeed));
+}
+
+// The target writes the checksum.
+void seed_curves() {
+  const std::string ends =
+      R"("uniform": [{"factor": 4, "with_output": true, "codec": "lut3", "loss": 0.5, "nats": 0.25}],
+"overhead": 0.001, "bandwidth": 1e9})";
+  const std::string begins = R"({"version": 2, "key": "key", "checksum": "", "whitened": true,
+"diagonal": false, "dense": 1.5,
+"lora": [{"codec": "f16", "loss": 0, "nats": 0}, {"codec": "lut3", "loss": 0.1, "nats": -0.1}],
+)";
+  const std::string points =
+      R"([{"factor": 0, "codec": "f16", "loss": 0}, {"factor": 0, "codec": "lut3", "loss": 0.01}])";
+  seed("curves_file", "measured", begins + "\"matrices\": [" + points + ", " + points + R"(],
+"ffn": [{"value": 0, "loss": 0, "nats": 0, "share": 0.75, "halves": [], "clusters": 0},
+{"value": 0.99, "loss": 0.1, "nats": 0.1, "share": 0.25, "halves": [1, 3], "clusters": 0}],
+"head": [{"value": 0.95, "loss": 0.1, "nats": 0.1, "share": 0.5, "halves": [], "clusters": 20}],
+)" + ends);
+  seed("curves_file", "begun", begins + "\"matrices\": [" + points + R"(], "ffn": [], "head": [],
+"uniform": [], "overhead": 0, "bandwidth": 0})");
 }
 
 }  // namespace
@@ -368,5 +396,7 @@ int main() {
   rwkv::seed_statistics();
   rwkv::seed_snapshots();
   rwkv::seed_yaml();
+  rwkv::seed_sweeps();
+  rwkv::seed_curves();
   return 0;
 }

@@ -53,4 +53,23 @@ inline constexpr std::string_view kStatisticsCheckpoint = "checkpoint";
 /// The settings of the training that snapshots belong to.
 inline constexpr std::string_view kSnapshotSettings = "seed: 1";
 
+/// What measured curves belong to.
+inline constexpr std::string_view kCurvesKey = "key";
+
+/// The files of a sweep of one point.
+inline constexpr std::string_view kSweepPoint = "0000-0123456789abcdef";
+inline constexpr std::string_view kSweepManifest = R"({"format": "rwkv-press-sweep-manifest",
+"version": 1, "configuration": "0123", "file": "sweep.yaml", "title": "t",
+"model": {"name": "m", "description": "v5", "fp16_bytes": 10},
+"axes": [{"name": "quantize.codec", "values": ["f16", "i8_row"]}],
+"machine": {"cpu": "c", "threads": 2, "kernels": "generic"},
+"points": [{"id": "0000-0123456789abcdef", "label": "f16", "settings": {"quantize.codec": "f16"}}],
+"ablation": [{"label": "none", "point": "0000-0123456789abcdef"}],
+"baseline": "0000-0123456789abcdef"})";
+inline constexpr std::string_view kSweepResult = R"({"file_bytes": 10, "resident_bytes": 20,
+"weight_bytes": 8, "memory": "loaded", "xxh64": "01", "seconds": 1.5,
+"metrics": {"text.bits_per_byte": {"value": 0.5, "standard_error": 0.01, "n": 3, "unit": "bits"}}})";
+inline constexpr std::string_view kSweepSpeed =
+    R"({"tokens_per_second": 10.5, "tokens_per_second_spread": [10, 11]})";
+
 }  // namespace rwkv::test
