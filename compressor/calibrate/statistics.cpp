@@ -3,6 +3,7 @@
 #include <cstring>
 #include <map>
 
+#include "compressor/calibrate/imatrix.h"
 #include "compressor/calibrate/walk.h"
 #include "compressor/checkpoint/checkpoint_files.h"
 #include "compressor/checkpoint/sealed_file.h"
@@ -116,6 +117,11 @@ Status read_fixed(size_t index, uint64_t checksum, const Calibration& calibratio
 Result<std::shared_ptr<const Statistics>> Statistics::open(const std::string& path,
                                                            const ModelConfig& config,
                                                            const std::string& checkpoint) {
+  if (looks_like_imatrix(path)) {
+    std::shared_ptr<Statistics> squares(new Statistics(nullptr));
+    RWKV_ASSIGN(squares->imatrix_, ImatrixStatistics::open(path, config));
+    return std::shared_ptr<const Statistics>(std::move(squares));
+  }
   RWKV_ASSIGN(auto source, open_sealed(path));
   std::shared_ptr<Statistics> statistics(new Statistics(std::move(source)));
   statistics->n_vocab_ = static_cast<int64_t>(config.n_vocab);
@@ -167,6 +173,10 @@ Result<at::Tensor> Statistics::tensor(const std::string& name, at::IntArrayRef s
 
 Result<Calibration> Statistics::calibration() const {
   Calibration calibration;
+  if (has_only_squares()) {
+    calibration.statistics = shared_from_this();
+    return calibration;
+  }
   RWKV_ASSIGN(calibration.frequencies, tensor("frequencies", {n_vocab_}));
   RWKV_ASSIGN(const at::Tensor tokens, tensor("tokens", {}));
   calibration.tokens = tokens.to(at::kLong);
@@ -181,10 +191,17 @@ Result<Calibration> Statistics::calibration() const {
 
 Result<at::Tensor> Statistics::moments(int64_t block, const std::string& product,
                                        int64_t n_in) const {
+  if (has_only_squares()) {
+    return at::diag(squares(block, product));
+  }
   return moments_named(in_block(block, product + kMomentsSuffix), n_in);
 }
 
 Result<at::Tensor> Statistics::head_moments(int64_t n_embd) const {
+  if (has_only_squares()) {
+    const at::Tensor head = squares(-1, "head");
+    return head.defined() ? at::diag(head) : head;
+  }
   return moments_named(kHeadMoments, n_embd);
 }
 
@@ -196,6 +213,10 @@ Result<at::Tensor> Statistics::moments_named(const std::string& name, int64_t n_
         source_->path(), name);
   }
   return tensor(name, {n_in, n_in});
+}
+
+at::Tensor Statistics::squares(int64_t block, const std::string& product) const {
+  return imatrix_ ? imatrix_->squares(block, product) : at::Tensor();
 }
 
 Status write_statistics(const TensorSource& source, const ModelConfig& config,

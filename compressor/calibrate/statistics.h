@@ -26,20 +26,28 @@ namespace rwkv::press {
 /// Products with moments in a statistics file: those of ffn.value take dim_ffn^2 floats a block,
 /// and only quantizers need them.
 enum class MomentsOf : uint8_t { AllButNeurons, All };
+class ImatrixStatistics;
 
 class Statistics : public std::enable_shared_from_this<Statistics> {
  public:
-  /// Usage if the file does not belong to `checkpoint`, BadInput if it is damaged.
+  /// Usage if the file does not belong to `checkpoint`, BadInput if it is damaged. llama.cpp's
+  /// imatrix is a file of statistics too (imatrix.h).
   static Result<std::shared_ptr<const Statistics>> open(const std::string& path,
                                                         const ModelConfig& config,
                                                         const std::string& checkpoint);
 
-  /// Tokens and frequencies, and these statistics.
+  /// Whether these are only the mean squares of inputs: an imatrix. There is no text then.
+  bool has_only_squares() const { return imatrix_ != nullptr; }
+  /// Tokens and frequencies, and these statistics; with only squares, none but these statistics.
   Result<Calibration> calibration() const;
-  /// E[x x^T] of a product's input, [in, in]; BadInput if the file has none of this size.
+  /// E[x x^T] of a product's input, [in, in]; BadInput if the file has none of this size. With only
+  /// squares, a diagonal matrix; for the head it may be undefined.
   Result<at::Tensor> moments(int64_t block, const std::string& product, int64_t n_in) const;
   /// The same for the head.
   Result<at::Tensor> head_moments(int64_t n_embd) const;
+  /// The mean squares of an imatrix, f32 [n_in], of block -1's "head" too; undefined if there are
+  /// none.
+  at::Tensor squares(int64_t block, const std::string& product) const;
 
  private:
   explicit Statistics(std::unique_ptr<TensorSource> source) : source_(std::move(source)) {}
@@ -47,6 +55,7 @@ class Statistics : public std::enable_shared_from_this<Statistics> {
   /// Finite numbers of this shape, or of any if it is empty.
   Result<at::Tensor> tensor(const std::string& name, at::IntArrayRef shape) const;
   std::unique_ptr<TensorSource> source_;
+  std::shared_ptr<const ImatrixStatistics> imatrix_;  ///< instead of the source
   int64_t n_vocab_ = 0;
 };
 

@@ -13,8 +13,10 @@ Status check_checkpoint_name(const std::string& path) {
   const std::string ending = std::filesystem::path(path).extension().string();
   if (ending != ".pth" && ending != ".safetensors" && ending != ".st") {
     return usage_error(
-        "output '{}': expected a name that ends in .pth, .safetensors or .st, found '{}'", path,
-        ending);
+        "output '{}': expected a name that ends in .pth, .safetensors or .st, found '{}'{}", path,
+        ending,
+        ending == ".gguf" ? "; a GGUF for llama.cpp needs --to llama.cpp, a packed file convert"
+                          : "");
   }
   return {};
 }

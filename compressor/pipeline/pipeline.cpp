@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "compressor/stages/packed_form.h"
+#include "compressor/stages/quantize_model.h"
 
 namespace rwkv::press {
 
@@ -90,10 +91,30 @@ Status end_work(Work& work) {
   return {};
 }
 
+namespace {
+
+// Only quantizers can: all other stages that learn run the model on a text.
+Status check_learns_from_squares(const Recipe& recipe) {
+  for (const std::unique_ptr<Stage>& stage : recipe.stages) {
+    if (stage->needs_calibration() && std::string_view(stage->name()) != "quantize") {
+      return usage_error(
+          "an imatrix has only the mean squares of inputs, from which stage {} of recipe {} cannot "
+          "learn; give a text with --calibration",
+          stage->name(), recipe.name);
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<Work> run_stages(const Recipe& recipe, const TensorSource& source, const Identified& model,
                         const PipelineOptions& options) {
   if (needs_calibration(recipe) && !options.calibration) {
     return usage_error("recipe {} learns from text, but there is none", recipe.name);
+  }
+  if (options.calibration && has_only_squares(*options.calibration)) {
+    RWKV_TRY(check_learns_from_squares(recipe));
   }
   RWKV_ASSIGN(Work work, begin_work(source, model, recipe.seed, options));
   for (const std::unique_ptr<Stage>& stage : recipe.stages) {

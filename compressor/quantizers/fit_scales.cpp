@@ -57,11 +57,11 @@ at::Tensor solve(const Growth& growth) {
   return at::where(info.unsqueeze(1).ne(0), at::full_like(solved, std::nan("")), -solved);
 }
 
-// One output on its way to integer scales.
+// One output on its way to integer scales, or half floats.
 class Rounding {
  public:
   Rounding(const WeightTile& tile, int64_t output, const double* matrix, const double* gradient)
-      : matrix_(matrix), start_(gradient), n_(tile.n_groups()) {
+      : matrix_(matrix), start_(gradient), n_(tile.n_groups()), halves_(tile.has_free_scales()) {
     for (int64_t k = 0; k < n_; ++k) {
       before_.push_back(tile.scale_of(k, output));
     }
@@ -76,7 +76,7 @@ class Rounding {
     if (!std::all_of(change, change + n_, [](double each) { return std::isfinite(each); })) {
       return 0;
     }
-    unit = static_cast<float>(largest / kMaxScale);
+    unit = halves_ ? 1.0f : static_cast<float>(largest / kMaxScale);
     scales.resize(static_cast<size_t>(n_));
     gradient_.assign(start_, start_ + n_);
     if (!(unit > 0) || !std::isfinite(unit)) {
@@ -101,16 +101,19 @@ class Rounding {
   }
 
   float unit = 0;
-  std::vector<int> scales;
+  std::vector<float> scales;
 
  private:
-  double now(int64_t k) const { return static_cast<double>(unit * static_cast<float>(scales[k])); }
-  int nearest(double scale) const {
+  double now(int64_t k) const { return static_cast<double>(unit * scales[k]); }
+  float nearest(double scale) const {
+    if (halves_) {
+      return half_scale(scale);
+    }
     const double limit = kMaxScale;
-    return static_cast<int>(
+    return static_cast<float>(
         std::lround(std::clamp(scale / static_cast<double>(unit), -limit, limit)));
   }
-  void move(int64_t k, int scale, double from) {
+  void move(int64_t k, float scale, double from) {
     scales[k] = scale;
     const double change = now(k) - from;
     for (int64_t j = 0; j < n_; ++j) {
@@ -121,6 +124,7 @@ class Rounding {
   const double* matrix_;  // [n, n]
   const double* start_;   // [n]
   int64_t n_;
+  bool halves_;
   std::vector<double> before_;
   std::vector<double> gradient_;
 };
@@ -128,6 +132,9 @@ class Rounding {
 }  // namespace
 
 void fit_scales(WeightTile& tile, const at::Tensor& moments) {
+  if (tile.has_given_scales()) {
+    return;
+  }
   const Growth growth = growth_of(tile, moments);
   const at::Tensor change = solve(growth).contiguous();
   const int64_t n_groups = change.size(1);

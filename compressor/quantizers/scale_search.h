@@ -21,4 +21,11 @@ float unit_for(const LutCodebook& codebook, float largest);
 int best_scale(const LutCodebook& codebook, std::span<const float> x,
                std::span<const float> weights, float unit, int also);
 
+/// The same for a scale that is a half float of its own, without a unit: what ggml's blocks have.
+float best_half_scale(const LutCodebook& codebook, std::span<const float> x,
+                      std::span<const float> weights, float also);
+
+/// A scale as a half float holds it; the largest half float for what is beyond.
+float half_scale(double scale);
+
 }  // namespace rwkv::press

@@ -74,6 +74,13 @@ class QuantizeStage final : public Stage {
   MixingRounding mixing() const { return static_cast<MixingRounding>(mixing_); }
   // The first choice: what the codecs and the text allow. The others are those of the list.
   bool is_auto() const { return quantizer_ == 0; }
+  Status check_learns_from(const Work& work) const;
+  // Whether mean squares of inputs are enough.
+  bool takes_squares() const {
+    return !selection_.is_on() && mixing() != MixingRounding::Weighted &&
+           (is_auto() || !chosen()->learns() ||
+            std::string_view(quantizer_list()[quantizer_ - 1].name) == "weighted");
+  }
   std::unique_ptr<Quantizer> chosen() const { return quantizer_list()[quantizer_ - 1].make(); }
   Codec codec_ = Codec::F16;
   Codec lora_codec_ = Codec::F16;
@@ -195,8 +202,22 @@ bool QuantizeStage::may_use_calibration() const {
                      [&](const Override<Codec>& each) { return is_lut(each.value); });
 }
 
+Status QuantizeStage::check_learns_from(const Work& work) const {
+  const bool only_squares = work.calibration && has_only_squares(*work.calibration);
+  if (only_squares && !takes_squares()) {
+    return usage_error(
+        "{} needs the moments of inputs, and an imatrix has only their mean squares; choose "
+        "quantizer: weighted, or give a text with --calibration",
+        is_auto() || selection_.is_on()
+            ? std::string("a selector, or rounding of mixing vectors,")
+            : fmt::format("quantizer {}", quantizer_list()[quantizer_ - 1].name));
+  }
+  return {};
+}
+
 Status QuantizeStage::run(Work& work) const {
   RWKV_TRY(give_codecs(work.plan));
+  RWKV_TRY(check_learns_from(work));
   RWKV_TRY(round_mixing_vectors(work, mixing(), mixing_values_));
   if (selection_.is_on()) {
     return selection_.run(work, sequential_);
@@ -207,6 +228,9 @@ Status QuantizeStage::run(Work& work) const {
   if (!is_auto()) {
     const std::unique_ptr<Quantizer> quantizer = chosen();
     return quantizer->learns() ? use(*quantizer) : Status();
+  }
+  if (work.calibration && has_only_squares(*work.calibration) && may_use_calibration()) {
+    return use(*make_weighted_quantizer());
   }
   // The network of v7a cannot learn from text yet.
   const bool has_text = work.calibration && work.plan.config.version != Version::V7a;

@@ -167,7 +167,9 @@ bool ModelQuantizer::learns() const {
 }
 
 Activations ModelQuantizer::activations() const {
+  const bool only_squares = work_.calibration && has_only_squares(*work_.calibration);
   return !learns()                       ? Activations::None
+         : only_squares                  ? Activations::FromFile
          : how_.sequential               ? Activations::AfterChanges
          : work_.calibration->statistics ? Activations::FromFile
                                          : Activations::Unchanged;
@@ -249,6 +251,10 @@ Status ModelQuantizer::run() {
 }
 
 }  // namespace
+
+bool has_only_squares(const Calibration& calibration) {
+  return calibration.statistics && calibration.statistics->has_only_squares();
+}
 
 Status quantize_model(Work& work, const ModelQuantizing& how) {
   return ModelQuantizer(work, how).run();

@@ -1,4 +1,8 @@
-// rwkv-press calibrate: collects activation statistics from text, for later conversions.
+// rwkv-press calibrate: collects activation statistics from text, for later conversions, and
+// llama.cpp's imatrix.
+#include <array>
+
+#include "compressor/calibrate/imatrix.h"
 #include "compressor/calibrate/statistics.h"
 #include "compressor/recipe/recipe.h"
 #include "compressor/tools/commands.h"
@@ -8,11 +12,75 @@
 
 namespace rwkv::press {
 
+namespace {
+
+// What is written; empty: not.
+struct Outputs {
+  std::string statistics;
+  std::string imatrix;
+  OutputFile::Existing existing = OutputFile::Existing::Refuse;
+  MomentsOf of = MomentsOf::AllButNeurons;
+};
+
+Result<Outputs> outputs_from(const cxxopts::ParseResult& arguments) {
+  Outputs outputs;
+  if (arguments.count("imatrix") > 0) {
+    RWKV_ASSIGN(outputs.imatrix, cli::required(arguments, "imatrix"));
+  }
+  if (arguments.count("output") > 0 || outputs.imatrix.empty()) {
+    RWKV_ASSIGN(outputs.statistics, cli::required(arguments, "output"));
+  }
+  if (outputs.imatrix == outputs.statistics) {
+    return usage_error("--imatrix and --output name the same file, '{}'; choose another name",
+                       outputs.imatrix);
+  }
+  RWKV_TRY(refuse_own_input(arguments));
+  constexpr std::array kRead = {"input", "vocab", "calibration"};
+  RWKV_TRY(cli::refuse_own_input(arguments, outputs.imatrix, kRead));
+  if (arguments.count("all-moments") > 0) {
+    outputs.of = MomentsOf::All;
+  }
+  if (arguments.count("force") > 0) {
+    outputs.existing = OutputFile::Existing::Replace;
+  }
+  for (const std::string& output : {outputs.statistics, outputs.imatrix}) {
+    if (!output.empty()) {
+      RWKV_TRY(OutputFile::check(output, outputs.existing));
+    }
+  }
+  return outputs;
+}
+
+// Each with a pass of its own over the model.
+Status write_outputs(const Outputs& outputs, const Checkpoint& checkpoint,
+                     const ModelConfig& config, const Calibration& calibration,
+                     const std::string& text, bool quiet) {
+  constexpr double kSteps = 1000;
+  if (!outputs.imatrix.empty()) {
+    cli::Progress progress("imatrix", static_cast<uint64_t>(kSteps), quiet);
+    RWKV_TRY(write_imatrix_of(
+        *checkpoint.source, config, calibration, text, outputs.imatrix, outputs.existing,
+        [&](double share) { progress.update(static_cast<uint64_t>(share * kSteps)); }));
+  }
+  if (outputs.statistics.empty()) {
+    return {};
+  }
+  cli::Progress progress("calibrating", static_cast<uint64_t>(kSteps), quiet);
+  return write_statistics(
+      *checkpoint.source, config, calibration, outputs.statistics, outputs.existing,
+      [&](double share) { progress.update(static_cast<uint64_t>(share * kSteps)); }, outputs.of);
+}
+
+}  // namespace
+
 void declare_calibrate(cxxopts::Options& options, std::vector<std::string>& positionals) {
   options.add_options()("input", "Checkpoint", cxxopts::value<std::string>(), "FILE")(
       "o,output", "Statistics file to write (.safetensors)", cxxopts::value<std::string>(), "FILE")(
-      "calibration", "Text file to learn from; may be repeated",
-      cxxopts::value<std::vector<std::string>>(), "FILE")(
+      "imatrix",
+      "llama.cpp's imatrix to write, besides statistics or instead of them (.gguf, .dat)",
+      cxxopts::value<std::string>(),
+      "FILE")("calibration", "Text file to learn from; may be repeated",
+              cxxopts::value<std::vector<std::string>>(), "FILE")(
       "samples", "Number of sequences", cxxopts::value<std::string>()->default_value("64"), "N")(
       "length", "Tokens per sequence", cxxopts::value<std::string>()->default_value("256"), "N")(
       "seed", "Decides which stretches of the text are sampled",
@@ -26,12 +94,8 @@ void declare_calibrate(cxxopts::Options& options, std::vector<std::string>& posi
 
 Status run_calibrate(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
-  RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
-  RWKV_TRY(refuse_own_input(arguments));
+  RWKV_ASSIGN(const Outputs outputs, outputs_from(arguments));
   const bool quiet = arguments.count("quiet") > 0;
-  const auto existing =
-      arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
-  RWKV_TRY(OutputFile::check(output, existing));
   CalibrationOptions options;
   RWKV_ASSIGN(const int64_t samples, cli::integer(arguments, "samples", 1, 1 << 24));
   RWKV_ASSIGN(const int64_t length, cli::integer(arguments, "length", 2, 1 << 16));
@@ -55,12 +119,8 @@ Status run_calibrate(const cxxopts::ParseResult& arguments) {
   if (!quiet) {
     cli::print(stderr, "{}: {}\nvocabulary: {}\n", path, describe(model.config), note);
   }
-  constexpr double kSteps = 1000;
-  cli::Progress progress("calibrating", static_cast<uint64_t>(kSteps), quiet);
-  return write_statistics(
-      *checkpoint.source, model.config, calibration, output, existing,
-      [&](double share) { progress.update(static_cast<uint64_t>(share * kSteps)); },
-      arguments.count("all-moments") > 0 ? MomentsOf::All : MomentsOf::AllButNeurons);
+  return write_outputs(outputs, checkpoint, model.config, calibration, options.texts.front(),
+                       quiet);
 }
 
 }  // namespace rwkv::press

@@ -47,6 +47,10 @@ Status check_requantize(const Checkpoint& checkpoint, const std::string& path, b
 
 /// Declares --calibration and --stats.
 void declare_calibration_options(cxxopts::Options& options);
+/// Declares --imatrix, for commands that round matrices.
+void declare_imatrix_option(cxxopts::Options& options);
+/// Puts the file of --stats or --imatrix into the options: an imatrix is one kind of statistics.
+Status statistics_from(const cxxopts::ParseResult& arguments, CalibrationOptions& options);
 /// The text or statistics that they name, with the recipe's samples and length; none if the recipe
 /// does not learn from text.
 Result<std::optional<Calibration>> calibration_from(const cxxopts::ParseResult& arguments,
@@ -134,5 +138,8 @@ void declare_synth(cxxopts::Options& options, std::vector<std::string>& position
 Status run_synth(const cxxopts::ParseResult& arguments);
 void declare_export(cxxopts::Options& options, std::vector<std::string>& positionals);
 Status run_export(const cxxopts::ParseResult& arguments);
+/// The part of export with --to llama.cpp.
+void declare_export_to_llama_cpp(cxxopts::Options& options);
+Status run_export_to_llama_cpp(const cxxopts::ParseResult& arguments);
 
 }  // namespace rwkv::press

@@ -120,6 +120,7 @@ void declare_convert(cxxopts::Options& options, std::vector<std::string>& positi
   declare_input_options(options);
   declare_merge_options(options);
   declare_calibration_options(options);
+  declare_imatrix_option(options);
   declare_recipe_options(options);
   declare_external_option(options);
   positionals = {"input"};

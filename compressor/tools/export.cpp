@@ -1,6 +1,7 @@
 // rwkv-press export: any checkpoint, or a packed file, back out as .pth or .safetensors under
-// BlinkDL's names.
+// BlinkDL's names; with --to, as a file of another program.
 #include <algorithm>
+#include <array>
 
 #include "compressor/checkpoint/adapter.h"
 #include "compressor/checkpoint/write.h"
@@ -12,6 +13,11 @@
 
 namespace rwkv::press {
 namespace {
+
+// Options of export_llama_cpp.cpp.
+constexpr std::array kOnlyLlamaCpp = {
+    "type",        "head-type", "embedding-type", "vocab",   "name",   "chat-template",
+    "calibration", "stats",     "imatrix",        "samples", "length", "allow-requantize"};
 
 // Neither format can hold blocks of 32, so their decoded values are written.
 std::vector<TensorInfo> plain_infos(const TensorSource& source) {
@@ -55,10 +61,19 @@ void declare_export(cxxopts::Options& options, std::vector<std::string>& positio
                                 cxxopts::value<std::string>(), "FILE")(
       "force", "Replace an existing output")("quiet", "No progress");
   declare_merge_options(options);
+  declare_export_to_llama_cpp(options);
   positionals = {"input"};
 }
 
 Status run_export(const cxxopts::ParseResult& arguments) {
+  if (arguments.count("to") > 0) {
+    return run_export_to_llama_cpp(arguments);
+  }
+  for (const char* option : kOnlyLlamaCpp) {
+    if (arguments.count(option) > 0) {
+      return usage_error("--{} belongs to --to llama.cpp; remove it, or add that", option);
+    }
+  }
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "input"));
   RWKV_ASSIGN(const std::string output, cli::required(arguments, "output"));
   RWKV_TRY(check_checkpoint_name(output));

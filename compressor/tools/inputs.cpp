@@ -23,9 +23,9 @@ constexpr std::array<const char*, 3> kVocabularyNames = {"rwkv_vocab_v20230424.t
 
 // Options that name a checkpoint: a file, a folder, an index. And all others whose files are read.
 constexpr std::array kCheckpointOptions = {"input", "teacher"};
-constexpr std::array kInputOptions = {"recipe",      "config", "vocab", "stats",
-                                      "calibration", "text",   "cloze", "choices",
-                                      "train-data",  "data",   "valid", "merge"};
+constexpr std::array kInputOptions = {"recipe", "config", "vocab",   "stats",      "calibration",
+                                      "text",   "cloze",  "choices", "train-data", "data",
+                                      "valid",  "merge",  "imatrix"};
 
 bool is_same_file(const fs::path& one, const fs::path& other) {
   std::error_code error;
@@ -294,12 +294,32 @@ void declare_calibration_options(cxxopts::Options& options) {
                                 cxxopts::value<std::string>(), "FILE");
 }
 
+void declare_imatrix_option(cxxopts::Options& options) {
+  options.add_options()("imatrix", "llama.cpp's imatrix, instead of text",
+                        cxxopts::value<std::string>(), "FILE");
+}
+
+Status statistics_from(const cxxopts::ParseResult& arguments, CalibrationOptions& options) {
+  for (const char* option : {"stats", "imatrix"}) {
+    if (arguments.count(option) > 0) {
+      RWKV_ASSIGN(options.statistics, cli::required(arguments, option));
+    }
+  }
+  return {};
+}
+
 Result<std::optional<Calibration>> calibration_from(const cxxopts::ParseResult& arguments,
                                                     const Recipe& recipe,
                                                     const std::optional<Vocabulary>& vocabulary,
                                                     const ModelConfig& config,
                                                     const std::string& checkpoint) {
-  const bool is_given = arguments.count("calibration") + arguments.count("stats") > 0;
+  const size_t n_given = (arguments.count("calibration") > 0 ? 1 : 0) + arguments.count("stats") +
+                         arguments.count("imatrix");
+  const bool is_given = n_given > 0;
+  if (n_given > 1) {
+    return usage_error("expected one of --calibration, --stats and --imatrix, found {}; remove {}",
+                       n_given, n_given - 1);
+  }
   if (!needs_calibration(recipe) && !(is_given && may_use_calibration(recipe))) {
     if (is_given) {
       return usage_error("recipe {} does not learn from text; remove --calibration and --stats",
@@ -312,9 +332,7 @@ Result<std::optional<Calibration>> calibration_from(const cxxopts::ParseResult& 
     options.texts = arguments["calibration"].as<std::vector<std::string>>();
     warn_about_binary(options.texts);
   }
-  if (arguments.count("stats") > 0) {
-    RWKV_ASSIGN(options.statistics, cli::required(arguments, "stats"));
-  }
+  RWKV_TRY(statistics_from(arguments, options));
   RWKV_ASSIGN(Calibration calibration, load_calibration(options, vocabulary, config, checkpoint));
   return std::optional<Calibration>(std::move(calibration));
 }

@@ -17,6 +17,7 @@ enum class Change {
   Flattened,   // [heads, size] -> possibly [n_embd]
   Transposed,  // the last two dimensions
   Rescaled,    // see LlamaCppModel::rescale_every
+  SplitLerp,   // as Squeezed; newer files have them fused
   FusedWkvrg,  // five or six vectors stacked in this order
   FusedRwkvag,
 };
@@ -42,11 +43,11 @@ constexpr std::array kV6Blocks = {
     NameRow{"attn_norm_2.weight", "ln2.weight"},
     NameRow{"attn_norm_2.bias", "ln2.bias"},
     NameRow{"time_mix_lerp_x.weight", "att.time_maa_x", Change::Squeezed},
-    NameRow{"time_mix_lerp_w.weight", "att.time_maa_w", Change::Squeezed},
-    NameRow{"time_mix_lerp_k.weight", "att.time_maa_k", Change::Squeezed},
-    NameRow{"time_mix_lerp_v.weight", "att.time_maa_v", Change::Squeezed},
-    NameRow{"time_mix_lerp_r.weight", "att.time_maa_r", Change::Squeezed},
-    NameRow{"time_mix_lerp_g.weight", "att.time_maa_g", Change::Squeezed},
+    NameRow{"time_mix_lerp_w.weight", "att.time_maa_w", Change::SplitLerp},
+    NameRow{"time_mix_lerp_k.weight", "att.time_maa_k", Change::SplitLerp},
+    NameRow{"time_mix_lerp_v.weight", "att.time_maa_v", Change::SplitLerp},
+    NameRow{"time_mix_lerp_r.weight", "att.time_maa_r", Change::SplitLerp},
+    NameRow{"time_mix_lerp_g.weight", "att.time_maa_g", Change::SplitLerp},
     NameRow{"time_mix_lerp_fused.weight", "att.time_maa_", Change::FusedWkvrg},
     NameRow{"time_mix_w1.weight", "att.time_maa_w1", Change::Transposed},
     NameRow{"time_mix_w2.weight", "att.time_maa_w2", Change::Transposed},
@@ -105,6 +106,8 @@ struct Architecture {
 };
 constexpr std::array kArchitectures = {Architecture{"rwkv6", kV6Blocks},
                                        Architecture{"rwkv7", kV7Blocks}};
+constexpr std::string_view kFusedV6 = "wkvrg";
+constexpr std::string_view kFusedV7 = "rwkvag";
 
 const Architecture* find_architecture(std::string_view name) {
   const auto* row =
@@ -197,6 +200,7 @@ Status undo_one(const GgufTensor& tensor, const Renamed& renamed, const LlamaCpp
     case Change::None:
       break;
     case Change::Squeezed:
+    case Change::SplitLerp:
       RWKV_TRY(check_count(tensor, 1, model.n_embd));
       shape = {1, 1, model.n_embd};
       break;
@@ -227,9 +231,9 @@ Status undo_one(const GgufTensor& tensor, const Renamed& renamed, const LlamaCpp
       break;
     }
     case Change::FusedWkvrg:
-      return split_fused(tensor, renamed.name, "wkvrg", model.n_embd, result);
+      return split_fused(tensor, renamed.name, kFusedV6, model.n_embd, result);
     case Change::FusedRwkvag:
-      return split_fused(tensor, renamed.name, "rwkvag", model.n_embd, result);
+      return split_fused(tensor, renamed.name, kFusedV7, model.n_embd, result);
   }
   result.push_back(std::move(adapted));
   return {};
@@ -241,7 +245,75 @@ bool is_dummy(const GgufTensor& tensor) {
          tensor.name == "blk.0.time_mix_v2.weight";
 }
 
+// What a row of the tables becomes; nothing for what is written in another way.
+void append_written(const NameRow& row, const std::string& theirs, const std::string& blinkdls,
+                    std::vector<LlamaCppTensor>& tensors) {
+  LlamaCppTensor tensor{theirs + std::string(row.theirs), {blinkdls + std::string(row.blinkdls)}};
+  const auto fuse = [&](std::string_view letters) {
+    const std::string stem = tensor.sources.front();
+    tensor.sources.clear();
+    for (const char letter : letters) {
+      tensor.sources.push_back(stem + letter);
+    }
+    tensor.form = LlamaCppForm::Fused;
+  };
+  switch (row.change) {
+    case Change::None:
+    case Change::Rescaled:  // half floats of llama.cpp need it, its 32-bit sums do not
+      break;
+    case Change::Squeezed:
+      tensor.form = LlamaCppForm::Flat;
+      break;
+    case Change::Flattened:  // heads stay apart in v6
+      tensor.form = row.blinkdls == "att.r_k" ? LlamaCppForm::Flat : LlamaCppForm::AsIs;
+      break;
+    case Change::Transposed:
+      tensor.form = LlamaCppForm::Transposed;
+      break;
+    case Change::SplitLerp:
+      return;
+    case Change::FusedWkvrg:
+      fuse(kFusedV6);
+      break;
+    case Change::FusedRwkvag:
+      fuse(kFusedV7);
+      break;
+  }
+  tensors.push_back(std::move(tensor));
+}
+
+// Block 0 of v7 mixes no earlier value.
+void fill_dummy(LlamaCppTensor& tensor) {
+  constexpr std::string_view kUnused = "blocks.0.att.v";
+  std::string& name = tensor.sources.front();
+  if (name.size() == kUnused.size() + 1 && name.starts_with(kUnused)) {
+    name[kUnused.size() - 1] = 'a';
+  }
+}
+
 }  // namespace
+
+std::vector<LlamaCppTensor> llama_cpp_tensors(std::string_view architecture, uint64_t n_layer) {
+  std::vector<LlamaCppTensor> tensors;
+  const Architecture* found = find_architecture(architecture);
+  if (!found) {
+    return tensors;
+  }
+  constexpr size_t kBefore = 3;  // rows of kOutsideBlocks before the first block
+  for (size_t i = 0; i < kBefore; ++i) {
+    append_written(kOutsideBlocks[i], "", "", tensors);
+  }
+  for (uint64_t layer = 0; layer < n_layer; ++layer) {
+    for (const NameRow& row : found->blocks) {
+      append_written(row, fmt::format("blk.{}.", layer), fmt::format("blocks.{}.", layer), tensors);
+      fill_dummy(tensors.back());
+    }
+  }
+  for (size_t i = kBefore; i < kOutsideBlocks.size(); ++i) {
+    append_written(kOutsideBlocks[i], "", "", tensors);
+  }
+  return tensors;
+}
 
 bool is_llama_cpp_rwkv(std::string_view architecture) {
   return find_architecture(architecture) != nullptr;

@@ -31,6 +31,25 @@ struct LlamaCppModel {
   uint64_t rescale_every = 0;
 };
 
+/// How a tensor of llama.cpp's is made of BlinkDL's.
+enum class LlamaCppForm {
+  AsIs,
+  Flat,        ///< one dimension
+  Transposed,  ///< the last two dimensions swapped
+  Fused,       ///< vectors, one after another
+};
+
+struct LlamaCppTensor {
+  std::string name;
+  std::vector<std::string> sources;  ///< BlinkDL's names; more than one if fused
+  LlamaCppForm form = LlamaCppForm::AsIs;
+};
+
+/// What llama.cpp wants of a model, in the order of use. Block 0 of v7 has v0, v1 and v2, which are
+/// not used: they are made of a0, a1 and a2, as its converter does. Empty for an architecture that
+/// is_llama_cpp_rwkv refuses.
+std::vector<LlamaCppTensor> llama_cpp_tensors(std::string_view architecture, uint64_t n_layer);
+
 /// Keeps the order of `tensors`. Messages do not name the file.
 Result<std::vector<AdaptedTensor>> undo_llama_cpp_conversion(std::span<const GgufTensor> tensors,
                                                              const LlamaCppModel& model);

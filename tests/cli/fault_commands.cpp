@@ -58,6 +58,9 @@ void make_fault_inputs(const std::string& in) {
     require_run("rwkv-press", {"synth", "--arch", "v5.2", "--n-layer", "1", "--n-embd", "64",
                                "--n-vocab", "256", "--dim-ffn", "64", "--quiet", "-o", in + name});
   }
+  require_run("rwkv-press",
+              {"synth", "--arch", "v7", "--n-layer", "1", "--n-embd", "64", "--n-vocab", "256",
+               "--dim-ffn", "64", "--quiet", "-o", in + "/v7.pth"});
   require_run("rwkv-press", {"convert", in + "/m.pth", "--vocab", "bytes", "--preset", "int8",
                              "--quiet", "-o", in + "/m.gguf"});
   write_bytes(in + "/tokens", std::vector<std::byte>(8));
@@ -117,6 +120,16 @@ const std::vector<FaultCommand>& fault_commands() {
        kPress,
        {"export", "IN/m.gguf", "--quiet", "-o", "OUT/m.pth"},
        {"m.pth"}},
+      {"export --to llama.cpp",
+       kPress,
+       {"export", "IN/v7.pth", "--to", "llama.cpp", "--type", "q4_0", "--vocab", "bytes", "--quiet",
+        "-o", "OUT/m.gguf"},
+       {"m.gguf"}},
+      {"calibrate --imatrix",
+       kPress,
+       {"calibrate", "IN/v7.pth", "--vocab", "bytes", "--calibration", "IN/text.txt", "--samples",
+        "2", "--length", "16", "--quiet", "--imatrix", "OUT/i.gguf"},
+       {"i.gguf"}},
       {"synth",
        kPress,
        {"synth", "--arch", "v7", "--n-layer", "1", "--n-embd", "64", "--n-vocab", "64", "--quiet",

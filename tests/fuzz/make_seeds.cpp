@@ -1,5 +1,6 @@
 // Writes the seed corpora: for each fuzz target a few small inputs that get past the first checks.
 // Built by the target make_fuzz_seeds, run by hand when a format changes; the seeds are checked in.
+#include <array>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -311,6 +312,24 @@ void seed_statistics() {
                    {{"source.xxh64", le(hash)}, {"tokens", tokens}}));
 }
 
+void seed_imatrix() {
+  const std::string name = "blk.0.time_mix_key.weight";
+  const auto i32 = [](uint32_t value) { return le(value); };
+  seed("imatrix_file", "old",
+       i32(1) + i32(static_cast<uint32_t>(name.size())) + name + i32(2) + i32(2) + le(1.0f) +
+           le(2.0f) + i32(1) + i32(4) + "text");
+  GgufMetadata metadata;
+  metadata.set("general.type", GgufValue::string("imatrix"));
+  auto writer = GgufWriter::create(seed_path("imatrix_file", "gguf"), OutputFile::Existing::Replace,
+                                   std::move(metadata),
+                                   {{name + ".in_sum2", GgmlType::F32, {2, 1}, 8},
+                                    {name + ".counts", GgmlType::F32, {1, 1}, 4}});
+  check(writer.status());
+  const std::array<float, 3> values = {1, 2, 3};
+  check(writer.value()->append(std::as_bytes(std::span(values))));
+  check(writer.value()->finish());
+}
+
 void seed_snapshots() {
   const std::string settings(test::kSnapshotSettings);
   seed("snapshot_file", "written",
@@ -394,6 +413,7 @@ int main() {
   rwkv::seed_adapters();
   rwkv::seed_checkpoint_folder();
   rwkv::seed_statistics();
+  rwkv::seed_imatrix();
   rwkv::seed_snapshots();
   rwkv::seed_yaml();
   rwkv::seed_sweeps();
