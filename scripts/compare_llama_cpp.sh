@@ -72,8 +72,9 @@ for type in "${types[@]}"; do
   compare "" "$type" --
   export_to "$work/squares.gguf" --type "$type" --imatrix "$work/imatrix.gguf"
   report "$type, ours with the same imatrix" "$work/squares.gguf" kl "$work/f32.gguf" "$work/squares.gguf"
-  # The same codes in 32 bits: llama.cpp's own decoder and graph against ours.
-  quantize --allow-requantize "$work/ours.gguf" "$work/decoded.gguf" F32 1
+  # The same codes in 32 bits, so that llama.cpp rounds no inputs of products.
+  "$press" export "$work/ours.gguf" --to llama.cpp -o "$work/decoded.gguf" --type f32 --allow-requantize --force --quiet \
+    "${vocab[@]}" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
   "$press" convert "$work/ours.gguf" -o "$work/decoded.packed.gguf" --preset fp32 --allow-requantize --force --quiet \
     "${vocab[@]}" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
   report "  its codes in f32, our runtime" "$work/decoded.gguf" ours "$work/decoded.packed.gguf" "$work/decoded.gguf"

@@ -20,8 +20,8 @@ struct ModelQuantizing {
   bool sequential = true;
 };
 
-/// Whether all that is known are mean squares of inputs, an imatrix: no stage can run the model on a
-/// text, and only quantizers that use the diagonal of the moments learn from them.
+/// Whether all that is known are mean squares of inputs, an imatrix: no stage can run the model on
+/// a text, and only quantizers that use the diagonal of the moments learn from them.
 bool has_only_squares(const Calibration& calibration);
 
 /// Puts codes into work.source for every matrix with a lossy codec in work.plan; the packer handles
