@@ -44,11 +44,12 @@ Status add_means(const std::string& name, std::span<const float> sums,
   std::vector<float> means(sums.size());
   for (size_t i = 0; i < sums.size(); ++i) {
     const float count = counts[i / per_count];
-    if (!(count >= 0) || !std::isfinite(count) || !(sums[i] >= 0) || !std::isfinite(sums[i])) {
+    means[i] = count > 0 ? sums[i] / count : 0;
+    if (!(count >= 0) || !std::isfinite(count) || !(sums[i] >= 0) || !std::isfinite(sums[i]) ||
+        !std::isfinite(means[i])) {
       return damaged("matrix '{}': expected sums of squares and counts, found {} over {}",
                      printable(name, kMostName), sums[i], count);
     }
-    means[i] = count > 0 ? sums[i] / count : 0;
   }
   const bool occurred =
       std::any_of(counts.begin(), counts.end(), [](float count) { return count > 0; });

@@ -5,7 +5,6 @@
 
 #include "compressor/calibrate/statistics.h"
 #include "compressor/llama_cpp/block_rounding.h"
-#include "compressor/llama_cpp/embedding_metric.h"
 #include "compressor/llama_cpp/layout.h"
 #include "compressor/llama_cpp/vocabulary.h"
 #include "compressor/model/ends.h"
@@ -125,16 +124,8 @@ Status Exporter::write_plain(const OutputTensor& tensor) {
   return append(values, tensor, {}).status();
 }
 
-// What the network sees of a row is the row after ln0, whose weights multiply errors too. With text
-// it is known what errors cost.
+// What the network sees of a row is the row after ln0, whose weights multiply errors too.
 Status Exporter::write_embedding(const OutputTensor& tensor) {
-  if (options_.calibration && !has_only_squares() && uses_statistics(tensor.type) &&
-      has_embedding_metric(source_)) {
-    RWKV_ASSIGN(const at::Tensor metric,
-                embedding_metric(source_, model_.config, options_.calibration->tokens));
-    RWKV_ASSIGN(const at::Tensor values, values_of(tensor));
-    return append(values, tensor, {metric, {}}).status();
-  }
   RWKV_ASSIGN(const at::Tensor values, values_of(tensor));
   RWKV_ASSIGN(const at::Tensor ln0, load_named(source_, "blocks.0.ln0.weight"));
   return append(values, tensor, {{}, ln0.reshape({-1}).square()}).status();

@@ -66,7 +66,7 @@ TEST_CASE("Exports to llama.cpp are refused in one line", "[cli]") {
   refused(v5, {"--quiet"}, 3, "llama.cpp runs only RWKV v6 and v7");
   refused(v7, {"--quiet", "--type", "q4_1"}, 2, "expected f32|f16|q8_0|q6_k|q4_k|iq4_nl|q4_0");
   refused(v7, {"--quiet", "--calibration", text, "--imatrix", text}, 2, "found 2");
-  refused(v7, {"--quiet", "--imatrix", text}, 2, "statistics");
+  refused(v7, {"--quiet", "--imatrix", text}, 3, "another program");
   check_refused("rwkv-press", {"export", v7, "--to", "ollama", "-o", scratch.file("out.gguf")}, 2,
                 "expected llama.cpp");
   check_refused("rwkv-press", {"export", v7, "--type", "q4_0", "-o", scratch.file("o.pth")}, 2,
