@@ -104,10 +104,11 @@ void check_documented(const std::string& heading, const press::Settings& setting
     CAPTURE(heading, key, setting.value_text());
     REQUIRE(line != lines.end());
     CHECK_FALSE(setting.help.empty());
-    // Lists are described, and a precision is printed as what `auto` has become.
+    // Lists are described, one of the two budgets is given, and a precision is printed as what
+    // `auto` has become.
     const std::string value = setting.value_text();
     CHECK((value.starts_with("[") || setting.key == "precision" || value == "\"\"" ||
-           setting.key == "resident" || states(*line, value)));
+           setting.key == "resident" || setting.key == "size" || states(*line, value)));
   }
 }
 
