@@ -40,7 +40,7 @@ at::Tensor decoded(Codec codec, const std::vector<std::byte>& codes) {
   return values;
 }
 
-// As a quantizer that learns leaves it: codes next to the nearest, here and there.
+// As a quantizer that learns leaves it: some codes are next to the nearest.
 CodedStart start_in(Codec codec) {
   CodedStart start;
   start.name = "m";

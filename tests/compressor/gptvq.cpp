@@ -14,6 +14,7 @@
 #include "compressor/quantizers/learnt.h"
 #include "compressor/quantizers/nearest.h"
 #include "formats/codec/lut.h"
+#include "tests/compressor/quantizer_testing.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
 
@@ -45,13 +46,6 @@ press::QuantizerInput example(int64_t inputs, int64_t outputs, bool inputs_are_r
   input.inputs_are_rows = inputs_are_rows;
   input.codec = codec;
   return input;
-}
-
-press::Quantized quantized(const std::unique_ptr<press::Quantizer>& quantizer,
-                           const press::QuantizerInput& input) {
-  auto result = quantizer->quantize(input);
-  REQUIRE_OK(result.status());
-  return result.take();
 }
 
 double output_error(const press::CodebookTile& tile, const at::Tensor& moments) {

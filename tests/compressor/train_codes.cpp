@@ -65,14 +65,7 @@ struct Coded {
   }
 
   press::TrainJob job(const std::string& text, const std::string& folder, bool resume = false) {
-    press::TrainOptions options;
-    options.data = {text};
-    options.steps = 12;
-    options.batch = 4;
-    options.micro_batch = 4;
-    options.length = 24;
-    options.warmup = 2;
-    options.learning_rate = 5e-3;
+    press::TrainOptions options = small_options(text);
     options.loss.head.distill = 1.0;
     return {options,
             7,

@@ -55,8 +55,7 @@ std::string repetitive_text(size_t n) {
   return text;
 }
 
-press::TrainJob make_job(const TinyModel& student, const std::string& path,
-                         const std::string& folder) {
+press::TrainOptions small_options(const std::string& path) {
   press::TrainOptions options;
   options.data = {path};
   options.steps = 12;
@@ -65,6 +64,12 @@ press::TrainJob make_job(const TinyModel& student, const std::string& path,
   options.length = 24;
   options.warmup = 2;
   options.learning_rate = 5e-3;
+  return options;
+}
+
+press::TrainJob make_job(const TinyModel& student, const std::string& path,
+                         const std::string& folder) {
+  press::TrainOptions options = small_options(path);
   options.adamw.weight_decay = 0.01;
   return {options, 7, student.ref(), std::nullopt, Vocabulary{}, folder, false, 0, {}};
 }

@@ -31,6 +31,9 @@ TinyModel with_number(const TinyModel& model, const std::string& name, float val
 /// "abcdefghij" again and again.
 std::string repetitive_text(size_t n);
 
+/// Twelve steps over short sequences of the text `path`.
+press::TrainOptions small_options(const std::string& path);
+
 /// A training of 12 steps on `path`, in f32 and one pass per step, in a folder of its own.
 press::TrainJob make_job(const TinyModel& student, const std::string& path,
                          const std::string& folder);
