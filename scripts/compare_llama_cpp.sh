@@ -11,7 +11,8 @@
 #   LEARN       text for imatrix and calibration; SCORE another one, for the figures
 #   WORK        folder for files, created
 #   TYPE        of ggml; default q4_0 iq4_nl q4_k
-# LENGTH (512): tokens of a stretch. MOST (20480): tokens of SCORE that are read.
+# LENGTH (512): tokens of a stretch. MOST (20480): tokens of SCORE that are read. SAMPLES (32):
+# stretches of LEARN, for both programs.
 set -euo pipefail
 if [ $# -lt 8 ]; then
   sed -n '2,/^set/p' "$0" | grep '^#' | cut -c3-
@@ -52,7 +53,7 @@ export_to "$work/f32.gguf" --type f32
 "$press" convert "$model" -o "$work/f32.packed.gguf" --preset fp32 --force --quiet "${vocab[@]}" >"$work/log" 2>&1
 report "f32, against our runtime" "$work/f32.gguf" ours "$work/f32.packed.gguf" "$work/f32.gguf"
 "$tools/llama-imatrix" -m "$work/f32.gguf" -f "$learn" -o "$work/imatrix.gguf" -c "$length" -b "$length" \
-  --process-output --no-ppl -t 1 -ngl 0 >"$work/log" 2>&1 || { tail -5 "$work/log" >&2; exit 1; }
+  --process-output --no-ppl -t 1 -ngl 0 --chunks "${SAMPLES:-32}" >"$work/log" 2>&1 || { tail -5 "$work/log" >&2; exit 1; }
 export_to "$work/f16.gguf" --type f16
 report "f16" "$work/f16.gguf" kl "$work/f32.gguf" "$work/f16.gguf"
 compare() { # LABEL, TYPE, options of llama-quantize, --, options of export

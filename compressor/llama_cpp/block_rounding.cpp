@@ -1,5 +1,6 @@
 #include "compressor/llama_cpp/block_rounding.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "compressor/checkpoint/write.h"
@@ -162,6 +163,36 @@ std::vector<std::byte> Rounding::bytes() const {
   return out;
 }
 
+Result<std::vector<std::byte>> blocks_of(const at::Tensor& weights, DType type,
+                                         const InputStatistics& statistics) {
+  Rounding rounding(weights, type);
+  RWKV_TRY(rounding.choose(statistics));
+  return rounding.bytes();
+}
+
+// A row has whole blocks, so groups of rows are rounded as matrices of their own.
+Result<std::vector<std::byte>> blocks_by_groups(const at::Tensor& weights, DType type,
+                                                const OutputGroups& groups) {
+  std::vector<Status> results(static_cast<size_t>(groups.size()));
+  const uint64_t row_bytes =
+      static_cast<uint64_t>(weights.size(1)) / traits(type).block * traits(type).block_bytes;
+  std::vector<std::byte> out(row_bytes * static_cast<uint64_t>(weights.size(0)));
+  in_tiles(groups.size(), 1, [&](int64_t group, int64_t) {
+    const at::Tensor& rows = groups.rows(group);
+    auto blocks = blocks_of(weights.index_select(0, rows), type, {groups.moments(group), {}});
+    results[static_cast<size_t>(group)] = blocks.status();
+    for (int64_t i = 0; blocks.ok() && i < rows.numel(); ++i) {
+      const auto to = static_cast<uint64_t>(rows.data_ptr<int64_t>()[i]);
+      std::copy_n(blocks.value().begin() + static_cast<std::ptrdiff_t>(row_bytes) * i, row_bytes,
+                  out.begin() + static_cast<std::ptrdiff_t>(row_bytes * to));
+    }
+  });
+  for (const Status& result : results) {
+    RWKV_TRY(result);
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<RoundedMatrix> round_to_type(const at::Tensor& weights, DType type,
@@ -180,9 +211,9 @@ Result<RoundedMatrix> round_to_type(const at::Tensor& weights, DType type,
   } else if (type == DType::Q8_0) {
     append_q8_0(values, result.bytes);
   } else {
-    Rounding rounding(weights, type);
-    RWKV_TRY(rounding.choose(statistics));
-    result.bytes = rounding.bytes();
+    RWKV_ASSIGN(result.bytes, statistics.groups != nullptr
+                                  ? blocks_by_groups(weights, type, *statistics.groups)
+                                  : blocks_of(weights, type, statistics));
   }
   result.values = at::empty_like(weights);
   decode_to_f32(type, result.bytes, {result.values.data_ptr<float>(), values.size()});

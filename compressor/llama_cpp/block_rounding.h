@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "compressor/quantizers/output_groups.h"
 #include "formats/base/status.h"
 #include "formats/container/tensor_source.h"
 
@@ -17,6 +18,7 @@ namespace rwkv::press {
 struct InputStatistics {
   at::Tensor moments;  ///< E[x x^T], f32 [inputs, inputs]: errors are fed forward and refined
   at::Tensor squares;  ///< without moments: weights of squared errors, f32 [inputs]
+  const OutputGroups* groups = nullptr;  ///< besides moments: outputs that have their own
 };
 
 struct RoundedMatrix {

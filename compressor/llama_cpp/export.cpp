@@ -16,6 +16,7 @@
 namespace rwkv::press {
 namespace {
 
+constexpr uint64_t kSeed = 0;
 constexpr uint64_t kMostLayers = 512;  // of llama.cpp
 constexpr float kEpsilon = 64e-5f;     // of the group norm, fixed in llama.cpp
 constexpr const char* kInstead =
@@ -132,15 +133,13 @@ Status Exporter::write_embedding(const OutputTensor& tensor) {
 }
 
 Status Exporter::write_head(const OutputTensor& tensor) {
-  at::Tensor moments;
-  if (hidden_.defined() && uses_statistics(tensor.type)) {
-    RWKV_ASSIGN(const at::Tensor z, head_input(source_, hidden_));
-    MomentSum sum;
-    sum.add(z);
-    moments = sum.mean();
-  }
   RWKV_ASSIGN(const at::Tensor values, values_of(tensor));
-  return append(values, tensor, statistics_of(tensor, moments)).status();
+  if (!hidden_.defined() || !uses_statistics(tensor.type)) {
+    return append(values, tensor, statistics_of(tensor, {})).status();
+  }
+  RWKV_ASSIGN(const at::Tensor z, head_input(source_, hidden_));
+  RWKV_ASSIGN(const OutputGroups groups, OutputGroups::of_head(z, values, kSeed));
+  return append(values, tensor, {{}, {}, &groups}).status();
 }
 
 InputStatistics Exporter::statistics_of(const OutputTensor& tensor,

@@ -28,8 +28,10 @@ at::Tensor decoded(std::span<const std::byte> codes, Codec codec, const at::Tens
 }
 
 Result<std::vector<std::byte>> learnt_codes(const at::Tensor& packed, Codec codec, Layout layout,
-                                            const at::Tensor& moments) {
+                                            const at::Tensor& moments,
+                                            const OutputGroups* groups = nullptr) {
   QuantizerInput input;
+  input.groups = groups;
   input.weights = packed;
   input.moments = moments;
   input.inputs_are_rows = layout == Layout::Transposed;
@@ -77,13 +79,13 @@ bool LearntRounding::has(Codec codec) const {
 }
 
 Status LearntRounding::learn(size_t index, const PlannedMatrix& matrix, const at::Tensor& values,
-                             const at::Tensor& moments) {
+                             const at::Tensor& moments, const OutputGroups* groups) {
   const at::Tensor packed = turned(values, matrix.layout);
   for (const Codec codec : codecs_) {
     if (codec_for_columns(codec, matrix.packed_cols()) != codec) {
       continue;
     }
-    auto codes = learnt_codes(packed, codec, matrix.layout, moments);
+    auto codes = learnt_codes(packed, codec, matrix.layout, moments, groups);
     RWKV_TRY(codes.status().in("tensor '" + matrix.name + "'"));
     codes_[{index, codec}] = codes.take();
   }

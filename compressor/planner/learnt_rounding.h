@@ -11,6 +11,7 @@
 
 #include "compressor/low_rank/factorise.h"
 #include "compressor/planner/choice.h"
+#include "compressor/quantizers/output_groups.h"
 
 namespace rwkv::press {
 
@@ -32,9 +33,9 @@ class LearntRounding {
 
   bool learns() const { return !codecs_.empty(); }
   /// Learns the codes of a matrix in every codec that it can have. With any number of threads the
-  /// same codes.
+  /// same codes. `groups`: of the head's outputs, or nullptr.
   Status learn(size_t index, const PlannedMatrix& matrix, const at::Tensor& values,
-               const at::Tensor& moments);
+               const at::Tensor& moments, const OutputGroups* groups = nullptr);
   /// A matrix in a codec: learnt, or rounded to nearest.
   at::Tensor dense(size_t index, const PlannedMatrix& matrix, const at::Tensor& values,
                    Codec codec) const;

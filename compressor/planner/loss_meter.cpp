@@ -100,10 +100,12 @@ Status LossMeter::observe(const at::Tensor& calibration, const LearntCodes& lear
   RWKV_ASSIGN(const at::Tensor hidden, walk.run(visit));
   if (learnt_->learns()) {
     MomentSum seen_by_head;
-    seen_by_head.add(ln_out_.apply(hidden));
+    const at::Tensor z = ln_out_.apply(hidden);
+    seen_by_head.add(z);
     const size_t head = head_index();
     const ThreadCount threads(learnt.n_threads);
-    RWKV_TRY(learnt_->learn(head, matrices_[head], dense_[head], seen_by_head.mean()));
+    RWKV_ASSIGN(const OutputGroups groups, OutputGroups::of_head(z, dense_[head], kSeed));
+    RWKV_TRY(learnt_->learn(head, matrices_[head], dense_[head], seen_by_head.mean(), &groups));
   }
   return {};
 }

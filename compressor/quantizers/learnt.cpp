@@ -10,6 +10,7 @@
 #include "compressor/quantizers/input_moments.h"
 #include "compressor/quantizers/learn_table.h"
 #include "compressor/quantizers/nearest.h"
+#include "compressor/quantizers/output_groups.h"
 #include "compressor/quantizers/scale_search.h"
 #include "compressor/quantizers/weight_tile.h"
 #include "formats/codec/lut.h"
@@ -32,10 +33,13 @@ class LearntQuantizer final : public Quantizer {
   explicit LearntQuantizer(Effort effort, Spacing spacing = Spacing::OfCodec)
       : effort_(effort), spacing_(spacing) {}
   bool learns() const override { return true; }
+  bool uses_groups() const override { return effort_ == Effort::Refine; }
   Result<Quantized> quantize(const QuantizerInput& input) const override;
 
  private:
   Status choose(const QuantizerInput& input, const LutKind& kind, LutMatrix& matrix) const;
+  Status choose_by_groups(const QuantizerInput& input, const LutKind& kind,
+                          LutMatrix& matrix) const;
   void learn(const QuantizerInput& input, const LutKind& kind, const at::Tensor& squares,
              LutMatrix& matrix) const;
   Effort effort_;
@@ -114,6 +118,40 @@ Status LearntQuantizer::choose(const QuantizerInput& input, const LutKind& kind,
   return {};
 }
 
+// Into row `to` of a matrix.
+void copy_row(const LutMatrix& from, uint64_t row, LutMatrix& matrix, uint64_t to) {
+  const auto n_groups = static_cast<int64_t>(from.scales.size() / from.rows);
+  const auto cols = static_cast<int64_t>(from.cols);
+  const auto source = static_cast<int64_t>(row);
+  const auto target = static_cast<int64_t>(to);
+  std::copy_n(from.codes.begin() + source * cols, cols, matrix.codes.begin() + target * cols);
+  std::copy_n(from.scales.begin() + source * n_groups, n_groups,
+              matrix.scales.begin() + target * n_groups);
+  matrix.row_scales[to] = from.row_scales[row];
+}
+
+// Each group as a matrix of its own. Groups are many and small, so each has one thread.
+Status LearntQuantizer::choose_by_groups(const QuantizerInput& input, const LutKind& kind,
+                                         LutMatrix& matrix) const {
+  std::vector<Status> results(static_cast<size_t>(input.groups->size()));
+  in_tiles(input.groups->size(), 1, [&](int64_t group, int64_t) {
+    const at::Tensor& rows = input.groups->rows(group);
+    QuantizerInput own = input;
+    own.weights = input.weights.index_select(0, rows);
+    own.moments = input.groups->moments(group);
+    LutMatrix part = lut_matrix(kind, static_cast<uint64_t>(rows.numel()), matrix.cols);
+    results[static_cast<size_t>(group)] = choose(own, kind, part);
+    for (int64_t i = 0; i < rows.numel(); ++i) {
+      copy_row(part, static_cast<uint64_t>(i), matrix,
+               static_cast<uint64_t>(rows.data_ptr<int64_t>()[i]));
+    }
+  });
+  for (const Status& result : results) {
+    RWKV_TRY(result);
+  }
+  return {};
+}
+
 Result<Quantized> LearntQuantizer::quantize(const QuantizerInput& input) const {
   const CodecTraits& codec = codec_traits(input.codec);
   if (codec.lut == nullptr || !input.moments.defined()) {
@@ -129,7 +167,9 @@ Result<Quantized> LearntQuantizer::quantize(const QuantizerInput& input) const {
   if (spacing_ == Spacing::Even && codec.lut->bits <= kMostTableBits) {
     matrix.table = even_table(codec.lut->bits);
   }
-  RWKV_TRY(choose(input, *codec.lut, matrix));
+  const bool has_groups = uses_groups() && input.groups != nullptr && !input.inputs_are_rows;
+  RWKV_TRY(has_groups ? choose_by_groups(input, *codec.lut, matrix)
+                      : choose(input, *codec.lut, matrix));
   Quantized result;
   result.codes.resize(codec.encoded_bytes(rows, cols));
   RWKV_TRY(lut_pack(matrix, input.codec, result.codes));

@@ -19,7 +19,8 @@ std::unique_ptr<Quantizer> make_gptq_uniform_quantizer();
 /// GPTQ with a table learnt for each matrix by weighted k-means: gptvq as far as a lut codec holds
 /// it, with one codebook for the matrix and a scale for each group instead of a codebook for each.
 std::unique_ptr<Quantizer> make_gptvq_table_quantizer();
-/// GPTQ, then scales by least squares and codes by coordinate descent, in turn.
+/// GPTQ, then scales by least squares and codes by coordinate descent, in turn. Outputs of the head
+/// that are similar have moments of their own, if there are groups.
 std::unique_ptr<Quantizer> make_refined_quantizer();
 
 }  // namespace rwkv::press

@@ -16,12 +16,16 @@
 
 namespace rwkv::press {
 
+class OutputGroups;
+
 /// A matrix to quantize.
 struct QuantizerInput {
   at::Tensor weights;  ///< f32 [rows, cols] as packed, contiguous
   /// E[x x^T] over the inputs of the product, f32 [inputs, inputs]; undefined if the matrix has no
   /// product (embedding, LoRA) or the quantizer does not learn.
   at::Tensor moments;
+  /// Of the head: its outputs in groups, with moments of their own, for quantizers that use them.
+  const OutputGroups* groups = nullptr;
   /// Whether the inputs of the product are the rows, as in ffn.value, which is packed transposed.
   bool inputs_are_rows = false;
   Codec codec = Codec::F32;
@@ -41,6 +45,8 @@ class Quantizer {
   virtual ~Quantizer() = default;
   /// True if it needs moments, which come from text.
   virtual bool learns() const { return false; }
+  /// True if it uses QuantizerInput::groups.
+  virtual bool uses_groups() const { return false; }
   /// The codec in which a file has its result for a matrix with a product. That is `asked`, unless
   /// it only serves to compare with: no codec holds its codes, and their values are packed in f16.
   virtual Codec stored_as(Codec asked) const { return asked; }

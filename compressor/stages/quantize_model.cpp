@@ -8,6 +8,7 @@
 #include "compressor/model/ends.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
+#include "compressor/quantizers/output_groups.h"
 #include "compressor/stages/block_walk.h"
 #include "compressor/stages/matrix_codes.h"
 #include "compressor/stages/packed_form.h"
@@ -36,7 +37,9 @@ class ModelQuantizer {
   Status quantize_second_factors(BlockVisit& here);
   Result<at::Tensor> inner_moments(BlockVisit& here, const std::string& product) const;
   Result<at::Tensor> head_moments() const;
-  Result<at::Tensor> quantize(PlannedTensor& tensor, const at::Tensor& moments);
+  Status quantize_head(PlannedTensor& tensor);
+  Result<at::Tensor> quantize(PlannedTensor& tensor, const at::Tensor& moments,
+                              const OutputGroups* groups = nullptr);
   Status store_values(PlannedTensor& tensor, const at::Tensor& values);
   void report() const;
 
@@ -67,7 +70,8 @@ const Quantizer& ModelQuantizer::quantizer_for(const PlannedTensor& tensor) cons
 
 // Replaces the tensor in the source by codes; returns the values of these codes, in the shape of
 // the tensor.
-Result<at::Tensor> ModelQuantizer::quantize(PlannedTensor& tensor, const at::Tensor& moments) {
+Result<at::Tensor> ModelQuantizer::quantize(PlannedTensor& tensor, const at::Tensor& moments,
+                                            const OutputGroups* groups) {
   const std::string& name = tensor.binding.name;
   RWKV_ASSIGN(const size_t index, work_.source->index_of(name));
   RWKV_ASSIGN(const at::Tensor values, load_f32(*work_.source, index));
@@ -75,8 +79,9 @@ Result<at::Tensor> ModelQuantizer::quantize(PlannedTensor& tensor, const at::Ten
   if (encoded_form(*work_.source, index) == form) {
     return values;  // a packed file's own codes: nothing is rounded twice
   }
-  RWKV_ASSIGN(const QuantizerInput input, quantizer_input(*work_.source, tensor, work_.plan.config,
-                                                          values, moments, work_.seed));
+  RWKV_ASSIGN(QuantizerInput input, quantizer_input(*work_.source, tensor, work_.plan.config,
+                                                    values, moments, work_.seed));
+  input.groups = groups;
   const Quantizer& quantizer = quantizer_for(tensor);
   auto quantized = quantizer.quantize(input);
   RWKV_TRY(quantized.status().in("tensor '" + name + "'"));
@@ -189,6 +194,22 @@ Result<at::Tensor> ModelQuantizer::head_moments() const {
   return sum.mean();
 }
 
+// The costs of errors come from predictions. A statistics file does not tell them, and without
+// sequential it must give what the text gives.
+Status ModelQuantizer::quantize_head(PlannedTensor& tensor) {
+  RWKV_ASSIGN(const at::Tensor moments, head_moments());
+  const bool uses_groups = how_.sequential && activations() == Activations::AfterChanges &&
+                           quantizer_for(tensor).uses_groups() &&
+                           codec_traits(tensor.codec).lut != nullptr;
+  if (!uses_groups) {
+    return quantize(tensor, moments).status();
+  }
+  RWKV_ASSIGN(const at::Tensor z, head_input(*work_.source, work_.hidden));
+  RWKV_ASSIGN(const at::Tensor head, load_named(*work_.source, tensor.binding.name));
+  RWKV_ASSIGN(const OutputGroups groups, OutputGroups::of_head(z, head, work_.seed));
+  return quantize(tensor, moments, &groups).status();
+}
+
 void ModelQuantizer::report() const {
   work_.report(fmt::format("quantize: {} matrices, {:.3f} % of the {} energy lost on average",
                            n_matrices_,
@@ -238,8 +259,7 @@ Status ModelQuantizer::run() {
   RWKV_ASSIGN(work_.hidden, walk.run([&](BlockVisit& here) { return visit(here); }));
   for (PlannedTensor* tensor : ends) {
     if (tensor->binding.role == Role::Head) {
-      RWKV_ASSIGN(const at::Tensor moments, head_moments());
-      RWKV_TRY(quantize(*tensor, moments).status());
+      RWKV_TRY(quantize_head(*tensor));
     }
   }
   if (!how_.sequential) {

@@ -6,6 +6,7 @@
 #include "compressor/quantizers/fit_scales.h"
 #include "compressor/quantizers/learnt.h"
 #include "compressor/quantizers/nearest.h"
+#include "compressor/quantizers/quantizer.h"
 #include "compressor/quantizers/scale_search.h"
 #include "formats/codec/lut.h"
 #include "tests/compressor/quantizer_testing.h"
@@ -257,13 +258,15 @@ TEST_CASE("The number of threads changes no code", "[quantizers]") {
   const press::QuantizerInput input =
       example(256, 320, inputs_are_rows, inputs_are_rows ? Codec::Lut4Rows : Codec::Lut3);
   const int threads = at::get_num_threads();
-  for (const auto& make : {press::make_weighted_quantizer, press::make_gptq_quantizer,
-                           press::make_refined_quantizer}) {
+  for (const press::QuantizerTraits& quantizer : press::quantizer_list()) {
+    INFO(quantizer.name);
+    const auto& make = quantizer.make;
     at::set_num_threads(1);
     const press::Quantized one = quantized(make(), input);
     at::set_num_threads(2);
     const press::Quantized two = quantized(make(), input);
     CHECK((one.codes == two.codes));
+    CHECK((!one.values.defined() || at::equal(one.values, two.values)));
   }
   at::set_num_threads(threads);
 }

@@ -1,0 +1,39 @@
+// Outputs of the head in groups. What an error of a logit costs depends on the token: nothing where
+// the word is not in question. To second order KL(p || q) is the sum over the vocabulary of
+// p (1 - p) / 2 times the squared error of the logit (less what all logits share), so the moments
+// that a row's errors are weighed with are those of the inputs where its word is likely. A row
+// alone has too little text for moments of its own; rows that are similar share them.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "formats/base/status.h"
+
+namespace rwkv::press {
+
+class OutputGroups {
+ public:
+  /// `inputs` f32 [n, in] of the head, `head` f32 [n_vocab, in]. Groups of rows by k-means, which
+  /// `seed` begins. A vocabulary of fewer than 32 words, or values that are not finite: one group,
+  /// with the moments of all inputs. The same bits with any number of threads.
+  static Result<OutputGroups> of_head(const at::Tensor& inputs, const at::Tensor& head,
+                                      uint64_t seed);
+
+  int64_t size() const { return static_cast<int64_t>(rows_.size()); }
+  /// The rows of a group, int64, ascending; each row is in one group.
+  const at::Tensor& rows(int64_t group) const { return rows_[static_cast<size_t>(group)]; }
+  /// E[c x x^T], f32 [in, in], with the costs c of the group's errors, whose mean is 1. Call it
+  /// where LibTorch has one thread, as inside of in_tiles().
+  at::Tensor moments(int64_t group) const;
+
+ private:
+  OutputGroups() = default;
+  at::Tensor inputs_;
+  at::Tensor costs_;  // [groups, n]; undefined with one group
+  std::vector<at::Tensor> rows_;
+};
+
+}  // namespace rwkv::press
