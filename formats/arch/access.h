@@ -17,6 +17,8 @@ class ModelAccess {
   ModelAccess(const ModelConfig& config, std::span<const TensorBinding> tensors);
 
   Access of(const TensorBinding& tensor) const;
+  /// Whether a predictor names the neurons of `block`.
+  bool has_predictor(int64_t block) const { return has_predictor_[static_cast<size_t>(block)]; }
 
  private:
   bool has_clusters_;

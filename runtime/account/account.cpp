@@ -22,6 +22,7 @@ constexpr std::array<ComponentTraits, kComponentCount> kComponents = {{
     {Component::ClusterHead, "cluster_head", true},
     {Component::Head, "head", true},
     {Component::Block, "block", true},
+    {Component::Ring, "ring", true},
     {Component::Staging, "staging", false},
     {Component::Tokenizer, "tokenizer", false},
     {Component::Tables, "tables", false},

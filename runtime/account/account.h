@@ -22,6 +22,7 @@ enum class Component : uint8_t {
   ClusterHead,  ///< probability of each cluster, order of the rows
   Head,         ///< rows of the head
   Block,        ///< layerwise: the block in memory
+  Ring,         ///< streamed: pieces that are read ahead of their use
   Staging,      ///< rows being read from storage
   Tokenizer,
   Tables,   ///< names and places of tensors
@@ -29,7 +30,7 @@ enum class Component : uint8_t {
   Scratch,  ///< activations and logits
   Program,  ///< the program itself, measured before the model was opened
 };
-inline constexpr size_t kComponentCount = 15;
+inline constexpr size_t kComponentCount = 16;
 
 /// One row per component: the list of them.
 struct ComponentTraits {

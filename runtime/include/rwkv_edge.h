@@ -62,26 +62,29 @@ rwkv_status rwkv_model_open(const char* path, rwkv_model** out);
 /* Where weights live. FULL maps the file. LOADED reads all of it into large pages. SPARSE holds the
  * weights that every token needs, and reads embedding rows, neurons and clusters of the head when
  * they are needed. WINDOWED holds the same weights, but uses the others in place in the mapped
- * file, one stretch at a time. LAYERWISE holds one block at a time, or with a limit as many as fit.
- * ANY without a limit is the mode that the file was made for: WINDOWED or SPARSE with predictors or
- * a clustered head, else FULL; with one, the best of FULL, SPARSE, WINDOWED and LAYERWISE that
- * fits.
+ * file, one stretch at a time. STREAMED holds the weights that every token needs as far as the
+ * limit goes, and reads the others for every token, ahead of their use. LAYERWISE holds one block
+ * at a time, or with a limit as many as fit. ANY without a limit is the mode that the file was made
+ * for: WINDOWED or SPARSE with predictors or a clustered head, else FULL; with one, the best of
+ * FULL, SPARSE, WINDOWED, STREAMED and LAYERWISE that fits.
  *
  * A file that becomes shorter while the model is open: FULL and WINDOWED use it in place, and
- * touching what is gone raises SIGBUS, which ends the process unless it has a handler. SPARSE and
- * LAYERWISE read it: the call returns RWKV_FAILED. LOADED does not need it any more. A host that
- * may not end takes one of these three, or opens files that nobody else can change. Files that are
- * replaced by rename stay whole for those who have them open. */
+ * touching what is gone raises SIGBUS, which ends the process unless it has a handler. SPARSE,
+ * STREAMED and LAYERWISE read it: the call returns RWKV_FAILED. LOADED does not need it any more. A
+ * host that may not end takes one of these four, or opens files that nobody else can change. Files
+ * that are replaced by rename stay whole for those who have them open. */
 typedef enum rwkv_memory_mode {
   RWKV_MEMORY_ANY = 0,
   RWKV_MEMORY_FULL = 1,
   RWKV_MEMORY_SPARSE = 2,
   RWKV_MEMORY_LAYERWISE = 3,
   RWKV_MEMORY_LOADED = 4,
-  RWKV_MEMORY_WINDOWED = 5
+  RWKV_MEMORY_WINDOWED = 5,
+  RWKV_MEMORY_STREAMED = 6
 } rwkv_memory_mode;
 /* Opens the packed file at `path` in a mode and within `limit` bytes for the model and one session
- * of one thread; 0 means no limit. Sessions of a SPARSE, WINDOWED or LAYERWISE model take turns.
+ * of one thread; 0 means no limit. Sessions of a SPARSE, WINDOWED, STREAMED or LAYERWISE model take
+ * turns.
  * RWKV_USAGE if the model does not fit, before anything is loaded; rwkv_last_error() names the
  * smallest possible limit. */
 rwkv_status rwkv_model_open_within(const char* path, rwkv_memory_mode mode, uint64_t limit,

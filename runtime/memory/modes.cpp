@@ -12,6 +12,7 @@ constexpr ModeTraits kModes[] = {
     {MemoryMode::Loaded, "loaded", DenseWeights::Pinned, DemandedRows::Pinned, false, 4},
     {MemoryMode::Sparse, "sparse", DenseWeights::Pinned, DemandedRows::Cached, true, 2},
     {MemoryMode::Windowed, "windowed", DenseWeights::Pinned, DemandedRows::Windowed, true, 5},
+    {MemoryMode::Streamed, "streamed", DenseWeights::Ahead, DemandedRows::Cached, true, 6},
     {MemoryMode::Layerwise, "layerwise", DenseWeights::Streamed, DemandedRows::PassThrough, true,
      3},
 };
@@ -39,7 +40,8 @@ bool ModeTraits::has_caches() const {
 }
 
 bool ModeTraits::is_changing() const {
-  return dense == DenseWeights::Streamed || has_caches() || rows == DemandedRows::Windowed;
+  return dense == DenseWeights::Streamed || dense == DenseWeights::Ahead || has_caches() ||
+         rows == DemandedRows::Windowed;
 }
 
 std::span<const ModeTraits> mode_list() {

@@ -15,13 +15,16 @@ namespace rwkv::edge {
 /// and reads the rest (embedding rows, neurons, clusters of the head) when a token needs it.
 /// Windowed holds the same weights, without caches, and uses the rest in place in the mapped file,
 /// one stretch at a time, which it then releases: little memory of its own, and fast while the file
-/// is in the page cache. Layerwise holds one block at a time, and the tensors outside the blocks.
-enum class MemoryMode : uint8_t { Full, Loaded, Sparse, Windowed, Layerwise };
+/// is in the page cache. Streamed holds as many of the weights that every token needs as a limit
+/// has room for, and reads the others for every token, ahead of their use. Layerwise holds one
+/// block at a time, and the tensors outside the blocks.
+enum class MemoryMode : uint8_t { Full, Loaded, Sparse, Windowed, Streamed, Layerwise };
 
 /// Weights that every token needs.
 enum class DenseWeights : uint8_t {
   Mapped,   ///< in the mapped file
   Pinned,   ///< loaded once
+  Ahead,    ///< pinned as far as a limit has room, the others read ahead of their use
   Streamed  ///< loaded block by block, each into the memory of the previous one
 };
 

@@ -9,6 +9,14 @@
 
 namespace rwkv::edge {
 
+/// How weights are streamed ahead of their use; the defaults suit all but measurements.
+struct StreamOptions {
+  uint64_t piece_bytes = 0;   ///< of a piece at most; 0: by the size of the model
+  unsigned slots = 0;         ///< largest pieces that the ring holds; 0: 4, or 2 if memory is tight
+  bool bottom_first = false;  ///< keeps the first blocks in memory, not pieces of all of them
+  uint64_t bytes_per_second = 0;  ///< slows reads down to such a storage; 0: as fast as it is
+};
+
 struct MemoryOptions {
   /// Without one: the mode that the file was made for (residency.h), or with a limit the best one
   /// that fits, of those that a limit may choose.
@@ -20,6 +28,8 @@ struct MemoryOptions {
   std::optional<double> neuron_cache;  ///< share of the neurons of every block
   std::optional<double> head_cache;    ///< share of the rows of a clustered head
   std::optional<uint64_t> embedding_rows;
+
+  StreamOptions stream;
 
   // Memory that the limit must cover besides the model.
   uint64_t program_bytes = 0;   ///< taken before the model is opened

@@ -6,13 +6,13 @@
 
 #include "formats/arch/access.h"
 #include "formats/base/little_endian.h"
+#include "runtime/memory/stream_plan.h"
 #include "runtime/storage/cached_rows.h"
 #include "runtime/storage/row_window.h"
 
 namespace rwkv::edge {
 namespace {
 
-constexpr uint64_t kAlignment = 64;
 // Rows of the head read together: clusters are runs of rows.
 constexpr uint64_t kHeadRowsPerUnit = 4;
 // Names, places and lookup tables of one tensor, a generous estimate.
@@ -32,6 +32,7 @@ struct Choice {
   uint64_t embedding_rows = 0;
   uint64_t pinned_blocks = 0;
   bool pins_head = false;  // a head that every token needs whole
+  StreamChoice stream;
 };
 
 // Tables of the clustered head, which it keeps in a form of its own.
@@ -76,6 +77,8 @@ Residence Planner::dense(const TensorBinding& binding, bool by_row, DenseWeights
              : binding.block >= 0                   ? Residence::Slot
              : binding.role == Role::Head && by_row ? Residence::Rows
                                                     : Residence::Pinned;
+    case DenseWeights::Ahead:
+      return can_be_streamed(binding, file_.config) ? Residence::Parts : Residence::Pinned;
   }
   return Residence::Pinned;
 }
@@ -86,7 +89,11 @@ Residence Planner::residence(const TensorBinding& binding, bool by_row,
   if (mode.owns_memory() && (access == Access::Never || is_read_once(binding))) {
     return Residence::Absent;
   }
-  if (access == Access::EveryToken || access == Access::Never || !by_row) {
+  // Without a predictor most tokens need most of the neurons: a stream of all is faster than reads
+  // that begin when it is known which.
+  const bool is_streamed = mode.dense == DenseWeights::Ahead && access == Access::NamedNeurons &&
+                           !access_.has_predictor(binding.block);
+  if (access == Access::EveryToken || access == Access::Never || !by_row || is_streamed) {
     return dense(binding, by_row, mode.dense);
   }
   switch (mode.rows) {
@@ -163,6 +170,7 @@ Residency Planner::residency(const Choice& choice) const {
   residency.pinned_blocks = choice.pinned_blocks;
   uint64_t windowed_bytes = 0;
   std::vector<uint64_t> blocks(file_.config.n_layer);
+  std::vector<const TensorBinding*> streamed;
   residency.tensors.resize(file_.tensors.size());
   // In the order of use, even if the file has another order.
   for (const TensorBinding& binding : file_.bindings) {
@@ -171,7 +179,9 @@ Residency Planner::residency(const Choice& choice) const {
     tensor = place(binding, choice);
     ComponentBytes& bytes = residency.account.at(tensor.component);
     const uint64_t aligned = align_up(packed.n_bytes, kAlignment);
-    if (tensor.residence == Residence::Pinned) {
+    if (tensor.residence == Residence::Parts) {
+      streamed.push_back(&binding);
+    } else if (tensor.residence == Residence::Pinned) {
       tensor.offset = residency.pinned_bytes;
       residency.pinned_bytes += aligned;
       bytes.resident += aligned;
@@ -202,10 +212,12 @@ Residency Planner::residency(const Choice& choice) const {
       bytes.resident += role_traits(binding.role).access == Access::Never ? 0 : packed.n_bytes;
     }
   }
+  plan_stream(file_, streamed, choice.stream, residency);
   residency.slot_bytes = blocks.empty() ? 0 : *std::max_element(blocks.begin(), blocks.end());
   Account& account = residency.account;
   account.at(Component::ClusterHead).resident += other_.cluster_tables;
   account.at(Component::Block).resident = residency.slot_bytes;
+  account.at(Component::Ring).resident = residency.ring_bytes;
   residency.window_bytes = RowWindow::room_for(windowed_bytes);
   account.at(Component::Staging).resident =
       residency.staging_bytes + std::min(windowed_bytes, residency.window_bytes);
@@ -234,7 +246,9 @@ Choice first_choice(MemoryMode mode, const MemoryOptions& options) {
           options.neuron_cache.value_or(kDefaultNeuronCache),
           options.head_cache.value_or(kDefaultHeadCache),
           options.embedding_rows.value_or(kDefaultEmbeddingRows),
-          0};
+          0,
+          false,
+          {options.stream, options.stream.slots > 0 ? options.stream.slots : kSlots, 0.0}};
 }
 
 // The smallest residency of a mode: one token per pass, and caches of the requested size or none.
@@ -244,13 +258,31 @@ Choice least_choice(MemoryMode mode, const MemoryOptions& options) {
           options.neuron_cache.value_or(0.0),
           options.head_cache.value_or(0.0),
           options.embedding_rows.value_or(1),
-          0};
+          0,
+          false,
+          {options.stream, options.stream.slots > 0 ? options.stream.slots : kLeastSlots, 0.0}};
+}
+
+// The largest share for which there is room, if there is for none of it. By bisection, since bytes
+// are rounded in many places.
+template <typename F>
+double largest_share(const F& has_room) {
+  constexpr int kHalvings = 20;
+  if (has_room(1.0)) {
+    return 1.0;
+  }
+  double low = 0.0;
+  double high = 1.0;
+  for (int i = 0; i < kHalvings; ++i) {
+    const double half = (low + high) / 2;
+    (has_room(half) ? low : high) = half;
+  }
+  return low;
 }
 
 // Within the limit, caches without a requested size take the remaining memory, each the same share
-// of its largest size. The share is found by bisection, since its bytes are rounded in many places.
+// of its largest size.
 Choice fill_caches(const Planner& planner, Choice choice, const MemoryOptions& options) {
-  constexpr int kHalvings = 20;
   const auto with_share = [&](double share) {
     Choice filled = choice;
     filled.neuron_cache = options.neuron_cache.value_or(share);
@@ -258,24 +290,29 @@ Choice fill_caches(const Planner& planner, Choice choice, const MemoryOptions& o
     filled.embedding_rows = options.embedding_rows.value_or(share > 0 ? kDefaultEmbeddingRows : 1);
     return filled;
   };
-  if (planner.total(with_share(1.0)) <= options.limit) {
-    return with_share(1.0);
+  return with_share(largest_share(
+      [&](double share) { return planner.total(with_share(share)) <= options.limit; }));
+}
+
+// As much in memory of what is streamed as there is room for, next to a ring of the usual size or
+// the least one.
+Choice pin_pieces(const Planner& planner, Choice choice, const MemoryOptions& options) {
+  const unsigned least = choice.stream.slots;
+  choice.stream.slots = options.stream.slots > 0 ? options.stream.slots : kSlots;
+  if (planner.total(choice) > options.limit) {
+    choice.stream.slots = least;
   }
-  double low = 0.0;
-  double high = 1.0;
-  for (int i = 0; i < kHalvings; ++i) {
-    const double half = (low + high) / 2;
-    (planner.total(with_share(half)) <= options.limit ? low : high) = half;
-  }
-  return with_share(low);
+  choice.stream.kept_share = largest_share([&](double share) {
+    Choice more = choice;
+    more.stream.kept_share = share;
+    return planner.total(more) <= options.limit;
+  });
+  return choice;
 }
 
 // As many blocks in memory as there is room for, then the head: every byte of them is a byte less
 // to read for each token, which no cache of rows can do.
 Choice pin_blocks(const Planner& planner, Choice choice, uint64_t n_layer, uint64_t limit) {
-  if (mode_traits(choice.mode).dense != DenseWeights::Streamed) {
-    return choice;
-  }
   while (choice.pinned_blocks < n_layer) {
     Choice more = choice;
     ++more.pinned_blocks;
@@ -287,6 +324,20 @@ Choice pin_blocks(const Planner& planner, Choice choice, uint64_t n_layer, uint6
   Choice with_head = choice;
   with_head.pins_head = true;
   return planner.total(with_head) <= limit ? with_head : choice;
+}
+
+Choice pin(const Planner& planner, const Choice& choice, uint64_t n_layer,
+           const MemoryOptions& options) {
+  switch (mode_traits(choice.mode).dense) {
+    case DenseWeights::Mapped:
+    case DenseWeights::Pinned:
+      return choice;
+    case DenseWeights::Ahead:
+      return pin_pieces(planner, choice, options);
+    case DenseWeights::Streamed:
+      return pin_blocks(planner, choice, n_layer, options.limit);
+  }
+  return choice;
 }
 
 // The richest choice of a mode that the limit allows.
@@ -303,7 +354,7 @@ std::optional<Choice> fit(const Planner& planner, MemoryMode mode, uint64_t n_la
     const uint64_t with_chunk = planner.total(choice);
     if (chunk == 1 ||
         (with_chunk <= options.limit && (with_chunk - least) * 5 <= options.limit - least)) {
-      return fill_caches(planner, pin_blocks(planner, choice, n_layer, options.limit), options);
+      return fill_caches(planner, pin(planner, choice, n_layer, options), options);
     }
   }
   return std::nullopt;
@@ -327,7 +378,7 @@ Result<Choice> choice_within_limit(const Planner& planner, const PackedFile& fil
       continue;
     }
     const auto choice = fit(planner, traits.mode, file.config.n_layer, options);
-    if (choice && is_thin(*choice, options)) {
+    if (choice && !thin && is_thin(*choice, options)) {
       thin = choice;
     } else if (choice && (!thin || traits.rows == DemandedRows::Windowed)) {
       return *choice;
@@ -356,12 +407,17 @@ ReadPerToken read_per_token(const PackedFile& file, const Residency& residency) 
     const Residence residence = residency.tensors[binding.source].residence;
     if (residence == Residence::Slot) {
       read.bytes += packed.n_bytes;
+    } else if (residence == Residence::Parts) {
+      continue;  // counted by pieces
     } else if (residence == Residence::Rows || residence == Residence::Window) {
       const Access how = access.of(binding);
       rows += bytes_read(how, packed.n_bytes, packed.rows, file.shares);
       read.is_bound = read.is_bound || (how == Access::NamedNeurons && file.shares.neurons == 1) ||
                       (how == Access::ChosenClusters && file.shares.clusters == 1);
     }
+  }
+  for (const StreamedPiece& piece : residency.stream) {
+    read.bytes += piece.n_bytes;
   }
   read.bytes += static_cast<uint64_t>(rows);
   return read;

@@ -8,6 +8,8 @@
 #include "runtime/account/account.h"
 #include "runtime/memory/options.h"
 #include "runtime/memory/packed_file.h"
+#include "runtime/storage/matrix_parts.h"
+#include "runtime/storage/stream.h"
 
 namespace rwkv::edge {
 
@@ -18,6 +20,7 @@ enum class Residence : uint8_t {
   Pinned,  ///< loaded once
   Slot,    ///< loaded each time its block comes up, into the memory all blocks share
   Rows,    ///< read row by row through a cache
+  Parts,   ///< some rows loaded once, the others streamed
   Window   ///< in the mapped file, resident a stretch at a time
 };
 
@@ -28,6 +31,18 @@ struct TensorResidence {
   uint64_t offset = 0;         ///< in pinned memory or in the slot, a multiple of 64
   uint64_t rows_per_unit = 1;  ///< Rows: read together
   uint64_t capacity = 0;       ///< Rows: units in the cache
+  size_t first_part = 0;       ///< Parts: of Residency::parts
+  size_t n_parts = 0;
+};
+
+/// Some rows of a tensor: in pinned memory or, if it has a step, in the ring.
+struct PlacedPart {
+  uint64_t first_row;
+  uint64_t n_rows;
+  uint64_t offset;  ///< in the file
+  uint64_t n_bytes;
+  uint64_t place = 0;  ///< in pinned memory
+  uint32_t step = MatrixPart::kAlwaysThere;
 };
 
 /// Bytes that a token reads from storage. Rows that only some tokens need count with the shares
@@ -48,6 +63,13 @@ struct Residency {
   std::vector<TensorResidence> tensors;  ///< as PackedFile::tensors
   uint64_t pinned_bytes = 0;
   uint64_t slot_bytes = 0;
+  // Of weights that are streamed ahead of their use.
+  std::vector<PlacedPart> parts;      ///< of all tensors, in the order of use
+  std::vector<StreamedPiece> stream;  ///< in the order of use
+  size_t n_in_blocks = 0;             ///< pieces that passes without logits need, too
+  uint64_t ring_bytes = 0;
+  uint64_t bytes_per_second = 0;  ///< StreamOptions
+  double kept_share = 0;          ///< of the bytes that could be streamed
   uint64_t staging_bytes = 0;
   uint64_t window_bytes = 0;  ///< of the mapped file, resident at most
   ReadPerToken read;

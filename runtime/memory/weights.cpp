@@ -1,10 +1,12 @@
 #include "runtime/memory/weights.h"
 
+#include <algorithm>
 #include <cstdint>
 
 #include "formats/base/little_endian.h"
 #include "runtime/storage/large_pages.h"
 #include "runtime/storage/rows_in_memory.h"
+#include "runtime/storage/streamed_rows.h"
 #include "runtime/storage/windowed_rows.h"
 
 namespace rwkv::edge {
@@ -27,6 +29,8 @@ Weights::Weights(PackedFile file, Residency residency)
 }
 
 Weights::~Weights() {
+  stream_.reset();
+  unmap_memory(ring_);
   unmap_memory(pinned_);
   unmap_memory(slot_);
 }
@@ -44,7 +48,9 @@ Result<std::shared_ptr<const Weights>> Weights::load(PackedFile file, Residency 
     weights->reader_ = std::make_unique<PlainReader>(weights->file_);
     RWKV_ASSIGN(weights->pinned_, map_memory(weights->residency_.pinned_bytes));
     RWKV_ASSIGN(weights->slot_, map_memory(weights->residency_.slot_bytes));
+    weights->list_parts();
     RWKV_TRY(weights->load_pinned());
+    RWKV_TRY(weights->open_stream(path));
     weights->list_slot_reads(bindings);
   }
   if (mode.rows == DemandedRows::Windowed) {
@@ -66,6 +72,41 @@ void Weights::list_slot_reads(std::span<const TensorBinding> bindings) {
           {packed.offset, slot_.subspan(tensor.offset, packed.n_bytes)});
     }
   }
+}
+
+// Before the ring and the pinned memory have their contents.
+void Weights::list_parts() {
+  parts_.resize(residency_.parts.size());
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    const TensorResidence& tensor = residency_.tensors[i];
+    for (size_t p = tensor.first_part; p < tensor.first_part + tensor.n_parts; ++p) {
+      const PlacedPart& part = residency_.parts[p];
+      MatrixView view = view_of(i);
+      view.units = pinned_.data() + part.place;
+      view.rows = part.n_rows;
+      parts_[p] = {view, part.first_row, part.step};
+    }
+  }
+}
+
+Status Weights::open_stream(const std::string& path) {
+  if (residency_.stream.empty()) {
+    return {};
+  }
+  uint64_t end = 0;
+  for (const StreamedPiece& piece : residency_.stream) {
+    end = std::max(end, piece.offset + piece.n_bytes);
+  }
+  RWKV_ASSIGN(ring_, map_memory(residency_.ring_bytes));
+  RWKV_ASSIGN(auto reader, PieceReader::open(path, end, residency_.bytes_per_second));
+  stream_ =
+      std::make_unique<Stream>(std::move(reader), residency_.stream, residency_.n_in_blocks, ring_);
+  for (MatrixPart& part : parts_) {
+    if (part.step != MatrixPart::kAlwaysThere) {
+      part.view.units = stream_->at(part.step);
+    }
+  }
+  return {};
 }
 
 Status Weights::map_file(const std::string& path) {
@@ -90,18 +131,26 @@ void Weights::open_window() {
   refill_in_large_pages(*file_, mapping_->bytes(), ranges);
 }
 
-// Pinned memory: whole tensors, and the shared parts of rows on demand.
+// Pinned memory: whole tensors, parts, and what all rows of a matrix share whose rows lie
+// elsewhere.
 Status Weights::load_pinned() {
   for (size_t i = 0; i < tensors_.size(); ++i) {
     const PackedTensor& packed = tensors_[i];
     const TensorResidence& tensor = residency_.tensors[i];
-    const bool is_on_demand =
-        tensor.residence == Residence::Rows || tensor.residence == Residence::Window;
+    const bool has_rows_elsewhere = tensor.residence == Residence::Rows ||
+                                    tensor.residence == Residence::Window ||
+                                    tensor.residence == Residence::Parts;
     const uint64_t n_bytes = tensor.residence == Residence::Pinned ? packed.n_bytes
-                             : is_on_demand ? codec_traits(packed.codec).shared_bytes(packed.cols)
-                                            : 0;
+                             : has_rows_elsewhere
+                                 ? codec_traits(packed.codec).shared_bytes(packed.cols)
+                                 : 0;
     if (n_bytes > 0) {
       RWKV_TRY(reader_->read_at(packed.offset, pinned_.subspan(tensor.offset, n_bytes)));
+    }
+  }
+  for (const PlacedPart& part : residency_.parts) {
+    if (part.step == MatrixPart::kAlwaysThere) {
+      RWKV_TRY(reader_->read_at(part.offset, pinned_.subspan(part.place, part.n_bytes)));
     }
   }
   return {};
@@ -122,6 +171,8 @@ std::unique_ptr<RowStore> Weights::store_of(size_t index) {
                                           *staging_);
     case Residence::Window:
       return std::make_unique<WindowedRows>(view, tensor.component, *window_, first_row);
+    case Residence::Parts:
+      return std::make_unique<StreamedRows>(matrix_of(index), tensor.component, *stream_);
     case Residence::Mapped:
     case Residence::Pinned:
     case Residence::Slot:
@@ -147,6 +198,7 @@ MatrixView Weights::view_of(size_t index) const {
       return whole_at(slot_.data() + place.offset);
     case Residence::Rows:
     case Residence::Window:
+    case Residence::Parts:
       return {pinned_.data() + place.offset, nullptr, tensor.codec, tensor.rows, tensor.cols};
     case Residence::Absent:
       break;
@@ -162,9 +214,14 @@ Result<size_t> Weights::find(std::string_view name) const {
   return found->second;
 }
 
-Result<MatrixView> Weights::matrix(std::string_view name) const {
+Matrix Weights::matrix_of(size_t index) const {
+  const TensorResidence& tensor = residency_.tensors[index];
+  return Matrix(view_of(index), std::span(parts_).subspan(tensor.first_part, tensor.n_parts));
+}
+
+Result<Matrix> Weights::matrix(std::string_view name) const {
   RWKV_ASSIGN(const size_t index, find(name));
-  return view_of(index);
+  return matrix_of(index);
 }
 
 Result<std::span<const float>> Weights::vector(std::string_view name) const {

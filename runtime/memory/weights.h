@@ -13,8 +13,10 @@
 #include "formats/base/file.h"
 #include "runtime/memory/residency.h"
 #include "runtime/storage/cached_rows.h"
+#include "runtime/storage/matrix_parts.h"
 #include "runtime/storage/reader.h"
 #include "runtime/storage/row_window.h"
+#include "runtime/storage/stream.h"
 
 namespace rwkv::edge {
 
@@ -32,8 +34,8 @@ class Weights {
 
   bool contains(std::string_view name) const { return by_name_.find(name) != by_name_.end(); }
   /// A matrix in its codec; valid as long as the weights. A matrix in the slot has its values only
-  /// while its block is entered.
-  Result<MatrixView> matrix(std::string_view name) const;
+  /// while its block is entered, a part that is streamed only while the stream is told so.
+  Result<Matrix> matrix(std::string_view name) const;
   /// A vector, which is always f32. Valid as long as the weights.
   Result<std::span<const float>> vector(std::string_view name) const;
   /// A copy of a vector that need not stay in memory, read from the file unless it is mapped.
@@ -44,8 +46,10 @@ class Weights {
   /// Loads the matrices of `block` into the slot; nothing unless blocks are streamed. `traffic`
   /// counts the bytes read.
   Status enter_block(size_t block, ThreadPool& pool, Traffic& traffic) const;
-  /// Caches and the slot serve one evaluation at a time: an evaluator holds this lock while it
-  /// runs. An empty lock if nothing in memory changes.
+  /// The stream of the parts that are not in memory; null if all of them are.
+  Stream* stream() const { return stream_.get(); }
+  /// Caches, the slot and the stream serve one evaluation at a time: an evaluator holds this lock
+  /// while it runs. An empty lock if nothing in memory changes.
   std::unique_lock<std::mutex> lock() const;
 
   const Account& account() const { return residency_.account; }
@@ -66,6 +70,9 @@ class Weights {
   std::unique_ptr<RowStore> store_of(size_t tensor);
   Result<size_t> find(std::string_view name) const;
   MatrixView view_of(size_t tensor) const;
+  Matrix matrix_of(size_t tensor) const;
+  void list_parts();
+  Status open_stream(const std::string& path);
 
   ModelConfig config_;
   std::vector<PackedTensor> tensors_;
@@ -76,6 +83,9 @@ class Weights {
   std::unique_ptr<Reader> reader_;  ///< of file_
   std::span<std::byte> pinned_;     ///< own anonymous memory, so that the heap does not fragment
   std::span<std::byte> slot_;
+  std::span<std::byte> ring_;
+  std::unique_ptr<Stream> stream_;                ///< into the ring
+  std::vector<MatrixPart> parts_;                 ///< as Residency::parts
   std::vector<std::vector<ReadRequest>> blocks_;  ///< into the slot
   std::unique_ptr<Staging> staging_;
   std::unique_ptr<RowWindow> window_;

@@ -11,8 +11,8 @@ Status DeepEmbed::load(const Weights& weights, const std::string& prefix) {
   RWKV_ASSIGN(rows_, weights.rows(stem + "s_emb.weight"));
   RWKV_ASSIGN(bias_, weights.vector(stem + "s0"));
   RWKV_ASSIGN(from_embedding_, Projection::load(weights, stem + "s_emb_x"));
-  RWKV_ASSIGN(const MatrixView in, weights.matrix(stem + "s1"));
-  RWKV_ASSIGN(const MatrixView out, weights.matrix(stem + "s2"));
+  RWKV_ASSIGN(const Matrix in, weights.matrix(stem + "s1"));
+  RWKV_ASSIGN(const Matrix out, weights.matrix(stem + "s2"));
   in_ = Projection::of(in);
   out_ = Projection::of(out);
   return {};

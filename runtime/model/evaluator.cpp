@@ -17,7 +17,9 @@ Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions&
       max_chunk_(std::clamp<size_t>(options.max_chunk, 1, model_->weights().residency().max_chunk)),
       // Opening the model has checked that there are kernels.
       pass_(model_->config(), *kernels().value(),
-            {std::max(1u, options.n_threads), max_chunk_, model_->needs()}) {}
+            {std::max(1u, options.n_threads), max_chunk_, model_->needs()}) {
+  pass_.stream = model_->weights().stream();
+}
 
 Status Evaluator::forward(std::span<const int32_t> tokens, State& state, Logits which,
                           std::span<float> logits) {
@@ -99,6 +101,9 @@ Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wh
   pass_.tokens = tokens;
   pass_.release();
   pass_.traffic.touch(model_->weights().whole().blocks);
+  if (pass_.stream) {
+    pass_.stream->begin(which != Logits::None, pass_.traffic);
+  }
   RWKV_TRY(embed(tokens));
   for (size_t i = 0; i < model_->blocks_.size(); ++i) {
     const Model::Block& block = model_->blocks_[i];
@@ -127,8 +132,8 @@ Status Evaluator::head(float* logits) {
   if (model_->cluster_head_) {
     return model_->cluster_head_->forward(pass_, pass_.normed(), logits);
   }
-  const MatrixView& head = model_->head_;
-  if (head.units) {
+  const Matrix& head = model_->head_;
+  if (!model_->head_rows_) {
     return matmul(pass_, head, pass_.normed(), logits);
   }
   // Layerwise: rows pass through a few at a time.

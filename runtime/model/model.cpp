@@ -130,7 +130,7 @@ Result<Model::Norm> Model::load_norm(const std::string& name) const {
 Status Model::load_ends() {
   RWKV_ASSIGN(embedding_, weights_->rows("emb.weight"));
   RWKV_ASSIGN(head_, weights_->matrix("head.weight"));
-  if (!head_.units) {
+  if (!head_.units && head_.parts.empty()) {
     RWKV_ASSIGN(head_rows_, weights_->rows("head.weight"));
   }
   RWKV_ASSIGN(ln0_, load_norm("blocks.0.ln0"));

@@ -75,7 +75,7 @@ class Model {
   const ChatTemplate* chat_template_ = nullptr;
   RowStore* embedding_ = nullptr;
   RowStore* head_rows_ = nullptr;
-  MatrixView head_;  ///< at least its shape; data unless rows are read on demand
+  Matrix head_;  ///< at least its shape; data unless rows are read on demand
   std::unique_ptr<ClusterHead> cluster_head_;
   Norm ln0_, ln_out_;
   std::vector<Block> blocks_;

@@ -12,6 +12,7 @@
 #include "runtime/model/arena.h"
 #include "runtime/model/scratch.h"
 #include "runtime/storage/row_store.h"
+#include "runtime/storage/stream.h"
 #include "runtime/threads/thread_pool.h"
 
 namespace rwkv::edge {
@@ -31,9 +32,10 @@ class Pass {
 
   ThreadPool pool;
   const KernelSet& table;
-  size_t n_tokens = 0;  ///< of the current chunk
-  LayerState state{};   ///< of the current layer
-  Traffic traffic;      ///< since the evaluator last handed it over
+  size_t n_tokens = 0;       ///< of the current chunk
+  LayerState state{};        ///< of the current layer
+  Traffic traffic;           ///< since the evaluator last handed it over
+  Stream* stream = nullptr;  ///< of parts of matrices, if some are not in memory
   Scratch scratch;
   Arena arena;  ///< vectors of the part of the network that is at work
 

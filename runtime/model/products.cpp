@@ -1,6 +1,7 @@
 #include "runtime/model/products.h"
 
 #include <algorithm>
+#include <array>
 
 namespace rwkv::edge {
 namespace {
@@ -203,40 +204,106 @@ void run_products(Pass& pass, size_t n, size_t chunk, const F& f) {
   });
 }
 
-}  // namespace
-
-Status matmul_all(Pass& pass, std::span<const Product> products) {
+// Jobs whose inputs are prepared, all together.
+void run_jobs(Pass& pass, std::span<ProductJob> jobs) {
   size_t n_bytes = 0;
-  for (const Product& product : products) {
-    n_bytes += bytes_of(product.w);
+  for (const ProductJob& job : jobs) {
+    n_bytes += bytes_of(job.w);
   }
   const size_t chunk = bytes_at_a_time(pass, n_bytes, kMostChunk);
-  JobInputs inputs(pass);
   size_t n_pieces = 0;
-  for (const auto& [w, x, y] : products) {
-    RWKV_ASSIGN(ProductJob* const job, inputs.add(w.codec, x, w.cols));
-    job->fn = pass.table.matmul(w.codec);
-    job->piece_rows = rows_of_piece(pass, w, chunk);
-    job->first_piece = n_pieces;
-    n_pieces += (w.rows + job->piece_rows - 1) / job->piece_rows;
+  for (ProductJob& job : jobs) {
+    job.piece_rows = rows_of_piece(pass, job.w, chunk);
+    job.first_piece = n_pieces;
+    n_pieces += (job.w.rows + job.piece_rows - 1) / job.piece_rows;
   }
-  const std::span<const ProductJob> jobs = pass.scratch.jobs.first(products.size());
   run_products(pass, n_pieces, 1, [&](size_t begin, size_t end, unsigned) {
     for (size_t i = 0; i < jobs.size(); ++i) {
       const ProductJob& job = jobs[i];
       const size_t from = std::max(begin, job.first_piece);
       const size_t to = std::min(end, i + 1 < jobs.size() ? jobs[i + 1].first_piece : n_pieces);
       if (from < to) {
-        const MatrixView& w = products[i].w;
-        job.fn(w, job.inputs, products[i].y, w.rows, (from - job.first_piece) * job.piece_rows,
-               std::min(w.rows, (to - job.first_piece) * job.piece_rows));
+        job.fn(job.w, job.inputs, job.y, job.ldy, (from - job.first_piece) * job.piece_rows,
+               std::min(job.w.rows, (to - job.first_piece) * job.piece_rows));
       }
     }
   });
+}
+
+// Parts of products: those in memory run together with the next one of the stream, or before it,
+// where that would have to be waited for.
+class PartJobs {
+ public:
+  explicit PartJobs(Pass& pass) : pass_(pass) {}
+  Status add(const ProductJob& job, const MatrixPart& part);
+  void run();
+
+ private:
+  Pass& pass_;
+  std::array<ProductJob, 8> jobs_;
+  size_t n_ = 0;
+  uint32_t step_ = MatrixPart::kAlwaysThere;  // of the stream, among the jobs
+};
+
+Status PartJobs::add(const ProductJob& job, const MatrixPart& part) {
+  const bool is_streamed = part.step != MatrixPart::kAlwaysThere;
+  if (n_ == jobs_.size() ||
+      (is_streamed && (step_ != MatrixPart::kAlwaysThere || !pass_.stream->has(part.step)))) {
+    run();
+  }
+  if (is_streamed) {
+    RWKV_TRY(pass_.stream->await(part.step, pass_.traffic));
+    step_ = part.step;
+  }
+  ProductJob& added = jobs_[n_++];
+  added = job;
+  added.w = part.view;
+  added.y = job.y + part.first_row;
   return {};
 }
 
-Status matmul(Pass& pass, const MatrixView& w, const float* x, float* y) {
+void PartJobs::run() {
+  run_jobs(pass_, std::span(jobs_).first(n_));
+  n_ = 0;
+  if (step_ != MatrixPart::kAlwaysThere) {
+    pass_.stream->done(step_, pass_.traffic);
+    step_ = MatrixPart::kAlwaysThere;
+  }
+}
+
+}  // namespace
+
+Status matmul_all(Pass& pass, std::span<const Product> products) {
+  JobInputs inputs(pass);
+  bool has_parts = false;
+  for (const auto& [w, x, y] : products) {
+    RWKV_ASSIGN(ProductJob* const job, inputs.add(w.codec, x, w.cols));
+    job->fn = pass.table.matmul(w.codec);
+    job->w = w;
+    job->y = y;
+    job->ldy = w.rows;
+    has_parts = has_parts || !w.parts.empty();
+  }
+  const std::span<ProductJob> jobs = pass.scratch.jobs.first(products.size());
+  if (!has_parts) {
+    run_jobs(pass, jobs);
+    return {};
+  }
+  PartJobs parts(pass);
+  for (size_t i = 0; i < products.size(); ++i) {
+    const std::span<const MatrixPart> of_product = products[i].w.parts;
+    if (of_product.empty()) {
+      RWKV_TRY(parts.add(jobs[i], MatrixPart{jobs[i].w}));
+    }
+    for (const MatrixPart& part : of_product) {
+      RWKV_TRY(parts.add(jobs[i], part));
+    }
+  }
+  parts.run();
+  return {};
+}
+
+Status matmul(Pass& pass, const Matrix& w, const float* x, float* y) {
   const Product product{w, x, y};
   return matmul_all(pass, {&product, 1});
 }

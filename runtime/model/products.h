@@ -9,9 +9,10 @@
 namespace rwkv::edge {
 
 /// Any number of products that do not need one another's results: threads wait for one another
-/// once. Failed if scratch memory was counted for fewer.
+/// once. Parts of matrices that are streamed are awaited, in the order of `products`.
+/// Failed if scratch memory was counted for fewer, or if storage fails.
 Status matmul_all(Pass& pass, std::span<const Product> products);
-Status matmul(Pass& pass, const MatrixView& w, const float* x, float* y);
+Status matmul(Pass& pass, const Matrix& w, const float* x, float* y);
 
 /// y[t][names[i]] = (row ids[i] of w) . x[t] for every token; y has `ldy` floats per token. Rows
 /// are brought in as needed; `ids` ascend, and `order` says whether most follow the one before.

@@ -23,7 +23,7 @@ Result<Projection> Projection::load(const Weights& weights, const std::string& s
   return projection;
 }
 
-Projection Projection::of(const MatrixView& dense) {
+Projection Projection::of(const Matrix& dense) {
   Projection projection;
   projection.dense_ = dense;
   return projection;

@@ -18,7 +18,7 @@ class Projection {
   /// stem1/stem2.weight and stem_diag.
   static Result<Projection> load(const Weights& weights, const std::string& stem);
   /// A dense matrix of any kind: y = W x.
-  static Projection of(const MatrixView& dense);
+  static Projection of(const Matrix& dense);
   /// The pair of two matrices with these names, packed turned: y = B f(A x).
   static Result<Projection> load_lora(const Weights& weights, const std::string& a,
                                       const std::string& b, Activation activation);
@@ -46,9 +46,9 @@ class Projection {
   void activate(Pass& pass, float* inner) const;
   void add_diagonal(Pass& pass, const float* x, float* y) const;
 
-  MatrixView dense_;
-  MatrixView factor_a_;
-  MatrixView factor_b_;
+  Matrix dense_;
+  Matrix factor_a_;
+  Matrix factor_b_;
   std::span<const float> diagonal_;
   bool is_pair_ = false;
   Activation activation_ = Activation::Nothing;

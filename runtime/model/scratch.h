@@ -11,21 +11,25 @@
 #include "runtime/kernels/kernels.h"
 #include "runtime/model/pass_needs.h"
 #include "runtime/storage/large_pages.h"
+#include "runtime/storage/matrix_parts.h"
 
 namespace rwkv::edge {
 
 /// y = W x for every token of the chunk; x [n_tokens][cols], y [n_tokens][rows].
 struct Product {
-  MatrixView w;
+  Matrix w;
   const float* x;
   float* y;
 };
-/// A product among those that run together.
+/// A product, or some rows of it, among those that run together.
 struct ProductJob {
   Inputs inputs;
   bool has_group_sums;
   InputForm form;
   MatmulFn fn;
+  MatrixView w;
+  float* y;            ///< of its first row
+  size_t ldy;          ///< floats of y per token
   size_t piece_rows;   ///< of a piece that a thread takes
   size_t first_piece;  ///< among the pieces of all
 };

@@ -7,16 +7,17 @@
 namespace rwkv::edge {
 namespace {
 
+// Bytes, so that the table stays in the first cache.
 struct SetBits {
-  uint32_t bits[8];
-  uint32_t n;
+  uint8_t bits[8];
+  uint8_t n;
 };
 // For each byte which of its bits are set.
 constexpr auto kSetBits = [] {
   std::array<SetBits, 256> all{};
   for (size_t byte = 0; byte < all.size(); ++byte) {
     SetBits& set = all[byte];
-    for (uint32_t bit = 0; bit < 8; ++bit) {
+    for (uint8_t bit = 0; bit < 8; ++bit) {
       if ((byte >> bit & 1) != 0) {
         set.bits[set.n++] = bit;
       }
@@ -100,7 +101,7 @@ Status SparseFfn::load_predictor(const Weights& weights, const std::string& pref
     RWKV_ASSIGN(bias_, weights.vector(prefix + "bias"));
   }
   if (has_sign_) {
-    RWKV_ASSIGN(const MatrixView bits, weights.matrix(prefix + "sign.weight"));
+    RWKV_ASSIGN(const Matrix bits, weights.matrix(prefix + "sign.weight"));
     sign_ = Projection::of(bits);
   }
   if (has_mlp_) {
@@ -155,10 +156,13 @@ Status SparseFfn::activate_all(Pass& pass, const float* x, const Buffers& buffer
   const size_t n_neurons = key_.rows;
   const Projection key = Projection::of(key_);
   pass.prefetch(Pass::Prefetch::all_of(value_rows_));
-  // In the order in which they lie in a packed file: one stream.
+  // In the order in which they lie in a packed file: one stream. Both halves of a pair come before
+  // the neurons.
   std::array<Projection::Application, 2> all{};
   size_t n_all = 0;
-  if (alongside) {
+  if (alongside && alongside->projection->rank() > 0) {
+    RWKV_TRY(Projection::apply_all(pass, {alongside, 1}));
+  } else if (alongside) {
     all[n_all++] = *alongside;
   }
   all[n_all++] = {&key, x, buffers.neurons};

@@ -41,7 +41,7 @@ class SparseFfn {
   Result<std::span<const uint32_t>> activate(Pass& pass, const float* x, const Buffers& buffers,
                                              const Projection::Application* alongside) const;
 
-  MatrixView key_;                ///< at least its shape; units unless rows are read on demand
+  Matrix key_;                    ///< at least its shape; units unless rows are read on demand
   RowStore* key_rows_ = nullptr;  ///< null without a predictor
   RowStore* value_rows_ = nullptr;
   Projection sign_, mlp_;

@@ -48,7 +48,7 @@ class TimeMixV6 final : public TimeMix {
   ModelConfig config_;
   std::span<const float> maa_x_;
   std::array<std::span<const float>, 5> maa_;
-  MatrixView maa_w1_;  ///< [5 * mix_lora, n_embd]
+  Matrix maa_w1_;      ///< [5 * mix_lora, n_embd]
   MatrixView maa_w2_;  ///< [5 * n_embd, mix_lora]
   std::span<const float> decay_;
   std::span<const float> bonus_;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "formats/base/byte_size.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
 #include "formats/cli/version.h"
@@ -30,21 +31,48 @@ uint64_t peak_rss_bytes() {
   return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
+// What the stream did while `n` tokens were decoded in `seconds`, all of them on average.
+Json stream_row(const StreamStats& before, const StreamStats& after, double seconds, size_t n) {
+  const auto per_token = [&](double value) { return value / static_cast<double>(n); };
+  const double read = static_cast<double>(after.read_bytes - before.read_bytes);
+  const double read_seconds = after.read_seconds - before.read_seconds;
+  return {{"seconds_per_token", per_token(seconds)},
+          {"waited_per_token", per_token(after.waited_seconds - before.waited_seconds)},
+          {"read_per_token", per_token(read)},
+          {"read_per_second", read_seconds > 0 ? read / read_seconds : 0.0}};
+}
+
+// `has_limit`: then the memory that the bandwidth test takes would not be the model's.
 Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n_threads,
-                           const BenchOptions& options, size_t& n_evaluated) {
+                           const BenchOptions& options, bool has_limit, size_t& n_evaluated) {
   BenchSubject subject(model, n_threads);
-  std::optional<BandwidthProbe> probe(std::in_place, n_threads);
+  std::optional<BandwidthProbe> probe;
+  if (!has_limit) {
+    probe.emplace(n_threads);
+  }
+  const Stream* const stream = model->weights().stream();
+  const StreamStats before = stream ? stream->stats() : StreamStats();
+  double decode_seconds = 0;
   std::vector<double> prefill;
   // Alternates with measuring the memory bandwidth.
   constexpr int64_t kTokensAtATime = 16;
   for (int64_t done = 0; done < options.n_decode; done += kTokensAtATime) {
-    probe->pass();
+    if (probe) {
+      probe->pass();
+    }
+    const auto start = Clock::now();
     RWKV_TRY(
         subject.decode(static_cast<size_t>(std::min(kTokensAtATime, options.n_decode - done))));
+    decode_seconds += seconds_since(start);
   }
-  probe->pass();
-  const double bandwidth = probe->median();
-  probe.reset();  // its memory is no longer needed
+  const size_t n_decoded = subject.n_evaluated();
+  const StreamStats after = stream ? stream->stats() : StreamStats();
+  double bandwidth = 0;
+  if (probe) {
+    probe->pass();
+    bandwidth = probe->median();
+    probe.reset();  // its memory is no longer needed
+  }
   for (int64_t run = 0; run < options.n_runs; ++run) {
     RWKV_TRY(subject.prefill(static_cast<size_t>(options.n_prompt), prefill));
   }
@@ -54,6 +82,9 @@ Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n
                        options.n_prompt, subject.bytes_per_token());
   row["read_gb_per_s"] = bandwidth;
   row["share_of_bandwidth"] = bandwidth > 0 ? row["decode_gb_per_s"].get<double>() / bandwidth : 0;
+  if (stream) {
+    row["stream"] = stream_row(before, after, decode_seconds, n_decoded);
+  }
   return row;
 }
 
@@ -79,6 +110,23 @@ Result<std::vector<unsigned>> thread_list(const cxxopts::ParseResult& arguments)
     }
   }
   return std::vector<unsigned>(list.begin(), list.end());
+}
+
+// How the stream is to be, for measurements.
+Result<StreamOptions> stream_from(const cxxopts::ParseResult& arguments) {
+  StreamOptions stream;
+  if (arguments.count("read-speed") > 0) {
+    RWKV_ASSIGN(stream.bytes_per_second, parse_bytes(arguments["read-speed"].as<std::string>()));
+  }
+  if (arguments.count("piece") > 0) {
+    RWKV_ASSIGN(stream.piece_bytes, parse_bytes(arguments["piece"].as<std::string>()));
+  }
+  if (arguments.count("slots") > 0) {
+    RWKV_ASSIGN(const int64_t slots, cli::integer(arguments, "slots", 1, 1024));
+    stream.slots = static_cast<unsigned>(slots);
+  }
+  stream.bottom_first = arguments.count("bottom-first") > 0;
+  return stream;
 }
 
 void print_text(const Json& report) {
@@ -118,7 +166,11 @@ void declare_bench(cxxopts::Options& options, std::vector<std::string>& position
                              cxxopts::value<std::string>()->default_value("128"), "N")(
       "runs", "Runs of the prompt", cxxopts::value<std::string>()->default_value("3"), "N")(
       "compare", "Another model, run in turn with the first; may be repeated",
-      cxxopts::value<std::vector<std::string>>(), "FILE")("json", "Print JSON");
+      cxxopts::value<std::vector<std::string>>(), "FILE")("json", "Print JSON")(
+      "read-speed", "Streamed: bytes per second of a slower storage", cxxopts::value<std::string>(),
+      "SIZE")("piece", "Streamed: bytes of a piece at most", cxxopts::value<std::string>(), "SIZE")(
+      "slots", "Streamed: pieces that the ring holds", cxxopts::value<std::string>(), "N")(
+      "bottom-first", "Streamed: keep the first blocks in memory, not a part of each");
 }
 
 Status run_bench(const cxxopts::ParseResult& arguments) {
@@ -129,7 +181,8 @@ Status run_bench(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::vector<unsigned> threads, thread_list(arguments));
   const auto start = Clock::now();
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "model"));
-  RWKV_ASSIGN(const MemoryOptions memory, memory_from(arguments, most_threads(threads)));
+  RWKV_ASSIGN(MemoryOptions memory, memory_from(arguments, most_threads(threads)));
+  RWKV_ASSIGN(memory.stream, stream_from(arguments));
   if (arguments.count("compare") > 0) {
     std::vector<std::string> paths = {path};
     const auto others = arguments["compare"].as<std::vector<std::string>>();
@@ -171,7 +224,7 @@ Status run_bench(const cxxopts::ParseResult& arguments) {
                                          2 * model->config().state_floats() * sizeof(float)}};
   report["runs"] = Json::array();
   for (const unsigned n : threads) {
-    RWKV_ASSIGN(Json run, bench_threads(model, n, options, n_evaluated));
+    RWKV_ASSIGN(Json run, bench_threads(model, n, options, memory.limit > 0, n_evaluated));
     report["runs"].push_back(std::move(run));
   }
   report["peak_rss_bytes"] = peak_rss;

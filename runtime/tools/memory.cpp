@@ -69,6 +69,9 @@ void say_memory_choice(const cxxopts::ParseResult& arguments, const Model& model
     text +=
         fmt::format(" with {} of {} blocks kept", residency.pinned_blocks, model.config().n_layer);
   }
+  if (mode.dense == DenseWeights::Ahead) {
+    text += fmt::format(" with {:.1f} % kept", 100 * residency.kept_share);
+  }
   text += fmt::format(", {} MB", megabytes(residency.account.total()));
   const std::string read = describe(residency.read);
   text += read.empty() ? "" : fmt::format("; {}", read);
@@ -87,6 +90,9 @@ void print_account(const Weights& weights, size_t n_tokens) {
   cli::print(stderr, "memory {}", mode.name);
   if (residency.pinned_blocks > 0) {
     cli::print(stderr, ", {} of {} blocks kept", residency.pinned_blocks, weights.config().n_layer);
+  }
+  if (mode.dense == DenseWeights::Ahead) {
+    cli::print(stderr, ", {:.1f} % kept", 100 * residency.kept_share);
   }
   if (mode.has_caches()) {
     cli::print(stderr, ", neuron cache {:.3f}, head cache {:.3f}, embedding cache {} rows",
@@ -111,6 +117,15 @@ void print_account(const Weights& weights, size_t n_tokens) {
   cli::print(stderr, "{:<14} {:>12} {:>12} {:>14.3f}\n", "weights", megabytes(account.weights()),
              "", static_cast<double>(traffic.read()) * 1e-6 * per_token);
   cli::print(stderr, "{:<14} {:>12}\n", "all", megabytes(account.total()));
+  if (const Stream* stream = weights.stream()) {
+    const StreamStats stats = stream->stats();
+    cli::print(
+        stderr, "stream         {} pieces, {} reads at {:.0f} MB/s, waited {:.2f} ms per token\n",
+        stats.n_pieces, stats.is_direct ? "direct" : "cached",
+        stats.read_seconds > 0 ? 1e-6 * static_cast<double>(stats.read_bytes) / stats.read_seconds
+                               : 0.0,
+        1e3 * stats.waited_seconds * per_token);
+  }
   if (const auto memory = process_memory()) {
     cli::print(stderr, "{:<14} {:>12}  (this process, as the system counts it)\n", "measured",
                megabytes(memory->rss));
@@ -140,6 +155,16 @@ nlohmann::ordered_json account_to_json(const Weights& weights, size_t n_tokens) 
                                    {"total", account.total()},
                                    {"read", traffic.read()},
                                    {"tokens", n_tokens}};
+  if (const Stream* stream = weights.stream()) {
+    const StreamStats stats = stream->stats();
+    report["stream"] = {{"pieces", stats.n_pieces},
+                        {"ring", stats.ring_bytes},
+                        {"kept_share", residency.kept_share},
+                        {"direct", stats.is_direct},
+                        {"read", stats.read_bytes},
+                        {"read_seconds", stats.read_seconds},
+                        {"waited_seconds", stats.waited_seconds}};
+  }
   if (const auto memory = process_memory()) {
     report["measured_rss"] = memory->rss;
     report["measured_anonymous"] = memory->anonymous;

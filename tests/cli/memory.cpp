@@ -125,14 +125,18 @@ TEST_CASE("A model runs within its memory limit, with the same tokens as without
   };
   const uint64_t least_sparse = smallest("sparse");
   const uint64_t least_windowed = smallest("windowed");
+  const uint64_t least_streamed = smallest("streamed");
   const uint64_t least_layerwise = smallest("layerwise");
   CHECK(least_layerwise < least_sparse);
+  CHECK(least_streamed < least_sparse);
   CHECK(least_sparse < fs::file_size(model));
   CHECK(least_windowed < fs::file_size(model));
 
   for (const auto& [mode, least] :
        {std::pair{"sparse", least_sparse + least_sparse / 10},
         std::pair{"windowed", least_windowed + least_windowed / 10},
+        std::pair{"streamed", least_streamed + least_streamed / 10},
+        std::pair{"streamed", (least_streamed + least_sparse) / 2},
         std::pair{"layerwise", least_layerwise + least_layerwise / 10}}) {
     const Arguments arguments =
         generate(model, {"--memory", mode, "--memory-limit", std::to_string(least)});

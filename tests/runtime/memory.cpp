@@ -79,11 +79,10 @@ TEST_CASE("Every memory mode gives the same bits, with caches of any size", "[me
 }
 
 TEST_CASE("Memory modes have the names and numbers that callers use", "[memory]") {
-  const std::pair<MemoryMode, int> numbers[] = {{MemoryMode::Full, RWKV_MEMORY_FULL},
-                                                {MemoryMode::Loaded, RWKV_MEMORY_LOADED},
-                                                {MemoryMode::Sparse, RWKV_MEMORY_SPARSE},
-                                                {MemoryMode::Windowed, RWKV_MEMORY_WINDOWED},
-                                                {MemoryMode::Layerwise, RWKV_MEMORY_LAYERWISE}};
+  const std::pair<MemoryMode, int> numbers[] = {
+      {MemoryMode::Full, RWKV_MEMORY_FULL},         {MemoryMode::Loaded, RWKV_MEMORY_LOADED},
+      {MemoryMode::Sparse, RWKV_MEMORY_SPARSE},     {MemoryMode::Windowed, RWKV_MEMORY_WINDOWED},
+      {MemoryMode::Streamed, RWKV_MEMORY_STREAMED}, {MemoryMode::Layerwise, RWKV_MEMORY_LAYERWISE}};
   CHECK(mode_list().size() == std::size(numbers));
   for (const auto& [mode, number] : numbers) {
     const ModeTraits& traits = mode_traits(mode);
@@ -151,7 +150,7 @@ TEST_CASE("A memory limit picks the richest mode it allows, or names the smalles
   CHECK(smallest(open(least - 1).status()) == least);
   const auto expected = bits_of(logits_of(open_tiny(options), 1));
   for (const auto& [limit, mode] :
-       {std::pair{least, MemoryMode::Layerwise}, std::pair{least_sparse, MemoryMode::Sparse},
+       {std::pair{least, MemoryMode::Streamed}, std::pair{least_sparse, MemoryMode::Sparse},
         std::pair{(least_sparse + least_full) / 2, MemoryMode::Sparse},
         std::pair{least_full, MemoryMode::Full}}) {
     auto model = open(limit);
@@ -240,7 +239,7 @@ TEST_CASE("What is read from storage is counted", "[memory]") {
 TEST_CASE("Storage that fails is reported, and the model goes on when it is back", "[memory]") {
   const test::ScratchFolder folder;
   const std::string path = test::write_tiny_model(folder, {.codec = Codec::I8Row});
-  for (const MemoryMode mode : {MemoryMode::Sparse, MemoryMode::Layerwise}) {
+  for (const MemoryMode mode : {MemoryMode::Sparse, MemoryMode::Streamed, MemoryMode::Layerwise}) {
     auto model = Model::open(path, in_mode(mode));
     REQUIRE_OK(model.status());
     const std::vector<std::byte> bytes = test::read_bytes(path);

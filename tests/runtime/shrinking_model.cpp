@@ -41,7 +41,7 @@ std::vector<float> logits_after(Evaluator& evaluator, const std::vector<int32_t>
 TEST_CASE("A file that becomes shorter is a failure in the modes that read it", "[shrinking]") {
   const test::ScratchFolder folder;
   const std::vector<int32_t> tokens = prompt_of(20);
-  for (const MemoryMode mode : {MemoryMode::Sparse, MemoryMode::Layerwise}) {
+  for (const MemoryMode mode : {MemoryMode::Sparse, MemoryMode::Streamed, MemoryMode::Layerwise}) {
     CAPTURE(mode_traits(mode).name);
     const std::string path = write_model(folder);
     const std::vector<std::byte> whole = test::read_bytes(path);

@@ -154,7 +154,7 @@ Result<MemoryOptions> memory_options(rwkv_memory_mode mode, uint64_t limit) {
     }
   }
   return rwkv::usage_error(
-      "mode: expected RWKV_MEMORY_ANY (0) to RWKV_MEMORY_WINDOWED (5), found {}",
+      "mode: expected RWKV_MEMORY_ANY (0) to RWKV_MEMORY_STREAMED (6), found {}",
       static_cast<int>(mode));
 }
 
