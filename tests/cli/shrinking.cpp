@@ -16,7 +16,7 @@ using namespace rwkv::test;
 using Catch::Contains;
 
 TEST_CASE("A packed file cut while generating is named, in every mode", "[cli]") {
-  for (const std::string mode : {"full", "windowed", "sparse", "layerwise"}) {
+  for (const std::string mode : {"full", "windowed", "sparse", "streamed", "layerwise"}) {
     CAPTURE(mode);
     const ScratchFolder scratch;
     // With rows on demand, more than a cache holds, and no token that ends a text.
