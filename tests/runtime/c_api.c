@@ -108,9 +108,9 @@ static void test_model(const rwkv_model* model, const rwkv_model* mute) {
 /* Every mode gives the same logits; a limit is kept or refused. */
 static void test_memory(const char* path, const rwkv_model* full) {
   const size_t n_vocab = rwkv_model_n_vocab(full);
-  const rwkv_memory_mode modes[] = {RWKV_MEMORY_ANY, RWKV_MEMORY_FULL, RWKV_MEMORY_SPARSE,
-                                    RWKV_MEMORY_LAYERWISE, RWKV_MEMORY_WINDOWED,
-                                    RWKV_MEMORY_STREAMED};
+  const rwkv_memory_mode modes[] = {RWKV_MEMORY_ANY,      RWKV_MEMORY_FULL,
+                                    RWKV_MEMORY_SPARSE,   RWKV_MEMORY_LAYERWISE,
+                                    RWKV_MEMORY_WINDOWED, RWKV_MEMORY_STREAMED};
   rwkv_session* expected = new_session(full, 1);
   size_t i;
   for (i = 0; i < sizeof(modes) / sizeof(modes[0]); ++i) {
