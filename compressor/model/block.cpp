@@ -84,11 +84,21 @@ Result<std::unique_ptr<Block>> Block::load(const NamedTensors& all, const ModelC
   return block;
 }
 
-at::Tensor Block::forward(const at::Tensor& x, at::Tensor& v_first, const Observe& observe) const {
-  const Pass pass{linears, observe, precision, x.size(1), v_first};
+at::Tensor Block::forward(const at::Tensor& x, at::Tensor& v_first, const Observe& observe,
+                          BlockState* state) const {
+  const Pass pass{linears,   observe, precision,
+                  x.size(1), v_first, state == nullptr ? nullptr : &state->wkv};
   at::Tensor stream = x.reshape({-1, x.size(2)});
-  stream = stream + time_mix_->forward(pass, ln1_.apply(stream));
-  stream = stream + channel_mix_->forward(pass, ln2_.apply(stream));
+  const at::Tensor first = ln1_.apply(stream);
+  stream = stream + time_mix_->forward(pass, first);
+  const at::Tensor second = ln2_.apply(stream);
+  stream = stream + channel_mix_->forward(pass, second);
+  if (state != nullptr) {
+    const auto last = [&](const at::Tensor& rows) {
+      return rows.reshape(x.sizes()).select(1, x.size(1) - 1);
+    };
+    state->shift = at::stack({last(first), last(second)}, 1);
+  }
   return stream.reshape(x.sizes());
 }
 

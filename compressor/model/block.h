@@ -21,6 +21,17 @@ namespace rwkv::press {
 class TimeMix;
 class ChannelMix;
 
+/// What a block hands on to the next part of a text: its state after the last token of every
+/// sequence.
+struct BlockState {
+  /// The recurrence's, by rows: [batch, head_size, dim_att], row i has key i of every head's
+  /// values; v4's weighted average, [batch, 1, dim_att].
+  at::Tensor wkv;
+  /// The normed inputs of time_mix and channel_mix, which the next token mixes with its own,
+  /// [batch, 2, n_embd].
+  at::Tensor shift;
+};
+
 /// Called with the input of each product before it is computed: its name within the block
 /// ("att.key", "ffn.value") and the input [batch * length, in], which the observer may keep but
 /// must not change.
@@ -44,8 +55,10 @@ class Block {
   /// new residual stream: x + time_mix + channel_mix, of the same shape. `v_first` is v7's value
   /// of the first block, [batch * length, dim_att]: block 0 sets it, later blocks of the same
   /// batch read it; other versions ignore it. `observe` may be empty. Differentiable in x,
-  /// v_first and every tensor that `Adopt` made a leaf.
-  at::Tensor forward(const at::Tensor& x, at::Tensor& v_first, const Observe& observe) const;
+  /// v_first and every tensor that `Adopt` made a leaf; so is `state`, which receives the state
+  /// unless it is null.
+  at::Tensor forward(const at::Tensor& x, at::Tensor& v_first, const Observe& observe,
+                     BlockState* state = nullptr) const;
 
   /// The products by name within the block, so that a caller can replace one: "att.receptance",
   /// "att.key", "att.value", "att.gate", "att.output", "ffn.key", "ffn.value", "ffn.receptance",

@@ -32,10 +32,46 @@ struct ProductBf16 : public torch::autograd::Function<ProductBf16> {
   }
 };
 
+// A product with a weight that is held in fewer bits and has no gradient: it is f32 only while it
+// is used.
+struct ProductHeld : public torch::autograd::Function<ProductHeld> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
+                            const at::Tensor& weight) {
+    context->save_for_backward({weight});
+    return at::linear(x, weight.to(at::kFloat));
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list grads) {
+    torch::autograd::variable_list result(2);
+    if (context->needs_input_grad(0)) {
+      result[0] = at::mm(grads[0], context->get_saved_variables()[0].to(at::kFloat));
+    }
+    return result;
+  }
+};
+
 }  // namespace
 
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight, Precision precision) {
-  return precision == Precision::Bf16 ? ProductBf16::apply(x, weight) : at::linear(x, weight);
+  if (precision == Precision::Bf16) {
+    return ProductBf16::apply(x, weight);
+  }
+  return weight.scalar_type() == x.scalar_type() ? at::linear(x, weight)
+                                                 : ProductHeld::apply(x, weight);
+}
+
+at::Tensor held(const at::Tensor& values) {
+  if (!values.defined() || values.requires_grad()) {
+    return values;
+  }
+  for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
+    const at::Tensor narrow = values.to(type);
+    if (narrow.to(at::kFloat).equal(values)) {
+      return narrow;
+    }
+  }
+  return values;
 }
 
 at::Tensor Linear::apply(const at::Tensor& x, Precision precision) const {

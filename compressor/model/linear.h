@@ -11,10 +11,15 @@ namespace rwkv::press {
 /// f32 and leaves weights in f32: about twice as fast on a CPU with AVX-512 BF16, and on a GPU.
 enum class Precision : uint8_t { F32, Bf16 };
 
-/// x [n, in] times weight [out, in] transposed, [n, out] in f32; gradients for both.
+/// f32 `values` in bf16 or f16 if that keeps every one of them, else as they are; leaves with
+/// gradients stay. Most published models are bf16 or f16, so half the memory holds what is fixed.
+at::Tensor held(const at::Tensor& values);
+
+/// x [n, in] times weight [out, in] transposed, [n, out] in f32; gradients for both, but not for a
+/// weight that is held() in fewer bits.
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight, Precision precision);
 
-/// A product as the block has it. All tensors are f32.
+/// A product as the block has it. All tensors are f32, or matrices that are held() in fewer bits.
 struct Linear {
   at::Tensor dense;               ///< [out, in]; defined unless it is a pair
   at::Tensor factor_a, factor_b;  ///< [rank, in] and [out, rank], applied in this order

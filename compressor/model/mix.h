@@ -17,6 +17,7 @@ struct Pass {
   Precision precision;
   int64_t length;       ///< tokens per sequence; a tensor's rows are all sequences' tokens
   at::Tensor& v_first;  ///< see Block::forward
+  at::Tensor* state;    ///< receives BlockState::wkv; may be null
 
   /// The block's product `name` of x [n, in], shown to the observer first.
   at::Tensor product(const std::string& name, const at::Tensor& x) const;

@@ -29,6 +29,18 @@ Result<std::unique_ptr<Network>> Network::load(const TensorSource& source,
   return network;
 }
 
+void Network::hold_fixed() {
+  embedding_ = held(embedding_);
+  head_ = held(head_);
+  for (const std::unique_ptr<Block>& block : blocks_) {
+    for (auto& [name, linear] : block->linears) {
+      linear.dense = held(linear.dense);
+      linear.factor_a = held(linear.factor_a);
+      linear.factor_b = held(linear.factor_b);
+    }
+  }
+}
+
 void Network::set_precision(Precision precision) {
   for (const std::unique_ptr<Block>& block : blocks_) {
     block->precision = precision;
@@ -36,7 +48,7 @@ void Network::set_precision(Precision precision) {
 }
 
 at::Tensor Network::embed(const at::Tensor& tokens) const {
-  const at::Tensor rows = at::embedding(embedding_, tokens);
+  const at::Tensor rows = at::embedding(embedding_, tokens).to(at::kFloat);
   return ln0_.weight.defined() ? ln0_.apply(rows) : rows;
 }
 
@@ -50,7 +62,7 @@ at::Tensor Network::logits(const at::Tensor& tokens) const {
   for (const std::unique_ptr<Block>& block : blocks_) {
     x = block->forward(x, v_first, {});
   }
-  return at::linear(head_input(x), head_);
+  return product(head_input(x), head_, Precision::F32);
 }
 
 }  // namespace rwkv::press

@@ -35,6 +35,9 @@ class Network {
   /// In the order of loading. Modules share their memory: values written in place into `values` are
   /// the ones that they compute with.
   const std::vector<Parameter>& parameters() const { return parameters_; }
+  /// Keeps the matrices that have no gradients in half the memory where no value changes by it; to
+  /// be called once, after loading. Who changes matrices himself must not.
+  void hold_fixed();
   /// Of all products of blocks.
   void set_precision(Precision precision);
 
@@ -44,7 +47,7 @@ class Network {
   const Block& block(int64_t index) const { return *blocks_[static_cast<size_t>(index)]; }
   /// x [batch, length, n_embd] after the last block to the head's input [batch * length, n_embd].
   at::Tensor head_input(const at::Tensor& x) const;
-  /// [n_vocab, n_embd]
+  /// [n_vocab, n_embd], f32 unless it is held in fewer bits.
   const at::Tensor& head() const { return head_; }
   /// The whole pass: [batch, length] to [batch * length, n_vocab].
   at::Tensor logits(const at::Tensor& tokens) const;

@@ -52,7 +52,8 @@ at::Tensor TimeMixV5::forward(const Pass& pass, const at::Tensor& x) const {
   const at::Tensor v = pass.product("att.value", mix_new(x, prev, mix_v_));
   const at::Tensor log_w = per_channel(-decay_.exp(), k.size(1));
   const at::Tensor bonus = per_channel(bonus_is_log_ ? bonus_.exp() : bonus_, k.size(1));
-  at::Tensor y = ln_x_.apply(initial_.wkv_v5({r, k, v, log_w}, bonus, {pass.length, ln_x_.n_head}));
+  at::Tensor y = ln_x_.apply(
+      initial_.wkv_v5({r, k, v, log_w}, bonus, {pass.length, ln_x_.n_head}, pass.state));
   if (has_gate_) {
     y = y * at::silu(pass.product("att.gate", mix_new(x, prev, mix_g_)));
   }

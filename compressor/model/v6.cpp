@@ -69,8 +69,8 @@ at::Tensor TimeMixV6::forward(const Pass& pass, const at::Tensor& x) const {
   const at::Tensor k = pass.product("att.key", mixed(K));
   const at::Tensor v = pass.product("att.value", mixed(V));
   const at::Tensor log_w = log_decay(mixed(W));
-  const at::Tensor y =
-      ln_x_.apply(initial_.wkv_v5({r, k, v, log_w}, bonus_, {pass.length, ln_x_.n_head}));
+  const at::Tensor y = ln_x_.apply(
+      initial_.wkv_v5({r, k, v, log_w}, bonus_, {pass.length, ln_x_.n_head}, pass.state));
   const at::Tensor g = at::silu(pass.product("att.gate", mixed(G)));
   return pass.product("att.output", y * g);
 }

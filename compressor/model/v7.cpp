@@ -89,7 +89,8 @@ at::Tensor TimeMixV7::forward(const Pass& pass, const at::Tensor& x) const {
   const at::Tensor kk =
       (heads / heads.norm(2, -1, true).clamp_min(kNormFloor)).reshape(raw_k.sizes());
   const at::Tensor k = raw_k * (1 + (a - 1) * k_a_);
-  const at::Tensor y = initial_.wkv_v7({r, k, v, log_w}, kk, kk * a, {pass.length, ln_x_.n_head});
+  const at::Tensor y =
+      initial_.wkv_v7({r, k, v, log_w}, kk, kk * a, {pass.length, ln_x_.n_head}, pass.state);
   // + (sum_i r_i k_i r_k_i) v per head
   const at::Tensor bonus = by_head(r * k * r_k_).sum(-1, true) * by_head(v);
   return pass.product("att.output", (ln_x_.apply(y) + bonus.reshape(y.sizes())) * g);

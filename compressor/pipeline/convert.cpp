@@ -8,6 +8,9 @@ Result<PackPlan> convert_checkpoint(const Recipe& recipe, const TensorSource& so
                                     const Identified& model, const PipelineOptions& pipeline,
                                     PackOptions pack_options) {
   RWKV_ASSIGN(const Work work, run_stages(recipe, source, model, pipeline));
+  if (work.ends_here) {
+    return work.plan;
+  }
   const auto all = static_cast<double>(std::max<uint64_t>(1, work.plan.n_numbers()));
   pack_options.progress = [&](uint64_t done) {
     pipeline.progress("packing", static_cast<double>(done) / all);

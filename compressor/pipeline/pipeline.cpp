@@ -119,6 +119,9 @@ Result<Work> run_stages(const Recipe& recipe, const TensorSource& source, const 
   RWKV_ASSIGN(Work work, begin_work(source, model, recipe.seed, options));
   for (const std::unique_ptr<Stage>& stage : recipe.stages) {
     RWKV_TRY(run_stage(*stage, work));
+    if (work.ends_here) {
+      return work;
+    }
   }
   RWKV_TRY(end_work(work));
   return work;

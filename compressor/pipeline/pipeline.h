@@ -51,7 +51,8 @@ Status run_stage(const Stage& stage, Work& work);
 /// After the last stage: makes the plan ready for pack().
 Status end_work(Work& work);
 
-/// All stages on `source`. The plan of the result is ready for pack().
+/// All stages on `source`. The plan of the result is ready for pack(), unless it `ends_here`: then
+/// options.training.shard was done, and there is nothing to pack.
 Result<Work> run_stages(const Recipe& recipe, const TensorSource& source, const Identified& model,
                         const PipelineOptions& options);
 

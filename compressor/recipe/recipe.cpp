@@ -301,6 +301,11 @@ bool may_use_calibration(const Recipe& recipe) {
                      [](const auto& stage) { return stage->may_use_calibration(); });
 }
 
+bool has_parts(const Recipe& recipe) {
+  return std::any_of(recipe.stages.begin(), recipe.stages.end(),
+                     [](const auto& stage) { return stage->has_parts(); });
+}
+
 bool trains(const Recipe& recipe) {
   return std::any_of(recipe.stages.begin(), recipe.stages.end(),
                      [](const auto& stage) { return stage->trains(); });

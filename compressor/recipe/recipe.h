@@ -43,6 +43,8 @@ bool needs_calibration(const Recipe& recipe);
 bool may_use_calibration(const Recipe& recipe);
 /// Whether any stage trains, or calls a program that does.
 bool trains(const Recipe& recipe);
+/// Whether a stage can do a part of its work, for several machines.
+bool has_parts(const Recipe& recipe);
 
 /// `text` is YAML. A recipe with the key `preset` starts from that preset: its stages change
 /// settings of the preset's, add to them, or leave them out (`- low_rank: off`). `origin` names it

@@ -82,13 +82,14 @@ Result<at::Tensor> head_rows(const Work& work, Role role) {
 
 }  // namespace
 
-Result<CodedWeights> coded_weights_of(const Work& work, TrainCodes what) {
+Result<CodedWeights> coded_weights_of(const Work& work, TrainCodes what, std::string_view prefix) {
   CodedWeights weights(what);
   for (const PlannedTensor& tensor : work.plan.tensors) {
     const TensorBinding& binding = tensor.binding;
     // The rows of a clustered head have another order than the network's, in any codec.
     const bool is_ordered = binding.role == Role::Head && work.plan.config.n_cluster > 0;
-    if (!is_in_network(binding.role) || (tensor.codec == Codec::F32 && !is_ordered)) {
+    if (!binding.name.starts_with(prefix) || !is_in_network(binding.role) ||
+        (tensor.codec == Codec::F32 && !is_ordered)) {
       continue;
     }
     RWKV_ASSIGN(CodedStart start, start_of(work, tensor));
@@ -101,12 +102,15 @@ Result<CodedWeights> coded_weights_of(const Work& work, TrainCodes what) {
   return weights;
 }
 
-Status put_codes(Work& work, const CodedWeights& weights, const std::string& name) {
+Status put_codes(Work& work, std::span<const std::byte> codes, const std::string& name) {
   const PlannedTensor* const tensor = work.plan.find(name);
   RWKV_ASSIGN(const size_t index, work.source->index_of(name));
-  RWKV_ASSIGN(const std::vector<std::byte> codes, weights.codes(name));
-  return work.source->put_encoded(name, work.source->tensors()[index].shape,
-                                  form_of(*tensor, work.plan.config), codes);
+  const EncodedForm form = form_of(*tensor, work.plan.config);
+  if (codes.size() != form.n_bytes()) {
+    return bad_input("tensor '{}': expected {} bytes in codec {}, found {}", name, form.n_bytes(),
+                     codec_traits(form.codec).name, codes.size());
+  }
+  return work.source->put_encoded(name, work.source->tensors()[index].shape, form, codes);
 }
 
 }  // namespace rwkv::press

@@ -8,6 +8,14 @@
 
 namespace rwkv::press {
 
+std::vector<TensorBinding> bindings_of(const PackPlan& plan) {
+  std::vector<TensorBinding> bindings;
+  for (const PlannedTensor& tensor : plan.tensors) {
+    bindings.push_back(tensor.binding);
+  }
+  return bindings;
+}
+
 PackPlan plan_for(const Identified& model) {
   PackPlan plan;
   plan.config = model.config;

@@ -40,6 +40,9 @@ struct PackPlan {
   void add(std::vector<PlannedTensor> tensors);
 };
 
+/// The model as it will be packed, for who computes with it.
+std::vector<TensorBinding> bindings_of(const PackPlan& plan);
+
 /// Everything in f32.
 PackPlan plan_for(const Identified& model);
 

@@ -37,6 +37,8 @@ class Stage {
   virtual bool may_use_calibration() const { return needs_calibration(); }
   /// True if run() needs Work::Training.
   virtual bool trains() const { return false; }
+  /// True if run() can do a part of its work, for several machines (Work::Training::shard).
+  virtual bool has_parts() const { return false; }
   /// True if values that were rounded are rounded again after run().
   virtual bool rounds_again() const { return trains(); }
   /// True if the stage only recovers quality lost by earlier stages.

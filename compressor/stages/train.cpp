@@ -1,8 +1,10 @@
 // Stage `train`: recovers the loss of compression, from text or from the predictions of the model
 // that the recipe started with (RWKV-Lite, arXiv 2412.10856, continues training its factors with
 // cross-entropy only). The work itself is in compressor/train.
-// With `codes` it follows the stage `quantize` and trains what that has chosen: the network
-// computes with the values of the codes, and these codes are packed.
+// With `mode: blocks` each block first learns to give what the original block gives, one in memory
+// at a time; then the whole model is trained for `steps` steps, if any. With `codes` it follows the
+// stage `quantize` and trains what that has chosen: the network computes with the values of the
+// codes, and these codes are packed.
 #include "compressor/stages/train.h"
 
 #include <algorithm>
@@ -10,12 +12,14 @@
 
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/stages/coded_model.h"
+#include "compressor/stages/train_blocks.h"
 #include "compressor/train/progress.h"
 
 namespace rwkv::press {
 namespace {
 
 constexpr std::array<const char*, 2> kCodes = {"scales", "all"};
+constexpr std::array<const char*, 2> kModes = {"whole", "blocks"};
 
 class TrainStage final : public Stage {
  public:
@@ -28,12 +32,17 @@ class TrainStage final : public Stage {
   Status plan(PackPlan& plan) const override;
   bool trains() const override { return true; }
   bool rounds_again() const override { return codes() == TrainCodes::None; }
+  bool has_parts() const override { return goes_by_blocks() && blocks_.is_independent(); }
   Status run(Work& work) const override;
 
  protected:
-  Status settle(const YAML::Node& given) override { return settle_train_options(given, options_); }
+  Status settle(const YAML::Node& given) override {
+    return settle_train_options(given, options_, goes_by_blocks() ? 0 : 1);
+  }
 
  private:
+  bool goes_by_blocks() const { return mode_ == kModes[1]; }
+  Status train_whole(Work& work, TrainProgress& progress) const;
   TrainCodes codes() const {
     return codes_.empty()        ? TrainCodes::None
            : codes_ == kCodes[0] ? TrainCodes::Scales
@@ -44,25 +53,26 @@ class TrainStage final : public Stage {
     return codes() == TrainCodes::None ? training.folder : training.folder + "/codes";
   }
   TrainOptions options_;
+  BlockOptions blocks_;
+  std::string mode_ = kModes[0];
   std::string codes_;  // empty: none
 };
 
 Settings TrainStage::settings() {
   const Settings common = train_settings(options_);
   std::vector<Setting> all(common.list().begin(), common.list().end());
+  all.push_back(setting::choice("mode", mode_, kModes,
+                                "the whole model at once, or first block by block: one block in "
+                                "memory at a time")
+                    .shown_if(goes_by_blocks()));
+  for (Setting& setting : block_settings(blocks_, goes_by_blocks())) {
+    all.push_back(std::move(setting));
+  }
   all.push_back(setting::choice("codes", codes_, kCodes,
                                 "after quantize: scales (with tables, norms and other vectors; "
                                 "codes stay) or all (weights too, rounded in every step)")
                     .shown_if(!codes_.empty()));
   return {name(), std::move(all)};
-}
-
-std::vector<TensorBinding> bindings_of(const PackPlan& plan) {
-  std::vector<TensorBinding> bindings;
-  for (const PlannedTensor& tensor : plan.tensors) {
-    bindings.push_back(tensor.binding);
-  }
-  return bindings;
 }
 
 Status TrainStage::plan(PackPlan& plan) const {
@@ -80,13 +90,26 @@ Status TrainStage::plan(PackPlan& plan) const {
 
 Status TrainStage::run(Work& work) const {
   RWKV_TRY(plan(work.plan));
+  TrainProgress progress(work.report, work.warn);
+  if (work.training.shard && !has_parts()) {
+    return usage_error("--shard needs mode: blocks and from: teacher");
+  }
+  if (goes_by_blocks()) {
+    RWKV_ASSIGN(const bool goes_on,
+                train_blocks_of(work, options_, blocks_, codes(),
+                                folder_of(work.training) + "/blocks", progress));
+    work.ends_here = !goes_on;
+  }
+  return options_.steps == 0 || work.ends_here ? Status() : train_whole(work, progress);
+}
+
+Status TrainStage::train_whole(Work& work, TrainProgress& progress) const {
   CodedWeights weights(codes());
   if (codes() != TrainCodes::None) {
     RWKV_ASSIGN(weights, coded_weights_of(work, codes()));
   }
   const Identified student = {work.plan.config, bindings_of(work.plan)};
-  TrainProgress progress(work.report, work.warn);
-  Work::Training& training = work.training;
+  const Work::Training& training = work.training;
   TrainJob job{options_,
                work.seed,
                {*work.source, student},
@@ -97,6 +120,7 @@ Status TrainStage::run(Work& work) const {
                training.threads,
                progress.callbacks(),
                codes() != TrainCodes::None ? &weights : nullptr};
+  job.callbacks.on_preparing = work.progress;
   if (!training.data.empty()) {
     job.options.data = training.data;
   }
@@ -111,8 +135,12 @@ Status TrainStage::run(Work& work) const {
     return TrainProgress::interrupted(trained, job);
   }
   for (const Parameter& parameter : trained.network->parameters()) {
-    RWKV_TRY(weights.has(parameter.name) ? put_codes(work, weights, parameter.name)
-                                         : work.replace(parameter.name, parameter.values.detach()));
+    if (!weights.has(parameter.name)) {
+      RWKV_TRY(work.replace(parameter.name, parameter.values.detach()));
+      continue;
+    }
+    RWKV_ASSIGN(const std::vector<std::byte> trained_codes, weights.codes(parameter.name));
+    RWKV_TRY(put_codes(work, trained_codes, parameter.name));
   }
   work.hidden = at::Tensor();
   work.report(fmt::format("train: {} steps in {:.1f} min, loss {:.4f}; log and plot in {}",

@@ -8,7 +8,7 @@ namespace rwkv::press {
 Result<Work> Work::begin(WorkContext context, const TensorSource& base, PackPlan plan,
                          const std::string& scratch_folder) {
   RWKV_ASSIGN(auto edited, EditedSource::create(base, scratch_folder));
-  return Work{std::move(context), std::move(edited), std::move(plan), {}};
+  return Work{std::move(context), std::move(edited), std::move(plan), {}, false};
 }
 
 Result<at::Tensor> Work::last_hidden() {

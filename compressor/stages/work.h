@@ -13,6 +13,7 @@
 #include "compressor/calibrate/calibration.h"
 #include "compressor/checkpoint/edited_source.h"
 #include "compressor/stages/plan.h"
+#include "compressor/train/block_options.h"
 
 namespace rwkv::press {
 
@@ -30,6 +31,8 @@ struct WorkContext {
     std::string folder;  ///< for snapshots and logs; created when needed
     bool resume = false;
     int threads = 0;  ///< as in TrainJob
+    /// Train only this part of the blocks, and end there; see train_blocks().
+    std::optional<BlockShard> shard;
   };
   Training training;
   /// Whether stages may run commands of the recipe.
@@ -59,6 +62,10 @@ struct Work : WorkContext {
   /// computed if no stage has left them. A stage that changes blocks resets or replaces them.
   Result<at::Tensor> last_hidden();
   at::Tensor hidden;
+
+  /// A stage has done its part of the work that several runs share: what follows is for another
+  /// run.
+  bool ends_here = false;
 
   /// Adds an f32 tensor, or replaces it, in the source; the plan is the stage's own part.
   Status put(const std::string& name, const at::Tensor& values);

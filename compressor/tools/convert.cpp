@@ -80,7 +80,7 @@ Result<Work::Training> training_from(const cxxopts::ParseResult& arguments, cons
                                      const std::string& output) {
   Work::Training training;
   if (!trains(recipe)) {
-    for (const char* option : {"train-data", "train-threads", "work", "resume"}) {
+    for (const char* option : {"train-data", "train-threads", "work", "resume", "shard"}) {
       if (arguments.count(option) > 0) {
         return usage_error("recipe {} has no training; remove --{}", recipe.name, option);
       }
@@ -95,6 +95,16 @@ Result<Work::Training> training_from(const cxxopts::ParseResult& arguments, cons
       arguments.count("work") > 0 ? arguments["work"].as<std::string>() : output + ".work";
   training.resume = arguments.count("resume") > 0;
   RWKV_ASSIGN(training.threads, train_threads_from(arguments, "train-threads"));
+  if (arguments.count("shard") > 0) {
+    RWKV_ASSIGN(training.shard, parse_block_shard(arguments["shard"].as<std::string>()));
+    if (!has_parts(recipe)) {
+      return usage_error(
+          "--shard: recipe {} has no part to be done alone; expected a stage train with mode: "
+          "blocks "
+          "and from: teacher",
+          recipe.name);
+    }
+  }
   return training;
 }
 
@@ -116,7 +126,12 @@ void declare_convert(cxxopts::Options& options, std::vector<std::string>& positi
               cxxopts::value<std::string>(), "N")(
       "work", "Folder for a training's snapshots and log (default OUTPUT.work)",
       cxxopts::value<std::string>(), "FOLDER")("resume", "Continue an interrupted training")(
-      "force", "Replace an existing output")("quiet", "Show no progress");
+      "shard",
+      "Train only part i of n of the blocks, i/n from 1, into the work folder (train: {mode: "
+      "blocks, "
+      "from: teacher}); write no output",
+      cxxopts::value<std::string>(),
+      "I/N")("force", "Replace an existing output")("quiet", "Show no progress");
   declare_input_options(options);
   declare_merge_options(options);
   declare_calibration_options(options);
@@ -199,8 +214,14 @@ Status run_convert(const cxxopts::ParseResult& arguments) {
   pipeline.scratch_folder = fs::path(output).parent_path().string();
   pipeline.allow_external = arguments.count("allow-external") > 0;
   RWKV_ASSIGN(pipeline.training, training_from(arguments, recipe, options.vocabulary, output));
-  RWKV_ASSIGN(const PackPlan plan,
-              convert_with_progress(input, recipe, std::move(pipeline), options, quiet));
+  RWKV_ASSIGN(const PackPlan plan, convert_with_progress(input, recipe, pipeline, options, quiet));
+  if (pipeline.training.shard) {
+    cli::print(
+        "part {} is done in {}; when all are, the same command with --resume instead of --shard "
+        "writes {}\n",
+        arguments["shard"].as<std::string>(), pipeline.training.folder, output);
+    return {};
+  }
   return print_result(path, before, options, plan);
 }
 

@@ -42,10 +42,10 @@ at::Tensor CodedWeights::as_own(const Entry& entry) {
   return place.rows.defined() ? own.index_select(0, entry.inverse_rows) : own;
 }
 
-Result<std::vector<Parameter>> CodedWeights::attach(const Network& network,
+Result<std::vector<Parameter>> CodedWeights::attach(std::span<const Parameter> leaves,
                                                     const Network::IsTrainable& moves) {
   std::vector<Parameter> parameters;
-  for (const Parameter& leaf : network.parameters()) {
+  for (const Parameter& leaf : leaves) {
     const auto found = tensors_.find(leaf.name);
     if (found == tensors_.end()) {
       const bool is_trained =

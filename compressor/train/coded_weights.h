@@ -7,6 +7,7 @@
 
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,10 +30,11 @@ class CodedWeights {
   void add(CodedStart start, Place place);
   bool has(const std::string& name) const { return tensors_.contains(name); }
 
-  /// Connects them with a network of which they are leaves, and rounds. The parameters to optimise:
-  /// those of the matrices that `moves` names, and the network's own leaves that it names, vectors
-  /// alone with TrainCodes::Scales. What remains is fixed. To be called once.
-  Result<std::vector<Parameter>> attach(const Network& network, const Network::IsTrainable& moves);
+  /// Connects them with the leaves of a network or block, and rounds. The parameters to optimise:
+  /// those of the matrices that `moves` names, and the other leaves that it names, vectors alone
+  /// with TrainCodes::Scales. What remains is fixed. To be called once.
+  Result<std::vector<Parameter>> attach(std::span<const Parameter> leaves,
+                                        const Network::IsTrainable& moves);
   /// After the parameters changed: rounds them, and writes the values into the network.
   Status round();
   /// Moves the gradients of the network's values to those of the parameters.

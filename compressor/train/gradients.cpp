@@ -51,6 +51,9 @@ class Pass {
     if (teacher != nullptr) {
       teacher_ = ask(*teacher, batch.inputs, options.block_match > 0);
       has_teacher_ = true;
+    } else if (batch.answers.ids.defined()) {
+      teacher_.head.top = batch.answers;
+      has_teacher_ = true;
     }
   }
 
@@ -59,9 +62,10 @@ class Pass {
  private:
   // The gradient of the head's input, with the head's own added.
   at::Tensor head_gradient(const at::Tensor& input) {
-    HeadLoss loss =
-        head_loss(input.detach(), student_.head().detach(), batch_.targets,
-                  has_teacher_ ? &teacher_.head : nullptr, options_.head, scale_, weights());
+    HeadLossOptions options = options_.head;
+    options.head_is_fixed = !student_.head().requires_grad();
+    HeadLoss loss = head_loss(input.detach(), student_.head().detach(), batch_.targets,
+                              has_teacher_ ? &teacher_.head : nullptr, options, scale_, weights());
     sums_.cross_entropy += loss.cross_entropy;
     sums_.divergence += loss.divergence;
     add_to_gradient(student_.head(), loss.grad_head);
@@ -86,7 +90,7 @@ class Pass {
     sums_.block_match += distance.item<double>();
     return distance;
   }
-  bool matches() const { return options_.block_match > 0 && has_teacher_; }
+  bool matches() const { return options_.block_match > 0 && !teacher_.outputs.empty(); }
   at::Tensor match_weight() const {
     return at::full({}, scale_ * options_.block_match, at::TensorOptions(at::kFloat));
   }

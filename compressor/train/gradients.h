@@ -11,6 +11,8 @@ namespace rwkv::press {
 struct Batch {
   at::Tensor inputs;   ///< int64 [sequences, length]
   at::Tensor targets;  ///< int64 [sequences * length]: each input's successor
+  /// The teacher's, from a file; undefined if the teacher itself is asked.
+  TopAnswers answers = {};
 };
 
 struct LossOptions {

@@ -34,7 +34,7 @@ Settings train_settings(TrainOptions& options) {
           texts("data", options.data,
                 "text or token files (.u16, .u32, .bin) to learn from; --data replaces them"),
           texts("valid", options.valid, "the same, for the loss on text that is not learnt from"),
-          count("steps", options.steps, 1, kMost, "optimiser steps"),
+          count("steps", options.steps, 0, kMost, "optimiser steps of the whole model"),
           count("batch", options.batch, 1, kMostTokens,
                 "sequences per step, over all processes together"),
           count("micro_batch", options.micro_batch, 1, kMostTokens,
@@ -60,6 +60,11 @@ Settings train_settings(TrainOptions& options) {
                "of the teacher's and the student's predictions"),
           real("block_match", loss.block_match, 0, 1e6,
                "weight of the distance between the blocks' outputs and the teacher's"),
+          count(
+              "teacher_top_k", options.teacher_top_k, 0, kMostTokens,
+              "the teacher's likeliest answers for each token, from a file that is written first; "
+              "0: the whole teacher in memory")
+              .shown_if(options.teacher_top_k > 0),
           text("answers_after", options.answers_after, "a token: what follows it is an answer")
               .shown_if(has_answers),
           real("answers_weight", loss.answers_weight, 0, 1e6,
@@ -81,7 +86,17 @@ Status read_train_options(const YAML::Node& node, TrainOptions& options) {
   return settle_train_options(node, options);
 }
 
-Status settle_train_options(const YAML::Node& given, TrainOptions& options) {
+Status settle_train_options(const YAML::Node& given, TrainOptions& options, uint64_t least_steps) {
+  if (options.steps < least_steps) {
+    return usage_error("train.steps: expected an integer of at least {}, got '{}'", least_steps,
+                       options.steps);
+  }
+  if (options.teacher_top_k > 0 && options.loss.block_match > 0) {
+    return usage_error(
+        "train.block_match compares the outputs of blocks, which train.teacher_top_k does not "
+        "keep; "
+        "set one of them to 0");
+  }
   if (!given["micro_batch"]) {
     options.micro_batch = std::min(options.batch, options.micro_batch);
   }

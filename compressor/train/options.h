@@ -28,6 +28,9 @@ struct TrainOptions {
   double clip = 1.0;         ///< largest gradient norm; 0: none
   AdamWOptions adamw = {.weight_decay = 0.001};
   LossOptions loss;
+  /// The teacher's likeliest answers for each token, written to a file first; 0: the whole teacher
+  /// is in memory instead.
+  uint64_t teacher_top_k = 0;
   std::string answers_after;  ///< a token; tokens after it weigh loss.answers_weight; empty: none
   size_t precision = 0;       ///< as written: auto, fp32 or bf16
   bool wants_bf16 = false;    ///< of products; follows from precision
@@ -38,8 +41,10 @@ struct TrainOptions {
 
 /// `train` of recipes and configurations.
 Settings train_settings(TrainOptions& options);
-/// After reading: what follows from the values, and from which of them `given` has.
-Status settle_train_options(const YAML::Node& given, TrainOptions& options);
+/// After reading: what follows from the values, and from which of them `given` has. Usage for less
+/// than `least_steps`.
+Status settle_train_options(const YAML::Node& given, TrainOptions& options,
+                            uint64_t least_steps = 1);
 /// Both. Usage names a bad key or value.
 Status read_train_options(const YAML::Node& node, TrainOptions& options);
 void emit_train_options(TrainOptions options, YAML::Emitter& out);

@@ -115,20 +115,6 @@ Result<std::vector<std::byte>> read_raw(const TensorSource& source, const std::s
   return raw;
 }
 
-// The first line in which two settings differ, for the message.
-std::string difference(const std::string& saved, const std::string& expected) {
-  std::istringstream a(saved);
-  std::istringstream b(expected);
-  std::string line_a;
-  std::string line_b;
-  while (std::getline(a, line_a) && std::getline(b, line_b)) {
-    if (line_a != line_b) {
-      return fmt::format("saved '{}', now '{}'", printable(line_a), line_b);
-    }
-  }
-  return "their number of lines";
-}
-
 Status check_counters(const std::string& path, const Snapshot& state, uint64_t steps) {
   if (fs::path(path).filename().string() != name_of(state.step)) {
     return bad_input("{}: expected the step of its name, found step {}; it is another snapshot",
@@ -158,6 +144,19 @@ Status read_threads(const TensorSource& source, Snapshot& state) {
 }
 
 }  // namespace
+
+std::string settings_difference(const std::string& saved, const std::string& expected) {
+  std::istringstream a(saved);
+  std::istringstream b(expected);
+  std::string line_a;
+  std::string line_b;
+  while (std::getline(a, line_a) && std::getline(b, line_b)) {
+    if (line_a != line_b) {
+      return fmt::format("saved '{}', now '{}'", printable(line_a), line_b);
+    }
+  }
+  return "their number of lines";
+}
 
 Result<std::string> save_snapshot(const std::string& folder, const Snapshot& state,
                                   AdamW& optimizer) {
@@ -217,7 +216,7 @@ Result<Snapshot> load_snapshot(const std::string& path, const std::string& setti
     return usage_error(
         "{}: was saved by a training with other settings ({}); use the same ones, or start again "
         "without --resume",
-        path, difference(state.settings, settings));
+        path, settings_difference(state.settings, settings));
   }
   RWKV_TRY(check_counters(path, state, steps));
   RWKV_TRY(read_threads(*source, state));

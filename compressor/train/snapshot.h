@@ -21,6 +21,9 @@ struct Snapshot {
 /// The most threads that a process of a training may use.
 inline constexpr int kMaxTrainThreads = 256;
 
+/// The first line in which the settings of two trainings differ, for a message.
+std::string settings_difference(const std::string& saved, const std::string& expected);
+
 /// Writes FOLDER/step-NNNNNNNN.safetensors whole or not at all, then removes all but the newest
 /// two up to this step; those of later steps were passed over, and stay. The path. No space left is
 /// a Failed status; earlier snapshots are kept.

@@ -115,6 +115,21 @@ uint64_t mixed(uint64_t seed, uint64_t index) {
 
 }  // namespace
 
+Result<int32_t> token_named(const char* key, const std::string& text,
+                            const std::optional<Vocabulary>& vocabulary) {
+  if (!vocabulary) {
+    return usage_error("train.{} '{}' needs a vocabulary; name one with --vocab", key, text);
+  }
+  RWKV_ASSIGN(const auto tokenizer, make_tokenizer(*vocabulary));
+  std::vector<int32_t> ids;
+  RWKV_TRY(tokenizer->encode(text, ids));
+  if (ids.size() != 1) {
+    return usage_error("train.{}: expected one token, but '{}' is {} of this vocabulary", key, text,
+                       ids.size());
+  }
+  return ids.front();
+}
+
 Result<TokenData> TokenData::open(const std::vector<std::string>& paths,
                                   const std::optional<Vocabulary>& vocabulary, uint64_t n_vocab,
                                   int64_t length, const std::string& cache_folder) {

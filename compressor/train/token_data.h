@@ -16,6 +16,11 @@
 
 namespace rwkv::press {
 
+/// The id of the one token that the setting train.`key` names by its `text`. Usage if there is no
+/// vocabulary, or the text is not one token of it.
+Result<int32_t> token_named(const char* key, const std::string& text,
+                            const std::optional<Vocabulary>& vocabulary);
+
 class TokenData {
  public:
   /// Opens `paths`: files ending in .u16, .bin (16-bit ids, little-endian, as BlinkDL's and others'

@@ -9,6 +9,7 @@
 #include "compressor/numerics/threads.h"
 #include "compressor/train/snapshot.h"
 #include "compressor/train/teacher.h"
+#include "compressor/train/teacher_answers.h"
 #include "compressor/train/token_data.h"
 #include "compressor/train/work_lock.h"
 #include "formats/base/leftovers.h"
@@ -31,7 +32,9 @@ class Training {
   Status make_folder();
   Status load_models();
   Status open_data();
-  Result<int32_t> token_of(const char* key, const std::string& text) const;
+  bool asks_teacher() const {
+    return options_.loss.head.distill > 0 || options_.loss.block_match > 0;
+  }
   Status find_answers();
   Status resume();
   Status load_newest(const std::vector<std::string>& snapshots);
@@ -65,6 +68,7 @@ class Training {
   std::unique_ptr<Network> student_, teacher_;
   std::unique_ptr<AdamW> optimizer_;
   std::optional<TokenData> data_, valid_;
+  std::optional<TeacherAnswers> answers_;  // instead of teacher_
   std::optional<LossLog> log_;
   std::optional<WorkLock> lock_;  // only the first process has it
   uint64_t done_ = 0;
@@ -95,14 +99,16 @@ Status Training::load_models() {
     return is_trainable(name) || (job_.codes != nullptr && job_.codes->has(name));
   };
   RWKV_ASSIGN(student_, Network::load(job_.student.source, job_.student.model.config, is_leaf));
+  student_->hold_fixed();
   student_->set_precision(options_.loss.head.precision);
-  if (options_.loss.head.distill > 0 || options_.loss.block_match > 0) {
+  if (asks_teacher() && options_.teacher_top_k == 0) {
     RWKV_ASSIGN(teacher_, Network::load(job_.teacher->source, job_.teacher->model.config, nullptr));
+    teacher_->hold_fixed();
     teacher_->set_precision(options_.loss.head.precision);
   }
   std::vector<Parameter> parameters = student_->parameters();
   if (job_.codes != nullptr) {
-    RWKV_ASSIGN(parameters, job_.codes->attach(*student_, is_trainable));
+    RWKV_ASSIGN(parameters, job_.codes->attach(student_->parameters(), is_trainable));
   }
   optimizer_ = std::make_unique<AdamW>(std::move(parameters), options_.adamw);
   return {};
@@ -116,7 +122,8 @@ Status Training::open_data() {
     RWKV_ASSIGN(data_,
                 TokenData::open(options_.data, job_.vocabulary, n_vocab, length, job_.folder));
     if (!options_.start_after.empty()) {
-      RWKV_ASSIGN(const int32_t id, token_of("start_after", options_.start_after));
+      RWKV_ASSIGN(const int32_t id,
+                  token_named("start_after", options_.start_after, job_.vocabulary));
       RWKV_TRY(data_->start_after(id));
     }
     if (!options_.valid.empty()) {
@@ -132,24 +139,10 @@ Status Training::open_data() {
   return group_.is_first() ? Status() : open();
 }
 
-// The id of the token that a setting names.
-Result<int32_t> Training::token_of(const char* key, const std::string& text) const {
-  if (!job_.vocabulary) {
-    return usage_error("train.{} '{}' needs a vocabulary; name one with --vocab", key, text);
-  }
-  RWKV_ASSIGN(const auto tokenizer, make_tokenizer(*job_.vocabulary));
-  std::vector<int32_t> ids;
-  RWKV_TRY(tokenizer->encode(text, ids));
-  if (ids.size() != 1) {
-    return usage_error("train.{}: expected one token, but '{}' is {} of this vocabulary", key, text,
-                       ids.size());
-  }
-  return ids.front();
-}
-
 Status Training::find_answers() {
   if (!options_.answers_after.empty()) {
-    RWKV_ASSIGN(options_.loss.answers_after, token_of("answers_after", options_.answers_after));
+    RWKV_ASSIGN(options_.loss.answers_after,
+                token_named("answers_after", options_.answers_after, job_.vocabulary));
   }
   return {};
 }
@@ -160,7 +153,7 @@ std::string Training::settings() const {
   return fmt::format(
       "student: {} ({})\nteacher: {}\ndata: {:016x}\nseed: {}\ntensors that move: {}\n{}{}\n",
       job_.student.source.path(), describe(job_.student.model.config),
-      teacher_ ? job_.teacher->source.path() : "none", data_->fingerprint(), job_.seed,
+      asks_teacher() ? job_.teacher->source.path() : "none", data_->fingerprint(), job_.seed,
       optimizer_->parameters().size(),
       job_.codes ? fmt::format("codes: {}\n", job_.codes->description()) : "", out.c_str());
 }
@@ -296,6 +289,10 @@ Status Training::step(uint64_t number) {
   for (int64_t i = 0; i < per_rank(); i += micro) {
     RWKV_ASSIGN(batch, data_->sample(first + static_cast<uint64_t>(i),
                                      std::min(micro, per_rank() - i), job_.seed));
+    if (answers_) {
+      RWKV_ASSIGN(batch.answers, answers_->read(first + static_cast<uint64_t>(i),
+                                                std::min(micro, per_rank() - i)));
+    }
     sums += add_gradients(*student_, teacher_.get(), batch, options_.loss, 1.0 / tokens);
   }
   if (job_.codes != nullptr) {
@@ -408,6 +405,10 @@ Status Training::run_steps() {
 
 Result<Trained> Training::run() {
   RWKV_TRY(check_teacher(job_));
+  if (group_.size() > 1 && options_.teacher_top_k > 0) {
+    return usage_error("train.teacher_top_k: works in one process, found {}; set it to 0",
+                       group_.size());
+  }
   RWKV_TRY(find_answers());
   RWKV_TRY(load_models());
   RWKV_TRY(make_folder());
@@ -417,6 +418,10 @@ Result<Trained> Training::run() {
   RWKV_TRY(round_codes());
   RWKV_ASSIGN(const int n_threads, choose_threads());
   const ThreadCount with(n_threads);
+  if (asks_teacher() && options_.teacher_top_k > 0) {
+    RWKV_ASSIGN(TeacherAnswers answers, TeacherAnswers::prepare(job_, *data_));
+    answers_.emplace(std::move(answers));
+  }
   note(fmt::format("training {} tensors on {} tokens, products in {}{}",
                    optimizer_->parameters().size(), data_->n_tokens(),
                    options_.wants_bf16 ? "bf16" : "fp32",

@@ -33,6 +33,8 @@ struct TrainCallbacks {
   std::function<bool(const StepReport& report)> on_step;
   /// After a snapshot has been written.
   std::function<void(const std::string& path, uint64_t step)> on_saved;
+  /// While the teacher's answers are written, with the share that is done.
+  std::function<void(const std::string& what, double share)> on_preparing;
   /// A line of information for the user.
   std::function<void(const std::string& line)> on_note;
   /// A line that the user should see in any case: a damaged snapshot was passed over, a result will

@@ -93,6 +93,34 @@ TEST_CASE("srun starts a training of two processes", "[launchers]") {
   check_trains_as_by_hand("\"$slurm\" \"$PWD/slurm\" srun --ntasks 2 --overcommit", scratch);
 }
 
+TEST_CASE("An array job of Slurm trains the blocks as one process does", "[launchers]") {
+  const ScratchFolder scratch;
+  if (!has_slurm("blocks by sbatch", scratch)) {
+    return;
+  }
+  write_inputs(scratch);
+  fs::create_directory(scratch.file("slurm"));
+  write_text(scratch.file("r.yaml"),
+             "name: r\nstages:\n  - train: {mode: blocks, from: teacher, block_steps: 3, steps: 0, "
+             "batch: 2, length: 32}\n");
+  output_of("rwkv-press", {"synth", "--arch", "v5.2", "--n-layer", "2", "--n-embd", "64",
+                           "--n-vocab", "256", "--quiet", "-o", scratch.file("m.pth")});
+  const std::string convert =
+      "convert m.pth --recipe r.yaml --vocab bytes --train-data text.txt --train-threads 1 "
+      "--quiet ";
+  write_text(scratch.file("job.sh"), "#!/bin/bash\n\"$RWKV_PRESS\" " + convert +
+                                         "-o array.gguf --shard $SLURM_ARRAY_TASK_ID/2\n");
+  const RunResult job = run_line(
+      "RWKV_PRESS=$press \"$slurm\" \"$PWD/slurm\" sbatch --wait --array=1-2 --cpus-per-task=1 "
+      "--mem=0 job.sh; cat slurm-*.out >&2; \"$press\" " +
+          convert + "-o array.gguf --resume && \"$press\" " + convert + "-o alone.gguf",
+      scratch);
+  INFO(job.err);
+  REQUIRE(job.exit_code == 0);
+  CHECK(fs::exists(scratch.file("array.gguf.work/blocks/part-2-of-2")));
+  CHECK(read_bytes(scratch.file("array.gguf")) == read_bytes(scratch.file("alone.gguf")));
+}
+
 TEST_CASE("An array job of Slurm sweeps as one process does", "[launchers]") {
   const ScratchFolder scratch;
   if (!has_slurm("a sweep by sbatch", scratch)) {

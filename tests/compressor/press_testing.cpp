@@ -35,6 +35,7 @@ Status convert(const std::string& input, const std::string& output, const Conver
   press::PipelineOptions pipeline;
   pipeline.scratch_folder = std::filesystem::path(output).parent_path().string();
   pipeline.training = {how.train_data, options.vocabulary, how.work, how.resume};
+  pipeline.training.shard = how.shard;
   pipeline.allow_external = how.allow_external;
   const bool is_given = !how.texts.empty() || !how.statistics.empty();
   if (press::needs_calibration(recipe) || (is_given && press::may_use_calibration(recipe))) {

@@ -22,6 +22,7 @@ struct Conversion {
   std::vector<std::string> train_data = {};
   std::string work = {};  ///< folder of stages that train
   bool resume = false;
+  std::optional<press::BlockShard> shard = {};
   bool allow_external = false;
   std::optional<float> group_norm_eps = {};
 };
