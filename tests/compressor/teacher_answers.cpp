@@ -39,7 +39,7 @@ press::TrainJob distilled(const TinyModel& student, const TinyModel& teacher,
   job.options.loss.head.distill = 1.0;
   job.options.loss.head.precision = Precision::F32;
   job.options.teacher_top_k = top_k;
-  job.teacher = teacher.ref();
+  job.teacher.emplace(teacher.ref());
   return job;
 }
 

@@ -23,7 +23,7 @@ namespace {
 
 constexpr int64_t kLayers = 3;
 constexpr uint64_t kSteps = 6;
-constexpr const char* kLowRank =
+constexpr const char* kPairs =
     "name: t\ncalibration: {samples: 16, length: 64}\nstages:\n"
     "  - low_rank: {method: svd, factor: 8}\n";
 
@@ -93,6 +93,17 @@ struct Pair {
   }
 };
 
+// The same training of a student as it was at first.
+press::BlockJob renewed(Pair& pair, const press::BlockJob& job) {
+  pair.renew();
+  press::BlockJob again = pair.job("", job.blocks.from);
+  again.options = job.options;
+  again.blocks = job.blocks;
+  again.folder = job.folder;
+  again.resume = job.resume;
+  return again;
+}
+
 press::BlocksTrained run(const press::BlockJob& job) {
   auto trained = press::train_blocks(job);
   REQUIRE_OK(trained.status());
@@ -108,20 +119,20 @@ bool same_blocks(const std::string& a, const std::string& b) {
 }
 
 // Stops, as Ctrl-C does, after each of these steps of all blocks together, and goes on.
-void run_in_pieces(Pair& pair, press::BlockJob job, const std::vector<uint64_t>& stops) {
+void run_in_pieces(Pair& pair, const press::BlockJob& job, const std::vector<uint64_t>& stops) {
+  bool resumes = false;
   for (const uint64_t stop : stops) {
-    pair.renew();
-    job.student = {*pair.student, pair.start.model};
-    job.callbacks = stop_after(stop);
-    const press::BlocksTrained trained = run(job);
+    press::BlockJob piece = renewed(pair, job);
+    piece.resume = resumes;
+    piece.callbacks = stop_after(stop);
+    const press::BlocksTrained trained = run(piece);
     CHECK_FALSE(trained.is_finished);
     CHECK_THAT(trained.where, Contains("block"));
-    job.resume = true;
+    resumes = true;
   }
-  pair.renew();
-  job.student = {*pair.student, pair.start.model};
-  job.callbacks = {};
-  CHECK(run(job).is_finished);
+  press::BlockJob last = renewed(pair, job);
+  last.resume = true;
+  CHECK(run(last).is_finished);
 }
 
 std::string only_file(const std::string& folder, const std::string& begins) {
@@ -249,9 +260,7 @@ TEST_CASE("What a training by blocks left is refused by name if it is damaged or
       auto damaged = whole;
       damaged[whole.size() / 2] ^= std::byte{1};
       write_bytes(path, std::span(damaged).first(is_cut ? whole.size() / 2 : whole.size()));
-      pair.renew();
-      job.student = {*pair.student, pair.start.model};
-      const Status status = press::train_blocks(job).status();
+      const Status status = press::train_blocks(renewed(pair, job)).status();
       CAPTURE(begins, is_cut, status.message());
       CHECK(status.code() == Code::BadInput);
       CHECK_THAT(status.message(), Contains(path));
@@ -259,19 +268,14 @@ TEST_CASE("What a training by blocks left is refused by name if it is damaged or
     }
     write_bytes(path, whole);
   }
-  pair.renew();
-  job.student = {*pair.student, pair.start.model};
-  press::BlockJob other = job;
+  press::BlockJob other = renewed(pair, job);
   other.blocks.learning_rate = 1e-3;
   const Status status = press::train_blocks(other).status();
   CHECK(status.code() == Code::Usage);
   CHECK_THAT(status.message(), Contains("block_lr"));
   // Activations that are gone are computed again.
   fs::remove(only_file(job.folder, "teacher-0002"));
-  pair.renew();
-  job.student = {*pair.student, pair.start.model};
-  job.callbacks = {};
-  CHECK(run(job).is_finished);
+  CHECK(run(renewed(pair, job)).is_finished);
   Pair undisturbed("v5.2");
   const press::BlockJob expected = undisturbed.job("w");
   run(expected);
@@ -287,7 +291,7 @@ TEST_CASE("Recipes train by blocks: pairs, codes, then the whole", "[blocks][rec
   int n = 0;
   const auto with = [&](const std::string& stages) {
     Conversion how;
-    how.recipe = std::string(kLowRank) + stages;
+    how.recipe = std::string(kPairs) + stages;
     how.vocab = "bytes";
     how.texts = {text};
     how.train_data = {text};

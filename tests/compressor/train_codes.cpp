@@ -111,9 +111,10 @@ TEST_CASE("What is packed is bit for bit what was trained", "[train_codes]") {
   const press::Trained trained =
       train_all(coded.job(write_repetitive(scratch), scratch.file("work")));
   for (const press::Parameter& each : trained.network->parameters()) {
-    REQUIRE_OK(coded.weights.has(each.name)
-                   ? press::put_codes(*coded.work, coded.weights, each.name)
-                   : coded.work->replace(each.name, each.values.detach()));
+    REQUIRE_OK(
+        coded.weights.has(each.name)
+            ? press::put_codes(*coded.work, coded.weights.codes(each.name).value(), each.name)
+            : coded.work->replace(each.name, each.values.detach()));
   }
   REQUIRE_OK(press::end_work(*coded.work));
   press::PackOptions pack;
