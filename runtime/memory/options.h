@@ -9,12 +9,22 @@
 
 namespace rwkv::edge {
 
+/// How fast a device is with one model, as `rwkv-edge profile` measures it.
+struct DeviceSpeed {
+  double read_bytes_per_second = 0;  ///< of pieces of a stream
+  double compute_seconds = 0;        ///< of a token, all waiting left out
+  unsigned n_threads = 0;            ///< that computed
+  bool is_known() const { return read_bytes_per_second > 0; }
+};
+
 /// How weights are streamed ahead of their use; the defaults suit all but measurements.
 struct StreamOptions {
   uint64_t piece_bytes = 0;   ///< of a piece at most; 0: by the size of the model
   unsigned slots = 0;         ///< largest pieces that the ring holds; 0: 4, or 2 if memory is tight
   bool bottom_first = false;  ///< keeps the first blocks in memory, not pieces of all of them
   uint64_t bytes_per_second = 0;  ///< slows reads down to such a storage; 0: as fast as it is
+  DeviceSpeed device;             ///< if it is known, speeds are predicted
+  double tokens_per_second = 0;   ///< to be reached; 0: as many as there can be
 };
 
 struct MemoryOptions {

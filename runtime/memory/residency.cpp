@@ -185,6 +185,55 @@ Result<Choice> choice_within_limit(const Planner& planner, const PackedFile& fil
       file.path, options.limit, smallest, smallest_mode);
 }
 
+double speed_of(const Residency& residency) {
+  return residency.seconds_per_token > 0 ? 1.0 / residency.seconds_per_token : 0.0;
+}
+
+// Within the limit, or the least memory that reaches the speed.
+Result<Choice> choice_of_speed(const Planner& planner, const PackedFile& file,
+                               const MemoryOptions& options) {
+  const double wanted = options.stream.tokens_per_second;
+  if (options.mode && mode_traits(*options.mode).dense != DenseWeights::Ahead) {
+    return usage_error("a speed to be reached needs memory mode streamed, found {}",
+                       mode_traits(*options.mode).name);
+  }
+  if (!options.stream.device.is_known() || options.stream.device.n_threads != options.n_threads) {
+    return usage_error(
+        "a speed to be reached needs figures of this device with {} threads; make them with "
+        "rwkv-edge profile -t {} and give them with --device",
+        options.n_threads, options.n_threads);
+  }
+  MemoryOptions streamed = options;
+  streamed.mode = MemoryMode::Streamed;
+  Choice choice = first_choice(MemoryMode::Streamed, options);
+  const auto with_share = [&](double share) {
+    Choice kept = choice;
+    kept.stream.kept_share = share;
+    return kept;
+  };
+  const auto is_fast = [&](const Choice& kept) {
+    return speed_of(planner.residency(kept)) >= wanted;
+  };
+  if (!is_fast(with_share(1.0))) {
+    return usage_error("{}: {} tokens/s cannot be reached: computing alone allows {:.2f}",
+                       file.path, wanted, speed_of(planner.residency(with_share(1.0))));
+  }
+  const Choice least =
+      with_share(1.0 - largest_share([&](double less) { return is_fast(with_share(1.0 - less)); }));
+  if (options.limit == 0) {
+    return least;
+  }
+  RWKV_ASSIGN(choice, choice_within_limit(planner, file, streamed));
+  if (!is_fast(choice)) {
+    return usage_error(
+        "{}: {} tokens/s cannot be reached within {} bytes, which allow {:.2f}; they need about {} "
+        "bytes",
+        file.path, wanted, options.limit, speed_of(planner.residency(choice)),
+        planner.total(least));
+  }
+  return choice;
+}
+
 ReadPerToken read_per_token(const PackedFile& file, const Residency& residency) {
   const ModelAccess access(file.config, file.bindings);
   ReadPerToken read;
@@ -236,6 +285,12 @@ Result<Residency> residency_for(const PackedFile& file, const MemoryOptions& opt
                                 const OtherMemory& other) {
   RWKV_TRY(check(options));
   const Planner planner(file, options, other);
+  if (options.stream.tokens_per_second > 0) {
+    RWKV_ASSIGN(const Choice choice, choice_of_speed(planner, file, options));
+    Residency residency = planner.residency(choice);
+    residency.read = read_per_token(file, residency);
+    return residency;
+  }
   if (options.limit == 0) {
     Residency residency =
         planner.residency(first_choice(options.mode.value_or(mode_made_for(file)), options));

@@ -70,6 +70,7 @@ struct Residency {
   uint64_t ring_bytes = 0;
   uint64_t bytes_per_second = 0;  ///< StreamOptions
   double kept_share = 0;          ///< of the bytes that could be streamed
+  double seconds_per_token = 0;   ///< predicted, without rows on demand; 0: not known
   uint64_t staging_bytes = 0;
   uint64_t window_bytes = 0;  ///< of the mapped file, resident at most
   ReadPerToken read;
@@ -92,8 +93,10 @@ MemoryMode mode_made_for(const PackedFile& file);
 /// Without a limit, the requested mode or mode_made_for(). With one, the first mode of the list
 /// that fits, with two exceptions: a mode whose caches would hold less than half of the rows gives
 /// way to a window of the mapped file, and streamed blocks are pinned as far as there is room.
-/// Usage if the model does not fit in the limit, naming the smallest limit that it fits in, or if
-/// an option is out of range.
+/// With a speed to be reached the mode is streamed, and without a limit takes the least memory that
+/// reaches it.
+/// Usage if the model does not fit in the limit, naming the smallest limit that it fits in, if the
+/// speed cannot be reached, naming what can, or if an option is out of range.
 Result<Residency> residency_for(const PackedFile& file, const MemoryOptions& options,
                                 const OtherMemory& other);
 

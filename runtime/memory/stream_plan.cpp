@@ -146,6 +146,51 @@ void place(std::span<const Piece> pieces, const PackedTensor& tensor, uint32_t& 
   residency.account.at(where.component).resident += residency.pinned_bytes - pinned_before;
 }
 
+// A piece in the order of use.
+struct Step {
+  double read_seconds;  // 0: it stays in memory
+  double compute_seconds;
+};
+
+// Seconds of a token in the long run: the reading thread and the computing ones, step by step, over
+// tokens of which the last finds the ring as it will always be.
+double simulate(std::span<const Step> steps, std::span<const uint32_t> reaches) {
+  constexpr int kTokens = 4;
+  const size_t n = reaches.size();
+  std::vector<double> used(n * kTokens);  // when each piece was no longer needed
+  double read_until = 0;
+  double now = 0;
+  double last_token = 0;
+  size_t piece = 0;
+  for (int token = 0; token < kTokens; ++token) {
+    last_token = now;
+    for (const Step& step : steps) {
+      if (step.read_seconds > 0) {
+        const uint32_t reach = reaches[piece % n];
+        const double free = piece >= reach ? used[piece - reach] : 0.0;
+        read_until = std::max(read_until, free) + step.read_seconds;
+        now = std::max(now, read_until) + step.compute_seconds;
+        used[piece++] = now;
+      } else {
+        now += step.compute_seconds;
+      }
+    }
+  }
+  return now - last_token;
+}
+
+double predict(std::span<const Piece> pieces, const DeviceSpeed& device,
+               const Residency& residency) {
+  const auto all = static_cast<double>(bytes_of(pieces));
+  std::vector<Step> steps;
+  for (const Piece& piece : pieces) {
+    const auto bytes = static_cast<double>(piece.part.n_bytes);
+    steps.push_back({piece.is_kept ? 0.0 : bytes / device.read_bytes_per_second,
+                     device.compute_seconds * bytes / all});
+  }
+  return simulate(steps, reaches_of(residency.stream));
+}
+
 }  // namespace
 
 bool can_be_streamed(const TensorBinding& binding, const ModelConfig& config) {
@@ -189,6 +234,9 @@ void plan_stream(const PackedFile& file, std::span<const TensorBinding* const> s
   residency.kept_share = bytes == 0 ? 0.0 : static_cast<double>(kept) / static_cast<double>(bytes);
   residency.bytes_per_second = choice.options.bytes_per_second;
   lay_ring(pieces, choice.slots, residency);
+  if (choice.options.device.is_known()) {
+    residency.seconds_per_token = predict(pieces, choice.options.device, residency);
+  }
   uint32_t step = 0;
   for (size_t i = 0; i < pieces.size();) {
     size_t end = i;

@@ -5,10 +5,33 @@
 
 namespace rwkv::edge {
 
+// The piece itself, a pass earlier, is the farthest.
+std::vector<uint32_t> reaches_of(std::span<const StreamedPiece> pieces) {
+  const size_t n = pieces.size();
+  const auto end_of = [](const StreamedPiece& piece) {
+    return piece.area + PieceReader::area_bytes(piece.offset, piece.n_bytes);
+  };
+  std::vector<uint32_t> reaches(n);
+  for (size_t i = 0; i < n; ++i) {
+    uint32_t back = 1;
+    for (; back < n; ++back) {
+      const StreamedPiece& before = pieces[(i + n - back) % n];
+      if (before.area < end_of(pieces[i]) && pieces[i].area < end_of(before)) {
+        break;
+      }
+    }
+    reaches[i] = back;
+  }
+  return reaches;
+}
+
 Stream::Stream(std::unique_ptr<PieceReader> reader, std::vector<StreamedPiece> pieces,
                size_t n_always, std::span<std::byte> ring)
-    : reader_(std::move(reader)), pieces_(std::move(pieces)), n_always_(n_always), ring_(ring) {
-  find_reaches();
+    : reader_(std::move(reader)),
+      pieces_(std::move(pieces)),
+      reaches_(reaches_of(pieces_)),
+      n_always_(n_always),
+      ring_(ring) {
   thread_ = std::thread([this] { run(); });
 }
 
@@ -19,25 +42,6 @@ Stream::~Stream() {
   }
   was_used_.notify_one();
   thread_.join();
-}
-
-// The piece itself, a pass earlier, is the farthest.
-void Stream::find_reaches() {
-  const size_t n = pieces_.size();
-  const auto end_of = [](const StreamedPiece& piece) {
-    return piece.area + PieceReader::area_bytes(piece.offset, piece.n_bytes);
-  };
-  reaches_.resize(n);
-  for (size_t i = 0; i < n; ++i) {
-    uint32_t back = 1;
-    for (; back < n; ++back) {
-      const StreamedPiece& before = pieces_[(i + n - back) % n];
-      if (before.area < end_of(pieces_[i]) && pieces_[i].area < end_of(before)) {
-        break;
-      }
-    }
-    reaches_[i] = back;
-  }
 }
 
 const std::byte* Stream::at(size_t step) const {

@@ -25,6 +25,10 @@ struct StreamedPiece {
   Component component;
 };
 
+/// How many pieces back, counted round and round, the nearest one is that shares memory with each:
+/// until that one is no longer needed, the piece cannot be read.
+std::vector<uint32_t> reaches_of(std::span<const StreamedPiece> pieces);
+
 /// What a stream has done since it was made.
 struct StreamStats {
   size_t n_pieces = 0;
@@ -67,7 +71,6 @@ class Stream {
 
  private:
   using Clock = std::chrono::steady_clock;
-  void find_reaches();
   void run();
   bool may_load() const;
   uint64_t lap_end(uint64_t n) const { return (n / pieces_.size() + 1) * pieces_.size(); }
@@ -75,7 +78,7 @@ class Stream {
 
   std::unique_ptr<PieceReader> reader_;
   std::vector<StreamedPiece> pieces_;
-  std::vector<uint32_t> reaches_;  ///< how far back the nearest piece in the same place is
+  std::vector<uint32_t> reaches_;
   size_t n_always_;
   std::span<std::byte> ring_;
   // Pieces are numbered through all passes: number / pieces_.size() is the pass.

@@ -113,8 +113,7 @@ Result<std::vector<unsigned>> thread_list(const cxxopts::ParseResult& arguments)
 }
 
 // How the stream is to be, for measurements.
-Result<StreamOptions> stream_from(const cxxopts::ParseResult& arguments) {
-  StreamOptions stream;
+Result<StreamOptions> stream_from(const cxxopts::ParseResult& arguments, StreamOptions stream) {
   if (arguments.count("read-speed") > 0) {
     RWKV_ASSIGN(stream.bytes_per_second, parse_bytes(arguments["read-speed"].as<std::string>()));
   }
@@ -182,7 +181,7 @@ Status run_bench(const cxxopts::ParseResult& arguments) {
   const auto start = Clock::now();
   RWKV_ASSIGN(const std::string path, cli::required(arguments, "model"));
   RWKV_ASSIGN(MemoryOptions memory, memory_from(arguments, most_threads(threads)));
-  RWKV_ASSIGN(memory.stream, stream_from(arguments));
+  RWKV_ASSIGN(memory.stream, stream_from(arguments, memory.stream));
   if (arguments.count("compare") > 0) {
     std::vector<std::string> paths = {path};
     const auto others = arguments["compare"].as<std::vector<std::string>>();

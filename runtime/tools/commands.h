@@ -69,6 +69,7 @@ Result<std::vector<int32_t>> parse_ids(const std::string& text);
   X(perplexity)               \
   X(logits)                   \
   X(bench)                    \
+  X(profile)                  \
   X(tokenize)                 \
   X(detokenize)               \
   X(inspect)                  \

@@ -38,6 +38,8 @@ int main(int argc, char** argv) {
        edge::declare_logits, edge::run_logits},
       {"bench", "MODEL.gguf", "Measure speed, memory and bandwidth", edge::declare_bench,
        edge::run_bench},
+      {"profile", "MODEL.gguf -o FILE.json", "Measure how fast this device reads and computes",
+       edge::declare_profile, edge::run_profile},
       {"tokenize", "MODEL.gguf --text FILE", "Convert text to token ids", edge::declare_tokenize,
        edge::run_tokenize},
       {"detokenize", "MODEL.gguf --ids FILE", "Convert token ids to text", edge::declare_detokenize,

@@ -2,7 +2,9 @@
 #include <array>
 
 #include "formats/base/byte_size.h"
+#include "formats/base/file.h"
 #include "formats/base/nearest.h"
+#include "formats/base/strict_json.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
 #include "runtime/model/device_needs.h"
@@ -29,8 +31,39 @@ void declare_memory_options(cxxopts::Options& options) {
       cxxopts::value<std::string>(), "SHARE")(
       "head-cache", "Share of a clustered head kept in memory", cxxopts::value<std::string>(),
       "SHARE")("embedding-cache", "Rows of the embedding kept in memory",
-               cxxopts::value<std::string>(), "ROWS");
+               cxxopts::value<std::string>(), "ROWS")(
+      "device", "Figures of this device, by rwkv-edge profile", cxxopts::value<std::string>(),
+      "FILE")("speed", "Tokens per second to be reached, with --device",
+              cxxopts::value<std::string>(), "N");
 }
+
+namespace {
+
+Result<DeviceSpeed> device_from(const std::string& path) {
+  constexpr uint64_t kMostBytes = 1 << 20;
+  RWKV_ASSIGN(const std::string text, read_text_file(path, kMostBytes));
+  const auto parsed = parse_strict_json(text);
+  RWKV_TRY(parsed.status().in(path));
+  const nlohmann::json& json = parsed.value();
+  const auto number = [&](const char* key) {
+    const bool is_there = json.is_object() && json.contains(key) && json[key].is_number();
+    return is_there ? json[key].get<double>() : 0.0;
+  };
+  const double threads = number("threads");
+  const DeviceSpeed speed = {number("read_bytes_per_second"), number("compute_seconds"),
+                             threads >= 1 && threads <= 256 ? static_cast<unsigned>(threads) : 0};
+  // Written so that a value that is no number is refused too.
+  if (!(speed.read_bytes_per_second >= 1 && speed.read_bytes_per_second < 1e15 &&
+        speed.compute_seconds > 0 && speed.compute_seconds < 1e9 && speed.n_threads > 0)) {
+    return bad_input(
+        "{}: expected read_bytes_per_second, compute_seconds and threads as rwkv-edge profile "
+        "writes them",
+        path);
+  }
+  return speed;
+}
+
+}  // namespace
 
 Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigned n_threads) {
   MemoryOptions options;
@@ -54,6 +87,12 @@ Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigne
     RWKV_ASSIGN(const int64_t rows, cli::integer(arguments, "embedding-cache", 0, INT32_MAX));
     options.embedding_rows = static_cast<uint64_t>(rows);
   }
+  if (arguments.count("device") > 0) {
+    RWKV_ASSIGN(options.stream.device, device_from(arguments["device"].as<std::string>()));
+  }
+  if (arguments.count("speed") > 0) {
+    RWKV_ASSIGN(options.stream.tokens_per_second, cli::real(arguments, "speed", 1e-6, 1e6));
+  }
   return options;
 }
 
@@ -73,9 +112,12 @@ void say_memory_choice(const cxxopts::ParseResult& arguments, const Model& model
     text += fmt::format(" with {:.1f} % kept", 100 * residency.kept_share);
   }
   text += fmt::format(", {} MB", megabytes(residency.account.total()));
+  if (residency.seconds_per_token > 0) {
+    text += fmt::format("; about {:.2f} tokens/s", 1.0 / residency.seconds_per_token);
+  }
   const std::string read = describe(residency.read);
   text += read.empty() ? "" : fmt::format("; {}", read);
-  if (options.limit == 0) {
+  if (options.limit == 0 && options.stream.tokens_per_second == 0) {
     text += "; the file was made for it (--memory loaded holds everything)";
   }
   say(arguments, fmt::format("memory: {}", text));
@@ -160,6 +202,7 @@ nlohmann::ordered_json account_to_json(const Weights& weights, size_t n_tokens) 
     report["stream"] = {{"pieces", stats.n_pieces},
                         {"ring", stats.ring_bytes},
                         {"kept_share", residency.kept_share},
+                        {"predicted_seconds_per_token", residency.seconds_per_token},
                         {"direct", stats.is_direct},
                         {"read", stats.read_bytes},
                         {"read_seconds", stats.read_seconds},
