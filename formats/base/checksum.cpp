@@ -27,6 +27,10 @@ void StreamingXxh64::update(std::span<const std::byte> bytes) {
   XXH64_update(&state_->xxh, bytes.data(), bytes.size());
 }
 
+void StreamingXxh64::reset() {
+  XXH64_reset(&state_->xxh, 0);
+}
+
 uint64_t StreamingXxh64::digest() const {
   return XXH64_digest(&state_->xxh);
 }

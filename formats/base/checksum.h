@@ -27,6 +27,8 @@ class StreamingXxh64 {
   StreamingXxh64& operator=(const StreamingXxh64&) = delete;
 
   void update(std::span<const std::byte> bytes);
+  /// Forgets all bytes.
+  void reset();
   uint64_t digest() const;
 
  private:

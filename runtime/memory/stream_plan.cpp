@@ -85,13 +85,19 @@ uint64_t keep(std::span<Piece> pieces, const StreamChoice& choice) {
          keep(pieces, budget - small, false, [&](const Piece& piece) { return !is_small(piece); });
 }
 
+// Enough wherever in its block the piece begins, so that a file that is only planned has the same
+// bytes.
+uint64_t area_of(const Piece& piece) {
+  return align_up(piece.part.n_bytes, PieceReader::kBlock) + PieceReader::kBlock;
+}
+
 // Places in the ring, one after the other, from the start again where the end is too near.
 void lay_ring(std::span<const Piece> pieces, unsigned slots, Residency& residency) {
   uint64_t largest = 0;
   uint64_t all = 0;
   for (const Piece& piece : pieces) {
     if (!piece.is_kept) {
-      const uint64_t area = PieceReader::area_bytes(piece.part.offset, piece.part.n_bytes);
+      const uint64_t area = area_of(piece);
       largest = std::max(largest, area);
       all += area;
     }
@@ -102,7 +108,7 @@ void lay_ring(std::span<const Piece> pieces, unsigned slots, Residency& residenc
     if (piece.is_kept) {
       continue;
     }
-    const uint64_t area = PieceReader::area_bytes(piece.part.offset, piece.part.n_bytes);
+    const uint64_t area = area_of(piece);
     if (at + area > residency.ring_bytes) {
       at = 0;
     }

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "formats/base/little_endian.h"
+#include "runtime/memory/part_checks.h"
 #include "runtime/storage/large_pages.h"
 #include "runtime/storage/rows_in_memory.h"
 #include "runtime/storage/streamed_rows.h"
@@ -100,7 +101,8 @@ Status Weights::open_stream(const std::string& path) {
   RWKV_ASSIGN(ring_, map_memory(residency_.ring_bytes));
   RWKV_ASSIGN(auto reader, PieceReader::open(path, end, residency_.bytes_per_second));
   stream_ =
-      std::make_unique<Stream>(std::move(reader), residency_.stream, residency_.n_in_blocks, ring_);
+      std::make_unique<Stream>(std::move(reader), residency_.stream, residency_.n_in_blocks, ring_,
+                               std::make_unique<PartChecks>(path, tensors_, residency_, parts_));
   for (MatrixPart& part : parts_) {
     if (part.step != MatrixPart::kAlwaysThere) {
       part.view.units = stream_->at(part.step);

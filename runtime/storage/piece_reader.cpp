@@ -15,7 +15,8 @@
 namespace rwkv::edge {
 namespace {
 
-// A signal between two short sleeps is no reason to wait longer than a storage of that speed.
+// The system wakes late: what was slept too long is made up for, up to this much.
+constexpr auto kBucket = std::chrono::milliseconds(20);
 constexpr auto kLeastSleep = std::chrono::microseconds(100);
 
 }  // namespace
@@ -99,7 +100,8 @@ void PieceReader::keep_to_speed(Clock::time_point start, uint64_t n_bytes) {
   }
   const std::chrono::duration<double> takes(static_cast<double>(n_bytes) /
                                             static_cast<double>(bytes_per_second_));
-  free_at_ = std::max(free_at_, start) + std::chrono::duration_cast<Clock::duration>(takes);
+  free_at_ =
+      std::max(free_at_, start - kBucket) + std::chrono::duration_cast<Clock::duration>(takes);
   if (free_at_ - Clock::now() > kLeastSleep) {
     std::this_thread::sleep_until(free_at_);
   }

@@ -26,8 +26,9 @@ std::vector<uint32_t> reaches_of(std::span<const StreamedPiece> pieces) {
 }
 
 Stream::Stream(std::unique_ptr<PieceReader> reader, std::vector<StreamedPiece> pieces,
-               size_t n_always, std::span<std::byte> ring)
+               size_t n_always, std::span<std::byte> ring, std::unique_ptr<PieceCheck> check)
     : reader_(std::move(reader)),
+      check_(std::move(check)),
       pieces_(std::move(pieces)),
       reaches_(reaches_of(pieces_)),
       n_always_(n_always),
@@ -130,6 +131,9 @@ void Stream::run() {
     const auto start = Clock::now();
     Status status = reader_->read(piece.offset, piece.n_bytes, ring_.data() + piece.area);
     const auto took = Clock::now() - start;
+    if (check_ && status.ok()) {
+      status = check_->check(step, at(step));
+    }
     lock.lock();
     read_time_ += took;
     read_bytes_ += piece.n_bytes;

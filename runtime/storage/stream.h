@@ -39,15 +39,23 @@ struct StreamStats {
   bool is_direct = false;
 };
 
+/// Looks at pieces when they were read, in the thread that reads.
+class PieceCheck {
+ public:
+  virtual ~PieceCheck() = default;
+  /// An error ends the pass that needs the piece.
+  virtual Status check(size_t step, const std::byte* piece) = 0;
+};
+
 /// One pass at a time uses it: begin(), then for each piece await() and done(), in ascending order.
 /// Pieces may be left out.
 class Stream {
  public:
-  /// Begins to read. `pieces` in the order of use; the first `n_always` are needed by every pass,
-  /// the others by passes that say so. `ring` starts at a whole block and outlives the stream.
-  /// Throws std::system_error if there can be no thread.
+  /// Begins to read, and to check if there is a check. `pieces` in the order of use; the first
+  /// `n_always` are needed by every pass, the others by passes that say so. `ring` starts at a
+  /// whole block and outlives the stream. Throws std::system_error if there can be no thread.
   Stream(std::unique_ptr<PieceReader> reader, std::vector<StreamedPiece> pieces, size_t n_always,
-         std::span<std::byte> ring);
+         std::span<std::byte> ring, std::unique_ptr<PieceCheck> check = nullptr);
   /// Waits for the read that is under way.
   ~Stream();
   Stream(const Stream&) = delete;
@@ -77,6 +85,7 @@ class Stream {
   void advance(uint64_t to, Traffic& traffic);
 
   std::unique_ptr<PieceReader> reader_;
+  std::unique_ptr<PieceCheck> check_;
   std::vector<StreamedPiece> pieces_;
   std::vector<uint32_t> reaches_;
   size_t n_always_;

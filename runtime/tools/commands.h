@@ -19,6 +19,8 @@ void declare_memory_options(cxxopts::Options& options);
 /// The values of these options, for an evaluator with `n_threads` threads. The program's own bytes
 /// are measured.
 Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigned n_threads);
+/// The figures of a device in the file at `path`, which --device names; BadInput for anything else.
+Result<DeviceSpeed> device_from(const std::string& path);
 /// Declares --state, which model_from() follows.
 void declare_state_option(cxxopts::Options& options);
 /// Its value; empty without it.

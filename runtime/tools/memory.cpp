@@ -2,9 +2,7 @@
 #include <array>
 
 #include "formats/base/byte_size.h"
-#include "formats/base/file.h"
 #include "formats/base/nearest.h"
-#include "formats/base/strict_json.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
 #include "runtime/model/device_needs.h"
@@ -36,34 +34,6 @@ void declare_memory_options(cxxopts::Options& options) {
       "FILE")("speed", "Tokens per second to be reached, with --device",
               cxxopts::value<std::string>(), "N");
 }
-
-namespace {
-
-Result<DeviceSpeed> device_from(const std::string& path) {
-  constexpr uint64_t kMostBytes = 1 << 20;
-  RWKV_ASSIGN(const std::string text, read_text_file(path, kMostBytes));
-  const auto parsed = parse_strict_json(text);
-  RWKV_TRY(parsed.status().in(path));
-  const nlohmann::json& json = parsed.value();
-  const auto number = [&](const char* key) {
-    const bool is_there = json.is_object() && json.contains(key) && json[key].is_number();
-    return is_there ? json[key].get<double>() : 0.0;
-  };
-  const double threads = number("threads");
-  const DeviceSpeed speed = {number("read_bytes_per_second"), number("compute_seconds"),
-                             threads >= 1 && threads <= 256 ? static_cast<unsigned>(threads) : 0};
-  // Written so that a value that is no number is refused too.
-  if (!(speed.read_bytes_per_second >= 1 && speed.read_bytes_per_second < 1e15 &&
-        speed.compute_seconds > 0 && speed.compute_seconds < 1e9 && speed.n_threads > 0)) {
-    return bad_input(
-        "{}: expected read_bytes_per_second, compute_seconds and threads as rwkv-edge profile "
-        "writes them",
-        path);
-  }
-  return speed;
-}
-
-}  // namespace
 
 Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigned n_threads) {
   MemoryOptions options;

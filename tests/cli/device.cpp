@@ -70,7 +70,7 @@ TEST_CASE("convert, plan and inspect say what the device will take", "[device]")
   const Json seen = Json::parse(output_of("rwkv-press", {"inspect", packed, "--json"}))["device"];
   CHECK(plan == seen);
   CHECK(Json::parse(output_of("rwkv-edge", {"inspect", packed, "--json"}))["device"] == seen);
-  REQUIRE(seen.size() == 5);
+  REQUIRE(seen.size() == 6);
   for (const Json& mode : seen) {
     INFO(mode.dump());
     const auto resident = mode["resident"].get<uint64_t>();

@@ -65,7 +65,7 @@ TEST_CASE("A profile has speeds by size and depth, and a speed chosen by it is r
   for (const json& row : figures["reads"]) {
     CHECK(row["bytes_per_second"].get<double>() > 1e6);
   }
-  CHECK(figures["read_bytes_per_second"].get<double>() > 10e6);
+  CHECK(figures["read_bytes_per_second"].get<double>() > 4e6);
   CHECK(figures["read_bytes_per_second"].get<double>() < 25e6);
   CHECK(figures["compute_seconds"].get<double>() > 0);
 
@@ -99,6 +99,8 @@ TEST_CASE("Figures of a device that are none are refused by name", "[cli]") {
   for (const char* text :
        {"", "{", "[]", "{\"threads\": 1}",
         "{\"threads\": 1, \"read_bytes_per_second\": -5, \"compute_seconds\": 1}",
+        "{\"threads\": 1, \"threads\": 2, \"read_bytes_per_second\": 5, \"compute_seconds\": 1}",
+        "{\"x\": {\"threads\": 1, \"read_bytes_per_second\": 5, \"compute_seconds\": 1}}",
         "{\"threads\": 1e9, \"read_bytes_per_second\": 5, \"compute_seconds\": 1}",
         "{\"threads\": 1, \"read_bytes_per_second\": 5, \"compute_seconds\": \"1\"}"}) {
     write_text(device, text);

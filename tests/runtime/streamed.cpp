@@ -181,6 +181,51 @@ TEST_CASE("Decoding with streamed weights allocates nothing", "[streamed]") {
   CHECK(test::n_allocations() == before);
 }
 
+// What a token of a streamed model ends with when byte `at` of its file is another.
+Status with_damage(const std::string& path, uint64_t at, const MemoryOptions& memory) {
+  std::vector<std::byte> bytes = test::read_bytes(path);
+  bytes[at] ^= std::byte{1};
+  const std::string damaged = path + ".damaged";
+  test::write_bytes(damaged, bytes);
+  const auto model = Model::open(damaged, memory);
+  REQUIRE_OK(model.status());
+  Evaluator evaluator(model.value(), {});
+  State state = model.value()->empty_state();
+  std::vector<float> logits(model.value()->config().n_vocab);
+  const int32_t token = 5;
+  return evaluator.forward({&token, 1}, state, Logits::Last, logits);
+}
+
+TEST_CASE("A damaged tensor ends the first pass that streams it, by name", "[streamed]") {
+  const test::ScratchFolder folder;
+  const std::string path =
+      test::write_tiny_model(folder, {.version = Version::V7, .codec = Codec::I8Row});
+  MemoryOptions memory = streamed(2000, 2);
+  memory.max_chunk = 1;
+  const auto whole = Model::open(path, memory);
+  REQUIRE_OK(whole.status());
+  memory.limit = whole.value()->weights().account().total() + 30'000;
+  const auto model = Model::open(path, memory);
+  REQUIRE_OK(model.status());
+  const Residency& residency = model.value()->weights().residency();
+  size_t n_streamed = 0;
+  size_t n_kept = 0;
+  for (size_t i = 0; i < residency.tensors.size(); ++i) {
+    const PackedTensor& tensor = model.value()->weights().tensors()[i];
+    for (size_t p = 0; p < residency.tensors[i].n_parts; ++p) {
+      const PlacedPart& part = residency.parts[residency.tensors[i].first_part + p];
+      ++(part.step == MatrixPart::kAlwaysThere ? n_kept : n_streamed);
+      INFO(tensor.name << ", row " << part.first_row);
+      const Status status = with_damage(path, part.offset + part.n_bytes / 2, memory);
+      CHECK(status.code() == Code::BadInput);
+      CHECK_THAT(status.message(),
+                 Catch::Contains("'" + tensor.name + "'") && Catch::Contains(path + ".damaged"));
+    }
+  }
+  CHECK(n_streamed > 20);
+  CHECK(n_kept > 5);
+}
+
 TEST_CASE("Sessions of a streamed model take turns", "[streamed]") {
   const TinyModelOptions options = {.version = Version::V7, .codec = Codec::I8Row};
   const auto full = bits_of(logits_of(open_tiny(options)));
