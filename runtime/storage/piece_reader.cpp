@@ -19,15 +19,24 @@ namespace {
 constexpr auto kBucket = std::chrono::milliseconds(20);
 constexpr auto kLeastSleep = std::chrono::microseconds(100);
 
+// Not every file system has direct reads: not tmpfs of older kernels, nor some of the network, of
+// which some take the flag but no read, or want larger blocks.
+bool takes_direct_reads(int fd) {
+  alignas(PieceReader::kBlock) std::byte block[PieceReader::kBlock];
+  return uninterrupted([&] { return ::pread(fd, block, sizeof(block), 0); }) >= 0;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<PieceReader>> PieceReader::open(const std::string& path, uint64_t least_size,
                                                        uint64_t bytes_per_second) {
   constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
-  // Not every file system has direct reads: tmpfs of older kernels, some of the network.
   int fd = open_uninterrupted(path.c_str(), kFlags | O_DIRECT);
-  const bool is_direct = fd >= 0;
+  const bool is_direct = fd >= 0 && takes_direct_reads(fd);
   if (!is_direct) {
+    if (fd >= 0) {
+      ::close(fd);
+    }
     fd = open_uninterrupted(path.c_str(), kFlags);
   }
   if (fd < 0) {
@@ -75,14 +84,6 @@ Status PieceReader::fill(uint64_t offset, std::byte* to, uint64_t n_bytes, uint6
     const uint64_t from = is_direct_ ? done / kBlock * kBlock : done;
     const ssize_t n = uninterrupted(
         [&] { return ::pread(fd_, to + from, n_bytes - from, static_cast<off_t>(offset + from)); });
-    if (n < 0 && errno == EINVAL && is_direct_) {
-      // The file system took the flag, but not reads like this one.
-      const int flags = ::fcntl(fd_, F_GETFL);
-      if (flags >= 0 && ::fcntl(fd_, F_SETFL, flags & ~O_DIRECT) == 0) {
-        is_direct_ = false;
-        continue;
-      }
-    }
     if (n < 0) {
       return failed("{}: read failed at offset {}: {}", path_, offset + from, std::strerror(errno));
     }
