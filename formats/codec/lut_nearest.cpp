@@ -1,6 +1,7 @@
 // Scales and codes of lut matrices by least squared error: rounding to nearest, and the weighted
 // form of it that quantizers use.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -30,38 +31,73 @@ float largest_of(std::span<const float> values) {
   return largest;
 }
 
-// Weighted squared error in units of the scale, whose inverse is given.
-template <bool kWeighted>
-float error_in_steps(const Group& group, const LutCodebook& codebook, float inverse) {
-  float sums[kLanes] = {};
-  const size_t n = group.values.size();
-  const auto add = [&](size_t i, float& sum) {
-    const float value = group.values[i] * inverse;
-    const float off = value - codebook.value(codebook.nearest(value));
-    sum += kWeighted ? group.weights[i] * off * off : off * off;
-  };
-  size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      add(i + lane, sums[lane]);
+// What LutCodebook finds value by value, for a piece of a group at a time: cells first, which the
+// compiler computes several at once, then their values.
+class NearestValues {
+ public:
+  static constexpr size_t kPiece = 16;
+  explicit NearestValues(const LutCodebook& codebook) : codebook_(codebook) {
+    for (size_t cell = 0; cell < values_.size(); ++cell) {
+      // The middle of a cell of 1/2; one code is nearest to all of it.
+      const float middle = 0.5f * (static_cast<float>(cell) - kZero) + 0.25f;
+      values_[cell] = codebook.value(codebook.nearest(middle));
     }
   }
-  for (; i < n; ++i) {
-    add(i, sums[0]);
+  const LutCodebook& codebook() const { return codebook_; }
+  // How far `n` values times `inverse` are from the nearest ones; at most kPiece.
+  void distances(const float* values, size_t n, float inverse, float* out) const {
+    int32_t cells[kPiece];
+    for (size_t i = 0; i < n; ++i) {
+      const float cell = 2.0f * (values[i] * inverse) + kZero;
+      cells[i] = static_cast<int32_t>(std::min(std::max(cell, 0.0f), kLast));
+    }
+    for (size_t i = 0; i < n; ++i) {
+      out[i] = values[i] * inverse - values_[static_cast<size_t>(cells[i])];
+    }
   }
-  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+
+ private:
+  static constexpr float kZero = 256.0f;
+  static constexpr float kLast = 511.0f;
+  const LutCodebook& codebook_;
+  std::array<float, 512> values_ = {};
+};
+
+// Weighted squared error in units of the scale, whose inverse is given. Of part of the group, if
+// that is above `enough`: sums of squares only grow, and rounding keeps their order.
+template <bool kWeighted>
+float error_in_steps(const Group& group, const NearestValues& nearest, float inverse,
+                     float enough) {
+  float sums[kLanes] = {};
+  float off[NearestValues::kPiece];
+  const size_t n = group.values.size();
+  const auto total = [&] { return (sums[0] + sums[1]) + (sums[2] + sums[3]); };
+  for (size_t first = 0; first < n; first += NearestValues::kPiece) {
+    const size_t size = std::min(NearestValues::kPiece, n - first);
+    nearest.distances(group.values.data() + first, size, inverse, off);
+    for (size_t i = 0; i < size; ++i) {
+      sums[i % kLanes] += kWeighted ? group.weights[first + i] * off[i] * off[i] : off[i] * off[i];
+    }
+    if (total() > enough) {
+      break;
+    }
+  }
+  return total();
 }
 
 // Weighted squared error with the scale `steps` * `unit`, in units of `unit`, which keeps squares
-// of tiny values above 0. Infinite if the scale is too small to divide by.
-float error_with(const Group& group, const LutCodebook& codebook, float steps, float unit) {
+// of tiny values above 0. Infinite if the scale is too small to divide by. What is above `least`
+// may be too small, but not as small as that.
+float error_with(const Group& group, const NearestValues& nearest, float steps, float unit,
+                 float least = HUGE_VALF) {
   const float inverse = 1.0f / (steps * unit);
   if (!std::isfinite(inverse)) {
     return HUGE_VALF;
   }
-  return steps * steps *
-         (group.weights.empty() ? error_in_steps<false>(group, codebook, inverse)
-                                : error_in_steps<true>(group, codebook, inverse));
+  const float square = steps * steps;
+  const float enough = 1.0001f * least / square;
+  return square * (group.weights.empty() ? error_in_steps<false>(group, nearest, inverse, enough)
+                                         : error_in_steps<true>(group, nearest, inverse, enough));
 }
 
 // The scale that fits the codes which `scale` gives.
@@ -78,21 +114,28 @@ float fitted(const Group& group, const LutCodebook& codebook, float scale) {
 }
 
 // 0 for a group of zeros, and of values so small that no scale can be divided by.
-float best_scale(const Group& group, const LutCodebook& codebook) {
+float best_scale(const Group& group, const NearestValues& nearest) {
+  const LutCodebook& codebook = nearest.codebook();
   const float unit = largest_of(group.values) / codebook.most();
   if (!std::isfinite(1.0f / (unit * kLeastScale))) {
     return 0.0f;
   }
   float best = 0.0f;
   float least = HUGE_VALF;
-  for (int i = 0; i < kScales; ++i) {
-    for (const float sign : {1.0f, -1.0f}) {
-      const float share = sign * (kLeastScale + kScaleStep * static_cast<float>(i));
-      const float error = error_with(group, codebook, share, unit);
-      if (error < least) {
-        least = error;
-        best = share;
-      }
+  int of_best = 0;
+  // From the middle, where the best is most often found: the others are then given up early. Of
+  // equal errors the smaller scale is taken, and of both signs the positive one.
+  for (int k = 0; k < 2 * kScales; ++k) {
+    const int away = (k / 2 + 1) / 2;
+    const int i = kScales / 2 + (k / 2 % 2 == 0 ? away : -away);
+    const float sign = k % 2 == 0 ? 1.0f : -1.0f;
+    const float share = sign * (kLeastScale + kScaleStep * static_cast<float>(i));
+    const float error = error_with(group, nearest, share, unit, least);
+    const int place = 2 * i + k % 2;
+    if (error < least || (error == least && error < HUGE_VALF && place < of_best)) {
+      least = error;
+      best = share;
+      of_best = place;
     }
   }
   // Weights may be so large that every error is infinite.
@@ -100,7 +143,7 @@ float best_scale(const Group& group, const LutCodebook& codebook) {
 }
 
 // `scale` in steps of the row's; of the integers next to it the one of least error.
-int8_t rounded(const Group& group, const LutCodebook& codebook, float scale, float row_scale) {
+int8_t rounded(const Group& group, const NearestValues& values, float scale, float row_scale) {
   const int nearest = static_cast<int>(std::lround(scale / row_scale));
   int best = 0;
   float least = HUGE_VALF;
@@ -112,7 +155,7 @@ int8_t rounded(const Group& group, const LutCodebook& codebook, float scale, flo
         error += group.weight(i) * steps * steps;
       }
     } else {
-      error = error_with(group, codebook, static_cast<float>(s), row_scale);
+      error = error_with(group, values, static_cast<float>(s), row_scale);
     }
     if (error < least) {
       least = error;
@@ -159,10 +202,11 @@ void lut_nearest_codes(std::span<const float> row, const LutCodebook& codebook, 
 void lut_nearest_row(std::span<const float> row, std::span<const float> weights,
                      const LutCodebook& codebook, unsigned group, const LutRow& out) {
   const size_t n_groups = out.scales.size();
+  const NearestValues nearest(codebook);
   std::vector<float> scales(n_groups);
   for (size_t g = 0; g < n_groups; ++g) {
     const Group here = group_of(row, weights, g, group);
-    scales[g] = here.values.empty() ? 0.0f : best_scale(here, codebook);
+    scales[g] = here.values.empty() ? 0.0f : best_scale(here, nearest);
   }
   out.row_scale = largest_of(scales) / 127.0f;
   if (!std::isfinite(1.0f / out.row_scale)) {
@@ -172,7 +216,7 @@ void lut_nearest_row(std::span<const float> row, std::span<const float> weights,
     out.scales[g] =
         out.row_scale == 0.0f || scales[g] == 0.0f
             ? int8_t{0}
-            : rounded(group_of(row, weights, g, group), codebook, scales[g], out.row_scale);
+            : rounded(group_of(row, weights, g, group), nearest, scales[g], out.row_scale);
   }
   lut_nearest_codes(row, codebook, group, out);
 }
