@@ -1,15 +1,7 @@
 #include "compressor/checkpoint/edited_source.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
 #include <utility>
-
-#include "formats/base/system_calls.h"
 
 namespace rwkv::press {
 namespace {
@@ -17,74 +9,31 @@ namespace {
 constexpr const char* kLn0Weight = "blocks.0.ln0.weight";
 constexpr const char* kLn0Bias = "blocks.0.ln0.bias";
 
-// A file without a name: nothing remains when the process ends, in any way.
-int open_unnamed(const std::string& folder) {
-  const std::string where = folder.empty() ? "." : folder;
-  const int fd = ::open(where.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-  if (fd >= 0) {
-    return fd;
-  }
-  // Not every file system supports unnamed files.
-  std::string path = where + "/.rwkv-press-XXXXXX";
-  const int named = ::mkstemp(path.data());
-  if (named >= 0) {
-    ::unlink(path.c_str());
-  }
-  return named;
-}
-
-Status write_all(int fd, uint64_t offset, std::span<const std::byte> bytes) {
-  if (const int error = write_all_at(fd, offset, bytes)) {
-    return failed("cannot write {} bytes of temporary data next to the output: {}", bytes.size(),
-                  std::strerror(error));
-  }
-  return {};
-}
-
-Status read_all(int fd, uint64_t offset, std::span<std::byte> out) {
-  while (!out.empty()) {
-    const ssize_t n = ::pread(fd, out.data(), out.size(), static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) {
-      continue;
-    }
-    if (n <= 0) {
-      return failed("cannot read temporary data back: {}",
-                    n < 0 ? std::strerror(errno) : "it ends too early");
-    }
-    out = out.subspan(static_cast<size_t>(n));
-    offset += static_cast<uint64_t>(n);
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<std::unique_ptr<EditedSource>> EditedSource::create(const TensorSource& base,
                                                            const std::string& folder) {
-  const int fd = open_unnamed(folder);
-  if (fd < 0) {
-    return failed("{}: cannot create a temporary file: {}", folder, std::strerror(errno));
-  }
-  return std::unique_ptr<EditedSource>(new EditedSource(base, fd));
+  RWKV_ASSIGN(auto data, ScratchFile::unnamed(folder));
+  return create(base, std::move(data));
 }
 
-EditedSource::EditedSource(const TensorSource& base, int fd)
-    : base_(base), fd_(fd), infos_(base.tensors()), entries_(infos_.size()) {
+std::unique_ptr<EditedSource> EditedSource::create(const TensorSource& base,
+                                                   std::unique_ptr<ScratchFile> data) {
+  return std::unique_ptr<EditedSource>(new EditedSource(base, std::move(data)));
+}
+
+EditedSource::EditedSource(const TensorSource& base, std::unique_ptr<ScratchFile> data)
+    : base_(base), data_(std::move(data)), infos_(base.tensors()), entries_(infos_.size()) {
   for (size_t i = 0; i < infos_.size(); ++i) {
     entries_[i].base_index = i;
     by_name_.emplace(infos_[i].name, i);
   }
 }
 
-EditedSource::~EditedSource() {
-  ::close(fd_);
-}
-
 Status EditedSource::add(TensorInfo info, Entry entry, std::span<const std::byte> bytes) {
-  RWKV_TRY(write_all(fd_, end_, bytes));
   entry.is_added = true;
-  entry.offset = end_;
-  end_ += bytes.size();
+  entry.offset = data_->end();
+  RWKV_TRY(data_->append(bytes));
   const auto [found, is_new] = by_name_.try_emplace(info.name, infos_.size());
   if (is_new) {
     infos_.push_back(std::move(info));
@@ -226,7 +175,7 @@ Status EditedSource::read_rows(const Entry& entry, uint64_t offset,
   }
   std::vector<float> values(rows.size() * entry.form->cols);
   const auto read_codes = [&](uint64_t at, std::span<std::byte> codes) {
-    return read_all(fd_, entry.offset + at, codes);
+    return data_->read(entry.offset + at, codes);
   };
   RWKV_TRY(decode_rows(*entry.form, entry.ln0, rows, read_codes, values));
   const auto bytes = std::as_bytes(std::span(values)).subspan(offset - first * row_bytes);
@@ -259,7 +208,7 @@ Status EditedSource::read_unordered(size_t index, std::vector<std::byte>& out) c
     return press::read_codes(base_, entry.base_index, out);
   }
   out.resize(entry.form->n_bytes());
-  return read_all(fd_, entry.offset, out);
+  return data_->read(entry.offset, out);
 }
 
 // Whether the norm applied to the codes of an embedding is still that of the model.
@@ -293,7 +242,7 @@ Status EditedSource::read_encoded(size_t index, std::vector<std::byte>& out) con
 
 Status EditedSource::read_unpermuted(const Entry& entry, uint64_t offset,
                                      std::span<std::byte> out) const {
-  return entry.is_added ? read_all(fd_, entry.offset + offset, out)
+  return entry.is_added ? data_->read(entry.offset + offset, out)
                         : base_.read_range(entry.base_index, offset, out);
 }
 

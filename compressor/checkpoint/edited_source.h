@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "compressor/checkpoint/encoded_source.h"
+#include "compressor/checkpoint/scratch_file.h"
 
 namespace rwkv::press {
 
@@ -21,7 +22,9 @@ class EditedSource final : public EncodedSource {
   /// with the process.
   static Result<std::unique_ptr<EditedSource>> create(const TensorSource& base,
                                                       const std::string& folder);
-  ~EditedSource() override;
+  /// The same with its temporary data in `data`, which may be a kept file.
+  static std::unique_ptr<EditedSource> create(const TensorSource& base,
+                                              std::unique_ptr<ScratchFile> data);
   EditedSource(const EditedSource&) = delete;
   EditedSource& operator=(const EditedSource&) = delete;
 
@@ -48,7 +51,11 @@ class EditedSource final : public EncodedSource {
   Status read_encoded(size_t index, std::vector<std::byte>& out) const override;
   Result<bool> read_unrounded(size_t index, std::vector<float>& out) const override;
 
+  /// Its temporary data, to which more than tensors may be appended.
+  ScratchFile& data() { return *data_; }
+
  private:
+  friend class EditedState;
   struct Unrounded;
   struct Entry {
     bool is_added = false;
@@ -63,7 +70,7 @@ class EditedSource final : public EncodedSource {
     TensorInfo info;
     Entry entry;
   };
-  EditedSource(const TensorSource& base, int fd);
+  EditedSource(const TensorSource& base, std::unique_ptr<ScratchFile> data);
   Status add(TensorInfo info, Entry entry, std::span<const std::byte> bytes);
   bool has_same_ln0(const Entry& entry) const;
   Result<FoldedNorm> ln0() const;
@@ -76,8 +83,7 @@ class EditedSource final : public EncodedSource {
                        std::span<std::byte> out) const;
 
   const TensorSource& base_;
-  int fd_;
-  uint64_t end_ = 0;
+  std::unique_ptr<ScratchFile> data_;
   std::vector<TensorInfo> infos_;
   std::vector<Entry> entries_;
   std::unordered_map<std::string, size_t> by_name_;

@@ -21,4 +21,9 @@ Result<DeviceReport> device_report(const std::string& path);
 /// Of the file that `plan` describes, with a tokenizer that takes `tokenizer_bytes`.
 Result<DeviceReport> device_report(const PackPlan& plan, uint64_t tokenizer_bytes);
 
+/// Lines that set a packed file against the same model in fp16: bytes of the file, and by memory
+/// mode bytes in memory and read per token. Both reports have the same modes.
+std::string compare_devices(const DeviceReport& packed, uint64_t packed_file,
+                            const DeviceReport& fp16, uint64_t fp16_file);
+
 }  // namespace rwkv::press

@@ -112,6 +112,29 @@ Factors factorise_with_diagonal(const at::Tensor& w, const at::Tensor& h, int64_
   return best;
 }
 
+Effort factorise_effort(int64_t rows, int64_t rank) {
+  // Eigenvectors in double, of which a good part is no product; products and an orthogonal basis
+  // in each round of the iteration.
+  constexpr double kEigenvectors = 40;
+  constexpr double kBasis = 4;
+  const auto n = static_cast<double>(rows);
+  const auto r = static_cast<double>(rank);
+  if (rows <= kExact || 2 * rank > rows) {
+    return {.products = kEigenvectors * n * n * n};
+  }
+  const double q = std::min(n, r + static_cast<double>(kExtra));
+  return {.products = kRounds * (2 * n * n * q + kBasis * n * q * q) + kEigenvectors * q * q * q +
+                      4 * n * n * q};
+}
+
+uint64_t factorise_bytes(int64_t rows, int64_t cols) {
+  // The matrix, moments, outputs' moments; in double: these, a symmetric copy, vectors, LAPACK's.
+  constexpr uint64_t kFloats = 5;
+  constexpr uint64_t kDoubles = 4;
+  const auto n = static_cast<uint64_t>(std::max(rows, cols));
+  return n * n * (kFloats * sizeof(float) + (rows <= kExact ? kDoubles * sizeof(double) : 0));
+}
+
 double relative_error(const at::Tensor& w, const at::Tensor& approximation, const at::Tensor& h) {
   const double whole = energy(w, h);
   return whole > 0 ? energy(w - approximation, h) / whole : 0.0;

@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "compressor/low_rank/spectrum_store.h"
+#include "compressor/numerics/needs.h"
 #include "formats/base/status.h"
 
 namespace rwkv::press {
@@ -38,6 +39,11 @@ Factors factorise(const at::Tensor& w, const at::Tensor& h, int64_t rank, uint64
 /// by less than a thousandth. The error never grows.
 Factors factorise_with_diagonal(const at::Tensor& w, const at::Tensor& h, int64_t rank,
                                 int64_t rounds, uint64_t seed, const SpectrumStore& store = {});
+
+/// What factorise() takes of a matrix of `rows` outputs besides its moments: work on all threads,
+/// and bytes at the peak with the matrix and the moments.
+Effort factorise_effort(int64_t rows, int64_t rank);
+uint64_t factorise_bytes(int64_t rows, int64_t cols);
 
 /// E|Wx - Px|^2 / E|Wx|^2 for the moments h of x: the share of output energy that is lost.
 double relative_error(const at::Tensor& w, const at::Tensor& approximation, const at::Tensor& h);

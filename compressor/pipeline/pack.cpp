@@ -172,13 +172,43 @@ Status pack_copied(const TensorSource& source, const PlannedTensor& tensor, Gguf
   return {};
 }
 
+// Whether the values of a tensor can be packed in slices, if its type in the source allows it.
+bool is_sliceable(const PlannedTensor& tensor) {
+  return codec_traits(tensor.codec).shared_bytes(1) == 0 && tensor.binding.layout == Layout::AsIs;
+}
+
 bool can_slice(const TensorSource& source, const PlannedTensor& tensor) {
   const DTypeTraits& type = traits(source.tensors()[tensor.binding.source].dtype);
-  return codec_traits(tensor.codec).shared_bytes(1) == 0 && tensor.binding.layout == Layout::AsIs &&
-         tensor.binding.packed_cols() % type.block == 0;
+  return is_sliceable(tensor) && tensor.binding.packed_cols() % type.block == 0;
 }
 
 }  // namespace
+
+Needs pack_needs(const PackPlan& plan, uint64_t source_bytes, bool has_codes) {
+  // Operations for each value: of codecs that search for scales, of other lossy ones, of copies.
+  constexpr double kOfSearch = 350;
+  constexpr double kOfRounding = 20;
+  constexpr double kOfCopy = 4;
+  Needs needs;
+  for (const PlannedTensor& tensor : plan.tensors) {
+    const CodecTraits& codec = codec_traits(tensor.codec);
+    const uint64_t n = tensor.binding.packed_rows() * tensor.binding.packed_cols();
+    const uint64_t at_once = is_sliceable(tensor) ? std::min(n, kSliceElements) : n;
+    const uint64_t values = sizeof(float) * at_once;
+    // The source's bytes, values, values turned round, codes.
+    needs.memory = std::max(needs.memory, values + values + (at_once == n ? values : 0) +
+                                              codec.encoded_bytes(1, 64) * at_once / 64);
+    const bool is_copied = has_codes && codec.lut != nullptr;
+    needs.parallel.loops += static_cast<double>(n) * (is_copied              ? kOfCopy
+                                                      : codec.lut != nullptr ? kOfSearch
+                                                      : codec.is_lossy       ? kOfRounding
+                                                                             : kOfCopy);
+    needs.serial.bytes += 4.0 * sizeof(float) * static_cast<double>(n);
+    needs.disk += tensor.encoded_bytes();
+  }
+  needs.files = 2 * source_bytes + needs.disk;
+  return needs;
+}
 
 PackedSize::PackedSize(const TensorSource& source, const PackOptions& options)
     : source_(source), options_(options) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "compressor/numerics/needs.h"
 #include "compressor/recipe/recipe.h"
 #include "compressor/stages/plan.h"
 #include "formats/base/file.h"
@@ -29,6 +30,11 @@ struct PackOptions {
 /// there is no file.
 Status pack(const TensorSource& source, const PackPlan& plan, const Recipe& recipe,
             const PackOptions& options);
+
+/// What pack() of `plan` will take, from shapes alone; as `disk` the file. `source_bytes`: of the
+/// checkpoint, which is read once more for its checksum. `has_codes`: a stage has chosen the codes
+/// of lut codecs, so that they are copied.
+Needs pack_needs(const PackPlan& plan, uint64_t source_bytes, bool has_codes);
 
 /// Predicts the bytes of packed files of one model, from shapes alone: exact where stages find
 /// nothing out that changes shapes.

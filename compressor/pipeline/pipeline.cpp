@@ -54,7 +54,7 @@ std::vector<std::string> rounded_again(const Recipe& recipe, const TensorSource&
 
 Result<Work> begin_work(const TensorSource& source, const Identified& model, uint64_t seed,
                         const PipelineOptions& options) {
-  return Work::begin({.original = source,
+  WorkContext context{.original = source,
                       .original_model = model,
                       .calibration = options.calibration,
                       .seed = seed,
@@ -62,9 +62,15 @@ Result<Work> begin_work(const TensorSource& source, const Identified& model, uin
                       .allow_external = options.allow_external,
                       .shared_folder = options.shared_folder,
                       .progress = options.progress,
+                      .rewrites_progress = options.rewrites_progress,
                       .report = options.report,
-                      .warn = options.warn},
-                     source, plan_for(model), options.scratch_folder);
+                      .warn = options.warn};
+  if (options.kept == nullptr) {
+    return Work::begin(std::move(context), source, plan_for(model), options.scratch_folder);
+  }
+  Work work = Work::begin(std::move(context), source, plan_for(model), options.kept->take_data());
+  RWKV_TRY(options.kept->restore(work));
+  return work;
 }
 
 Result<Work> branch(const Work& work, const std::string& scratch_folder) {
@@ -117,11 +123,18 @@ Result<Work> run_stages(const Recipe& recipe, const TensorSource& source, const 
     RWKV_TRY(check_learns_from_squares(recipe));
   }
   RWKV_ASSIGN(Work work, begin_work(source, model, recipe.seed, options));
-  for (const std::unique_ptr<Stage>& stage : recipe.stages) {
-    RWKV_TRY(run_stage(*stage, work));
+  const size_t n = recipe.stages.size() + 1;
+  for (size_t i = options.kept != nullptr ? options.kept->done() : 0; i + 1 < n; ++i) {
+    const Stage& stage = *recipe.stages[i];
+    options.on_stage(i, n, stage.name(), /*ends=*/false);
+    RWKV_TRY(run_stage(stage, work));
     if (work.ends_here) {
       return work;
     }
+    if (options.kept != nullptr) {
+      RWKV_TRY(options.kept->keep(i + 1, work));
+    }
+    options.on_stage(i, n, stage.name(), /*ends=*/true);
   }
   RWKV_TRY(end_work(work));
   return work;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "compressor/checkpoint/open.h"
+#include "compressor/pipeline/kept_stages.h"
 #include "compressor/recipe/recipe.h"
 #include "compressor/stages/work.h"
 
@@ -17,14 +18,22 @@ struct PipelineOptions {
   std::optional<Calibration> calibration;
   /// Folder for temporary data of about the size of the tensors that stages add.
   std::string scratch_folder;
+  /// Where finished stages are kept, and from where the conversion goes on; nullptr: nowhere.
+  KeptStages* kept = nullptr;
   /// Folder for data that other conversions of the checkpoint may use again; empty: none.
   std::string shared_folder;
   /// For recipes that train.
   Work::Training training;
   /// Whether stages may run commands of the recipe; see check_commands().
   bool allow_external = false;
-  std::function<void(const std::string& what, double share)> progress = [](const std::string&,
-                                                                           double) {};
+  std::function<void(const std::string& what, Share share)> progress = [](const std::string&,
+                                                                          Share) {};
+  /// Called before stage `index` of `n`, from 0, and after it; the last of them is "pack". Those
+  /// that were finished before are passed over.
+  std::function<void(size_t index, size_t n, const std::string& name, bool ends)> on_stage =
+      [](size_t, size_t, const std::string&, bool) {};
+  /// Whether progress is shown as it comes, on a terminal.
+  bool rewrites_progress = false;
   std::function<void(const std::string& line)> report = [](const std::string&) {};
   std::function<void(const std::string& line)> warn = [](const std::string&) {};
 };

@@ -66,7 +66,7 @@ Result<at::Tensor> BlockWalk::run(const std::function<Status(BlockVisit&)>& visi
     if (activations == Activations::AfterChanges) {
       walk->advance(here.block, {});
     }
-    progress(static_cast<double>(i + 1) / static_cast<double>(config.n_layer));
+    progress(Share::of_blocks(i + 1, config.n_layer));
   }
   return walk ? walk->hidden() : at::Tensor();
 }

@@ -15,6 +15,7 @@
 #include "compressor/calibrate/calibration.h"
 #include "compressor/calibrate/walk.h"
 #include "compressor/model/block.h"
+#include "compressor/numerics/share.h"
 #include "formats/arch/model_config.h"
 #include "formats/container/tensor_source.h"
 
@@ -50,8 +51,8 @@ struct BlockWalk {
   Observe observe = {};
   /// All blocks, if they are in memory; else each is loaded on its turn.
   std::span<const std::unique_ptr<Block>> loaded = {};
-  /// Called with the share of the blocks that are done.
-  std::function<void(double share)> progress = [](double) {};
+  /// Called with the blocks that are done.
+  std::function<void(Share share)> progress = [](Share) {};
 
   /// Visits the blocks in order. Returns the activations after the last one,
   /// [samples * length, n_embd]; undefined if there are none.

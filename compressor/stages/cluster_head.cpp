@@ -22,6 +22,7 @@ class ClusterHeadStage final : public Stage {
   Settings settings() override;
   Status plan(PackPlan& plan) const override;
   bool needs_calibration() const override { return true; }
+  Needs needs(const StageSubject& subject) const override;
   Status run(Work& work) const override;
 
  protected:
@@ -85,6 +86,34 @@ Status ClusterHeadStage::plan(PackPlan& plan) const {
   }
   add_to_plan(plan, clusters_);
   return {};
+}
+
+// Activations, if no stage left them; k-means over all rows; the head once over all tokens; the
+// training of the cluster head.
+Needs ClusterHeadStage::needs(const StageSubject& subject) const {
+  constexpr double kExponentials = 20;  // operations for each logit
+  constexpr double kPassesOfStep = 4;   // forwards, and its gradients
+  const ModelConfig& config = subject.plan.config;
+  const auto d = static_cast<double>(config.n_embd);
+  const auto v = static_cast<double>(config.n_vocab);
+  const auto n = static_cast<double>(subject.tokens);
+  const auto k = static_cast<double>(clusters_);
+  Needs own;
+  own.parallel.products = 2 * static_cast<double>(iterations_) * v * k * d + 2 * n * v * d +
+                          kPassesOfStep * static_cast<double>(epochs_) * n * k * d;
+  own.parallel.loops = kExponentials * n * (v + static_cast<double>(epochs_) * k);
+  // Rows, twice while they are normalised; inputs of the head in some forms; targets; slices.
+  constexpr uint64_t kSlices = uint64_t{100} << 20;
+  own.memory =
+      sizeof(float) * (2 * config.n_vocab * config.n_embd + 4 * subject.tokens * config.n_embd +
+                       3 * subject.tokens * clusters_) +
+      kSlices;
+  own.disk = sizeof(float) * (config.n_vocab + clusters_ * config.n_embd);
+  own.files = 2 * sizeof(float) * config.n_vocab * config.n_embd;
+  Needs needs = subject.has_hidden ? Needs() : walk_needs(subject);
+  needs.then(own);
+  needs.leaves_hidden = true;
+  return needs;
 }
 
 void ClusterHeadStage::add_to_plan(PackPlan& plan, uint64_t n_clusters) const {

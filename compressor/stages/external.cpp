@@ -36,6 +36,16 @@ class ExternalStage final : public Stage {
   Status plan(PackPlan& plan) const override;
   bool trains() const override { return true; }
   std::string command() const override { return command_; }
+  // The two files. What the command itself takes is not known.
+  Needs needs(const StageSubject& subject) const override {
+    const PlanSizes sizes = PlanSizes::of(subject.plan);
+    const uint64_t file = sizes.all * (dtype_ == 0 ? 2 : sizeof(float));
+    Needs needs;
+    needs.memory = 2 * sizeof(float) * sizes.largest;
+    needs.disk = 2 * file + sizeof(float) * sizes.all;
+    needs.files = 2 * needs.disk;
+    return needs;
+  }
   Status run(Work& work) const override;
 
  protected:

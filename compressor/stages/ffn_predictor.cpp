@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "compressor/numerics/tensor_ops.h"
-#include "compressor/predictors/predictor.h"
+#include "compressor/predictors/needs.h"
 #include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {
@@ -25,6 +25,7 @@ class FfnPredictorStage final : public Stage {
   Settings settings() override;
   Status plan(PackPlan& plan) const override;
   bool needs_calibration() const override { return true; }
+  Needs needs(const StageSubject& subject) const override;
   Status run(Work& work) const override;
 
  private:
@@ -97,6 +98,31 @@ Status FfnPredictorStage::plan(PackPlan& plan) const {
     add_to_plan(plan, block, has_sign(), has_mlp());
   }
   return {};
+}
+
+// One walk; in each block the inputs of ffn.key, and a predictor fitted to them.
+Needs FfnPredictorStage::needs(const StageSubject& subject) const {
+  const ModelConfig& config = subject.plan.config;
+  PredictorOptions options;
+  options.sign = has_sign();
+  options.mlp = has_mlp();
+  options.mlp_options.hidden = static_cast<int64_t>(hidden_);
+  options.mlp_options.epochs = static_cast<int64_t>(epochs_);
+  const PredictorShape shape = {subject.tokens, config.n_embd, config.dim_ffn};
+  const Needs fit = predictor_needs(shape, options);
+  const auto blocks = static_cast<double>(config.n_layer);
+  Needs needs = walk_needs(subject);
+  // Inputs as they are observed, and as one tensor.
+  needs.memory += 2 * sizeof(float) * subject.tokens * config.n_embd + fit.memory;
+  needs.serial += fit.serial * blocks;
+  needs.parallel += fit.parallel * blocks;
+  // What is missed, over a fifth of the tokens: neurons and both scores.
+  needs.parallel.products += blocks * 2 * static_cast<double>(subject.tokens / 5) *
+                             static_cast<double>((has_sign() ? 2 : 1) * config.n_embd) *
+                             static_cast<double>(config.dim_ffn);
+  needs.disk = config.n_layer * fit.disk;
+  needs.leaves_hidden = true;
+  return needs;
 }
 
 Result<FfnPredictor> FfnPredictorStage::fit(const Block& block,
@@ -177,7 +203,7 @@ Status FfnPredictorStage::run(Work& work) const {
                                inputs.push_back(x.clone());
                              }
                            },
-                       .progress = [&](double done) { work.progress(name(), done); }};
+                       .progress = [&](Share done) { work.progress(name(), done); }};
   const auto visit = [&](BlockVisit& here) -> Status {
     const auto index = static_cast<uint64_t>(here.index);
     RWKV_ASSIGN(const FfnPredictor predictor, fit(here.block, inputs, work.seed + index));

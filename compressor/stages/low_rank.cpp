@@ -40,6 +40,7 @@ class LowRankStage final : public Stage {
   Settings settings() override;
   Status plan(PackPlan& plan) const override;
   bool needs_calibration() const override { return is_whitened(); }
+  Needs needs(const StageSubject& subject) const override;
   Status run(Work& work) const override;
 
  protected:
@@ -206,6 +207,41 @@ Status LowRankStage::plan(PackPlan& plan) const {
   return {};
 }
 
+// A walk, observed and then changed; the eigenvectors of each target's outputs and the error of its
+// pair. With energy or budget all of that twice.
+Needs LowRankStage::needs(const StageSubject& subject) const {
+  const auto found = targets(subject.plan);
+  if (!found.ok() || found.value().empty()) {
+    return {};
+  }
+  constexpr double kMoments = 4;  // W H W^T
+  constexpr double kErrors = 4;   // e H of the matrix and of what is lost
+  Needs needs;
+  for (const Target& target : found.value()) {
+    const auto m = static_cast<double>(target.rows);
+    const auto n = static_cast<double>(target.cols);
+    needs.parallel.products += kMoments * m * n * (m + n) / 2 + kErrors * m * n * n;
+    needs.parallel += factorise_effort(target.rows, target.rank);
+    needs.disk += sizeof(float) * static_cast<uint64_t>(target.rank * (target.rows + target.cols));
+    needs.memory = std::max(needs.memory, factorise_bytes(target.rows, target.cols));
+  }
+  const double rounds = diagonal_ ? static_cast<double>(rounds_) / 2 : 1;
+  const double passes = allocation() == Allocation::Uniform ? 1 : 2;
+  needs.parallel = needs.parallel * (rounds * passes);
+  const bool walks = is_whitened() && (sequential_ || !subject.has_moments);
+  if (walks) {
+    Needs walk = walk_needs(subject);
+    const Needs moments = moments_needs(subject);
+    walk.serial = walk.serial * (passes - 1 + (sequential_ ? 2 : 1));
+    walk.parallel += moments.parallel * passes;
+    walk.memory += moments.memory;
+    needs.memory += walk.memory;
+    needs.then(walk);
+  }
+  needs.leaves_hidden = walks && sequential_;
+  return needs;
+}
+
 // Calls `use` for every target with its product and the moments of its inputs (undefined for svd),
 // block by block. With `is_sequential`, later blocks see the product as `use` changed it.
 Status LowRankStage::each_target(
@@ -231,7 +267,7 @@ Status LowRankStage::each_target(
                        }
                        return products;
                      },
-                 .progress = [&](double share) { work.progress(what, share); }};
+                 .progress = [&](Share share) { work.progress(what, share); }};
   const auto visit = [&](BlockVisit& here) -> Status {
     for (const Target& target : targets) {
       if (target.block == here.index) {
@@ -294,7 +330,11 @@ Status LowRankStage::run(Work& work) const {
       work, all, sequential_,
       [&](const Target& target, Linear& linear, const at::Tensor& h) -> Status {
         const Factors factors = factors_of(linear.dense, h, target, work);
-        error += relative_error(linear.dense, factors.product(), h);
+        const double lost = relative_error(linear.dense, factors.product(), h);
+        error += lost;
+        if (h.defined()) {
+          work.errors[target.stem + kWeightSuffix] = lost;
+        }
         linear = {{}, factors.a, factors.b, factors.diagonal, false};
         RWKV_TRY(work.put(target.stem + "1.weight", factors.a));
         RWKV_TRY(work.put(target.stem + "2.weight", factors.b));

@@ -11,6 +11,7 @@
 #include <array>
 
 #include "compressor/quantizers/learnt.h"
+#include "compressor/quantizers/needs.h"
 #include "compressor/quantizers/quantizer.h"
 #include "compressor/stages/matrix_codes.h"
 #include "compressor/stages/mixing_vectors.h"
@@ -64,6 +65,7 @@ class QuantizeStage final : public Stage {
            (!is_auto() && chosen()->learns());
   }
   bool may_use_calibration() const override;
+  Needs needs(const StageSubject& subject) const override;
   Status run(Work& work) const override;
 
  protected:
@@ -200,6 +202,47 @@ bool QuantizeStage::may_use_calibration() const {
   return is_lut(codec_) || is_lut(lora_codec_) ||
          std::any_of(overrides_.begin(), overrides_.end(),
                      [&](const Override<Codec>& each) { return is_lut(each.value); });
+}
+
+// Nothing where the packer rounds. Else one walk, moved on after each block was changed, and the
+// codes of each matrix.
+Needs QuantizeStage::needs(const StageSubject& subject) const {
+  const bool has_text = subject.tokens > 0 || subject.has_moments;
+  const bool learns = needs_calibration() || (is_auto() && may_use_calibration());
+  PackPlan after = subject.plan;
+  if (!has_text || !learns || !give_codecs(after).ok()) {
+    return {};
+  }
+  Needs own;
+  Needs largest;
+  uint64_t encoded = 0;
+  for (const PlannedTensor& tensor : after.tensors) {
+    if (codec_traits(tensor.codec).lut == nullptr) {
+      continue;
+    }
+    const Needs matrix = learnt_needs(tensor.binding.packed_rows(), tensor.binding.packed_cols(),
+                                      tensor.binding.layout == Layout::Transposed);
+    own.parallel += matrix.parallel;
+    largest.memory = std::max(largest.memory, matrix.memory);
+    encoded += tensor.encoded_bytes();
+  }
+  own.disk = encoded;
+  if (selection_.is_on()) {
+    own.parallel = own.parallel * 3;  // both candidates, and the one chosen
+  }
+  Needs needs;
+  if (!subject.has_moments || sequential_) {
+    needs = walk_needs(subject);
+    needs.serial = needs.serial * (sequential_ ? 2 : 1);
+    const Needs moments = moments_needs(subject);
+    needs.parallel += moments.parallel;
+    needs.memory += moments.memory;
+    needs.leaves_hidden = sequential_;
+  }
+  needs.memory += largest.memory;
+  needs.disk += own.disk;
+  needs.parallel += own.parallel;
+  return needs;
 }
 
 Status QuantizeStage::check_learns_from(const Work& work) const {

@@ -86,6 +86,9 @@ Result<at::Tensor> ModelQuantizer::quantize(PlannedTensor& tensor, const at::Ten
   auto quantized = quantizer.quantize(input);
   RWKV_TRY(quantized.status().in("tensor '" + name + "'"));
   error_ += quantized.value().error;
+  if (moments.defined()) {
+    work_.errors[name] = quantized.value().error;
+  }
   ++n_matrices_;
   if (quantized.value().values.defined()) {
     missing_codec_bytes_ += quantizer.bytes(input);
@@ -255,7 +258,7 @@ Status ModelQuantizer::run() {
                              }
                              return products;
                            },
-                       .progress = [&](double share) { work_.progress("quantize", share); }};
+                       .progress = [&](Share share) { work_.progress("quantize", share); }};
   RWKV_ASSIGN(work_.hidden, walk.run([&](BlockVisit& here) { return visit(here); }));
   for (PlannedTensor* tensor : ends) {
     if (tensor->binding.role == Role::Head) {

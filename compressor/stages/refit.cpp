@@ -44,6 +44,7 @@ class RefitStage final : public Stage {
   Status plan(PackPlan& plan) const override;
   bool needs_calibration() const override { return true; }
   bool recovers() const override { return true; }
+  Needs needs(const StageSubject& subject) const override;
   Status run(Work& work) const override;
 
  private:
@@ -58,6 +59,36 @@ Status RefitStage::plan(PackPlan& plan) const {
                        low_rank_form_name(plan.config.low_rank));
   }
   return {};
+}
+
+// Two models walk, each observed for both halves of a block and then moved on; sums of inputs and
+// outputs of each pair, a solution in double, and a pair.
+Needs RefitStage::needs(const StageSubject& subject) const {
+  constexpr double kPasses = 3;
+  constexpr double kSolve = 8;
+  Needs needs = walk_needs(subject);
+  const Needs teacher =
+      walk_needs({subject.original, subject.original, subject.tokens, false, false});
+  needs.memory += teacher.memory;
+  needs.files += teacher.files;
+  needs.serial = needs.serial * kPasses;
+  needs.serial += teacher.serial * kPasses;
+  uint64_t largest = 0;
+  for (const PlannedTensor& tensor : subject.plan.tensors) {
+    if (tensor.binding.part != Part::FactorB || tensor.binding.shape.size() != 2) {
+      continue;
+    }
+    const auto rows = static_cast<int64_t>(tensor.binding.shape[0]);
+    const auto n = static_cast<double>(rows);
+    needs.parallel.products += 4 * static_cast<double>(subject.tokens) * n * n + kSolve * n * n * n;
+    needs.parallel += factorise_effort(rows, static_cast<int64_t>(tensor.binding.shape[1]));
+    largest = std::max(largest, factorise_bytes(rows, rows));
+    needs.disk += sizeof(float) * 2 * tensor.binding.shape[0] * tensor.binding.shape[1];
+  }
+  constexpr uint64_t kPairsOfHalf = 5;
+  needs.memory += kPairsOfHalf * largest / 2;
+  needs.leaves_hidden = true;
+  return needs;
 }
 
 // Error of `pair` as a share of the outputs' energy: |y|^2 - 2 <C, P> + <P H, P>.
@@ -83,6 +114,7 @@ Status RefitStage::fit(Work& work, const std::string& stem, const Sums& sums, Li
   const double new_share = share_of_error(factors.product(), sums);
   before += old_share;
   after += std::min(old_share, new_share);
+  work.errors[stem + ".weight"] = std::min(old_share, new_share);
   if (!(new_share < old_share)) {
     return {};  // the old pair is as good
   }
@@ -128,7 +160,7 @@ Status RefitStage::run(Work& work) const {
                        .config = config,
                        .calibration = &*work.calibration,
                        .activations = Activations::AfterChanges,
-                       .progress = [&](double share) { work.progress(name(), share); }};
+                       .progress = [&](Share share) { work.progress(name(), share); }};
   const auto visit = [&](BlockVisit& here) -> Status {
     RWKV_ASSIGN(const auto teacher,
                 Block::load(work.original, work.original_model.config, here.index));

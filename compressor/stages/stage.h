@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "compressor/options/settings.h"
+#include "compressor/stages/needs.h"
 #include "compressor/stages/plan.h"
 #include "compressor/stages/work.h"
 #include "formats/base/status.h"
@@ -45,6 +46,8 @@ class Stage {
   virtual bool recovers() const { return trains(); }
   /// What run() has a shell do, in the recipe's words; empty: nothing.
   virtual std::string command() const { return {}; }
+  /// What run() will take, before any work; none by default. A row in the table of an estimate.
+  virtual Needs needs(const StageSubject& /*subject*/) const { return {}; }
   /// Does the work: changes work.source and, like plan(), work.plan.
   virtual Status run(Work& work) const { return plan(work.plan); }
 

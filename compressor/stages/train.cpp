@@ -13,6 +13,7 @@
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/stages/coded_model.h"
 #include "compressor/stages/train_blocks.h"
+#include "compressor/train/needs.h"
 #include "compressor/train/progress.h"
 
 namespace rwkv::press {
@@ -33,6 +34,7 @@ class TrainStage final : public Stage {
   bool trains() const override { return true; }
   bool rounds_again() const override { return codes() == TrainCodes::None; }
   bool has_parts() const override { return goes_by_blocks() && blocks_.is_independent(); }
+  Needs needs(const StageSubject& subject) const override;
   Status run(Work& work) const override;
 
  protected:
@@ -88,9 +90,53 @@ Status TrainStage::plan(PackPlan& plan) const {
   return trainable_in(options_.parameters, bindings_of(plan)).status();
 }
 
+bool needs_teacher(const TrainOptions& options) {
+  return options.loss.head.distill > 0 || options.loss.block_match > 0;
+}
+
+Needs TrainStage::needs(const StageSubject& subject) const {
+  const auto numbers = [](const PackPlan& plan) {
+    const PlanSizes sizes = PlanSizes::of(plan);
+    return ModelNumbers{plan.config, sizes.all, sizes.blocks};
+  };
+  TrainSubject training{numbers(subject.plan), 0, 0, {}};
+  if (needs_teacher(options_)) {
+    training.teacher = numbers(subject.original);
+  }
+  const auto is_trainable = trainable_in(options_.parameters, bindings_of(subject.plan));
+  for (const PlannedTensor& tensor : subject.plan.tensors) {
+    const uint64_t n = tensor.binding.packed_rows() * tensor.binding.packed_cols();
+    const bool is_coded = codes() != TrainCodes::None && tensor.codec != Codec::F32;
+    training.coded += is_coded ? n : 0;
+    training.trainable +=
+        is_coded || (is_trainable.ok() && is_trainable.value()(tensor.binding.name)) ? n : 0;
+  }
+  Needs needs;
+  if (goes_by_blocks()) {
+    training.teacher = numbers(subject.original);
+    training.largest_block = PlanSizes::of(subject.plan).largest_block;
+    training.largest_of_teacher = PlanSizes::of(subject.original).largest_block;
+    needs = block_training_needs(options_, blocks_, training);
+  }
+  if (options_.steps > 0) {
+    if (options_.teacher_top_k > 0 || !needs_teacher(options_)) {
+      training.teacher = {};
+    }
+    needs.then(train_needs(options_, training));
+  }
+  needs.disk += sizeof(float) * training.trainable;
+  return needs;
+}
+
 Status TrainStage::run(Work& work) const {
   RWKV_TRY(plan(work.plan));
-  TrainProgress progress(work.report, work.warn);
+  // A training block by block says how far it is by blocks.
+  TrainProgress progress(work.report, work.warn, [&](const StepReport& step) {
+    if (!goes_by_blocks()) {
+      work.progress(name(), share_of(step));
+    }
+    return work.rewrites_progress && !goes_by_blocks();
+  });
   if (work.training.shard && !has_parts()) {
     return usage_error("--shard needs mode: blocks and from: teacher");
   }

@@ -7,8 +7,18 @@ namespace rwkv::press {
 
 Result<Work> Work::begin(WorkContext context, const TensorSource& base, PackPlan plan,
                          const std::string& scratch_folder) {
-  RWKV_ASSIGN(auto edited, EditedSource::create(base, scratch_folder));
-  return Work{std::move(context), std::move(edited), std::move(plan), {}, false};
+  RWKV_ASSIGN(auto data, ScratchFile::unnamed(scratch_folder));
+  return begin(std::move(context), base, std::move(plan), std::move(data));
+}
+
+Work Work::begin(WorkContext context, const TensorSource& base, PackPlan plan,
+                 std::unique_ptr<ScratchFile> data) {
+  return Work{std::move(context),
+              EditedSource::create(base, std::move(data)),
+              std::move(plan),
+              {},
+              {},
+              false};
 }
 
 Result<at::Tensor> Work::last_hidden() {
@@ -16,7 +26,7 @@ Result<at::Tensor> Work::last_hidden() {
     const BlockWalk walk{.source = *source,
                          .config = plan.config,
                          .calibration = &*calibration,
-                         .progress = [&](double share) { progress("activations", share); }};
+                         .progress = [&](Share share) { progress("activations", share); }};
     RWKV_ASSIGN(hidden, walk.run([](BlockVisit&) { return Status(); }));
   }
   return hidden;

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 
 #include "compressor/calibrate/calibration.h"
 #include "compressor/checkpoint/edited_source.h"
+#include "compressor/numerics/share.h"
 #include "compressor/stages/plan.h"
 #include "compressor/train/block_options.h"
 
@@ -39,9 +41,11 @@ struct WorkContext {
   bool allow_external = false;
   /// Folder for data that conversions of one checkpoint may share; empty: none.
   std::string shared_folder;
-  /// Called with the current step and the share done.
-  std::function<void(const std::string& what, double share)> progress = [](const std::string&,
-                                                                           double) {};
+  /// Called with the current step and how far it is.
+  std::function<void(const std::string& what, Share share)> progress = [](const std::string&,
+                                                                          Share) {};
+  /// Whether progress is shown as it comes, so that a training need not say its steps now and then.
+  bool rewrites_progress = false;
   /// Called with a line to keep: a measurement of a stage.
   std::function<void(const std::string& line)> report = [](const std::string&) {};
   /// Called with a line that the user should see in any case.
@@ -53,6 +57,9 @@ struct Work : WorkContext {
   /// temporary data of about the size of the tensors that stages add.
   static Result<Work> begin(WorkContext context, const TensorSource& base, PackPlan plan,
                             const std::string& scratch_folder);
+  /// The same with temporary data in `data`.
+  static Work begin(WorkContext context, const TensorSource& base, PackPlan plan,
+                    std::unique_ptr<ScratchFile> data);
 
   std::unique_ptr<EditedSource> source;
   /// plan.config is the model's. Tensors are found in `source` by name; their index is set last.
@@ -62,6 +69,9 @@ struct Work : WorkContext {
   /// computed if no stage has left them. A stage that changes blocks resets or replaces them.
   Result<at::Tensor> last_hidden();
   at::Tensor hidden;
+  /// Shares of the output energy that matrices lost, by the name of the tensor or of what became a
+  /// pair, where a stage measured them with the moments of inputs.
+  std::map<std::string, double> errors;
 
   /// A stage has done its part of the work that several runs share: what follows is for another
   /// run.

@@ -5,6 +5,7 @@
 #include "compressor/evaluate/planned_account.h"
 #include "compressor/recipe/commands.h"
 #include "compressor/tools/commands.h"
+#include "compressor/tools/estimating.h"
 #include "compressor/tools/plan_fit.h"
 #include "formats/base/printable.h"
 #include "formats/cli/command.h"
@@ -38,7 +39,8 @@ void print_totals(const PackPlan& plan) {
              cli::human_bytes(plan.total_bytes()), cli::human_bytes(plan.fp16_bytes()));
 }
 
-void print_json(const PackPlan& plan, const Recipe& recipe, const DeviceReport& device) {
+void print_json(const PackPlan& plan, const Recipe& recipe, const DeviceReport& device,
+                const WorkEstimate& estimate, const Machine& machine) {
   nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
   for (const PlannedTensor& tensor : plan.tensors) {
     tensors.push_back({{"name", tensor.binding.name},
@@ -54,6 +56,7 @@ void print_json(const PackPlan& plan, const Recipe& recipe, const DeviceReport& 
       {"total_bytes", plan.total_bytes()},
       {"fp16_bytes", plan.fp16_bytes()},
       {"device", device.json},
+      {"estimate", to_json(estimate, machine)},
       {"ratio_to_fp16",
        static_cast<double>(plan.fp16_bytes()) / static_cast<double>(plan.total_bytes())}};
   cli::print_json(report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
@@ -69,6 +72,7 @@ void declare_plan(cxxopts::Options& options, std::vector<std::string>& positiona
   declare_fit_options(options);
   declare_recipe_options(options);
   declare_external_option(options);
+  declare_estimate_options(options);
   positionals = {"input"};
 }
 
@@ -102,8 +106,18 @@ Status run_plan(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const uint64_t tokenizer,
               vocabulary.ok() ? tokenizer_bytes(vocabulary.value()) : Result<uint64_t>(0));
   RWKV_ASSIGN(const DeviceReport device, device_report(input.plan, tokenizer));
+  RWKV_ASSIGN(const uint64_t source_bytes, checkpoint_bytes(path));
+  // Without text a recipe that only may learn from it does not.
+  LearnsFrom text;
+  if (needs_calibration(recipe)) {
+    text = {recipe.calibration.samples, recipe.calibration.length, false};
+  }
+  RWKV_ASSIGN(const WorkEstimate estimate,
+              estimate_recipe(recipe, input.model, text, source_bytes));
+  RWKV_ASSIGN(const Available available, available_from(arguments, path));
+  const Machine machine = measure_for(estimate, available.folder);
   if (arguments.count("json") > 0) {
-    print_json(input.plan, recipe, device);
+    print_json(input.plan, recipe, device, estimate, machine);
     return {};
   }
   cli::print("{}: {}\n{}\n", path, describe(input.model.config),
@@ -111,6 +125,12 @@ Status run_plan(const cxxopts::ParseResult& arguments) {
   print_table(input.plan);
   print_totals(input.plan);
   cli::print("{}\n{}", kDeviceHeading, device.text);
+  cli::print("{} of a conversion{}", "estimate",
+             describe(estimate, machine, available).substr(std::string_view("estimate").size()));
+  const Status fits = refuse_unfit(arguments, estimate, available);
+  if (!fits.ok()) {
+    cli::print("it does not fit: {}\n", fits.message());
+  }
   return {};
 }
 

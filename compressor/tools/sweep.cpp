@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <iostream>
 #include <iterator>
+#include <set>
 
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/pipeline/pipeline.h"
@@ -13,6 +14,7 @@
 #include "compressor/sweep/results.h"
 #include "compressor/sweep/run.h"
 #include "compressor/tools/commands.h"
+#include "compressor/tools/estimating.h"
 #include "formats/base/file.h"
 #include "formats/base/printable.h"
 #include "formats/cli/command.h"
@@ -170,6 +172,37 @@ std::vector<std::string> commands_in(const SweepPlan& plan) {
   return commands;
 }
 
+// The conversions of this run's points: stages with which recipes begin alike run once. Several at
+// a time take their memory together. What is measured of the results is not in it.
+Result<WorkEstimate> estimate_sweep(const SweepRun& run, const Identified& model) {
+  RWKV_ASSIGN(const uint64_t source_bytes, checkpoint_bytes(run.inputs.checkpoint));
+  WorkEstimate all;
+  all.program = resident_bytes();
+  std::set<std::string> seen;
+  const size_t n = run.plan.points.size();
+  for (size_t i = run.shard * n / run.n_shards; i < (run.shard + 1) * n / run.n_shards; ++i) {
+    const SweepPoint& point = run.plan.points[i];
+    RWKV_ASSIGN(const Recipe recipe, parse_recipe(point.recipe, point.label, {}));
+    LearnsFrom text;
+    if (!point.learns_from.empty()) {
+      text = {recipe.calibration.samples, recipe.calibration.length,
+              !run.inputs.statistics.empty()};
+    }
+    RWKV_ASSIGN(const WorkEstimate one, estimate_recipe(recipe, model, text, source_bytes));
+    std::string begins = point.learns_from;
+    for (size_t stage = 0; stage < one.stages.size(); ++stage) {
+      begins += "\n" + (stage < point.stages.size() ? point.stages[stage] : point.label);
+      if (seen.insert(begins).second) {
+        add_stage(all, one.stages[stage]);
+      }
+    }
+    all.fewer_tokens =
+        one.fewer_tokens.size() > all.fewer_tokens.size() ? one.fewer_tokens : all.fewer_tokens;
+  }
+  share_among_jobs(all, std::min(run.jobs, n));
+  return all;
+}
+
 Result<SweepRun> run_from(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const std::string input, cli::required(arguments, "input"));
   RWKV_ASSIGN(const std::string config, cli::required(arguments, "config"));
@@ -238,6 +271,7 @@ void declare_sweep(cxxopts::Options& options, std::vector<std::string>& position
   declare_input_options(options);
   declare_calibration_options(options);
   declare_external_option(options);
+  declare_estimate_options(options);
   positionals = {"input"};
 }
 
@@ -262,6 +296,8 @@ Status run_sweep(const cxxopts::ParseResult& arguments) {
                (run.shard + 1) * run.plan.points.size() / run.n_shards -
                    run.shard * run.plan.points.size() / run.n_shards);
   }
+  RWKV_ASSIGN(const WorkEstimate estimate, estimate_sweep(run, *identified));
+  RWKV_TRY(tell_estimate(arguments, estimate, run.folder.path() + "/points", quiet).status());
   Result<SweepOutcome> outcome = SweepOutcome();
   {
     Display display(quiet);

@@ -7,13 +7,17 @@
 #include "compressor/checkpoint/write.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/tools/commands.h"
+#include "compressor/tools/estimating.h"
+#include "compressor/tools/run_display.h"
 #include "compressor/train/config.h"
 #include "compressor/train/initial_values.h"
+#include "compressor/train/needs.h"
 #include "compressor/train/progress.h"
 #include "formats/arch/versions.h"
 #include "formats/base/printable.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
+#include "formats/cli/version.h"
 
 namespace rwkv::press {
 namespace {
@@ -148,6 +152,32 @@ Status write_result(const Subject& subject, const Trained& trained, const std::s
   });
 }
 
+ModelNumbers numbers_of(const Identified& model) {
+  const PlanSizes sizes = PlanSizes::of(plan_for(model));
+  return {model.config, sizes.all, sizes.blocks};
+}
+
+// The training, and the result, for which the trained values become temporary data once.
+Result<WorkEstimate> estimate_of(const TrainJob& job, DType dtype) {
+  RWKV_ASSIGN(const Network::IsTrainable is_trainable,
+              trainable_in(job.options.parameters, job.student.model.tensors));
+  TrainSubject subject{numbers_of(job.student.model), 0, 0, {}};
+  for (const TensorBinding& tensor : job.student.model.tensors) {
+    subject.trainable +=
+        is_trainable(tensor.name) ? tensor.packed_rows() * tensor.packed_cols() : 0;
+  }
+  if (job.teacher) {
+    subject.teacher = numbers_of(job.teacher->model);
+  }
+  WorkEstimate estimate;
+  estimate.program = resident_bytes();
+  estimate.stages.push_back({"train", train_needs(job.options, subject)});
+  Needs& needs = estimate.stages.back().needs;
+  estimate.output = subject.student.all * traits(dtype).block_bytes;
+  needs.disk += estimate.output + sizeof(float) * subject.trainable;
+  return estimate;
+}
+
 }  // namespace
 
 void declare_train(cxxopts::Options& options, std::vector<std::string>& positionals) {
@@ -174,6 +204,8 @@ void declare_train(cxxopts::Options& options, std::vector<std::string>& position
       "N")("allow-requantize", "Start from values that were rounded before")(
       "force", "Replace an existing output")("quiet", "Show no progress");
   declare_input_options(options);
+  declare_estimate_options(options);
+  RunLog::declare(options);
   positionals = {"input"};
 }
 
@@ -213,14 +245,17 @@ Status run_train(const cxxopts::ParseResult& arguments) {
     RWKV_ASSIGN(teacher_model, identify_checkpoint(*teacher->source));
   }
   const bool quiet = arguments.count("quiet") > 0 || !group->is_first();
-  const auto show = [quiet](const std::string& line) {
-    if (!quiet) {
-      cli::print(stderr, "{}\n", printable(line, line.size()));
-    }
-  };
-  TrainProgress progress(show, [](const std::string& line) {
-    cli::print(stderr, "rwkv-press: warning: {}\n", printable(line, line.size()));
-  });
+  // One process writes the log.
+  RWKV_ASSIGN(const auto log, group->is_first() ? RunLog::from(arguments, arguments.count("resume"))
+                                                : RunLog::none());
+  log->write("start", {{"command", "train"}, {"version", cli::kVersion}, {"output", output}});
+  RunDisplay display(quiet, *log);
+  TrainProgress progress([&](const std::string& line) { display.report(line); },
+                         [&](const std::string& line) { display.warn(line); },
+                         [&](const StepReport& step) {
+                           display.progress("train", share_of(step));
+                           return display.is_terminal();
+                         });
   TrainJob job{config.train,
                config.seed,
                {subject.source(), subject.model},
@@ -247,14 +282,26 @@ Status run_train(const cxxopts::ParseResult& arguments) {
     cli::print(stderr, "{}: {}\nvocabulary: {}\n", subject.source().path(),
                describe(subject.model.config), note);
   }
-  RWKV_ASSIGN(const Trained trained, train(job, *group));
-  if (!trained.is_finished) {
-    return TrainProgress::interrupted(trained, job);
+  RWKV_ASSIGN(const WorkEstimate estimate, estimate_of(job, dtype));
+  RWKV_ASSIGN(const auto machine, tell_estimate(arguments, estimate, output, quiet));
+  display.expect(estimate, machine);
+  auto result = train(job, *group);
+  display.end_line();
+  if (!result.ok() || !result.value().is_finished) {
+    const Status status =
+        result.ok() ? TrainProgress::interrupted(result.value(), job) : result.status();
+    log->write("error", {{"message", status.message()}});
+    return status;
   }
+  const Trained& trained = result.value();
   if (!group->is_first()) {
     return {};
   }
   RWKV_TRY(write_result(subject, trained, output, form, existing));
+  log->write("result", {{"output", output},
+                        {"bytes", fs::file_size(output)},
+                        {"steps", trained.step},
+                        {"loss", trained.last.loss}});
   cli::print("{}: {}, {} steps, loss {:.4f}; log and plot in {}\n", output,
              describe(subject.model.config), trained.step, trained.last.loss, job.folder);
   return {};

@@ -22,8 +22,9 @@ std::string time_text(double seconds) {
 }  // namespace
 
 TrainProgress::TrainProgress(std::function<void(const std::string& line)> show,
-                             std::function<void(const std::string& line)> warn)
-    : show_(std::move(show)), warn_(std::move(warn)) {
+                             std::function<void(const std::string& line)> warn,
+                             std::function<bool(const StepReport& report)> on_step)
+    : show_(std::move(show)), warn_(std::move(warn)), on_step_(std::move(on_step)) {
   g_wants_end = 0;
   previous_int_ = std::signal(SIGINT, ask_to_end);
   previous_term_ = std::signal(SIGTERM, ask_to_end);
@@ -45,6 +46,9 @@ TrainCallbacks TrainProgress::callbacks() {
 bool TrainProgress::on_step(const StepReport& report) {
   const auto now = std::chrono::steady_clock::now();
   const bool is_last = report.row.step == report.steps || g_wants_end != 0;
+  if (on_step_ && on_step_(report)) {
+    return g_wants_end == 0;
+  }
   if (is_last || now - last_shown_ >= kBetweenLines) {
     last_shown_ = now;
     show_(fmt::format("step {} of {}, loss {:.4f}, {:.0f} tokens/s, {} left", report.row.step,
@@ -52,6 +56,13 @@ bool TrainProgress::on_step(const StepReport& report) {
                       time_text(report.seconds_left)));
   }
   return g_wants_end == 0;
+}
+
+Share share_of(const StepReport& report) {
+  Share share(static_cast<double>(report.row.step) / static_cast<double>(report.steps));
+  share.loss = report.row.loss;
+  share.seconds_left = report.seconds_left;
+  return share;
 }
 
 Status TrainProgress::interrupted(const Trained& trained, const TrainJob& job) {

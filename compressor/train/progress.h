@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include "compressor/numerics/share.h"
 #include "compressor/train/trainer.h"
 
 namespace rwkv::press {
@@ -15,9 +16,11 @@ namespace rwkv::press {
 /// program. One at a time.
 class TrainProgress {
  public:
-  /// `warn` receives what a user should see even if `show` shows nothing.
+  /// `warn` receives what a user should see even if `show` shows nothing. `on_step` sees every
+  /// step; if it returns true it has shown the step, and no line follows.
   TrainProgress(std::function<void(const std::string& line)> show,
-                std::function<void(const std::string& line)> warn);
+                std::function<void(const std::string& line)> warn,
+                std::function<bool(const StepReport& report)> on_step = {});
   ~TrainProgress();
   TrainProgress(const TrainProgress&) = delete;
   TrainProgress& operator=(const TrainProgress&) = delete;
@@ -31,9 +34,13 @@ class TrainProgress {
   bool on_step(const StepReport& report);
   std::function<void(const std::string& line)> show_;
   std::function<void(const std::string& line)> warn_;
+  std::function<bool(const StepReport& report)> on_step_;
   std::chrono::steady_clock::time_point last_shown_;
   void (*previous_int_)(int);
   void (*previous_term_)(int);
 };
+
+/// A step as progress: its share of the training, the loss, and the time that is left.
+Share share_of(const StepReport& report);
 
 }  // namespace rwkv::press

@@ -20,6 +20,7 @@
 #include "formats/base/printable.h"
 #include "formats/cli/built_ins.h"
 #include "formats/cli/help.h"
+#include "formats/cli/interrupt.h"
 #include "formats/cli/option_table.h"
 #include "formats/cli/print.h"
 #include "formats/cli/version.h"
@@ -27,18 +28,21 @@
 namespace rwkv::cli {
 namespace {
 
-// After a signal no unfinished output may remain. Only async-signal-safe calls are allowed here.
-void end_on_signal(int signal) {
-  remove_unfinished_outputs();
-  std::signal(signal, SIG_DFL);
-  std::raise(signal);
-}
-
 // The name of the program, for a signal handler.
 const char* program_name = "";
+// What set_interrupt_note() left for it.
+char interrupt_note[512] = "";
 
 void write_text(const char* text) {
   static_cast<void>(!::write(STDERR_FILENO, text, std::strlen(text)));
+}
+
+// After a signal no unfinished output may remain. Only async-signal-safe calls are allowed here.
+void end_on_signal(int signal) {
+  remove_unfinished_outputs();
+  write_text(interrupt_note);
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
 }
 
 // A page of a mapped file that is no longer there. Nothing can be computed without it, so the
@@ -177,6 +181,15 @@ Status dispatch(const Program& program, std::span<const std::string> words) {
 }
 
 }  // namespace
+
+void set_interrupt_note(const std::string& line) {
+  const std::string text =
+      line.empty() ? "" : "\n" + printable(line, sizeof(interrupt_note) - 3) + "\n";
+  interrupt_note[0] = '\0';  // a signal now finds no half of it
+  std::strncpy(interrupt_note + 1, text.c_str() + (text.empty() ? 0 : 1),
+               sizeof(interrupt_note) - 2);
+  interrupt_note[0] = text.empty() ? '\0' : '\n';
+}
 
 int run_program(const Program& program, int argc, char** argv) {
   install_signal_handlers(program);

@@ -39,6 +39,9 @@ constexpr Harmless kHarmless[] = {
     {Call::Remove, "/step-*", "an old snapshot stays; newer ones are found all the same"},
     {Call::Open, "/points/?", "what keeps a name through a power cut: the file has it already"},
     {Call::Sync, "/points/?", "the same"},
+    {Call::Remove, "/m.gguf.work/*", "stages that stay are those of the same conversion"},
+    {Call::Remove, "/m.gguf.work", "the same"},
+    {Call::Write, "/log.jsonl", "the log ends with a warning; the conversion goes on"},
     {Call::Remove, "/shared/*", "it stays, and is cleared by the next run"},
     {Call::Remove, "/points/*", "files of a point are replaced, its claim is taken over"},
 };
