@@ -24,6 +24,9 @@ Result<std::vector<StageEstimate>> stages_of(const Recipe& recipe, const PackPla
   return stages;
 }
 
+// Estimates are as good as that: what is expected to take a little more than there is may fit.
+constexpr double kUncertain = 1.15;
+
 uint64_t most_memory(const std::vector<StageEstimate>& stages) {
   uint64_t most = 0;
   for (const StageEstimate& stage : stages) {
@@ -144,7 +147,7 @@ Status check_fits(const WorkEstimate& estimate, const Available& available) {
   if (available.memory > 0) {
     for (const StageEstimate& stage : estimate.stages) {
       const uint64_t memory = estimate.program + stage.needs.memory;
-      if (memory > available.memory) {
+      if (static_cast<double>(memory) > kUncertain * static_cast<double>(available.memory)) {
         return usage_error(
             "{}: expected to take {} of memory, and {} are available; {}; --ignore-estimate "
             "starts it all the same",

@@ -57,12 +57,19 @@ class Comparison {
                        tensor.binding.name, flat.numel(), n);
     }
     Sums sums;
-    const uint64_t step = kSliceElements / block * block;
+    const auto cols = static_cast<int64_t>(tensor.binding.packed_cols());
+    const bool is_normed = tensor.binding.role == Role::Embedding && plan_.config.ln0_folded;
+    // What ln0 makes of a row is all that the network sees, and all that a folded row still has.
+    const auto seen = [&](const at::Tensor& slice) {
+      return is_normed ? at::layer_norm(slice.reshape({-1, cols}), {cols}) : slice;
+    };
+    const uint64_t whole = block * static_cast<uint64_t>(cols);
+    const uint64_t step = std::max<uint64_t>(1, kSliceElements / whole) * whole;
     for (uint64_t first = 0; first < n; first += step) {
       const uint64_t here = std::min(step, n - first);
       RWKV_ASSIGN(const at::Tensor theirs, load_f32_range(original_, index, first, here));
-      sums.add(theirs.flatten(),
-               flat.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(here)));
+      sums.add(seen(theirs.flatten()),
+               seen(flat.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(here))));
     }
     return sums.error();
   }

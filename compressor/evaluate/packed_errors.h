@@ -16,7 +16,8 @@ namespace rwkv::press {
 struct PackedError {
   std::string name;  ///< of the tensor in the checkpoint
   /// Sum of squared differences over the sum of squares; 0 for equal tensors of zeros. A factor
-  /// pair counts as the matrix that it stands for.
+  /// pair counts as the matrix that it stands for, and an embedding that is packed with ln0 as its
+  /// normed rows.
   double error = 0;
 };
 
