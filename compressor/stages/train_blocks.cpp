@@ -19,7 +19,7 @@ void report(const Work& work, const BlocksTrained& trained, const std::string& f
                             percents(trained.after), percents(trained.before)));
   }
   if (trained.n_missing > 0) {
-    work.report(fmt::format("train: {} blocks are missing in {}, which other parts train",
+    work.report(fmt::format("train: blocks that other parts have still to train in {1}: {0}",
                             trained.n_missing, folder));
   }
 }

@@ -2,8 +2,8 @@
 // (forward, loss, backward, AdamW) of a block and nothing but its products, of the same shapes and
 // in the same precision, so that both meet the same machine. Prints tokens/s of both and the share,
 // median and spread.
-//   usage: bench_block [VERSION WIDTH LENGTH BATCH THREADS ROUNDS fp32|bf16]
-// x058 is v5.2 with projections as factor pairs of rank WIDTH / 8.
+//   usage: bench_block CHECKPOINT [LENGTH BATCH THREADS ROUNDS fp32|bf16]
+// An x058 of `rwkv-press synth` is a v5.2 with projections as factor pairs of rank WIDTH / 8.
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -19,7 +19,6 @@
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/train/adamw.h"
 #include "compressor/train/block_loss.h"
-#include "compressor/train/initial_values.h"
 
 namespace {
 
@@ -27,8 +26,7 @@ using namespace rwkv;
 using namespace rwkv::press;
 
 struct Sizes {
-  std::string arch = "x058";
-  int64_t n_embd = 256, length = 256, batch = 8, threads = 2, rounds = 9;
+  int64_t length = 256, batch = 8, threads = 2, rounds = 9;
   Precision precision = Precision::F32;
   int64_t tokens() const { return batch * length; }
 };
@@ -82,19 +80,20 @@ Spread spread_of(std::vector<double> values) {
   return {values[values.size() / 2], values.front(), values.back()};
 }
 
-Status measure(const Sizes& sizes) {
-  NewModelOptions options{sizes.arch, 1, static_cast<uint64_t>(sizes.n_embd), 256};
-  RWKV_ASSIGN(const auto source, initial_model(options, {}));
-  RWKV_ASSIGN(const Identified model, identify_checkpoint(*source));
+Status measure(const std::string& path, const Sizes& sizes) {
+  RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
+  RWKV_ASSIGN(const Identified model, identify_checkpoint(*checkpoint.source));
+  const auto n_embd = static_cast<int64_t>(model.config.n_embd);
   std::vector<Parameter> leaves;
   const Adopt adopt = [&](const std::string& name, at::Tensor& values) {
     values = values.contiguous().set_requires_grad(true);
     leaves.push_back({name, values});
   };
-  RWKV_ASSIGN(const auto block, Block::load(NamedTensors(*source, &adopt), model.config, 0));
+  RWKV_ASSIGN(const auto block,
+              Block::load(NamedTensors(*checkpoint.source, &adopt), model.config, 0));
   block->precision = sizes.precision;
   AdamW optimizer(leaves, {});
-  const at::Tensor x = at::randn({sizes.batch, sizes.length, sizes.n_embd});
+  const at::Tensor x = at::randn({sizes.batch, sizes.length, n_embd});
   const auto run = [&] {
     BlockValues values;
     at::Tensor v_first;
@@ -126,9 +125,9 @@ Status measure(const Sizes& sizes) {
       "%s, a block of %ld, context %ld, batch %ld, %ld threads, %ld rounds, %s\n"
       "block      %.0f tokens/s (%.0f to %.0f)\nproducts   %.0f tokens/s (%.0f to %.0f)\n"
       "share      %.1f %% (%.1f to %.1f)\n",
-      sizes.arch.c_str(), sizes.n_embd, sizes.length, sizes.batch, sizes.threads, sizes.rounds,
-      sizes.precision == Precision::Bf16 ? "bf16" : "fp32", a.median, a.least, a.most, b.median,
-      b.least, b.most, 100 * c.median, 100 * c.least, 100 * c.most);
+      describe(model.config).c_str(), n_embd, sizes.length, sizes.batch, sizes.threads,
+      sizes.rounds, sizes.precision == Precision::Bf16 ? "bf16" : "fp32", a.median, a.least, a.most,
+      b.median, b.least, b.most, 100 * c.median, 100 * c.least, 100 * c.most);
   return {};
 }
 
@@ -136,10 +135,12 @@ Status measure(const Sizes& sizes) {
 
 int main(int argc, char** argv) {
   Sizes sizes;
-  int64_t* const places[] = {&sizes.n_embd, &sizes.length, &sizes.batch, &sizes.threads,
-                             &sizes.rounds};
-  sizes.arch = argc > 1 ? argv[1] : sizes.arch;
-  for (int i = 2; i < argc && i <= 6; ++i) {
+  int64_t* const places[] = {&sizes.length, &sizes.batch, &sizes.threads, &sizes.rounds};
+  if (argc < 2) {
+    std::fprintf(stderr, "usage: bench_block CHECKPOINT [LENGTH BATCH THREADS ROUNDS fp32|bf16]\n");
+    return 2;
+  }
+  for (int i = 2; i < argc && i <= 5; ++i) {
     *places[i - 2] = std::atol(argv[i]);
     if (*places[i - 2] < 1) {
       std::fprintf(stderr, "bench_block: '%s' is no size\n", argv[i]);
@@ -147,9 +148,9 @@ int main(int argc, char** argv) {
     }
   }
   sizes.precision =
-      argc > 7 && std::strcmp(argv[7], "bf16") == 0 ? Precision::Bf16 : Precision::F32;
+      argc > 6 && std::strcmp(argv[6], "bf16") == 0 ? Precision::Bf16 : Precision::F32;
   at::set_num_threads(static_cast<int>(sizes.threads));
-  const rwkv::Status status = measure(sizes);
+  const rwkv::Status status = measure(argv[1], sizes);
   if (!status.ok()) {
     std::fprintf(stderr, "bench_block: %s\n", status.message().c_str());
   }
