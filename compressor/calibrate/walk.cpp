@@ -14,18 +14,32 @@ constexpr int64_t kBatchTokens = 4096;
 // Rows of a sum of moments that one thread adds up at once.
 constexpr int64_t kTile = 256;
 
-// A block on one thread, since BLAS cuts its products differently for each number of threads; who
-// observes has all of them.
-at::Tensor forward(const Block& block, const at::Tensor& x, at::Tensor& v_first,
-                   const Observe& observer) {
-  const int n_threads = at::get_num_threads();
-  const SingleThread one;
-  const Observe with_all = [&](const std::string& product, const at::Tensor& inputs) {
-    at::set_num_threads(n_threads);
-    observer(product, inputs);
-    at::set_num_threads(1);
-  };
-  return block.forward(x, v_first, observer ? with_all : observer);
+// An input of a product, until it is shown.
+struct Seen {
+  std::string product;
+  at::Tensor inputs;
+};
+
+// One batch on the thread of its tile, since BLAS cuts its products differently for each number of
+// threads. Inputs are kept, since observers see them in the order of the batches.
+at::Tensor pass(const Block& block, const at::Tensor& x, at::Tensor& v_first,
+                const Walk::Products& products, bool moves, std::vector<Seen>* seen) {
+  Observe keep;
+  if (seen != nullptr) {
+    keep = [&](const std::string& product, const at::Tensor& inputs) {
+      if (products.empty() ||
+          std::find(products.begin(), products.end(), product) != products.end()) {
+        seen->push_back({product, inputs});
+      }
+    };
+  }
+  if (!moves && !products.empty()) {
+    block.show_inputs(x, v_first, products, keep);
+    return x;
+  }
+  at::Tensor own_first = v_first;
+  const at::Tensor next = block.forward(x, moves ? v_first : own_first, keep);
+  return moves ? next : x;
 }
 
 }  // namespace
@@ -43,21 +57,43 @@ Result<Walk> Walk::begin(const TensorSource& source, const ModelConfig& config,
   return walk;
 }
 
-void Walk::observe(const Block& block, const Observe& observer) {
-  for (size_t i = 0; i < batches_.size(); ++i) {
-    observe(block, i, observer);
+void Walk::each(const Block& block, const Products& products, const Observe& observer, bool moves) {
+  const auto at_once = static_cast<size_t>(std::max(1, at::get_num_threads()));
+  for (size_t first = 0; first < batches_.size(); first += at_once) {
+    const size_t n = std::min(at_once, batches_.size() - first);
+    std::vector<std::vector<Seen>> seen(n);
+    in_tiles(static_cast<int64_t>(n), 1, [&](int64_t begin, int64_t /*end*/) {
+      const size_t batch = first + static_cast<size_t>(begin);
+      batches_[batch] = pass(block, batches_[batch], v_first_[batch], products, moves,
+                             observer ? &seen[static_cast<size_t>(begin)] : nullptr);
+    });
+    for (std::vector<Seen>& inputs_of_batch : seen) {
+      for (const Seen& input : inputs_of_batch) {
+        observer(input.product, input.inputs);
+      }
+      inputs_of_batch.clear();
+    }
   }
 }
 
-void Walk::observe(const Block& block, size_t batch, const Observe& observer) {
-  at::Tensor v_first = v_first_[batch];
-  forward(block, batches_[batch], v_first, observer);
+void Walk::observe(const Block& block, const Products& products, const Observe& observer) {
+  each(block, products, observer, /*moves=*/false);
 }
 
-void Walk::advance(const Block& block, const Observe& observer) {
-  for (size_t i = 0; i < batches_.size(); ++i) {
-    batches_[i] = forward(block, batches_[i], v_first_[i], observer);
+void Walk::observe(const Block& block, size_t batch, const Products& products,
+                   const Observe& observer) {
+  std::vector<Seen> seen;
+  {
+    const SingleThread one;
+    pass(block, batches_[batch], v_first_[batch], products, /*moves=*/false, &seen);
   }
+  for (const Seen& input : seen) {
+    observer(input.product, input.inputs);
+  }
+}
+
+void Walk::advance(const Block& block, const Observe& observer, const Products& products) {
+  each(block, products, observer, /*moves=*/true);
 }
 
 at::Tensor Walk::hidden() const {

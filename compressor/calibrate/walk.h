@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "compressor/model/block.h"
@@ -19,17 +20,24 @@ class Walk {
   static Result<Walk> begin(const TensorSource& source, const ModelConfig& config,
                             const at::Tensor& tokens);
 
-  /// Shows the block's inputs of each product, batch after batch; activations stay where they are.
-  void observe(const Block& block, const Observe& observer);
+  /// Names of products of a block; none stands for all that it has.
+  using Products = std::vector<std::string>;
+
+  /// Shows the block's inputs of these products, batch after batch, from one thread; activations
+  /// stay where they are. Computes nothing that these inputs do not depend on.
+  void observe(const Block& block, const Products& products, const Observe& observer);
   /// The same for one batch: two models' activations can be compared batch by batch.
-  void observe(const Block& block, size_t batch, const Observe& observer);
+  void observe(const Block& block, size_t batch, const Products& products, const Observe& observer);
   size_t n_batches() const { return batches_.size(); }
-  /// Moves all activations through the block; `observer` may be empty.
-  void advance(const Block& block, const Observe& observer);
+  /// Moves all activations through the block; `observer`, which may be empty, sees the inputs of
+  /// these products as with observe(). As many batches at a time as there are threads.
+  void advance(const Block& block, const Observe& observer, const Products& products = {});
   /// The activations, [samples * length, n_embd].
   at::Tensor hidden() const;
 
  private:
+  void each(const Block& block, const Products& products, const Observe& observer, bool moves);
+
   std::vector<at::Tensor> batches_;  ///< residual streams, [batch, length, n_embd]
   std::vector<at::Tensor> v_first_;  ///< v7's, of each batch
 };

@@ -7,6 +7,9 @@
 
 #include <optional>
 #include <string>
+#include <utility>
+
+#include "compressor/numerics/tensor_store.h"
 
 namespace rwkv::press {
 
@@ -21,7 +24,7 @@ class SpectrumStore {
   /// Keeps nothing.
   SpectrumStore() = default;
   /// `folder` exists, or is empty: nothing is kept.
-  explicit SpectrumStore(std::string folder) : folder_(std::move(folder)) {}
+  explicit SpectrumStore(std::string folder) : store_(std::move(folder)) {}
 
   /// What was kept for the matrix `g`, f32 [n, n]; nothing if there is none or it is damaged.
   std::optional<Spectrum> find(const at::Tensor& g) const;
@@ -29,8 +32,7 @@ class SpectrumStore {
   void keep(const at::Tensor& g, const Spectrum& spectrum) const;
 
  private:
-  std::string path_of(const at::Tensor& g) const;
-  std::string folder_;
+  TensorStore store_;
 };
 
 }  // namespace rwkv::press

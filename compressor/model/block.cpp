@@ -1,5 +1,6 @@
 #include "compressor/model/block.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "compressor/model/mix.h"
@@ -46,13 +47,34 @@ Result<std::unique_ptr<TimeMix>> load_time_mix(const BlockTensors& tensors) {
   return bad_input("unknown version");
 }
 
+// Whether the input of the product `later` depends on the output of `product` of the same block.
+bool depends_on(const std::string& later, const std::string& product) {
+  const bool in_channel_mix = later.starts_with("ffn.");
+  if (product.starts_with("att.")) {
+    return in_channel_mix || (later == "att.output" && product != "att.output");
+  }
+  return product == "ffn.key" && later == "ffn.value";
+}
+
 }  // namespace
 
 at::Tensor Pass::product(const std::string& name, const at::Tensor& x) const {
-  if (observe) {
+  const auto is_asked = [&](const std::string& wanted) { return wanted == name; };
+  if (observe &&
+      (only_inputs == nullptr || std::any_of(only_inputs->begin(), only_inputs->end(), is_asked))) {
     observe(name, x);
   }
-  return linears.at(name).apply(x, precision);
+  const Linear& linear = linears.at(name);
+  const auto depends = [&](const std::string& wanted) { return depends_on(wanted, name); };
+  if (only_inputs != nullptr && std::none_of(only_inputs->begin(), only_inputs->end(), depends)) {
+    const at::Tensor& last = linear.is_pair() ? linear.factor_b : linear.dense;
+    return at::zeros({x.size(0), last.size(0)}, x.options());
+  }
+  at::Tensor y = linear.apply(x, precision);
+  if (outputs != nullptr) {
+    (*outputs)(name, y);
+  }
+  return y;
 }
 
 at::Tensor GroupNorm::apply(const at::Tensor& y) const {
@@ -84,10 +106,11 @@ Result<std::unique_ptr<Block>> Block::load(const NamedTensors& all, const ModelC
   return block;
 }
 
-at::Tensor Block::forward(const at::Tensor& x, at::Tensor& v_first, const Observe& observe,
-                          BlockState* state) const {
-  const Pass pass{linears,   observe, precision,
-                  x.size(1), v_first, state == nullptr ? nullptr : &state->wkv};
+at::Tensor Block::run(const at::Tensor& x, at::Tensor& v_first, const Observe& inputs,
+                      const Observe* outputs, BlockState* state) const {
+  const Pass pass{linears,   inputs,  precision,
+                  x.size(1), v_first, state == nullptr ? nullptr : &state->wkv,
+                  nullptr,   outputs};
   at::Tensor stream = x.reshape({-1, x.size(2)});
   const at::Tensor first = ln1_.apply(stream);
   stream = stream + time_mix_->forward(pass, first);
@@ -100,6 +123,27 @@ at::Tensor Block::forward(const at::Tensor& x, at::Tensor& v_first, const Observ
     state->shift = at::stack({last(first), last(second)}, 1);
   }
   return stream.reshape(x.sizes());
+}
+
+at::Tensor Block::forward(const at::Tensor& x, at::Tensor& v_first, const Observe& observe,
+                          BlockState* state) const {
+  return run(x, v_first, observe, nullptr, state);
+}
+
+at::Tensor Block::forward_shown(const at::Tensor& x, at::Tensor& v_first,
+                                const Observe& outputs) const {
+  return run(x, v_first, {}, &outputs, nullptr);
+}
+
+void Block::show_inputs(const at::Tensor& x, at::Tensor v_first,
+                        const std::vector<std::string>& products, const Observe& observe) const {
+  const Pass pass{linears, observe, precision, x.size(1), v_first, nullptr, &products};
+  at::Tensor stream = x.reshape({-1, x.size(2)});
+  const at::Tensor mixed = time_mix_->forward(pass, ln1_.apply(stream));
+  if (std::any_of(products.begin(), products.end(),
+                  [](const std::string& name) { return name.starts_with("ffn."); })) {
+    channel_mix_->forward(pass, ln2_.apply(stream + mixed));
+  }
 }
 
 }  // namespace rwkv::press

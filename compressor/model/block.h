@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "compressor/model/elementwise.h"
 #include "compressor/model/linear.h"
@@ -60,6 +61,14 @@ class Block {
   at::Tensor forward(const at::Tensor& x, at::Tensor& v_first, const Observe& observe,
                      BlockState* state = nullptr) const;
 
+  /// The same, but shows the output of each product, which is part of the graph.
+  at::Tensor forward_shown(const at::Tensor& x, at::Tensor& v_first, const Observe& outputs) const;
+
+  /// Shows the inputs of `products` alone, the same bits as forward() would, and computes only what
+  /// they depend on. `v_first` as in forward(), which the caller keeps.
+  void show_inputs(const at::Tensor& x, at::Tensor v_first,
+                   const std::vector<std::string>& products, const Observe& observe) const;
+
   /// The products by name within the block, so that a caller can replace one: "att.receptance",
   /// "att.key", "att.value", "att.gate", "att.output", "ffn.key", "ffn.value", "ffn.receptance",
   /// as far as the version has them. The lora matrices of v6 and v7 are not among them. Names must
@@ -70,6 +79,8 @@ class Block {
 
  private:
   Block();
+  at::Tensor run(const at::Tensor& x, at::Tensor& v_first, const Observe& inputs,
+                 const Observe* outputs, BlockState* state) const;
 
   LayerNorm ln1_, ln2_;
   std::unique_ptr<TimeMix> time_mix_;

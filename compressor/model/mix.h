@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "compressor/model/block.h"
 #include "compressor/model/named_tensors.h"
@@ -15,9 +16,15 @@ struct Pass {
   const std::map<std::string, Linear>& linears;
   const Observe& observe;
   Precision precision;
-  int64_t length;       ///< tokens per sequence; a tensor's rows are all sequences' tokens
-  at::Tensor& v_first;  ///< see Block::forward
-  at::Tensor* state;    ///< receives BlockState::wkv; may be null
+  int64_t length;               ///< tokens per sequence; a tensor's rows are all sequences' tokens
+  at::Tensor& v_first;          ///< see Block::forward
+  at::Tensor* state = nullptr;  ///< receives BlockState::wkv; may be null
+  /// If set, the inputs of these products are all that is asked for; the outputs of products on
+  /// which none of them depends are zeros.
+  const std::vector<std::string>* only_inputs = nullptr;
+
+  /// If set, called with the output of each product.
+  const Observe* outputs = nullptr;
 
   /// The block's product `name` of x [n, in], shown to the observer first.
   at::Tensor product(const std::string& name, const at::Tensor& x) const;

@@ -66,13 +66,6 @@ void Adam::step(const at::Tensor& gradient, const Step& step) {
   const auto n = static_cast<double>(step.number);
   const double correction1 = 1.0 - std::pow(options_.beta1, n);
   const double correction2 = 1.0 - std::pow(options_.beta2, n);
-  if (options_.mean == AdamOptions::Mean::TensorWise) {
-    mean_.mul_(options_.beta1).add_(gradient, 1 - options_.beta1);
-    square_.mul_(options_.beta2).addcmul_(gradient, gradient, 1 - options_.beta2);
-    const at::Tensor deviation = square_.sqrt().div_(std::sqrt(correction2)).add_(options_.epsilon);
-    values_.addcdiv_(mean_, deviation, -step.rate / correction1);
-    return;
-  }
   Factors f;
   f.beta1 = static_cast<float>(options_.beta1);
   f.beta2 = static_cast<float>(options_.beta2);

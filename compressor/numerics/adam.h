@@ -16,9 +16,8 @@ struct AdamOptions {
   /// How a running mean takes a gradient g in. All are the same but for rounding; what was once
   /// trained with one keeps its bits only with that one.
   enum class Mean : uint8_t {
-    Weighted,    ///< beta m + (1 - beta) g
-    Increment,   ///< m + (1 - beta) (g - m)
-    TensorWise,  ///< as Weighted, by LibTorch's operations, which fuse where the processor can
+    Weighted,   ///< beta m + (1 - beta) g
+    Increment,  ///< m + (1 - beta) (g - m)
   };
   Mean mean = Mean::Weighted;
 };
@@ -35,7 +34,6 @@ class Adam {
     double gradient_scale = 1;
   };
   /// With `gradient` contiguous and of the values' shape. Same bits with any number of threads.
-  /// TensorWise takes neither decay nor a scale.
   void step(const at::Tensor& gradient, const Step& step);
 
   /// Running means of the gradients and of their squares.

@@ -31,4 +31,14 @@ void in_tiles(int64_t n, int64_t tile, const std::function<void(int64_t, int64_t
   iterator.for_each(loop, 1);
 }
 
+at::Tensor product_in_tiles(const at::Tensor& x, const at::Tensor& w) {
+  constexpr int64_t kRows = 256;
+  at::Tensor result = at::empty({x.size(0), w.size(0)}, x.options());
+  in_tiles(x.size(0), kRows, [&](int64_t begin, int64_t end) {
+    at::Tensor rows = result.narrow(0, begin, end - begin);
+    at::mm_out(rows, x.narrow(0, begin, end - begin), w.t());
+  });
+  return result;
+}
+
 }  // namespace rwkv::press

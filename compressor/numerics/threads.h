@@ -5,6 +5,7 @@
 #pragma once
 
 #include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <functional>
@@ -15,6 +16,9 @@ namespace rwkv::press {
 /// LibTorch and BLAS that is called inside runs on the one thread of its tile. Tiles must not
 /// write to the same place; add up what they return in order afterwards.
 void in_tiles(int64_t n, int64_t tile, const std::function<void(int64_t, int64_t)>& work);
+
+/// x w^T of x [n, in] and w [out, in], f32, in tiles of rows of x: [n, out].
+at::Tensor product_in_tiles(const at::Tensor& x, const at::Tensor& w);
 
 /// While it lives, LibTorch and an OpenBLAS built with OpenMP use `n` threads for calls from this
 /// one.

@@ -3,41 +3,18 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
 
-#include "compressor/checkpoint/edited_source.h"
-#include "compressor/checkpoint/tensor.h"
-#include "compressor/numerics/tensor_ops.h"
-#include "compressor/stages/quantize.h"
 #include "formats/arch/access.h"
 
 namespace rwkv::press {
 namespace {
 
-// Pairs of square matrices save nothing below 2.
-constexpr std::array<double, 9> kFactors = {2.5, 3, 4, 5, 6, 8, 12, 16, 32};
-constexpr int64_t kLeastRank = 2;
 constexpr std::array<double, 4> kRecalls = {0.95, 0.98, 0.99, 0.999};
 constexpr std::array<double, 5> kMasses = {0.9, 0.95, 0.98, 0.99, 0.999};
 constexpr double kTrialFactor = 4;  // at which ways to find pairs are compared
 constexpr int64_t kWidestDiagonal = 1024;
-// Every lossy choice costs at least this, so that the dense model wins whenever it fits.
-constexpr double kLeastLoss = 1e-9;
 constexpr const char* kScratchName = "/.rwkv-press-plan.gguf";
-
-double at_least(double loss) {
-  return std::max(loss, kLeastLoss);
-}
-
-std::vector<double> factors_for(const PlanSubject& subject, const PlannedMatrix& matrix) {
-  std::vector<double> factors;
-  for (const double factor : kFactors) {
-    if (subject.has_pairs && matrix.may_pair &&
-        rank_of(factor, matrix.rows, matrix.cols) >= kLeastRank) {
-      factors.push_back(factor);
-    }
-  }
-  return factors;
-}
 
 // The way to find pairs that loses least where every projection is a pair.
 PairMethod best_method(const PlanSubject& subject, LossMeter& meter) {
@@ -65,37 +42,23 @@ PairMethod best_method(const PlanSubject& subject, LossMeter& meter) {
   return best;
 }
 
-// Of the factors of a pair in a lut codec, those that are in it: each adds about the error that the
-// dense matrix has in this codec. What int8 costs is little next to the pair itself.
-double n_rounded(const PlannedMatrix& matrix, double factor, Codec codec) {
-  const auto rank = static_cast<uint64_t>(rank_of(factor, matrix.rows, matrix.cols));
-  const bool both = codec_traits(codec).lut != nullptr && codec_for_columns(codec, rank) == codec;
-  return both ? 2 : 1;
-}
-
 std::vector<MatrixPoint> measure_matrix(const PlanSubject& subject, LossMeter& meter, size_t index,
                                         const std::function<void(double share)>& show) {
   const PlannedMatrix& matrix = subject.matrices[index];
   const Codec finest = subject.ladder.finest();
-  std::vector<MatrixPoint> points = {{{0, finest}, 0}};
+  std::vector<double> dense;
   for (const Codec rung : subject.ladder.rungs_for(matrix.packed_cols())) {
     if (rung != finest) {
-      points.push_back({{0, rung}, at_least(meter.loss_with(index, {0, rung}).kl)});
+      dense.push_back(meter.loss_with(index, {0, rung}).kl);
     }
   }
-  const std::vector<MatrixPoint> dense = points;
-  const auto factors = factors_for(subject, matrix);
-  double measured = 0;
+  const auto factors = pair_factors(subject, matrix);
+  std::vector<double> pairs;
   for (const double factor : factors) {
-    // What rounding costs adds up nearly enough with what the pair costs.
-    const double loss = at_least(meter.loss_with(index, {factor, finest}).kl);
-    for (const MatrixPoint& point : dense) {
-      const Codec codec = point.setting.codec;
-      points.push_back({{factor, codec}, loss + n_rounded(matrix, factor, codec) * point.loss});
-    }
-    show(++measured / static_cast<double>(factors.size()));
+    pairs.push_back(meter.loss_with(index, {factor, finest}).kl);
+    show(static_cast<double>(pairs.size()) / static_cast<double>(factors.size()));
   }
-  return points;
+  return points_from(subject, matrix, dense, pairs);
 }
 
 Status measure_matrices(const PlanSubject& subject, LossMeter& meter, const CurveOptions& options,
@@ -114,55 +77,41 @@ Status measure_matrices(const PlanSubject& subject, LossMeter& meter, const Curv
   return {};
 }
 
+// A pair in another codec is assumed to lose what the pair and the codec lose by themselves.
 void measure_uniform(const PlanSubject& subject, LossMeter& meter, Curves& curves) {
   const Codec finest = subject.ladder.finest();
-  const auto add = [&](UniformPoint point) {
-    if (point.factor > 0 || point.codec != finest) {
+  std::map<Codec, UniformPoint> dense;
+  UniformPoint pairs;
+  const std::vector<UniformPoint> points = uniform_points(subject);
+  for (UniformPoint point : points) {
+    const bool is_lossless = point.factor == 0 && point.codec == finest;
+    if (point.factor > 0 && point.codec != finest) {
+      point.loss = pairs.loss + dense[point.codec].loss;
+      point.nats = pairs.nats + dense[point.codec].nats;
+    } else if (!is_lossless) {
       const TextLoss loss = meter.loss(uniform_settings(subject.matrices, point));
-      point.loss = at_least(loss.kl);
+      point.loss = at_least_lossy(loss.kl);
       point.nats = loss.nats - curves.dense;
     }
     curves.uniform.push_back(point);
-    return point;
-  };
-  std::vector<UniformPoint> dense;
-  for (const Codec rung : subject.ladder.rungs()) {
-    dense.push_back(add({0, false, rung}));
-  }
-  for (const double factor : std::span(kFactors).first(subject.has_pairs ? kFactors.size() : 0)) {
-    for (const bool with_output : {false, true}) {
-      const UniformPoint pairs = add({factor, with_output, finest});
-      for (const UniformPoint& rounded : std::span(dense).subspan(1)) {
-        curves.uniform.push_back({factor, with_output, rounded.codec, pairs.loss + rounded.loss,
-                                  pairs.nats + rounded.nats});
-      }
+    if (point.factor == 0) {
+      dense[point.codec] = point;
+    } else if (point.codec == finest) {
+      pairs = point;
     }
-    subject.progress("uniform recipes",
-                     (1 + static_cast<double>(&factor - kFactors.data())) / kFactors.size());
+    subject.progress("uniform recipes", static_cast<double>(curves.uniform.size()) /
+                                            static_cast<double>(points.size()));
   }
 }
 
 // The loss of all lora matrices in one codec; nothing where there are none.
 Status measure_lora(const PlanSubject& subject, const LossMeter& meter, Codec codec,
                     Curves& curves) {
-  RWKV_ASSIGN(const auto edited, EditedSource::create(subject.source, subject.scratch_folder));
-  bool any = false;
-  for (const TensorBinding& binding : subject.model.tensors) {
-    if (binding.role != Role::Lora) {
-      continue;
-    }
-    any = true;
-    RWKV_ASSIGN(const at::Tensor dense, load_f32(subject.source, binding.source));
-    const std::vector<int64_t> shape(binding.shape.begin(), binding.shape.end());
-    const at::Tensor numbers = rounded(dense.reshape(shape), codec, binding.layout);
-    const std::vector<uint64_t>& source_shape = subject.source.tensors()[binding.source].shape;
-    RWKV_TRY(edited->put(binding.name, source_shape,
-                         {numbers.data_ptr<float>(), static_cast<size_t>(numbers.numel())}));
-  }
+  RWKV_ASSIGN(const auto edited, with_lora_in(subject, codec));
   LoraPoint point{codec};
-  if (any) {
+  if (edited != nullptr) {
     RWKV_ASSIGN(const TextLoss loss, meter.loss_of(*edited));
-    point.loss = at_least(loss.kl);
+    point.loss = at_least_lossy(loss.kl);
     point.nats = loss.nats - curves.dense;
   }
   curves.lora.push_back(point);
@@ -233,7 +182,7 @@ Status measure_rows(const PlanSubject& subject, bool sparse, Curves& curves) {
     const double share =
         share_touched(packed.plan, measure.touched_per_token, Access::NamedNeurons, head_bytes);
     curves.ffn.push_back({.value = recall,
-                          .loss = at_least(measure.kl),
+                          .loss = at_least_lossy(measure.kl),
                           .nats = measure.nats_per_token - base.nats_per_token,
                           .share = share,
                           .halves = halves_of(packed.plan)});
@@ -248,7 +197,7 @@ Status measure_rows(const PlanSubject& subject, bool sparse, Curves& curves) {
     const double share =
         share_touched(packed.plan, measure.touched_per_token, Access::ChosenClusters, ffn_bytes);
     curves.head.push_back({.value = p_min,
-                           .loss = at_least(measure.kl),
+                           .loss = at_least_lossy(measure.kl),
                            .nats = measure.nats_per_token - base.nats_per_token,
                            .share = share,
                            .clusters = packed.plan.config.n_cluster});
@@ -299,20 +248,6 @@ double SpeedModel::touched_at(double tokens_per_second) const {
   return std::max(0.0, (1 / tokens_per_second - overhead) * bandwidth);
 }
 
-std::vector<MatrixSetting> uniform_settings(const std::vector<PlannedMatrix>& matrices,
-                                            const UniformPoint& point) {
-  std::vector<MatrixSetting> settings;
-  for (const PlannedMatrix& matrix : matrices) {
-    const bool pairs = point.factor > 0 && matrix.may_pair &&
-                       rank_of(point.factor, matrix.rows, matrix.cols) >= kLeastRank &&
-                       (point.with_output || matrix.product != "att.output");
-    settings.push_back(
-        {pairs ? point.factor : 0,
-         pairs ? point.codec : codec_for_columns(point.codec, matrix.packed_cols())});
-  }
-  return settings;
-}
-
 const LoraPoint& Curves::lora_in(Codec codec) const {
   size_t i = 0;
   while (lora[i].codec != codec) {
@@ -324,18 +259,15 @@ const LoraPoint& Curves::lora_in(Codec codec) const {
 Curves unmeasured_curves(const PlanSubject& subject) {
   Curves curves;
   for (const PlannedMatrix& matrix : subject.matrices) {
-    std::vector<double> factors = factors_for(subject, matrix);
-    factors.insert(factors.begin(), 0);
-    auto& points = curves.matrices.emplace_back();
-    for (const double factor : factors) {
-      for (const Codec rung : subject.ladder.rungs_for(matrix.packed_cols())) {
-        points.push_back({{factor, rung}, 0});
-      }
+    const size_t n_rungs = subject.ladder.rungs_for(matrix.packed_cols()).size();
+    auto& points = curves.matrices.emplace_back(
+        points_from(subject, matrix, std::vector<double>(n_rungs),
+                    std::vector<double>(pair_factors(subject, matrix).size())));
+    for (MatrixPoint& point : points) {
+      point.loss = 0;
     }
   }
-  for (const Codec rung : subject.ladder.rungs()) {
-    curves.lora.push_back({rung});
-  }
+  curves.lora = without_lora_losses(subject);
   curves.ffn = {RowsPoint{}, {.value = kRecalls[0]}};
   curves.head = {RowsPoint{}, {.value = kMasses[0]}};
   return curves;
@@ -363,12 +295,31 @@ Status check_curves(const Curves& curves, const PlanSubject& subject) {
     return bad_input("expected losses of lora matrices in {}, found others",
                      subject.ladder.describe());
   }
+  for (const SampledChoice& choice : curves.samples) {
+    if (choice.matrix >= subject.matrices.size()) {
+      return bad_input("has a measured choice of matrix {}, the model has {}", choice.matrix,
+                       subject.matrices.size());
+    }
+  }
   for (const UniformPoint& point : curves.uniform) {
     const auto rungs = subject.ladder.rungs();
     if (std::find(rungs.begin(), rungs.end(), point.codec) == rungs.end()) {
       return bad_input("has a uniform recipe in {}, which is none of {}",
                        codec_traits(point.codec).name, subject.ladder.describe());
     }
+  }
+  return {};
+}
+
+Status measure_packed_curves(const PlanSubject& subject, const CurveOptions& options,
+                             Curves& curves) {
+  if (curves.ffn.empty() && (options.sparse || options.speed)) {
+    RWKV_TRY(measure_rows(subject, options.sparse, curves));
+    RWKV_TRY(options.save(curves));
+  }
+  if (options.speed && curves.speed.bandwidth == 0) {
+    RWKV_TRY(measure_speed(subject, curves));
+    RWKV_TRY(options.save(curves));
   }
   return {};
 }
@@ -391,16 +342,9 @@ Result<Curves> measure_curves(const PlanSubject& subject, LossMeter& meter,
     RWKV_TRY(measure_lora(subject, meter, subject.ladder.rungs()[curves.lora.size()], curves));
     RWKV_TRY(options.save(curves));
   }
-  if (curves.ffn.empty() && (options.sparse || options.speed)) {
-    RWKV_TRY(measure_rows(subject, options.sparse, curves));
-    RWKV_TRY(options.save(curves));
-  }
+  RWKV_TRY(measure_packed_curves(subject, options, curves));
   if (curves.uniform.empty()) {
     measure_uniform(subject, meter, curves);
-    RWKV_TRY(options.save(curves));
-  }
-  if (options.speed && curves.speed.bandwidth == 0) {
-    RWKV_TRY(measure_speed(subject, curves));
     RWKV_TRY(options.save(curves));
   }
   return curves;

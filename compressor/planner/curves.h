@@ -5,9 +5,11 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "compressor/checkpoint/edited_source.h"
 #include "compressor/planner/loss_meter.h"
 #include "compressor/planner/subject.h"
 
@@ -57,6 +59,14 @@ struct SpeedModel {
   double touched_at(double tokens_per_second) const;
 };
 
+/// A choice of one matrix that was measured from end to end, to scale what was estimated.
+struct SampledChoice {
+  size_t matrix = 0;
+  MatrixSetting setting;
+  double estimated = 0;  ///< before it was scaled
+  double measured = 0;
+};
+
 /// Measured in the order of its members; one that was interrupted has the first of them.
 struct Curves {
   PairMethod method;
@@ -64,8 +74,10 @@ struct Curves {
   std::vector<std::vector<MatrixPoint>> matrices;
   std::vector<LoraPoint> lora;  ///< one for each rung, the finest first
   std::vector<RowsPoint> ffn, head;
-  std::vector<UniformPoint> uniform;
   SpeedModel speed;
+  std::vector<UniformPoint> uniform;
+  /// If the losses of matrices are estimates (estimate.h); empty while they are not scaled yet.
+  std::vector<SampledChoice> samples = {};
 
   /// The point of a codec of the ladder.
   const LoraPoint& lora_in(Codec codec) const;
@@ -74,6 +86,28 @@ struct Curves {
 /// The settings of a uniform recipe.
 std::vector<MatrixSetting> uniform_settings(const std::vector<PlannedMatrix>& matrices,
                                             const UniformPoint& point);
+
+/// The factors of the pairs that a matrix may be, the largest pair first.
+std::vector<double> pair_factors(const PlanSubject& subject, const PlannedMatrix& matrix);
+/// All settings of a matrix: `dense` are the losses of its rungs but the finest, `pairs` those of
+/// pair_factors() in the finest; what rounding a pair costs is taken from `dense`.
+std::vector<MatrixPoint> points_from(const PlanSubject& subject, const PlannedMatrix& matrix,
+                                     const std::vector<double>& dense,
+                                     const std::vector<double>& pairs);
+/// Their loss of a setting, or of the same in the codec that it has where there are no whole groups
+/// of columns.
+double loss_of(const std::vector<MatrixPoint>& points, const MatrixSetting& setting);
+/// The same points with the losses of rungs and pairs multiplied.
+void rescale(const PlanSubject& subject, size_t matrix, std::vector<MatrixPoint>& points,
+             const std::function<double(const MatrixSetting& setting)>& scale);
+/// The uniform recipes that are compared with, without losses.
+std::vector<UniformPoint> uniform_points(const PlanSubject& subject);
+/// A point for each rung without a loss.
+std::vector<LoraPoint> without_lora_losses(const PlanSubject& subject);
+/// What a lossy choice costs at least, so that the dense model wins whenever it fits.
+double at_least_lossy(double loss);
+/// The model with its lora matrices in a codec; null if it has none.
+Result<std::unique_ptr<EditedSource>> with_lora_in(const PlanSubject& subject, Codec codec);
 
 /// All settings with losses of zero, for decisions that depend only on shapes.
 Curves unmeasured_curves(const PlanSubject& subject);
@@ -93,6 +127,10 @@ struct CurveOptions {
 /// curves as in one go.
 Result<Curves> measure_curves(const PlanSubject& subject, LossMeter& meter,
                               const CurveOptions& options, Curves begun = {});
+
+/// Of these, what is measured on packed files: predictors, clusters and speed.
+Status measure_packed_curves(const PlanSubject& subject, const CurveOptions& options,
+                             Curves& curves);
 
 /// Writes curves to a file, replacing it, and reads them back, so that plans for several budgets
 /// measure once, and an interrupted measurement goes on. `key` identifies the measurement; a file

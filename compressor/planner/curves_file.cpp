@@ -16,6 +16,7 @@ using Json = nlohmann::json;
 constexpr uint64_t kVersion = 2;
 constexpr uint64_t kMaxClusters = 65535;  // of a packed file
 constexpr uint64_t kMaxBytes = uint64_t{64} << 20;
+constexpr uint64_t kMostMatrices = 1 << 20;
 constexpr double kMostFactor = 1e6;  // of stage low_rank
 constexpr double kMostNats = 1e6;
 constexpr double kMostBandwidth = 1e18;
@@ -121,6 +122,12 @@ Curves curves_from_json(const Json& json) {
     curves.uniform.push_back({factor_of(point), point.at("with_output"), codec_of(point),
                               loss_of(point), nats_of(point)});
   }
+  for (const Json& choice : json.value("samples", Json::array())) {
+    curves.samples.push_back({count_in(choice.at("matrix"), kMostMatrices),
+                              {factor_of(choice), codec_of(choice)},
+                              number_in(choice, "estimated", 0, kMostNats),
+                              number_in(choice, "measured", 0, kMostNats)});
+  }
   curves.speed = {number_in(json, "overhead", 0, kMostNats),
                   number_in(json, "bandwidth", 0, kMostBandwidth)};
   return curves;
@@ -145,6 +152,14 @@ Json curves_to_json(const std::string& key, const Curves& curves) {
                        {"loss", point.loss},
                        {"nats", point.nats}});
   }
+  Json samples = Json::array();
+  for (const SampledChoice& choice : curves.samples) {
+    Json sample = setting_to_json(choice.setting);
+    sample["matrix"] = choice.matrix;
+    sample["estimated"] = choice.estimated;
+    sample["measured"] = choice.measured;
+    samples.push_back(std::move(sample));
+  }
   Json lora = Json::array();
   for (const LoraPoint& point : curves.lora) {
     lora.push_back(
@@ -160,6 +175,7 @@ Json curves_to_json(const std::string& key, const Curves& curves) {
           {"ffn", rows_to_json(curves.ffn)},
           {"head", rows_to_json(curves.head)},
           {"uniform", uniform},
+          {"samples", samples},
           {"overhead", curves.speed.overhead},
           {"bandwidth", curves.speed.bandwidth}};
 }

@@ -8,6 +8,7 @@
 #include "compressor/checkpoint/checkpoint_files.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
+#include "compressor/planner/estimate.h"
 #include "formats/base/checksum.h"
 #include "formats/base/output_file.h"
 
@@ -110,15 +111,18 @@ Result<std::string> key_of(const PlanSubject& subject, const std::string& path, 
                      subject.has_pairs ? "" : "-dense", subject.ladder.describe());
 }
 
-Result<Curves> curves_for(const FitOptions& options, const PlanSubject& subject, LossMeter& meter,
-                          const PlanRequest& request) {
+using MakeCurves = std::function<Result<Curves>(const CurveOptions& how, Curves begun)>;
+
+Result<Curves> curves_for(const FitOptions& options, const PlanSubject& subject, bool is_estimated,
+                          const PlanRequest& request, const MakeCurves& make) {
   CurveOptions how;
   how.sparse = request.mode != edge::MemoryMode::Loaded;
   how.speed = request.min_speed > 0;
   if (options.curves.empty()) {
-    return measure_curves(subject, meter, how);
+    return make(how, {});
   }
-  RWKV_ASSIGN(const std::string key, key_of(subject, options.path, how.sparse, how.speed));
+  RWKV_ASSIGN(std::string key, key_of(subject, options.path, how.sparse, how.speed));
+  key = (is_estimated ? "estimated-" : "") + key;
   Curves begun;
   std::error_code ignored;
   if (fs::exists(options.curves, ignored)) {
@@ -127,16 +131,67 @@ Result<Curves> curves_for(const FitOptions& options, const PlanSubject& subject,
   }
   RWKV_TRY(OutputFile::check(options.curves, OutputFile::Existing::Replace));
   how.save = [&](const Curves& curves) { return write_curves(options.curves, key, curves); };
-  return measure_curves(subject, meter, how, std::move(begun));
+  return make(how, std::move(begun));
+}
+
+// Measuring takes a run of the model for each setting of each matrix.
+bool is_estimated(const Budget& budget, const Identified& model) {
+  constexpr uint64_t kMostMeasured = 30'000'000;
+  if (budget.losses != "auto") {
+    return budget.losses == "estimated";
+  }
+  uint64_t parameters = 0;
+  for (const TensorBinding& binding : model.tensors) {
+    uint64_t n = 1;
+    for (const uint64_t size : binding.shape) {
+      n *= size;
+    }
+    parameters += n;
+  }
+  return parameters > kMostMeasured;
+}
+
+Status plan_measured(const FitOptions& options, const PlanSubject& subject, int n_threads,
+                     uint64_t rounds, FitReport& report) {
+  // Products cut differently for other numbers of threads would make other plans.
+  const SingleThread single;
+  const LearntCodes learnt{
+      .codecs = subject.ladder.rungs(), .n_threads = n_threads, .progress = [&](double share) {
+        subject.progress("codes of matrices", share);
+      }};
+  RWKV_ASSIGN(const auto meter,
+              LossMeter::create(subject.source, subject.model.config, subject.matrices,
+                                subject.calibration.tokens, subject.held_out, learnt));
+  const auto measure = [&](const CurveOptions& how, Curves begun) {
+    return measure_curves(subject, *meter, how, std::move(begun));
+  };
+  RWKV_ASSIGN(const Curves curves, curves_for(options, subject, false, report.request, measure));
+  RWKV_ASSIGN(report.plan, plan_for_budget(subject, *meter, curves, report.request, rounds));
+  return {};
+}
+
+Status plan_estimated(const FitOptions& options, PlanSubject& subject, int n_threads,
+                      FitReport& report) {
+  constexpr int64_t kMostTokens = 2048;
+  const int64_t most = std::max<int64_t>(1, kMostTokens / subject.held_out.size(1));
+  subject.held_out =
+      subject.held_out.narrow(0, 0, std::min(most, subject.held_out.size(0))).contiguous();
+  // A speed is that of one thread.
+  subject.n_threads = report.request.min_speed > 0 ? 1 : static_cast<unsigned>(n_threads);
+  const auto estimate = [&](const CurveOptions& how, Curves begun) {
+    return estimate_curves(subject, how, std::move(begun));
+  };
+  RWKV_ASSIGN(const Curves curves, curves_for(options, subject, true, report.request, estimate));
+  report.samples = curves.samples;
+  RWKV_ASSIGN(report.plan, plan_by_estimates(subject, curves, report.request));
+  return {};
 }
 
 }  // namespace
 
 Result<FitReport> fit_budget(const TensorSource& source, const Identified& model,
                              const Recipe& recipe, const FitOptions& options) {
-  // Products cut differently for other numbers of threads would make other plans.
   const int n_threads = at::get_num_threads();
-  const SingleThread single;
   PlanSubject subject{.source = source, .model = model};
   auto matrices = planned_matrices(model);
   RWKV_TRY(matrices.status().in(options.path));
@@ -157,16 +212,12 @@ Result<FitReport> fit_budget(const TensorSource& source, const Identified& model
   RWKV_ASSIGN(subject.held_out, held_out_from(options, recipe, calibration, model.config));
   RWKV_ASSIGN(const auto scratch, ScratchFolder::create());
   subject.scratch_folder = scratch->path();
-  const LearntCodes learnt{
-      .codecs = subject.ladder.rungs(), .n_threads = n_threads, .progress = [&](double share) {
-        subject.progress("codes of matrices", share);
-      }};
-  RWKV_ASSIGN(const auto meter,
-              LossMeter::create(source, model.config, subject.matrices, subject.calibration.tokens,
-                                subject.held_out, learnt));
-  RWKV_ASSIGN(const Curves curves, curves_for(options, subject, *meter, report.request));
-  RWKV_ASSIGN(report.plan,
-              plan_for_budget(subject, *meter, curves, report.request, recipe.budget->rounds));
+  subject.shared_folder = scratch->path();
+  if (is_estimated(*recipe.budget, model)) {
+    RWKV_TRY(plan_estimated(options, subject, n_threads, report));
+  } else {
+    RWKV_TRY(plan_measured(options, subject, n_threads, recipe.budget->rounds, report));
+  }
   report.matrices = subject.matrices;
   report.model = fmt::format("{}: {}", options.path, describe(model.config));
   return report;

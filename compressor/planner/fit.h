@@ -32,11 +32,14 @@ struct FitReport {
   PlanRequest request;
   std::vector<PlannedMatrix> matrices;
   std::string model;  ///< described
+  /// If losses were estimated, what was measured to scale them.
+  std::vector<SampledChoice> samples = {};
 };
 
 /// Plans `recipe`, which has a budget, for the model in `source`. Packed files that are measured
-/// lie in a folder of their own under TMPDIR while it works. Computes on one thread: the same
-/// input, texts and budget give the same plan, but for min_speed, which has a clock in it. Usage
+/// lie in a folder of their own under TMPDIR while it works. The same input,
+/// texts and budget give the same plan with any number of threads, but for min_speed, which has a
+/// clock in it. Usage
 /// for limits that cannot be met, naming the smallest that can, before anything is measured. A file
 /// of curves grows as they are measured; where it is there, what it has is not measured again.
 Result<FitReport> fit_budget(const TensorSource& source, const Identified& model,

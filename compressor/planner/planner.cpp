@@ -87,14 +87,22 @@ std::vector<MatrixPoint> nearby(LossMeter& meter, const Ladder& ladder,
 
 class Refiner {
  public:
-  Refiner(const PlanSubject& subject, LossMeter& meter, const Curves& curves,
+  /// Without a meter, choices keep the losses that they have.
+  Refiner(const PlanSubject& subject, LossMeter* meter, const Curves& curves,
           const PlanSpace& space)
-      : subject_(subject), meter_(meter), curves_(curves), space_(space) {}
+      : subject_(subject),
+        meter_(meter),
+        curves_(curves),
+        space_(space),
+        points_(curves.matrices) {}
 
   // Improves `planned`, for `rounds` rounds at most; its losses become the measured ones.
   Status run(PlannedChoice& planned, uint64_t rounds) {
-    double loss = meter_.loss(planned.choice.matrices).kl;
-    points_ = curves_.matrices;
+    if (meter_ == nullptr) {
+      measure(planned);
+      return {};
+    }
+    double loss = meter_->loss(planned.choice.matrices).kl;
     for (uint64_t round = 0; round < rounds; ++round) {
       look_around(planned, loss, round, rounds);
       RWKV_ASSIGN(const bool better, step(planned, loss));
@@ -107,7 +115,11 @@ class Refiner {
   }
   // Its losses: of the matrices as a whole, of all else from the curves.
   void measure(PlannedChoice& planned) {
-    const TextLoss whole = meter_.loss(planned.choice.matrices);
+    if (meter_ == nullptr) {
+      planned.nats = planned.loss;
+      return;
+    }
+    const TextLoss whole = meter_->loss(planned.choice.matrices);
     const LoraPoint& lora = curves_.lora_in(planned.choice.lora);
     planned.loss = whole.kl + planned.frame.loss() + lora.loss;
     planned.nats = whole.nats - curves_.dense + planned.frame.nats() + lora.nats;
@@ -118,8 +130,8 @@ class Refiner {
  private:
   void look_around(const PlannedChoice& planned, double loss, uint64_t round, uint64_t rounds) {
     for (size_t i = 0; i < points_.size(); ++i) {
-      points_[i] =
-          nearby(meter_, subject_.ladder, curves_.matrices[i], i, planned.choice.matrices[i], loss);
+      points_[i] = nearby(*meter_, subject_.ladder, curves_.matrices[i], i,
+                          planned.choice.matrices[i], loss);
       subject_.progress("refining",
                         (static_cast<double>(round) +
                          static_cast<double>(i + 1) / static_cast<double>(points_.size())) /
@@ -149,7 +161,7 @@ class Refiner {
       if (!next || next->choice.matrices == planned.choice.matrices) {
         continue;
       }
-      const double measured = meter_.loss(next->choice.matrices).kl;
+      const double measured = meter_->loss(next->choice.matrices).kl;
       if (measured < loss - kLeastGain) {
         planned = *next;
         loss = measured;
@@ -160,7 +172,7 @@ class Refiner {
   }
 
   const PlanSubject& subject_;
-  LossMeter& meter_;
+  LossMeter* meter_;
   const Curves& curves_;
   const PlanSpace& space_;
   Points points_;
@@ -276,11 +288,11 @@ Status check_budget(const PlanSubject& subject, const PlanRequest& request) {
   return too_small(PlanSpace(subject, curves, any_speed), any_speed);
 }
 
-Result<PlanReport> plan_for_budget(const PlanSubject& subject, LossMeter& meter,
-                                   const Curves& curves, const PlanRequest& request,
-                                   uint64_t rounds) {
+namespace {
+
+Result<PlanReport> make_plan(const PlanSubject& subject, LossMeter* meter, const Curves& curves,
+                             const PlanRequest& request, uint64_t rounds) {
   const PlanSpace space(subject, curves, request);
-  meter.set_method(curves.method);
   RWKV_ASSIGN(const std::optional<PlannedChoice> first, space.best());
   if (!first) {
     return no_choice(space, request);
@@ -322,6 +334,20 @@ Result<PlanReport> plan_for_budget(const PlanSubject& subject, LossMeter& meter,
   }
   list_losses(curves, report);
   return report;
+}
+
+}  // namespace
+
+Result<PlanReport> plan_for_budget(const PlanSubject& subject, LossMeter& meter,
+                                   const Curves& curves, const PlanRequest& request,
+                                   uint64_t rounds) {
+  meter.set_method(curves.method);
+  return make_plan(subject, &meter, curves, request, rounds);
+}
+
+Result<PlanReport> plan_by_estimates(const PlanSubject& subject, const Curves& curves,
+                                     const PlanRequest& request) {
+  return make_plan(subject, nullptr, curves, request, 0);
 }
 
 }  // namespace rwkv::press

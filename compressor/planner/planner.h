@@ -31,6 +31,10 @@ struct PlanReport {
 /// file. Needs only shapes, so it runs before anything is measured.
 Status check_budget(const PlanSubject& subject, const PlanRequest& request);
 
+/// Plans with estimated curves (estimate.h): one knapsack, whose choice is packed and measured.
+Result<PlanReport> plan_by_estimates(const PlanSubject& subject, const Curves& curves,
+                                     const PlanRequest& request);
+
 /// Plans with measured curves. The same inputs give the same plan, except with min_speed, which
 /// measures time. Usage if no choice fits (names the smallest) or none is as fast as required.
 Result<PlanReport> plan_for_budget(const PlanSubject& subject, LossMeter& meter,

@@ -19,6 +19,7 @@ Result<Work> run_choice(const PlanSubject& subject, const Recipe& recipe) {
   PipelineOptions options;
   options.calibration = subject.calibration;
   options.scratch_folder = subject.scratch_folder;
+  options.shared_folder = subject.shared_folder;
   return run_stages(recipe, subject.source, subject.model, options);
 }
 

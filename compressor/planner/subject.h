@@ -27,6 +27,7 @@ struct PlanSubject {
   Calibration calibration = {};     ///< what stages learn from, as convert will have it
   at::Tensor held_out = {};         ///< int64 [samples, length]: what losses are of
   std::string scratch_folder = {};  ///< for packed files that are measured and removed
+  std::string shared_folder = {};   ///< for what choices have in common; empty: nothing is kept
   uint64_t tokenizer_bytes = 0;
   std::string tool_version = {};  ///< that convert will write into the file
   unsigned n_threads = 1;

@@ -9,11 +9,11 @@
 #include <utility>
 #include <vector>
 
-#include "compressor/numerics/adam.h"
 #include "compressor/numerics/random.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 #include "compressor/predictors/checks.h"
+#include "compressor/predictors/mlp_trainer.h"
 #include "compressor/predictors/thresholds.h"
 
 namespace rwkv::press {
@@ -34,81 +34,34 @@ at::Tensor xavier(int64_t rows, int64_t columns, SplitMixRandom& random) {
   return result;
 }
 
-// The targets of the loss for each token and neuron: 0 for negatives, else s^p in units of a mean
-// share.
-struct Targets {
-  at::Tensor weights;  // [n, F] f16
-  double balance = 1;  // what positives are multiplied with, so that both labels weigh the same
-  double active = 0;   // share of positives
-};
-
-Targets make_targets(const at::Tensor& x, const at::Tensor& key, const at::Tensor& norms,
-                     double exponent) {
-  constexpr int64_t kSlice = 512;
-  constexpr double kLeast = 1e-4;  // a normal f16 number: a positive must not become a negative
+MlpTargets make_targets(const at::Tensor& x, const at::Tensor& key, const at::Tensor& norms,
+                        double exponent) {
+  constexpr int64_t kSlice = 256;
+  constexpr double kLeast = 1e-4;  // a positive must not become a negative
   constexpr double kMost = 6e4;
   const auto neurons = static_cast<double>(key.size(0));
-  Targets result{at::empty({x.size(0), key.size(0)}, at::kHalf)};
-  double positives = 0;
-  double total = 0;
-  for (int64_t first = 0; first < x.size(0); first += kSlice) {
-    const int64_t rows = std::min(kSlice, x.size(0) - first);
-    const at::Tensor k = at::mm(x.narrow(0, first, rows), key.t());
+  MlpTargets result{at::empty({x.size(0), key.size(0)}, at::kBFloat16)};
+  const auto n_slices = static_cast<size_t>((x.size(0) + kSlice - 1) / kSlice);
+  std::vector<double> positives(n_slices);
+  std::vector<double> totals(n_slices);
+  in_tiles(x.size(0), kSlice, [&](int64_t first, int64_t end) {
+    const at::Tensor k = at::mm(x.narrow(0, first, end - first), key.t());
     at::Tensor weights = energy_shares(k, norms).mul_(neurons);
-    weights.pow_(exponent).clamp_(kLeast, kMost).mul_(at::gt(k, 0));
-    positives += at::gt(k, 0).sum().item<double>();
-    total += weights.sum(at::kDouble).item<double>();
-    result.weights.narrow(0, first, rows).copy_(weights);
-  }
+    const at::Tensor is_active = at::gt(k, 0);
+    weights.pow_(exponent).clamp_(kLeast, kMost).mul_(is_active);
+    const auto slice = static_cast<size_t>(first / kSlice);
+    positives[slice] = is_active.sum().item<double>();
+    totals[slice] = weights.sum(at::kDouble).item<double>();
+    result.weights.narrow(0, first, end - first).copy_(weights);
+  });
+  const double active = std::accumulate(positives.begin(), positives.end(), 0.0);
+  const double total = std::accumulate(totals.begin(), totals.end(), 0.0);
   const double all = static_cast<double>(x.size(0)) * neurons;
-  result.active = positives / all;
+  result.active = active / all;
   // negatives / positives / mean weight; layers that are all on or all off have nothing to balance.
-  result.balance = total > 0 && positives < all ? (all - positives) / total : 1;
+  result.balance = total > 0 && active < all ? (all - active) / total : 1;
   return result;
 }
-
-// d loss / d logits from sigmoid(logits), in place: sigmoid - label, times the weight.
-void weigh_errors(at::Tensor& sigmoids, const at::Tensor& weights, double balance, double scale) {
-  float* error = sigmoids.data_ptr<float>();
-  const float* weight = weights.data_ptr<float>();
-  const auto positive = static_cast<float>(balance * scale);
-  const auto negative = static_cast<float>(scale);
-  for (int64_t i = 0; i < sigmoids.numel(); ++i) {
-    const float on = weight[i] * positive * (error[i] - 1);
-    const float off = error[i] * negative;
-    error[i] = weight[i] > 0 ? on : off;
-  }
-}
-
-// One step's gradients by hand: d loss / d fc2 = E^T h, d loss / d fc1 = ((E fc2) * [h > 0])^T x.
-class Trainer {
- public:
-  Trainer(int64_t neurons, int64_t channels, const MlpOptions& options, SplitMixRandom& random)
-      : net_{xavier(options.hidden, channels, random), xavier(neurons, options.hidden, random)},
-        fc1_(net_.fc1, kAdam),
-        fc2_(net_.fc2, kAdam) {}
-
-  void step(const at::Tensor& x, const at::Tensor& weights, double balance, double rate) {
-    constexpr double kWidth = 64;  // channels at which both matrices learn at the same rate
-    const at::Tensor hidden = at::mm(x, net_.fc1.t()).relu_();
-    at::Tensor error = at::mm(hidden, net_.fc2.t()).sigmoid_();
-    weigh_errors(error, weights, balance, 1.0 / static_cast<double>(x.size(0)));
-    const at::Tensor gradient2 = at::mm(error.t(), hidden);
-    const at::Tensor back = at::mm(error, net_.fc2).mul_(at::gt(hidden, 0));
-    ++steps_;
-    const double rate1 = rate * std::sqrt(kWidth / static_cast<double>(x.size(1)));
-    fc1_.step(at::mm(back.t(), x), {.number = steps_, .rate = rate1});
-    fc2_.step(gradient2, {.number = steps_, .rate = rate});
-  }
-
-  const MlpPredictor& net() const { return net_; }
-
- private:
-  static constexpr AdamOptions kAdam{.mean = AdamOptions::Mean::TensorWise};
-  MlpPredictor net_;
-  Adam fc1_, fc2_;
-  uint64_t steps_ = 0;
-};
 
 // Energy kept on held-out tokens if the `load` highest logits of all are named.
 double kept_energy(const at::Tensor& logits, const at::Tensor& shares, double load) {
@@ -140,14 +93,14 @@ Split split(const at::Tensor& x, const at::Tensor& key, const at::Tensor& norms)
   Split result;
   result.train = even_rows(x.narrow(0, 0, x.size(0) - held_out), fits(kMaxTargets));
   result.held_out = even_rows(x.narrow(0, x.size(0) - held_out, held_out), fits(kMaxHeldOut));
-  result.held_out_shares = energy_shares(at::mm(result.held_out, key.t()), norms);
+  result.held_out_shares = energy_shares(product_in_tiles(result.held_out, key), norms);
   return result;
 }
 
 }  // namespace
 
 at::Tensor MlpPredictor::scores(const at::Tensor& x) const {
-  return at::mm(at::mm(x, fc1.t()).relu_(), fc2.t());
+  return product_in_tiles(product_in_tiles(x, fc1).relu_(), fc2);
 }
 
 Status check_mlp_options(const MlpOptions& options, int64_t channels) {
@@ -181,16 +134,18 @@ Result<MlpPredictor> train_mlp(const at::Tensor& x, const at::Tensor& key,
 
 MlpPredictor train_checked_mlp(const at::Tensor& x, const at::Tensor& key,
                                const at::Tensor& value_norms, const MlpOptions& options) {
-  const SingleThread single;
+  constexpr double kWidth = 64;  // channels at which both matrices learn at the same rate
   const Split data = split(x, key, value_norms);
-  const Targets targets = make_targets(data.train, key, value_norms, options.importance);
+  const MlpTargets targets = make_targets(data.train, key, value_norms, options.importance);
   const double load = options.load > 0 ? options.load : targets.active;
   const at::Tensor scales = channel_scales(data.train);
   const at::Tensor inputs = data.train.div(scales);
   const at::Tensor held_out = data.held_out.div(scales);
+  const double slower = std::sqrt(kWidth / static_cast<double>(key.size(1)));
 
   SplitMixRandom random(options.seed);
-  Trainer trainer(key.size(0), key.size(1), options, random);
+  const at::Tensor fc1 = xavier(options.hidden, key.size(1), random);
+  MlpTrainer trainer(fc1, xavier(key.size(0), options.hidden, random), inputs, targets);
   std::vector<int64_t> order(static_cast<size_t>(inputs.size(0)));
   std::iota(order.begin(), order.end(), 0);
   const int64_t steps = (inputs.size(0) + options.batch - 1) / options.batch;
@@ -198,21 +153,19 @@ MlpPredictor train_checked_mlp(const at::Tensor& x, const at::Tensor& key,
   double best_kept = -1;
   for (int64_t epoch = 0; epoch < options.epochs; ++epoch) {
     shuffle(order, random);
-    const at::Tensor index = at::from_blob(order.data(), {inputs.size(0)}, at::kLong);
     for (int64_t step = 0; step < steps; ++step) {
       const double done =
           static_cast<double>(epoch * steps + step) / static_cast<double>(options.epochs * steps);
       const double rate = options.learning_rate * 0.5 * (1 + std::cos(std::numbers::pi * done));
       const int64_t first = step * options.batch;
-      const at::Tensor rows =
-          index.narrow(0, first, std::min(options.batch, inputs.size(0) - first));
-      trainer.step(inputs.index_select(0, rows),
-                   targets.weights.index_select(0, rows).to(at::kFloat), targets.balance, rate);
+      trainer.step(order.data() + first, std::min(options.batch, inputs.size(0) - first),
+                   rate * slower, rate);
     }
-    const double kept = kept_energy(trainer.net().scores(held_out), data.held_out_shares, load);
+    const MlpPredictor now{trainer.fc1(), trainer.fc2()};
+    const double kept = kept_energy(now.scores(held_out), data.held_out_shares, load);
     if (kept > best_kept) {
       best_kept = kept;
-      best = {trainer.net().fc1.div(scales), trainer.net().fc2.clone()};
+      best = {trainer.fc1().div(scales), trainer.fc2().clone()};
     }
   }
   return best;

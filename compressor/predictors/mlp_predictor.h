@@ -12,7 +12,7 @@ namespace rwkv::press {
 
 struct MlpOptions {
   int64_t hidden = 64;
-  int64_t epochs = 30;
+  int64_t epochs = 20;
   int64_t batch = 128;          ///< tokens per step
   double learning_rate = 0.02;  ///< at the start; falls to 0 over the epochs by a cosine
   double importance = 0.75;     ///< the exponent p below, 0 for the paper's labels
@@ -42,8 +42,8 @@ struct MlpPredictor {
 /// number by the sum of D such changes, and without that a rate that suits D = 64 is too high for
 /// D = 1024. Inputs are divided by the root mean square of their channel during training, which
 /// fc1 absorbs. The last 10 % of the tokens are held out: what is returned are the weights of the
-/// epoch that keeps most of their energy at a fixed load. Works on one thread, so that the same
-/// arguments give the same result (numerics/threads.h). Uses two bytes per token and neuron; beyond
+/// epoch that keeps most of their energy at a fixed load. The same arguments give the same result
+/// with any number of threads (mlp_trainer.h). Uses two bytes per token and neuron; beyond
 /// 2^28 tokens * neurons it trains on evenly chosen tokens.
 ///
 /// Errors: usage_error for shapes that do not fit, fewer than 256 tokens or options out of range

@@ -35,13 +35,32 @@ struct Choice {
   }
 };
 
+// Trained, or as it was trained before from the same.
+MlpPredictor trained(const at::Tensor& x, const at::Tensor& key, const at::Tensor& norms,
+                     const MlpOptions& options, const TensorStore& store) {
+  if (!store.keeps()) {
+    return train_checked_mlp(x, key, norms, options);
+  }
+  const std::string name =
+      fmt::format("mlp-{}-{}-{}-{}-{}-{}-{}-{:016x}", options.hidden, options.epochs, options.batch,
+                  options.learning_rate, options.importance, options.load, options.seed,
+                  hash_of({x, key, norms}));
+  if (const auto kept =
+          store.find(name, {{options.hidden, key.size(1)}, {key.size(0), options.hidden}})) {
+    return {(*kept)[0], (*kept)[1]};
+  }
+  MlpPredictor mlp = train_checked_mlp(x, key, norms, options);
+  store.keep(name, {mlp.fc1, mlp.fc2});
+  return mlp;
+}
+
 }  // namespace
 
 Result<FfnPredictor> fit_predictor(const at::Tensor& x, const at::Tensor& key,
-                                   const at::Tensor& value_norms, const PredictorOptions& options) {
+                                   const at::Tensor& value_norms, const PredictorOptions& options,
+                                   const TensorStore& store) {
   constexpr int64_t kMaxNumbers = int64_t{1} << 26;
   RWKV_TRY(check(x, key, value_norms, options));
-  const SingleThread single;
   const int64_t held_out = x.size(0) / 5;
   const at::Tensor train = x.narrow(0, 0, x.size(0) - held_out);
   const at::Tensor calibration = even_rows(x.narrow(0, x.size(0) - held_out, held_out),
@@ -49,12 +68,12 @@ Result<FfnPredictor> fit_predictor(const at::Tensor& x, const at::Tensor& key,
   FfnPredictor result;
   PredictorScores scores;
   if (options.mlp) {
-    result.mlp = train_checked_mlp(train, key, value_norms, options.mlp_options);
+    result.mlp = trained(train, key, value_norms, options.mlp_options, store);
     result.mlp.fc1 = round_to_half(result.mlp.fc1);
     result.mlp.fc2 = round_to_half(result.mlp.fc2);
     scores.mlp = result.mlp.scores(calibration);
   }
-  const at::Tensor outputs = at::mm(calibration, key.t());
+  const at::Tensor outputs = product_in_tiles(calibration, key);
   if (!options.sign) {
     RWKV_ASSIGN(result.thresholds,
                 calibrate_thresholds(outputs, value_norms, scores, options.recall));
@@ -63,7 +82,7 @@ Result<FfnPredictor> fit_predictor(const at::Tensor& x, const at::Tensor& key,
   Choice choice{result};
   for (const bool fitted : {true, false}) {
     const at::Tensor matrix = fitted ? two_level_fitted(key, train) : two_level(key);
-    scores.sign = at::mm(calibration, matrix.t());
+    scores.sign = product_in_tiles(calibration, matrix);
     RWKV_ASSIGN(const Thresholds thresholds,
                 calibrate_thresholds(outputs, value_norms, scores, options.recall));
     choice.offer(matrix, thresholds);

@@ -6,6 +6,7 @@
 // that is missed counts as silent, so what is limited is the output energy of those missed.
 #pragma once
 
+#include "compressor/numerics/tensor_store.h"
 #include "compressor/predictors/mlp_predictor.h"
 #include "compressor/predictors/sign_predictor.h"
 #include "compressor/predictors/thresholds.h"
@@ -30,12 +31,15 @@ struct FfnPredictor {
 /// set the thresholds; of the two ways to choose the levels of `sign` the one that names fewer
 /// neurons there is taken. Where a threshold is the largest float that half does not help.
 ///
-/// Works on one thread, so that the result does not depend on their number (numerics/threads.h).
+/// The result does not depend on the number of threads (numerics/threads.h).
 /// Memory: some matrices of n/5 x F floats, at most 2^26 numbers each; more tokens are thinned out
 /// evenly. See train_mlp for what training needs.
 ///
+/// What training gives may be kept in a store: predictors of other recalls then share it.
+///
 /// Errors: as train_mlp and calibrate_thresholds; usage_error if neither half is requested.
 Result<FfnPredictor> fit_predictor(const at::Tensor& x, const at::Tensor& key,
-                                   const at::Tensor& value_norms, const PredictorOptions& options);
+                                   const at::Tensor& value_norms, const PredictorOptions& options,
+                                   const TensorStore& store = {});
 
 }  // namespace rwkv::press

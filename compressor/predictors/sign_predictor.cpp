@@ -85,11 +85,15 @@ at::Tensor expand(const TwoLevel& matrix) {
 // the nearly singular systems that inputs with a large mean make.
 at::Tensor second_moment(const at::Tensor& x) {
   constexpr int64_t kSlice = 1024;
+  constexpr int64_t kColumns = 128;
   at::Tensor sum = at::zeros({x.size(1), x.size(1)}, at::kDouble);
-  for (int64_t first = 0; first < x.size(0); first += kSlice) {
-    const at::Tensor slice = x.narrow(0, first, std::min(kSlice, x.size(0) - first));
-    sum.add_(at::mm(slice.t(), slice));
-  }
+  in_tiles(x.size(1), kColumns, [&](int64_t begin, int64_t end) {
+    for (int64_t first = 0; first < x.size(0); first += kSlice) {
+      const at::Tensor slice = x.narrow(0, first, std::min(kSlice, x.size(0) - first));
+      sum.narrow(0, begin, end - begin)
+          .add_(at::mm(slice.narrow(1, begin, end - begin).t(), slice));
+    }
+  });
   return sum.div_(static_cast<double>(std::max<int64_t>(x.size(0), 1))).to(at::kFloat);
 }
 
@@ -105,6 +109,23 @@ struct RowMoments {
     return u * u * pp + 2 * u * v * pq + v * v * qq - 2 * u * pk - 2 * v * qk;
   }
 };
+
+// Of a row w with bits b, from the row b C and the column sums of C.
+RowMoments row_moments(const float* w, const float* b, const float* bc, const float* total,
+                       int64_t columns) {
+  RowMoments m;
+  for (int64_t i = 0; i < columns; ++i) {
+    const double with_p = bc[i];             // mean of x_i p
+    const double with_q = total[i] - bc[i];  // mean of x_i q
+    const double bit = b[i];
+    m.pp += bit * with_p;
+    m.pq += bit * with_q;
+    m.qq += (1 - bit) * with_q;
+    m.pk += w[i] * with_p;
+    m.qk += w[i] * with_q;
+  }
+  return m;
+}
 
 Levels fit(const RowMoments& m, const Levels& plain) {
   constexpr double kRidge = 1e-6;
@@ -127,32 +148,24 @@ at::Tensor two_level(const at::Tensor& key) {
 }
 
 at::Tensor two_level_fitted(const at::Tensor& key, const at::Tensor& x) {
-  const SingleThread single;
+  constexpr int64_t kRows = 64;
   TwoLevel matrix = cut(key);
   const at::Tensor weights = key.to(at::kFloat).contiguous();
   const at::Tensor moment = second_moment(x.to(at::kFloat));
   const at::Tensor column_sums = moment.sum(0).contiguous();
-  const at::Tensor bits_moment = at::mm(matrix.bits, moment);  // [F, D]: rows b C
+  const at::Tensor bits_moment = product_in_tiles(matrix.bits, moment.t());  // [F, D]: rows b C
   const int64_t columns = weights.size(1);
   const float* total = column_sums.data_ptr<float>();
-  for (size_t j = 0; j < matrix.levels.size(); ++j) {
-    const auto offset = static_cast<int64_t>(j) * columns;
-    const float* w = weights.data_ptr<float>() + offset;
-    const float* b = matrix.bits.data_ptr<float>() + offset;
-    const float* bc = bits_moment.data_ptr<float>() + offset;
-    RowMoments m;
-    for (int64_t i = 0; i < columns; ++i) {
-      const double with_p = bc[i];             // mean of x_i p
-      const double with_q = total[i] - bc[i];  // mean of x_i q
-      const double bit = b[i];
-      m.pp += bit * with_p;
-      m.pq += bit * with_q;
-      m.qq += (1 - bit) * with_q;
-      m.pk += w[i] * with_p;
-      m.qk += w[i] * with_q;
+  in_tiles(weights.size(0), kRows, [&](int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; ++j) {
+      const int64_t offset = j * columns;
+      Levels& levels = matrix.levels[static_cast<size_t>(j)];
+      levels = fit(
+          row_moments(weights.data_ptr<float>() + offset, matrix.bits.data_ptr<float>() + offset,
+                      bits_moment.data_ptr<float>() + offset, total, columns),
+          levels);
     }
-    matrix.levels[j] = fit(m, matrix.levels[j]);
-  }
+  });
   return expand(matrix);
 }
 

@@ -19,7 +19,7 @@ at::Tensor two_level(const at::Tensor& key);
 
 /// The same bits, but per row the two levels u, v of the least squares problem
 ///   min over u, v: sum over tokens of (u * sum of x where the bit is 1 + v * sum elsewhere - k)^2
-/// on the inputs x [n, D], with a small ridge, on one thread. Rows where that is not better than
+/// on the inputs x [n, D], with a small ridge. Rows where that is not better than
 /// the levels of two_level after rounding to f16 (ill-conditioned ones among them) keep those.
 at::Tensor two_level_fitted(const at::Tensor& key, const at::Tensor& x);
 

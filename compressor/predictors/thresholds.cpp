@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compressor/numerics/tensor_ops.h"
+#include "compressor/numerics/threads.h"
 #include "compressor/predictors/checks.h"
 
 namespace rwkv::press {
@@ -28,6 +29,23 @@ struct Problem {
   double recall(double missed) const { return 1 - missed / static_cast<double>(tokens); }
 };
 
+constexpr int64_t kParts = 16;               // of a table of all elements
+constexpr int64_t kTile = int64_t{1} << 17;  // elements that are summed up by one thread
+
+// What `of_tile(begin, end)` returns for the tiles of all elements, added up in their order.
+template <typename T, typename OfTile>
+T sum_of_tiles(int64_t size, const OfTile& of_tile) {
+  std::vector<T> parts(static_cast<size_t>((size + kTile - 1) / kTile));
+  in_tiles(size, kTile, [&](int64_t begin, int64_t end) {
+    parts[static_cast<size_t>(begin / kTile)] = of_tile(begin, end);
+  });
+  T sum = {};
+  for (const T& part : parts) {
+    sum += part;
+  }
+  return sum;
+}
+
 // Floats as integers of the same order, so that bisection ends at neighbours.
 int64_t to_ordinal(float value) {
   const auto bits = std::bit_cast<int32_t>(value);
@@ -42,17 +60,24 @@ float from_ordinal(int64_t ordinal) {
 // The highest threshold on `scores` that reaches the target while the other half stays at its own.
 float highest_threshold(const Problem& problem, const float* scores, const float* other,
                         float other_threshold) {
-  std::vector<std::pair<float, float>> open;  // score and share of what the other half leaves out
-  for (int64_t i = 0; i < problem.size; ++i) {
-    if (problem.shares[i] > 0 && !(other && other[i] > other_threshold)) {
-      open.emplace_back(scores[i], problem.shares[i]);
+  // Score and share of what the other half leaves out, tile by tile.
+  std::vector<std::vector<std::pair<float, float>>> open(
+      static_cast<size_t>((problem.size + kTile - 1) / kTile));
+  in_tiles(problem.size, kTile, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (problem.shares[i] > 0 && !(other && other[i] > other_threshold)) {
+        open[static_cast<size_t>(begin / kTile)].emplace_back(scores[i], problem.shares[i]);
+      }
     }
-  }
+  });
   const auto reaches = [&](float threshold) {
-    double missed = 0;
-    for (const auto& [score, share] : open) {
-      missed += score > threshold ? 0.0 : share;
-    }
+    const auto missed = sum_of_tiles<double>(problem.size, [&](int64_t begin, int64_t /*end*/) {
+      double of_tile = 0;
+      for (const auto& [score, share] : open[static_cast<size_t>(begin / kTile)]) {
+        of_tile += score > threshold ? 0.0 : share;
+      }
+      return of_tile;
+    });
     return problem.recall(missed) >= problem.target;
   };
   int64_t low = to_ordinal(kEverything);
@@ -68,19 +93,29 @@ float highest_threshold(const Problem& problem, const float* scores, const float
 }
 
 Thresholds measure(const Problem& problem, float sign, float mlp) {
-  double missed = 0;
-  int64_t named = 0;
-  for (int64_t i = 0; i < problem.size; ++i) {
-    const bool is_named =
-        (problem.sign && problem.sign[i] > sign) || (problem.mlp && problem.mlp[i] > mlp);
-    named += is_named;
-    missed += is_named ? 0.0 : problem.shares[i];
-  }
+  struct Sums {
+    double missed = 0;
+    int64_t named = 0;
+    void operator+=(const Sums& other) {
+      missed += other.missed;
+      named += other.named;
+    }
+  };
+  const auto sums = sum_of_tiles<Sums>(problem.size, [&](int64_t begin, int64_t end) {
+    Sums of_tile;
+    for (int64_t i = begin; i < end; ++i) {
+      const bool is_named =
+          (problem.sign && problem.sign[i] > sign) || (problem.mlp && problem.mlp[i] > mlp);
+      of_tile.named += is_named;
+      of_tile.missed += is_named ? 0.0 : problem.shares[i];
+    }
+    return of_tile;
+  });
   Thresholds result;
   result.sign = sign;
   result.mlp = mlp;
-  result.recall = problem.recall(missed);
-  result.loaded = static_cast<double>(named) / static_cast<double>(problem.size);
+  result.recall = problem.recall(sums.missed);
+  result.loaded = static_cast<double>(sums.named) / static_cast<double>(problem.size);
   return result;
 }
 
@@ -127,6 +162,45 @@ Edges refine(const Edges& edges, size_t at) {
   return finish(std::move(finer));
 }
 
+// How many edges lie below a score: a table of even cells says where to begin.
+class EdgeFinder {
+ public:
+  explicit EdgeFinder(const Edges& edges)
+      : edges_(edges),
+        low_(edges[std::min<size_t>(1, edges.size() - 1)]),
+        scale_(kCells / std::max(edges[edges.size() - 2] - low_, kLeastSpan)),
+        begin_(kCells, 0) {
+    // What lies in a lower cell is less.
+    for (const float edge : edges) {
+      for (size_t cell = cell_of(edge) + 1; cell < kCells; ++cell) {
+        ++begin_[cell];
+      }
+    }
+  }
+
+  size_t below(float score) const {
+    size_t at = begin_[cell_of(score)];
+    while (at < edges_.size() && edges_[at] < score) {
+      ++at;
+    }
+    return at;
+  }
+
+ private:
+  static constexpr size_t kCells = 1024;
+  static constexpr float kLeastSpan = 1e-30f;
+
+  // Never descends as scores ascend.
+  size_t cell_of(float score) const {
+    const float at = (score - low_) * scale_;
+    return at >= static_cast<float>(kCells - 1) ? kCells - 1 : at > 0 ? static_cast<size_t>(at) : 0;
+  }
+
+  const Edges& edges_;
+  float low_, scale_;
+  std::vector<size_t> begin_;
+};
+
 // Numbers and energy of the elements between the edges of both halves, summed from the lower left:
 // what a pair of edges leaves out.
 struct Table {
@@ -135,21 +209,33 @@ struct Table {
   std::vector<double> energy;
 };
 
-size_t edges_below(const Edges& edges, float score) {
-  return static_cast<size_t>(std::lower_bound(edges.begin(), edges.end(), score) - edges.begin());
-}
-
 Table tabulate(const Problem& problem, const Edges& sign, const Edges& mlp) {
   // One row and column more than edges for what is above the last, which nothing finite is.
   Table table{mlp.size() + 1, {}, {}};
   const size_t height = sign.size() + 1;
-  table.count.resize(height * table.width);
-  table.energy.resize(height * table.width);
-  for (int64_t i = 0; i < problem.size; ++i) {
-    const size_t cell =
-        edges_below(sign, problem.sign[i]) * table.width + edges_below(mlp, problem.mlp[i]);
-    table.count[cell] += 1;
-    table.energy[cell] += problem.shares[i];
+  const size_t n_cells = height * table.width;
+  const EdgeFinder signs(sign);
+  const EdgeFinder mlps(mlp);
+  // Some parts, each with a table of its own, so that few tables are added up.
+  const int64_t part = std::max(kTile, (problem.size + kParts - 1) / kParts);
+  std::vector<Table> tables(static_cast<size_t>((problem.size + part - 1) / part), table);
+  in_tiles(problem.size, part, [&](int64_t begin, int64_t end) {
+    Table& own = tables[static_cast<size_t>(begin / part)];
+    own.count.resize(n_cells);
+    own.energy.resize(n_cells);
+    for (int64_t i = begin; i < end; ++i) {
+      const size_t cell = signs.below(problem.sign[i]) * table.width + mlps.below(problem.mlp[i]);
+      own.count[cell] += 1;
+      own.energy[cell] += problem.shares[i];
+    }
+  });
+  table.count.resize(n_cells);
+  table.energy.resize(n_cells);
+  for (const Table& own : tables) {
+    for (size_t cell = 0; cell < n_cells; ++cell) {
+      table.count[cell] += own.count[cell];
+      table.energy[cell] += own.energy[cell];
+    }
   }
   for (std::vector<double>* sums : {&table.count, &table.energy}) {
     for (size_t cell = 0; cell < sums->size(); ++cell) {

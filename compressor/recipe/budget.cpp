@@ -6,6 +6,7 @@ namespace rwkv::press {
 namespace {
 
 constexpr std::array<const char*, 3> kMemory = {"any", "loaded", "sparse"};
+constexpr std::array<const char*, 3> kLosses = {"auto", "measured", "estimated"};
 
 // One of `codecs` by the name that codec_traits() has.
 Status read_codec(std::string& name) {
@@ -41,6 +42,10 @@ Settings budget_settings(Budget& budget) {
                   .shown_if(!budget.codecs.empty()),
               flag("pairs", budget.pairs,
                    "projections may become factor pairs, which take most of the time to measure"),
+              choice("losses", budget.losses, kLosses,
+                     "of matrices: measured one by one, or estimated, which scales; auto: measured "
+                     "for models of up to 30 million parameters")
+                  .shown_if(budget.losses != kLosses[0]),
           }};
 }
 

@@ -24,6 +24,9 @@ struct Budget {
   std::vector<std::string> codecs = {};
 
   bool pairs = true;  ///< also as factor pairs
+  /// Whether the losses of matrices are measured one by one or estimated; auto: by the model's
+  /// size.
+  std::string losses = "auto";
 
   /// At least one of the two limits.
   bool has_limit() const { return resident > 0 || size > 0; }

@@ -1,5 +1,6 @@
 #include "compressor/stages/block_walk.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "compressor/calibrate/statistics.h"
@@ -28,18 +29,26 @@ Status BlockWalk::gather(BlockVisit& visit) const {
     sums[name];
   }
   const bool is_observed = observe || !sums.empty();
+  const bool sees_all = observe && observed.empty();
+  Walk::Products seen = observed;
+  if (!sees_all) {
+    seen.insert(seen.end(), names.begin(), names.end());
+  }
+  const auto is_watched = [&](const std::string& product) {
+    return sees_all || std::find(observed.begin(), observed.end(), product) != observed.end();
+  };
   const Observe collect = [&](const std::string& product, const at::Tensor& inputs) {
     if (const auto found = sums.find(product); found != sums.end()) {
       found->second.add(inputs);
     }
-    if (observe) {
+    if (observe && is_watched(product)) {
       observe(product, inputs);
     }
   };
   if (activations == Activations::Unchanged) {
-    visit.walk->advance(visit.block, is_observed ? collect : Observe());
+    visit.walk->advance(visit.block, is_observed ? collect : Observe(), seen);
   } else if (is_observed) {
-    visit.walk->observe(visit.block, collect);
+    visit.walk->observe(visit.block, seen, collect);
   }
   for (const auto& [name, sum] : sums) {
     visit.moments[name] = sum.mean();

@@ -47,8 +47,10 @@ struct BlockWalk {
   /// Names of the products of a block whose moments a visit needs ("att.key"); names that the block
   /// does not have are ignored. Empty: none.
   std::function<std::vector<std::string>(int64_t block)> products = {};
-  /// Sees the inputs of every product before the visit; may be empty.
+  /// Sees the inputs of the products named in `observed` before the visit; may be empty.
   Observe observe = {};
+  /// Empty: all.
+  std::vector<std::string> observed = {};
   /// All blocks, if they are in memory; else each is loaded on its turn.
   std::span<const std::unique_ptr<Block>> loaded = {};
   /// Called with the blocks that are done.

@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "compressor/numerics/tensor_ops.h"
+#include "compressor/numerics/threads.h"
 #include "compressor/predictors/needs.h"
+#include "compressor/predictors/predictor.h"
 #include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {
@@ -32,15 +34,15 @@ class FfnPredictorStage final : public Stage {
   bool has_sign() const { return kind_ != 1; }
   bool has_mlp() const { return kind_ != 0; }
   void add_to_plan(PackPlan& plan, int64_t block, bool sign, bool mlp) const;
-  Result<FfnPredictor> fit(const Block& block, const std::vector<at::Tensor>& inputs,
-                           uint64_t seed) const;
+  Result<FfnPredictor> fit(const Block& block, const at::Tensor& inputs, const Work& work,
+                           int64_t index) const;
   Status put(Work& work, int64_t block, const FfnPredictor& predictor,
              const at::Tensor& bias) const;
 
   size_t kind_ = 2;
   double recall_ = 0.99;
   uint64_t hidden_ = 64;
-  uint64_t epochs_ = 30;
+  uint64_t epochs_ = 20;
   double learning_rate_ = MlpOptions{}.learning_rate;
 };
 
@@ -125,9 +127,8 @@ Needs FfnPredictorStage::needs(const StageSubject& subject) const {
   return needs;
 }
 
-Result<FfnPredictor> FfnPredictorStage::fit(const Block& block,
-                                            const std::vector<at::Tensor>& inputs,
-                                            uint64_t seed) const {
+Result<FfnPredictor> FfnPredictorStage::fit(const Block& block, const at::Tensor& inputs,
+                                            const Work& work, int64_t index) const {
   const at::Tensor& key = block.linears.at("ffn.key").dense;
   const at::Tensor norms = block.linears.at("ffn.value").dense.square().sum(0).sqrt();
   PredictorOptions options;
@@ -137,22 +138,22 @@ Result<FfnPredictor> FfnPredictorStage::fit(const Block& block,
   options.mlp_options.hidden = static_cast<int64_t>(hidden_);
   options.mlp_options.epochs = static_cast<int64_t>(epochs_);
   options.mlp_options.learning_rate = learning_rate_;
-  options.mlp_options.seed = seed;
-  return fit_predictor(at::cat(inputs, 0), key, norms, options);
+  options.mlp_options.seed = work.seed + static_cast<uint64_t>(index);
+  return fit_predictor(inputs, key, norms, options, TensorStore(work.shared_folder));
 }
 
 // The mean of V relu(k)^2 over the neurons that are not named, [n_embd], on the tokens that set the
 // thresholds (the last fifth).
-at::Tensor mean_missed(const Block& block, const std::vector<at::Tensor>& inputs,
+at::Tensor mean_missed(const Block& block, const at::Tensor& inputs,
                        const FfnPredictor& predictor) {
-  constexpr int64_t kTokens = 2048;
+  constexpr int64_t kTokens = 512;
   const at::Tensor& key = block.linears.at("ffn.key").dense;
   const at::Tensor& value = block.linears.at("ffn.value").dense;
-  const at::Tensor all = at::cat(inputs, 0);
-  const int64_t first = all.size(0) - all.size(0) / 5;
-  at::Tensor sum = at::zeros({key.size(0)}, at::kFloat);
-  for (int64_t at = first; at < all.size(0); at += kTokens) {
-    const at::Tensor x = all.narrow(0, at, std::min(kTokens, all.size(0) - at));
+  const int64_t n = inputs.size(0) / 5;
+  const at::Tensor last = inputs.narrow(0, inputs.size(0) - n, n);
+  std::vector<at::Tensor> sums(static_cast<size_t>((n + kTokens - 1) / kTokens));
+  in_tiles(n, kTokens, [&](int64_t begin, int64_t end) {
+    const at::Tensor x = last.narrow(0, begin, end - begin);
     at::Tensor named = at::zeros({x.size(0), key.size(0)}, at::kBool);
     if (predictor.sign.defined()) {
       named.logical_or_(at::mm(x, predictor.sign.t()).gt(predictor.thresholds.sign));
@@ -161,9 +162,14 @@ at::Tensor mean_missed(const Block& block, const std::vector<at::Tensor>& inputs
       named.logical_or_(predictor.mlp.scores(x).gt(predictor.thresholds.mlp));
     }
     const at::Tensor neurons = at::mm(x, key.t()).relu().square().masked_fill(named, 0);
-    sum.add_(neurons.sum(0));
+    sums[static_cast<size_t>(begin / kTokens)] = neurons.sum(0);
+  });
+  at::Tensor sum = at::zeros({key.size(0)}, at::kFloat);
+  for (const at::Tensor& part : sums) {
+    sum.add_(part);
   }
-  return at::mv(value, sum / static_cast<double>(all.size(0) - first));
+  const SingleThread one;
+  return at::mv(value, sum / static_cast<double>(n));
 }
 
 // A half that does not help, by its threshold, is left out.
@@ -193,25 +199,22 @@ Status FfnPredictorStage::run(Work& work) const {
   double active = 0;
   double recall = 0;
   std::vector<at::Tensor> inputs;
-  const BlockWalk walk{.source = *work.source,
-                       .config = config,
-                       .calibration = &*work.calibration,
-                       .activations = Activations::Unchanged,
-                       .observe =
-                           [&](const std::string& product, const at::Tensor& x) {
-                             if (product == "ffn.key") {
-                               inputs.push_back(x.clone());
-                             }
-                           },
-                       .progress = [&](Share done) { work.progress(name(), done); }};
+  const BlockWalk walk{
+      .source = *work.source,
+      .config = config,
+      .calibration = &*work.calibration,
+      .activations = Activations::Unchanged,
+      .observe = [&](const std::string& /*product*/, const at::Tensor& x) { inputs.push_back(x); },
+      .observed = {"ffn.key"},
+      .progress = [&](Share done) { work.progress(name(), done); }};
   const auto visit = [&](BlockVisit& here) -> Status {
-    const auto index = static_cast<uint64_t>(here.index);
-    RWKV_ASSIGN(const FfnPredictor predictor, fit(here.block, inputs, work.seed + index));
-    RWKV_TRY(put(work, here.index, predictor, mean_missed(here.block, inputs, predictor)));
+    const at::Tensor all = at::cat(inputs, 0);
+    inputs.clear();
+    RWKV_ASSIGN(const FfnPredictor predictor, fit(here.block, all, work, here.index));
+    RWKV_TRY(put(work, here.index, predictor, mean_missed(here.block, all, predictor)));
     loaded += predictor.thresholds.loaded * share;
     active += predictor.thresholds.active * share;
     recall += predictor.thresholds.recall * share;
-    inputs.clear();
     return {};
   };
   RWKV_ASSIGN(work.hidden, walk.run(visit));

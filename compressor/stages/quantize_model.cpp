@@ -135,10 +135,12 @@ Status ModelQuantizer::quantize_second_factors(BlockVisit& here) {
   }
   const bool observes = activations() == Activations::AfterChanges;
   if (observes && !seconds.empty()) {
-    here.walk->observe(here.block, [&](const std::string& product, const at::Tensor& x) {
-      if (const auto found = sums.find(product); found != sums.end()) {
-        found->second.add(inputs_of_second(here.block.linears.at(product), x));
-      }
+    Walk::Products products;
+    for (const auto& [product, sum] : sums) {
+      products.push_back(product);
+    }
+    here.walk->observe(here.block, products, [&](const std::string& product, const at::Tensor& x) {
+      sums.at(product).add(inputs_of_second(here.block.linears.at(product), x));
     });
   }
   for (PlannedTensor* tensor : seconds) {

@@ -133,17 +133,17 @@ std::map<std::string, Sums> compare(Walk& theirs, const Block& teacher, Walk& ou
       sums[product];
     }
   }
+  Walk::Products products;
+  for (const auto& [product, sum] : sums) {
+    products.push_back(product);
+  }
   for (size_t batch = 0; batch < ours.n_batches() && !sums.empty(); ++batch) {
     std::map<std::string, at::Tensor> outputs;
-    theirs.observe(teacher, batch, [&](const std::string& product, const at::Tensor& x) {
-      if (sums.contains(product)) {
-        outputs[product] = teacher.linears.at(product).apply(x);
-      }
+    theirs.observe(teacher, batch, products, [&](const std::string& product, const at::Tensor& x) {
+      outputs[product] = teacher.linears.at(product).apply(x);
     });
-    ours.observe(student, batch, [&](const std::string& product, const at::Tensor& x) {
-      if (const auto found = sums.find(product); found != sums.end()) {
-        found->second.add(x, outputs.at(product), student.linears.at(product).apply(x));
-      }
+    ours.observe(student, batch, products, [&](const std::string& product, const at::Tensor& x) {
+      sums.at(product).add(x, outputs.at(product), student.linears.at(product).apply(x));
     });
   }
   return sums;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "compressor/planner/rank_correlation.h"
 #include "compressor/tools/commands.h"
 #include "formats/base/byte_size.h"
 #include "formats/base/output_file.h"
@@ -33,6 +34,16 @@ nlohmann::ordered_json choice_to_json(const PlannedChoice& planned) {
           {"resident", planned.footprint.resident},
           {"file", planned.footprint.file},
           {"touched_per_token", planned.footprint.touched}};
+}
+
+double sampled_correlation(const FitReport& report) {
+  std::vector<double> estimated;
+  std::vector<double> measured;
+  for (const SampledChoice& choice : report.samples) {
+    estimated.push_back(choice.estimated);
+    measured.push_back(choice.measured);
+  }
+  return rank_correlation(estimated, measured);
 }
 
 void print_json(const FitReport& report) {
@@ -69,6 +80,10 @@ void print_json(const FitReport& report) {
     json["uniform"]["recipe"] = plan.uniform_recipe;
     json["uniform"]["predicted_loss"] = plan.dense_loss + plan.uniform->nats;
     json["uniform"]["predicted_kl"] = plan.uniform->loss;
+  }
+  if (!report.samples.empty()) {
+    json["estimates"] = {{"measured_too", report.samples.size()},
+                         {"rank_correlation", sampled_correlation(report)}};
   }
   if (report.request.min_speed > 0) {
     json["predicted"]["tokens_per_second"] = plan.predicted_speed;
@@ -112,6 +127,11 @@ void print_text(const FitReport& report) {
                plan.measured.tokens_per_second);
   }
   cli::print("dense model: {:.5f} nats per token\n", plan.dense_loss);
+  if (!report.samples.empty()) {
+    cli::print(
+        "losses of matrices are estimates; {} of them were measured too, rank correlation {:.2f}\n",
+        report.samples.size(), sampled_correlation(report));
+  }
   if (plan.uniform) {
     cli::print("best with all matrices alike: {:.5f} nats per token, KL {:.5f}, in {} bytes ({})\n",
                plan.dense_loss + plan.uniform->nats, plan.uniform->loss,

@@ -187,9 +187,13 @@ TEST_CASE("A plan fits its budget and is no worse than a uniform one", "[planner
   const std::vector<std::byte> bytes = read_bytes(file);
   for (size_t at = 3; at < bytes.size(); at += bytes.size() / 20) {
     std::vector<std::byte> changed = bytes;
-    const auto digit =
-        std::find_if(changed.begin() + static_cast<std::ptrdiff_t>(at), changed.end(),
-                     [](std::byte b) { return b >= std::byte{'0'} && b <= std::byte{'9'}; });
+    // The first digit of a number: the last ones of a long one may not change its value.
+    const auto is_digit = [](std::byte b) { return b >= std::byte{'0'} && b <= std::byte{'9'}; };
+    auto digit = changed.begin() + static_cast<std::ptrdiff_t>(at);
+    while (digit != changed.end() &&
+           !(is_digit(*digit) && !is_digit(digit[-1]) && digit[-1] != std::byte{'.'})) {
+      ++digit;
+    }
     if (digit != changed.end()) {
       *digit ^= std::byte{1};
       write_bytes(file, changed);

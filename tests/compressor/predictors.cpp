@@ -7,10 +7,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <vector>
 
 #include "compressor/numerics/tensor_ops.h"
+#include "compressor/predictors/mlp_trainer.h"
 #include "formats/base/half.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
@@ -179,6 +181,70 @@ TEST_CASE("Training depends on the seed, not on threads and scales of channels",
   const Layer scaled{layer.x * scales, layer.key / scales, layer.norms};
   const auto scores = need(train(scaled, {.hidden = 16, .epochs = 3})).scores(scaled.x);
   CHECK(at::allclose(first.scores(layer.x), scores, 1e-2, 1e-2));
+}
+
+TEST_CASE("A step of training in tiles is Adam on the whole network, with any number of threads",
+          "[predict]") {
+  constexpr int64_t kTokens = 150, kChannels = 24, kHidden = 40, kNeurons = 1100;
+  const at::Tensor x = random(1, 200, kChannels);
+  MlpTargets targets{random(2, 200, kNeurons).relu().to(at::kBFloat16), 1.5, 0};
+  std::vector<int64_t> tokens(kTokens);
+  std::iota(tokens.begin(), tokens.end(), 30);
+  const at::Tensor fc1 = random(3, kHidden, kChannels) * 0.2;
+  const at::Tensor fc2 = random(4, kNeurons, kHidden) * 0.2;
+  std::vector<MlpTrainer> trainers;
+  const int before = at::get_num_threads();
+  for (const int n : {1, 3}) {
+    at::set_num_threads(n);
+    MlpTrainer& trainer = trainers.emplace_back(fc1.clone(), fc2.clone(), x, targets);
+    for (int step = 0; step < 3; ++step) {
+      trainer.step(tokens.data(), kTokens, 0.01, 0.02);
+    }
+  }
+  at::set_num_threads(before);
+  CHECK(at::equal(trainers[0].fc1(), trainers[1].fc1()));
+  CHECK(at::equal(trainers[0].fc2(), trainers[1].fc2()));
+
+  at::Tensor whole1 = fc1.clone();
+  at::Tensor whole2 = fc2.clone();
+  Adam adam1(whole1, {});
+  Adam adam2(whole2, {});
+  const at::Tensor seen = x.narrow(0, 30, kTokens);
+  const at::Tensor weights = targets.weights.narrow(0, 30, kTokens).to(at::kFloat);
+  for (uint64_t step = 1; step <= 3; ++step) {
+    const at::Tensor hidden = at::mm(seen, whole1.t()).relu();
+    const at::Tensor on = at::mm(hidden, whole2.t()).sigmoid();
+    const at::Tensor error =
+        at::where(weights > 0, weights * 1.5 * (on - 1), on) / static_cast<double>(kTokens);
+    const at::Tensor back = at::mm(error, whole2) * at::gt(hidden, 0);
+    adam1.step(at::mm(back.t(), seen), {.number = step, .rate = 0.01});
+    adam2.step(at::mm(error.t(), hidden), {.number = step, .rate = 0.02});
+  }
+  // Adam makes a whole step of a gradient that is only rounding, so single values may differ.
+  const auto distance = [](const at::Tensor& a, const at::Tensor& b) {
+    return (a - b).abs().mean().item<double>();
+  };
+  CHECK(distance(trainers[0].fc1(), whole1) < 1e-5);
+  CHECK(distance(trainers[0].fc2(), whole2) < 1e-5);
+  CHECK(distance(fc2, whole2) > 1e-2);
+}
+
+TEST_CASE("Thresholds of many tokens are summed in parts that do not depend on threads",
+          "[predict]") {
+  const Layer layer = planted(2000);
+  const at::Tensor k = outputs(layer);
+  const PredictorScores scores{k + random(31, 2000, 160) * 1.5, k + random(32, 2000, 160) * 1.5};
+  const int before = at::get_num_threads();
+  std::vector<Thresholds> found;
+  for (const int n : {1, 3}) {
+    at::set_num_threads(n);
+    found.push_back(need(calibrate_thresholds(k, layer.norms, scores, 0.99)));
+  }
+  at::set_num_threads(before);
+  CHECK(found[0].recall >= 0.99);
+  check_promise(layer, scores, found[0]);
+  CHECK((found[0].sign == found[1].sign && found[0].mlp == found[1].mlp));
+  CHECK((found[0].recall == found[1].recall && found[0].loaded == found[1].loaded));
 }
 
 TEST_CASE("Layers whose neurons are all silent or all active are fitted too", "[predict]") {

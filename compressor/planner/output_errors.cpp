@@ -1,0 +1,112 @@
+#include "compressor/planner/output_errors.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "compressor/numerics/tensor_ops.h"
+#include "compressor/numerics/threads.h"
+
+namespace rwkv::press {
+namespace {
+
+constexpr int64_t kTokens = 256;  // of a tile
+constexpr int64_t kHeadTokens = 128;
+
+// What `of_tile(first, count)` returns for the tiles of n tokens, added up in their order.
+using Sums = std::vector<double>;
+Sums sum_of_tiles(int64_t n, int64_t tile, size_t n_sums,
+                  const std::function<Sums(int64_t first, int64_t count)>& of_tile) {
+  std::vector<Sums> parts(static_cast<size_t>((n + tile - 1) / tile));
+  in_tiles(n, tile, [&](int64_t begin, int64_t end) {
+    parts[static_cast<size_t>(begin / tile)] = of_tile(begin, end - begin);
+  });
+  Sums sums(n_sums, 0.0);
+  for (const Sums& part : parts) {
+    for (size_t i = 0; i < n_sums; ++i) {
+      sums[i] += part[i];
+    }
+  }
+  return sums;
+}
+
+double squares_of(const at::Tensor& values) {
+  return values.square().sum(at::kDouble).item<double>();
+}
+
+at::Tensor gradients_of(const at::Tensor& gradients, int64_t first, int64_t count) {
+  return gradients.narrow(0, first, count).to(at::kFloat);
+}
+
+}  // namespace
+
+double rounding_distance(const ProductSeen& seen, const at::Tensor& change) {
+  const int64_t n = seen.inputs.size(0);
+  const Sums sums = sum_of_tiles(n, kTokens, 1, [&](int64_t first, int64_t count) {
+    const at::Tensor d = at::mm(seen.inputs.narrow(0, first, count), change.t());
+    return Sums{squares_of(gradients_of(seen.gradients, first, count) * d)};
+  });
+  return sums[0] / 2 / static_cast<double>(n);
+}
+
+double input_distance(const at::Tensor& gradients, const at::Tensor& change) {
+  const int64_t n = change.size(0);
+  const Sums sums = sum_of_tiles(n, kTokens, 1, [&](int64_t first, int64_t count) {
+    return Sums{squares_of(gradients_of(gradients, first, count) * change.narrow(0, first, count))};
+  });
+  return sums[0] / 2 / static_cast<double>(n);
+}
+
+// g d = g y - sum over the ranks kept of (g b) (a x).
+std::vector<double> pair_distances(const ProductSeen& seen, const at::Tensor& w,
+                                   const Factors& whole, const std::vector<int64_t>& ranks) {
+  const int64_t n = seen.inputs.size(0);
+  Sums sums = sum_of_tiles(n, kTokens, ranks.size(), [&](int64_t first, int64_t count) {
+    const at::Tensor x = seen.inputs.narrow(0, first, count);
+    const at::Tensor g = gradients_of(seen.gradients, first, count);
+    const at::Tensor dense = (g * at::mm(x, w.t())).sum(1, false, at::kDouble);
+    const at::Tensor kept = (at::mm(x, whole.a.t()) * at::mm(g, whole.b)).to(at::kDouble).cumsum(1);
+    Sums of_ranks;
+    for (const int64_t rank : ranks) {
+      of_ranks.push_back(squares_of(dense - kept.select(1, rank - 1)));
+    }
+    return of_ranks;
+  });
+  for (double& sum : sums) {
+    sum /= 2 * static_cast<double>(n);
+  }
+  return sums;
+}
+
+std::vector<double> head_distances(const at::Tensor& z, const at::Tensor& head,
+                                   const std::vector<at::Tensor>& others,
+                                   const at::Tensor& other_head) {
+  const int64_t n = z.size(0);
+  Sums sums = sum_of_tiles(n, kHeadTokens, others.size(), [&](int64_t first, int64_t count) {
+    const at::Tensor log_p = at::mm(z.narrow(0, first, count), head.t()).log_softmax(1);
+    const at::Tensor p = log_p.exp();
+    Sums of_others;
+    for (const at::Tensor& other : others) {
+      const at::Tensor log_q = at::mm(other.narrow(0, first, count), other_head.t()).log_softmax(1);
+      of_others.push_back((p * (log_p - log_q)).sum(at::kDouble).item<double>());
+    }
+    return of_others;
+  });
+  for (double& sum : sums) {
+    // Rounding can bring what is nothing below nothing.
+    sum = std::max(0.0, sum / static_cast<double>(n));
+  }
+  return sums;
+}
+
+double cross_entropy(const at::Tensor& z, const at::Tensor& head, const at::Tensor& next) {
+  const int64_t n = z.size(0);
+  const Sums sums = sum_of_tiles(n, kHeadTokens, 1, [&](int64_t first, int64_t count) {
+    const at::Tensor log_p = at::mm(z.narrow(0, first, count), head.t()).log_softmax(1);
+    return Sums{-log_p.gather(1, next.narrow(0, first, count).reshape({-1, 1}))
+                     .sum(at::kDouble)
+                     .item<double>()};
+  });
+  return sums[0] / static_cast<double>(n);
+}
+
+}  // namespace rwkv::press

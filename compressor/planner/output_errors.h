@@ -1,0 +1,39 @@
+// What a change of one matrix does to the model's predictions, from the inputs and gradients of its
+// product alone: half the mean of (g d)^2, d the change of the output and g the gradient there
+// (sensitivity.h). All in tiles of tokens: the same bits with any number of threads.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "compressor/low_rank/factorise.h"
+
+namespace rwkv::press {
+
+/// The product of one matrix over text.
+struct ProductSeen {
+  at::Tensor inputs;     ///< [positions, in], f32
+  at::Tensor gradients;  ///< [positions, out]
+};
+
+/// Of rounding, whose errors at different outputs are independent: half the mean of the sum of
+/// g_j^2 d_j^2. `change` [out, in]: the matrix that is new less the one that was.
+double rounding_distance(const ProductSeen& seen, const at::Tensor& change);
+/// The same for inputs that change by `change` [positions, n]; `gradients` are those there.
+double input_distance(const at::Tensor& gradients, const at::Tensor& change);
+
+/// Of a pair of each of `ranks` instead of the matrix `w` [out, in]: the leading parts of `whole`.
+std::vector<double> pair_distances(const ProductSeen& seen, const at::Tensor& w,
+                                   const Factors& whole, const std::vector<int64_t>& ranks);
+
+/// KL(dense || other), nats per position, for each of `others`, the inputs of the head [n, n_embd]
+/// that belong to `z`. `head` is the dense one, `other_head` that of the others.
+std::vector<double> head_distances(const at::Tensor& z, const at::Tensor& head,
+                                   const std::vector<at::Tensor>& others,
+                                   const at::Tensor& other_head);
+
+/// Cross-entropy of the tokens `next` [n], nats per token.
+double cross_entropy(const at::Tensor& z, const at::Tensor& head, const at::Tensor& next);
+
+}  // namespace rwkv::press
