@@ -27,7 +27,7 @@ Needs predictor_needs(const PredictorShape& shape, const PredictorOptions& optio
   const double held_out = std::min(n / 5, std::max(1.0, kMostScores / f));
   double memory = kScoresHeld * held_out * f * sizeof(float);
   Needs needs;
-  Effort& work = needs.serial;
+  Effort& work = needs.parallel;
   work.products += 2 * held_out * f * d;
   if (options.mlp) {
     const auto h = static_cast<double>(options.mlp_options.hidden);

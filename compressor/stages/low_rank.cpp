@@ -232,7 +232,8 @@ Needs LowRankStage::needs(const StageSubject& subject) const {
   if (walks) {
     Needs walk = walk_needs(subject);
     const Needs moments = moments_needs(subject);
-    walk.serial = walk.serial * (passes - 1 + (sequential_ ? 2 : 1));
+    // Observing computes a part of a block.
+    walk.parallel = walk.parallel * (passes - 1 + (sequential_ ? 1.4 : 1));
     walk.parallel += moments.parallel * passes;
     walk.memory += moments.memory;
     needs.memory += walk.memory;

@@ -1,5 +1,7 @@
 #include "compressor/stages/needs.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -41,12 +43,15 @@ Needs walk_needs(const StageSubject& subject) {
   const ModelConfig& config = subject.plan.config;
   const PlanSizes sizes = PlanSizes::of(subject.plan);
   const uint64_t batch = std::min(kBatchTokens, std::max<uint64_t>(1, subject.tokens));
+  // As many batches at a time as there are threads.
+  const auto threads = static_cast<uint64_t>(std::max(1, at::get_num_threads()));
+  const uint64_t at_once = std::min(threads, (subject.tokens + batch - 1) / batch);
   Needs needs;
   // Loading a tensor holds its bytes and its floats.
   needs.memory = walk_bytes(config, subject.tokens) + 2 * kFloat * sizes.largest_block +
-                 forward_bytes(config, batch);
+                 forward_bytes(config, batch) * std::max<uint64_t>(1, at_once);
   needs.files = kFloat * sizes.blocks;
-  needs.serial = forward_effort(config, sizes.blocks, subject.tokens);
+  needs.parallel = forward_effort(config, sizes.blocks, subject.tokens);
   return needs;
 }
 

@@ -233,7 +233,8 @@ Needs QuantizeStage::needs(const StageSubject& subject) const {
   Needs needs;
   if (!subject.has_moments || sequential_) {
     needs = walk_needs(subject);
-    needs.serial = needs.serial * (sequential_ ? 2 : 1);
+    // Observing computes a part of a block.
+    needs.parallel = needs.parallel * (sequential_ ? 1.6 : 1);
     const Needs moments = moments_needs(subject);
     needs.parallel += moments.parallel;
     needs.memory += moments.memory;

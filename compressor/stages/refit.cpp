@@ -71,8 +71,8 @@ Needs RefitStage::needs(const StageSubject& subject) const {
       walk_needs({subject.original, subject.original, subject.tokens, false, false});
   needs.memory += teacher.memory;
   needs.files += teacher.files;
-  needs.serial = needs.serial * kPasses;
-  needs.serial += teacher.serial * kPasses;
+  needs.parallel += teacher.parallel;
+  needs.serial += needs.parallel * (kPasses - 1);
   uint64_t largest = 0;
   for (const PlannedTensor& tensor : subject.plan.tensors) {
     if (tensor.binding.part != Part::FactorB || tensor.binding.shape.size() != 2) {
