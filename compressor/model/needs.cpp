@@ -7,13 +7,14 @@ namespace {
 
 constexpr uint64_t kFloat = sizeof(float);
 // Tensors of one width that a half of a block holds at once: mixed inputs, products and what they
-// become; and those that it keeps for the backward pass.
+// become, and as many again that the allocator keeps; and those that it keeps for the backward
+// pass.
 struct Held {
   uint64_t time_mix;
   uint64_t saved;
 };
-constexpr Held kV7 = {24, 50};
-constexpr Held kOthers = {16, 30};
+constexpr Held kV7 = {50, 50};
+constexpr Held kOthers = {37, 30};
 // ffn.key's outputs, relu, square.
 constexpr uint64_t kHeldFfn = 3;
 constexpr uint64_t kSavedFfn = 3;

@@ -11,10 +11,10 @@ constexpr double kMostScores = 1 << 26;
 constexpr double kMostTargets = 1 << 28;
 // Operations for each score: exponentials and powers of targets; a step's sigmoid and weights; what
 // a search for a threshold, or for a pair of them, does.
-constexpr double kOfTarget = 60;
-constexpr double kOfStep = 30;
-constexpr double kOfSearch = 150;
-constexpr double kOfPairSearch = 600;
+constexpr double kOfTarget = 120;
+constexpr double kOfStep = 60;
+constexpr double kOfSearch = 300;
+constexpr double kOfPairSearch = 1200;
 // Matrices of scores in f32 that are held while thresholds are set.
 constexpr double kScoresHeld = 7;
 

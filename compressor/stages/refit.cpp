@@ -7,9 +7,11 @@
 // 1975).
 #include "compressor/stages/refit.h"
 
+#include <algorithm>
 #include <map>
 
 #include "compressor/low_rank/factorise.h"
+#include "compressor/model/needs.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/stages/block_walk.h"
 
@@ -69,7 +71,10 @@ Needs RefitStage::needs(const StageSubject& subject) const {
   Needs needs = walk_needs(subject);
   const Needs teacher =
       walk_needs({subject.original, subject.original, subject.tokens, false, false});
-  needs.memory += teacher.memory;
+  // One of them computes at a time.
+  constexpr uint64_t kBatchTokens = 4096;  // as in compressor/calibrate/walk
+  needs.memory += teacher.memory -
+                  forward_bytes(subject.original.config, std::min(kBatchTokens, subject.tokens));
   needs.files += teacher.files;
   needs.parallel += teacher.parallel;
   needs.serial += needs.parallel * (kPasses - 1);

@@ -111,13 +111,13 @@ Status finish(const Job& job, const Converted& converted, const WorkEstimate& es
   if (!job.report.empty()) {
     cli::print("report: {}\n", job.report);
   }
-  if (!packed.vocabulary) {
-    cli::print("{}", missing_vocabulary_note(plan.config.n_vocab));
-  }
   cli::print("{}\n{}", kDeviceHeading, device.value().text);
   if (fp16.ok()) {
     cli::print(
         "{}", compare_devices(device.value(), after, fp16.value().device, fp16.value().file_bytes));
+  }
+  if (!packed.vocabulary) {
+    cli::print("{}", missing_vocabulary_note(plan.config.n_vocab));
   }
   return {};
 }
@@ -186,23 +186,15 @@ void forget_beginning(const KeptStages* kept) {
   }
 }
 
-void connect(PipelineOptions& pipeline, RunDisplay& display, const std::string& folder) {
+void connect(PipelineOptions& pipeline, RunDisplay& display) {
   pipeline.rewrites_progress = display.is_terminal();
   pipeline.progress = [&](const std::string& what, const Share& share) {
     display.progress(what, share);
   };
   pipeline.report = [&](const std::string& line) { display.report(line); };
   pipeline.warn = [&](const std::string& line) { display.warn(line); };
-  pipeline.on_stage = [&display, folder, keeps = pipeline.kept != nullptr](
-                          size_t index, size_t n, const std::string& name, bool ends) {
+  pipeline.on_stage = [&](size_t index, size_t n, const std::string& name, bool ends) {
     display.stage(index, n, name, ends);
-    if (ends && keeps) {
-      cli::set_interrupt_note(
-          index + 1 < n ? fmt::format("rwkv-press: {} of {} stages are kept in {}; --resume goes "
-                                      "on from there",
-                                      index + 1, n - 1, folder)
-                        : std::string());
-    }
   };
 }
 
@@ -225,7 +217,11 @@ Status convert(const cxxopts::ParseResult& arguments, Job job, const MergeReques
   const std::optional<Machine>& machine = told.value();
   display.expect(estimate, machine);
   const std::string folder = job.pipeline.training.folder;
-  connect(job.pipeline, display, folder);
+  if (kept) {
+    cli::set_interrupt_note(fmt::format(
+        "rwkv-press: finished stages are kept in {}; --resume goes on after them", folder));
+  }
+  connect(job.pipeline, display);
   const auto converted = convert_checkpoint(job.recipe, *job.input.checkpoint.source,
                                             job.input.model, job.pipeline, job.options);
   display.end_line();
