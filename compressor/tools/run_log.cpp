@@ -20,7 +20,8 @@ namespace {
 
 constexpr std::string_view kBegins = "{\"event\":\"start\",";
 
-// Whether an open file is empty, begins like a log, or is no file on a disk.
+// Whether an open file is empty, begins like a log, or is no file on a disk. A log may have ended
+// within its first line: the disk was full.
 bool may_be_written(int fd) {
   struct stat status = {};
   if (::fstat(fd, &status) != 0 || S_ISDIR(status.st_mode)) {
@@ -31,8 +32,8 @@ bool may_be_written(int fd) {
   }
   std::array<char, kBegins.size()> begin{};
   const ssize_t n = uninterrupted([&] { return ::pread(fd, begin.data(), begin.size(), 0); });
-  return n == static_cast<ssize_t>(begin.size()) &&
-         std::string_view(begin.data(), begin.size()) == kBegins;
+  return n > 0 && kBegins.substr(0, static_cast<size_t>(n)) ==
+                      std::string_view(begin.data(), static_cast<size_t>(n));
 }
 
 }  // namespace

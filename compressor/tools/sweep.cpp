@@ -188,7 +188,11 @@ Result<WorkEstimate> estimate_sweep(const SweepRun& run, const Identified& model
       text = {recipe.calibration.samples, recipe.calibration.length,
               !run.inputs.statistics.empty()};
     }
-    RWKV_ASSIGN(const WorkEstimate one, estimate_recipe(recipe, model, text, source_bytes));
+    const Result<WorkEstimate> estimate = estimate_recipe(recipe, model, text, source_bytes);
+    if (!estimate.ok()) {
+      continue;  // the point fails in its turn, and does not stop the others
+    }
+    const WorkEstimate& one = estimate.value();
     std::string begins = point.learns_from;
     for (size_t stage = 0; stage < one.stages.size(); ++stage) {
       begins += "\n" + (stage < point.stages.size() ? point.stages[stage] : point.label);

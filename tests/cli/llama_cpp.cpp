@@ -77,7 +77,8 @@ TEST_CASE("Exports to llama.cpp are refused in one line", "[cli]") {
                              "--set", "quantize.min_numbers=0", "--quiet"})
               .exit_code == 0);
   refused(packed, {"--quiet", "--type", "q4_0"}, 2, "--allow-requantize");
-  CHECK(scratch.entries() == Arguments{"m.gguf", "text.txt", "v5.2.pth", "v7.pth"});
+  CHECK(scratch.entries() ==
+        Arguments{"m.gguf", "m.gguf.report.json", "text.txt", "v5.2.pth", "v7.pth"});
 }
 
 TEST_CASE("calibrate writes an imatrix, and export and convert read it", "[cli]") {

@@ -211,7 +211,7 @@ TEST_CASE("rwkv-press train names what is wrong with a configuration", "[train]"
   refused(model + "train: [\n", "not valid YAML");
   refused("model: {version: v8, n_layer: 2, n_embd: 64, n_vocab: 256}\n", "'v8'");
   refused(kTrain, "nothing to train");
-  refused(model + "train: {length: 1000000}\n", "1000001");
+  refused(model + "train: {length: 1000000}\n", "1000001", {"--ignore-estimate"});
   refused(model + "train: {distill: 0.5}\n", "--teacher");
   refused(model, "'f16'", {"--dtype", "f16"});
 
