@@ -1,5 +1,5 @@
 // The figures of a device, as rwkv-edge profile writes them. Read as events: the values of the
-// outermost object are all that is wanted, and a tree of values would need a larger program.
+// outermost object are all that is needed, and a tree of values would need a larger program.
 #include <nlohmann/json.hpp>
 
 #include "formats/base/file.h"

@@ -1,4 +1,4 @@
-// Speeds of streamed weights, foretold from the figures of a device: near the law, and the least
+// Speeds of streamed weights, predicted from the figures of a device: near the law, and the least
 // memory that reaches a speed.
 #include <algorithm>
 #include <chrono>
