@@ -18,17 +18,12 @@
 #include <vector>
 
 #include "ggml-backend.h"
-#include "llama.h"
+#include "llama_cpp_owner.h"
 #include "rwkv_edge.h"
 
 namespace {
 
 using Logits = std::vector<float>;
-
-[[noreturn]] void fail(const std::string& what) {
-  std::fprintf(stderr, "llama_cpp_measure: %s\n", what.c_str());
-  std::exit(1);
-}
 
 // Logits after every token of a stretch that begins with the empty state, [tokens][vocabulary].
 class Model {
@@ -97,14 +92,8 @@ class LlamaModel final : public Model {
   }
 
  private:
-  struct FreeModel {
-    void operator()(llama_model* model) const { llama_model_free(model); }
-  };
-  struct FreeContext {
-    void operator()(llama_context* context) const { llama_free(context); }
-  };
-  std::unique_ptr<llama_model, FreeModel> model_;
-  std::unique_ptr<llama_context, FreeContext> context_;
+  LlamaModelPointer model_;
+  LlamaContextPointer context_;
 };
 
 class OurModel final : public Model {

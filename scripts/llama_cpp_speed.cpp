@@ -15,17 +15,12 @@
 #include <vector>
 
 #include "ggml-backend.h"
-#include "llama.h"
+#include "llama_cpp_owner.h"
 #include "rwkv_edge.h"
 
 namespace {
 
 constexpr int kPrompt = 128;
-
-[[noreturn]] void fail(const std::string& what) {
-  std::fprintf(stderr, "llama_cpp_speed: %s\n", what.c_str());
-  std::exit(1);
-}
 
 class Model {
  public:
@@ -65,14 +60,8 @@ class LlamaModel final : public Model {
   }
 
  private:
-  struct FreeModel {
-    void operator()(llama_model* model) const { llama_model_free(model); }
-  };
-  struct FreeContext {
-    void operator()(llama_context* context) const { llama_free(context); }
-  };
-  std::unique_ptr<llama_model, FreeModel> model_;
-  std::unique_ptr<llama_context, FreeContext> context_;
+  LlamaModelPointer model_;
+  LlamaContextPointer context_;
 };
 
 class OurModel final : public Model {
