@@ -11,6 +11,7 @@
 #include "formats/base/damaged.h"
 #include "formats/container/packed_keys.h"
 #include "formats/container/packed_tensors.h"
+#include "formats/container/shard_index.h"
 
 namespace rwkv::press {
 namespace {
@@ -86,7 +87,7 @@ class PackedSource final : public EncodedSource {
 };
 
 Status PackedSource::load(const GgufFile& file) {
-  RWKV_ASSIGN(const std::vector<PackedTensor> packed, packed_tensors(file));
+  RWKV_ASSIGN(std::vector<PackedTensor> packed, packed_tensors(file));
   RWKV_ASSIGN(const auto* dtypes, file.metadata().get_strings(keys::kSourceDtype));
   RWKV_ASSIGN(const auto* shapes, file.metadata().get_strings(keys::kSourceShape));
   RWKV_ASSIGN(const auto* order, file.metadata().get_u64s(keys::kSourceOrder));
@@ -94,6 +95,8 @@ Status PackedSource::load(const GgufFile& file) {
       order->size() != packed.size()) {
     return damaged("{}: the press.source arrays do not match {} tensors", path(), packed.size());
   }
+  RWKV_TRY(shard_index(file.metadata(), packed).status().in(path()));
+  packed.resize(n_complete_tensors(packed));  // a checkpoint has no narrower copies
   std::vector<TensorInfo> as_packed;
   for (const PackedTensor& tensor : packed) {
     as_packed.push_back({tensor.name, DType::F32, tensor.shape});

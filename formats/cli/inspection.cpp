@@ -8,6 +8,7 @@
 #include "formats/cli/command.h"
 #include "formats/container/gguf_writer.h"
 #include "formats/container/packed_keys.h"
+#include "formats/container/shard_index.h"
 
 namespace rwkv::cli {
 namespace {
@@ -73,6 +74,24 @@ std::string bits_of(const Json& report) {
   const Json& bits = report["bits_per_weight"];
   return fmt::format("bits        {:.4f} per quantised weight, {:.4f} over all\n",
                      bits["quantised"].get<double>(), bits["all"].get<double>());
+}
+
+// A line of the widths that pieces of matrices have besides their full one, with the share of the
+// pieces that have them; nothing if there are none.
+std::string widths_of(const Json& report) {
+  if (!report.contains("widths")) {
+    return "";
+  }
+  const Json& widths = report["widths"];
+  std::string text = fmt::format("widths      {} matrices in {} pieces, also",
+                                 widths["matrices"].get<size_t>(), widths["pieces"].get<size_t>());
+  const char* before = " ";
+  for (const auto& [name, n] : widths["pieces_at"].items()) {
+    text += fmt::format("{}{} ({:.0f} %)", before, name,
+                        100 * n.get<double>() / widths["pieces"].get<double>());
+    before = ", ";
+  }
+  return text + fmt::format(": {} of copies\n", human_bytes(widths["copy_bytes"].get<uint64_t>()));
 }
 
 std::string text_of(const Json& value) {
@@ -156,7 +175,7 @@ std::string summary_of(const Json& report) {
   return text +
          fmt::format("weights     {} tensors, {}: {}\n", report["tensors"].size(),
                      human_bytes(report["tensor_bytes"].get<uint64_t>()), types_of(report)) +
-         bits_of(report);
+         bits_of(report) + widths_of(report);
 }
 
 }  // namespace
@@ -177,6 +196,50 @@ Json report_model(const ModelConfig& config) {
   return model;
 }
 
+namespace {
+
+Json report_all(std::span<const PackedTensor> tensors) {
+  Json report = Json::array();
+  for (const PackedTensor& tensor : tensors) {
+    report.push_back({{"name", tensor.name},
+                      {"type", codec_traits(tensor.codec).name},
+                      {"shape", tensor.shape},
+                      {"numbers", tensor.rows * tensor.cols},
+                      {"bytes", tensor.n_bytes},
+                      {"offset", tensor.offset},
+                      {"xxh64", fmt::format("{:016x}", tensor.xxh64)}});
+  }
+  return report;
+}
+
+void add_widths(const std::vector<ShardedMatrix>& shards, const std::vector<PackedTensor>& tensors,
+                Json& report) {
+  size_t n_pieces = 0;
+  Json pieces_at = Json::object();
+  for (const ShardedMatrix& matrix : shards) {
+    n_pieces += matrix.pieces.size();
+    for (const ShardPiece& piece : matrix.pieces) {
+      for (const ShardVersion& version : std::span(piece.versions).subspan(1)) {
+        const bool is_there = version.tensor != ShardVersion::kNothing;
+        const std::string width =
+            is_there ? tensors[version.tensor].name.substr(tensors[matrix.tensor].name.size() + 1)
+                     : kLeftOut;
+        pieces_at[width] = pieces_at.value(width, size_t{0}) + 1;
+      }
+    }
+  }
+  uint64_t bytes = 0;
+  for (const Json& copy : report["copies"]) {
+    bytes += copy["bytes"].get<uint64_t>();
+  }
+  report["widths"] = {{"matrices", shards.size()},
+                      {"pieces", n_pieces},
+                      {"pieces_at", std::move(pieces_at)},
+                      {"copy_bytes", bytes}};
+}
+
+}  // namespace
+
 Result<Json> report_packed(const GgufFile& file) {
   RWKV_ASSIGN(const std::vector<PackedTensor> tensors, packed_tensors(file));
   RWKV_ASSIGN(const ModelConfig config, config_from_metadata(file.metadata()));
@@ -186,18 +249,17 @@ Result<Json> report_packed(const GgufFile& file) {
     metadata[key] = value_to_json(value);
   }
   report["metadata"] = std::move(metadata);
-  report["tensors"] = Json::array();
-  for (const PackedTensor& tensor : tensors) {
-    report["tensors"].push_back({{"name", tensor.name},
-                                 {"type", codec_traits(tensor.codec).name},
-                                 {"shape", tensor.shape},
-                                 {"numbers", tensor.rows * tensor.cols},
-                                 {"bytes", tensor.n_bytes},
-                                 {"offset", tensor.offset},
-                                 {"xxh64", fmt::format("{:016x}", tensor.xxh64)}});
-  }
+  const auto all = std::span(tensors);
+  const size_t n_complete = n_complete_tensors(all);
+  report["tensors"] = report_all(all.first(n_complete));
   add_totals(report);
   add_bits(report);
+  auto shards = shard_index(file.metadata(), tensors);
+  RWKV_TRY(shards.status().in(file.origin()));
+  if (!shards.value().empty()) {
+    report["copies"] = report_all(all.subspan(n_complete));
+    add_widths(shards.value(), tensors, report);
+  }
   return report;
 }
 
@@ -272,11 +334,13 @@ std::string report_to_text(const Json& report, const Details& details) {
   if (details.tensors || is_all) {
     text +=
         fmt::format("tensors\n  {:<36} {:<8} {:>16} {:>14}\n", "name", "type", "shape", "bytes");
-    for (const Json& tensor : report["tensors"]) {
-      text += fmt::format("  {:<36} {:<8} {:>16} {:>14}\n", cell_of(tensor["name"]),
-                          tensor["type"].get<std::string>(),
-                          shape_to_string(tensor["shape"].get<std::vector<uint64_t>>()),
-                          tensor["bytes"].get<uint64_t>());
+    for (const char* part : {"tensors", "copies"}) {
+      for (const Json& tensor : report.value(part, Json::array())) {
+        text += fmt::format("  {:<36} {:<8} {:>16} {:>14}\n", cell_of(tensor["name"]),
+                            tensor["type"].get<std::string>(),
+                            shape_to_string(tensor["shape"].get<std::vector<uint64_t>>()),
+                            tensor["bytes"].get<uint64_t>());
+      }
     }
   }
   if (report.contains("verified")) {

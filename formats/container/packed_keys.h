@@ -43,5 +43,11 @@ inline constexpr const char* kTensorCols = "press.tensor.cols";
 inline constexpr const char* kSourceDtype = "press.source.dtype";
 inline constexpr const char* kSourceShape = "press.source.shape";
 inline constexpr const char* kSourceOrder = "press.source.order";
+// Optional: narrower copies of rows (shard_index.h).
+inline constexpr const char* kShardTensors = "press.shards.tensor";
+inline constexpr const char* kShardRows = "press.shards.rows";
+inline constexpr const char* kShardCodecs = "press.shards.codec";
+inline constexpr const char* kShardLosses = "press.shards.loss";
+inline constexpr const char* kShardXxh64 = "press.shards.xxh64";
 
 }  // namespace rwkv::keys

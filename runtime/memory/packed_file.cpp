@@ -6,9 +6,10 @@
 namespace rwkv::edge {
 namespace {
 
-std::vector<TensorInfo> as_infos(const std::vector<PackedTensor>& tensors) {
+// Of the tensors that make up the model.
+std::vector<TensorInfo> as_infos(std::span<const PackedTensor> tensors) {
   std::vector<TensorInfo> infos;
-  for (const PackedTensor& tensor : tensors) {
+  for (const PackedTensor& tensor : tensors.first(n_complete_tensors(tensors))) {
     infos.push_back({tensor.name, DType::F32, tensor.shape});
   }
   return infos;
@@ -81,6 +82,9 @@ Result<PackedFile> PackedFile::open(const std::string& path) {
   RWKV_ASSIGN(packed.tensors, packed_tensors(file));
   RWKV_TRY(check_shared_parts(packed.tensors, *input));
   RWKV_TRY(check_config(file.metadata(), packed).in(path));
+  auto shards = shard_index(file.metadata(), packed.tensors);
+  RWKV_TRY(shards.status().in(path));
+  packed.shards = shards.take();
   packed.shares = shares_in(file.metadata());
   packed.metadata = file.metadata();
   return packed;

@@ -10,6 +10,7 @@
 #include "formats/arch/identify.h"
 #include "formats/base/file.h"
 #include "formats/container/packed_tensors.h"
+#include "formats/container/shard_index.h"
 
 namespace rwkv::edge {
 
@@ -17,8 +18,9 @@ struct PackedFile {
   std::string path;
   GgufMetadata metadata;
   ModelConfig config;
-  std::vector<PackedTensor> tensors;    ///< in file order
-  std::vector<TensorBinding> bindings;  ///< binding i is of tensor bindings[i].source
+  std::vector<PackedTensor> tensors;    ///< in file order, narrower copies last
+  std::vector<TensorBinding> bindings;  ///< binding i is of tensor bindings[i].source; no copies
+  std::vector<ShardedMatrix> shards;    ///< empty: no narrower copies
   RowShares shares;                     ///< that a token reads, as conversion measured; 1: unknown
 
   /// BadInput if the file is damaged or its metadata and its tensors disagree.
