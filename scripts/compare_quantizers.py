@@ -29,6 +29,7 @@ PURE = ("iq3_xxs", "q3_k", "iq3_s", "iq4_xs", "iq4_nl", "q4_0", "q4_k", "q5_k")
 QUANTIZERS = ("refined", "gptq", "weighted")
 MIXED_HEAD = {"iq3_xxs": "q5_k"}
 OUR_MIXES = (("lut3", "lut5"), ("lut4", "lut5"))
+PLANS_AT_MOST = 5  # until the matrices of products have the bits that are asked for
 
 
 class Failed(Exception):
@@ -197,26 +198,42 @@ class Bench:
         return decoded, int(words[0])
 
     def planned(self, bits):
-        """The planner's choice for a file of about these bits a weight."""
+        """The planner's choice with at most about these bits a weight of the matrices of products. A
+        plan has bits for the embedding and the lora matrices too; these stay in f32 here, so the
+        size that is asked for is changed until the other matrices have the bits."""
         path = self.work / f"plan-{bits}.yaml"
         size = round(sum(shape[0] * shape[1] for _, shape, _, _ in self.tensors.values()
                          if len(shape) == 2) * bits / 8 + 260000)
-        self.run("plan", self.arguments.checkpoint, "--size", size, "--quiet", "-o", path,
-                 "--force", "--curves", self.work / "curves.json", *self.learn, "--set",
-                 "budget.pairs=false", "--set", "budget.samples=8", "--set", "budget.rounds=1")
-        return self.ours(self.without_ends(path))
+        for _ in range(PLANS_AT_MOST):
+            self.run("plan", self.arguments.checkpoint, "--size", size, "--quiet", "-o", path,
+                     "--force", "--curves", self.work / "curves.json", *self.learn, "--set",
+                     "budget.pairs=false", "--set", "budget.samples=8", "--set",
+                     "budget.rounds=1")
+            report = json.loads(self.run("plan", self.arguments.checkpoint, "--recipe", path,
+                                         "--json"))
+            found = sum(t["bytes"] for t in report["tensors"] if t["name"] in self.squares)
+            print(f"plan for {size} bytes: {8 * found / self.weights:.3f} bits", file=sys.stderr)
+            missing = bits - 8 * found / self.weights
+            if 0 <= missing < 0.06:
+                break
+            size += round((missing - 0.02) * self.weights / 8)
+        return self.ours(self.products_of(path))
 
-    def without_ends(self, path):
+    def products_of(self, path):
         """The same plan, with the embedding and the lora matrices in f32."""
-        lines = path.read_text().splitlines()
-        out = []
-        for line in lines:
-            if "match: emb.weight" in line:
-                continue
-            out.append(line)
-        text = "\n".join(out) + "\n"
-        other = path.with_suffix(".matrices.yaml")
-        other.write_text(text)
+        dense = '{match: "emb.weight", codec: f32}'
+        lines = []
+        for line in path.read_text().splitlines():
+            if "lora_codec:" in line:
+                line = line.split("lora_codec:")[0] + "lora_codec: f32"
+            if "match: \"emb.weight\"" not in line:
+                lines.append(line)
+            if line.strip() == "overrides:":
+                lines.append(line.split("overrides:")[0] + "  - " + dense)
+        if not any(dense in line for line in lines):
+            lines.append(f"      overrides: [{dense}]")
+        other = path.with_suffix(".products.yaml")
+        other.write_text("\n".join(lines) + "\n")
         return other
 
 
