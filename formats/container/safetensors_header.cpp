@@ -232,7 +232,9 @@ Result<SafetensorsHeader> parse_safetensors_header(std::string_view json) {
     return damaged("header does not begin with '{{', expected that of a safetensors file");
   }
   HeaderEvents events;
-  if (!nlohmann::json::sax_parse(json.begin(), json.end(), &events) || !events.status.ok()) {
+  nlohmann::json_sax<nlohmann::json>* const sink = &events;  // one parser for all readers of events
+  if (!nlohmann::json::sax_parse(json.data(), json.data() + json.size(), sink) ||
+      !events.status.ok()) {
     return events.status.ok() ? damaged("header is not valid JSON") : events.status;
   }
   return std::move(events.header);

@@ -89,6 +89,23 @@ typedef enum rwkv_memory_mode {
  * smallest possible limit. */
 rwkv_status rwkv_model_open_within(const char* path, rwkv_memory_mode mode, uint64_t limit,
                                    rwkv_model** out);
+/* How fast a device is with a model, as `rwkv-edge profile` measures it. */
+typedef struct rwkv_device {
+  double read_bytes_per_second; /* of the storage that the file lies on */
+  double compute_seconds;       /* of a token, with all weights at full width in memory */
+  unsigned n_threads;           /* that computed, and that sessions will have */
+} rwkv_device;
+/* What streamed weights are to reach; 0 is no wish. With a file of several widths, weights are
+ * narrowed as far as that takes. */
+typedef struct rwkv_stream_goal {
+  uint64_t limit; /* bytes of the model and one session */
+  double tokens_per_second;
+  double first_token_seconds; /* widths rise afterwards */
+} rwkv_stream_goal;
+/* Opens the packed file at `path` in mode STREAMED. RWKV_USAGE if the goal cannot be reached;
+ * rwkv_last_error() says what can. */
+rwkv_status rwkv_model_open_streamed(const char* path, const rwkv_device* device,
+                                     const rwkv_stream_goal* goal, rwkv_model** out);
 /* Bytes that the model and one of its sessions take, by the library's account. */
 uint64_t rwkv_model_resident_bytes(const rwkv_model* model);
 /* Bytes of weights read from storage since the model was opened; 0 if it is mapped. */
@@ -142,6 +159,12 @@ rwkv_status rwkv_session_reset(rwkv_session* session);
 /* An independent session with its own threads that continues from the present state of this one.
  * Free `*out` with rwkv_session_free; it is NULL on failure. */
 rwkv_status rwkv_session_clone(const rwkv_session* session, rwkv_session** out);
+
+/* Plans the streamed weights of the session's model again, within `limit` bytes and for
+ * `tokens_per_second`, if it was opened with the figures of a device; 0 is no wish. The states of
+ * all sessions stay. Weights that come into memory are read by the next token. RWKV_USAGE if the
+ * model is not STREAMED or this cannot be reached; nothing changes then. */
+rwkv_status rwkv_session_replan(rwkv_session* session, uint64_t limit, double tokens_per_second);
 
 /* Feeds `n` tokens (NULL only if 0). One by one or a whole prompt at once gives the same result;
  * many at a time are faster. An id outside the vocabulary is RWKV_BAD_INPUT and nothing is fed. */

@@ -1,6 +1,7 @@
 // Memory options of a caller.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -12,8 +13,10 @@ namespace rwkv::edge {
 /// How fast a device is with one model, as `rwkv-edge profile` measures it.
 struct DeviceSpeed {
   double read_bytes_per_second = 0;  ///< of pieces of a stream
-  double compute_seconds = 0;        ///< of a token, all waiting left out
+  double compute_seconds = 0;        ///< of a token at full width, all waiting left out
   unsigned n_threads = 0;            ///< that computed
+  /// The same with all pieces in a narrower codec, by its bits; 0: not known, by bytes then.
+  std::array<double, 9> narrow_seconds = {};
   bool is_known() const { return read_bytes_per_second > 0; }
 };
 
@@ -25,6 +28,11 @@ struct StreamOptions {
   uint64_t bytes_per_second = 0;  ///< slows reads down to such a storage; 0: as fast as it is
   DeviceSpeed device;             ///< if it is known, speeds are predicted
   double tokens_per_second = 0;   ///< to be reached; 0: as many as there can be
+  // Of files that have several widths. Without any of these all pieces have their full width,
+  // unless the speed cannot be reached with it.
+  uint64_t weight_bytes = 0;       ///< of all pieces together, at most: B = R + BW * T
+  double first_token_seconds = 0;  ///< to be reached; widths are raised afterwards
+  double most_bits = 0;            ///< of codecs, where the file has such; 0: any
 };
 
 struct MemoryOptions {

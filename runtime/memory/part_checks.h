@@ -1,5 +1,4 @@
-// Checksums of the tensors that are streamed, verified when their bytes are read for the first
-// time.
+// Checksums of the tensors whose pieces a stream reads, verified when they are read.
 #pragma once
 
 #include <span>
@@ -7,40 +6,33 @@
 #include <vector>
 
 #include "formats/base/checksum.h"
-#include "runtime/memory/residency.h"
+#include "formats/container/packed_tensors.h"
+#include "runtime/storage/stream.h"
 
 namespace rwkv::edge {
 
-/// A tensor is verified in the first pass that reads all of it, with its rows that stay in memory;
-/// afterwards its pieces are taken as they come.
+/// Pieces with a checksum of their own are verified the first time that they are read. Other
+/// tensors are verified in the first pass that reads all of their pieces, in the order of rows;
+/// until then their pieces are read again by every pass. Afterwards pieces are taken as they come.
 class PartChecks final : public PieceCheck {
  public:
-  /// `parts` as Residency::parts, with their views; all outlive it.
-  PartChecks(std::string path, std::span<const PackedTensor> tensors, const Residency& residency,
-             std::span<const MatrixPart> parts);
-  /// BadInput with the name of the tensor, for its last piece, if its checksum is another.
-  Status check(size_t step, const std::byte* piece) override;
+  /// `tensors` outlive it.
+  PartChecks(std::string path, std::span<const PackedTensor> tensors);
+  /// BadInput with the name of the tensor, for its last piece or one of its own checksum, if the
+  /// checksum is another.
+  Status check(const PieceSource& source, const std::byte* piece) override;
+  bool is_sound(const PieceSource& source) const override {
+    return source.has_xxh64 || is_sound_[source.tensor];
+  }
 
  private:
-  struct Checked {
-    const PackedTensor* tensor;
-    size_t first_part;
-    size_t end_part;
-    bool is_sound = false;
-  };
-  struct Place {
-    size_t checked;
-    size_t part;
-  };
-  size_t add_until_next_piece(size_t part, size_t end);
+  Status compare(const PackedTensor& tensor, uint64_t found, uint64_t packed) const;
 
   std::string path_;
-  std::span<const PlacedPart> placed_;
-  std::span<const MatrixPart> parts_;
-  std::vector<Checked> checked_;
-  std::vector<Place> places_;  ///< of each step
-  StreamingXxh64 hash_;
-  size_t next_part_ = SIZE_MAX;  ///< that may be added to hash_
+  std::span<const PackedTensor> tensors_;
+  std::vector<bool> is_sound_;  ///< by tensor
+  StreamingXxh64 hash_;         ///< of the tensor that is being read
+  uint64_t next_ = 0;           ///< what follows in the file
 };
 
 }  // namespace rwkv::edge

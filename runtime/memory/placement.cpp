@@ -122,6 +122,35 @@ TensorResidence Planner::place(const TensorBinding& binding, const Choice& choic
   return tensor;
 }
 
+// What every row of a tensor needs, if its rows lie elsewhere.
+void Planner::pin_shared_part(size_t tensor, Component component, Residency& residency) const {
+  const PackedTensor& packed = file_.tensors[tensor];
+  const uint64_t shared =
+      align_up(codec_traits(packed.codec).shared_bytes(packed.cols), kAlignment);
+  residency.tensors[tensor].offset = residency.pinned_bytes;
+  residency.pinned_bytes += shared;
+  residency.account.at(component).resident += shared;
+}
+
+// Narrower copies serve pieces of matrices that are streamed, and nothing else.
+void Planner::place_copies(Residency& residency) const {
+  for (size_t i = n_complete_tensors(file_.tensors); i < file_.tensors.size(); ++i) {
+    residency.tensors[i].residence = Residence::Absent;
+  }
+  for (const ShardedMatrix& matrix : file_.shards) {
+    const TensorResidence& complete = residency.tensors[matrix.tensor];
+    for (const ShardPiece& piece : matrix.pieces) {
+      for (const ShardVersion& version : piece.versions) {
+        if (complete.residence == Residence::Parts && version.tensor != ShardVersion::kNothing &&
+            residency.tensors[version.tensor].residence == Residence::Absent) {
+          residency.tensors[version.tensor].residence = Residence::Parts;
+          pin_shared_part(version.tensor, complete.component, residency);
+        }
+      }
+    }
+  }
+}
+
 Residency Planner::residency(const Choice& choice) const {
   Residency residency;
   residency.mode = choice.mode;
@@ -143,6 +172,7 @@ Residency Planner::residency(const Choice& choice) const {
     const uint64_t aligned = align_up(packed.n_bytes, kAlignment);
     if (tensor.residence == Residence::Parts) {
       streamed.push_back(&binding);
+      pin_shared_part(binding.source, tensor.component, residency);
     } else if (tensor.residence == Residence::Pinned) {
       tensor.offset = residency.pinned_bytes;
       residency.pinned_bytes += aligned;
@@ -152,12 +182,7 @@ Residency Planner::residency(const Choice& choice) const {
       tensor.offset = block;
       block += aligned;
     } else if (tensor.residence == Residence::Rows || tensor.residence == Residence::Window) {
-      // Every row needs the shared part.
-      const uint64_t shared =
-          align_up(codec_traits(packed.codec).shared_bytes(packed.cols), kAlignment);
-      tensor.offset = residency.pinned_bytes;
-      residency.pinned_bytes += shared;
-      bytes.resident += shared;
+      pin_shared_part(binding.source, tensor.component, residency);
     }
     if (tensor.residence == Residence::Rows) {
       const MatrixView shape = shape_of(packed);
@@ -174,6 +199,7 @@ Residency Planner::residency(const Choice& choice) const {
       bytes.resident += role_traits(binding.role).access == Access::Never ? 0 : packed.n_bytes;
     }
   }
+  place_copies(residency);
   plan_stream(file_, streamed, choice.stream, residency);
   residency.slot_bytes = blocks.empty() ? 0 : *std::max_element(blocks.begin(), blocks.end());
   Account& account = residency.account;

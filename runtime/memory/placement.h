@@ -32,6 +32,8 @@ class Planner {
   TensorResidence place(const TensorBinding& binding, const Choice& choice) const;
   Residence dense(const TensorBinding& binding, bool by_row, DenseWeights how) const;
   Residence residence(const TensorBinding& binding, bool by_row, const ModeTraits& mode) const;
+  void pin_shared_part(size_t tensor, Component component, Residency& residency) const;
+  void place_copies(Residency& residency) const;
   uint64_t units(const TensorBinding& binding, uint64_t rows, uint64_t rows_per_unit,
                  const Choice& choice) const;
 

@@ -3,12 +3,12 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "runtime/account/account.h"
 #include "runtime/memory/options.h"
 #include "runtime/memory/packed_file.h"
-#include "runtime/storage/matrix_parts.h"
 #include "runtime/storage/stream.h"
 
 namespace rwkv::edge {
@@ -20,7 +20,7 @@ enum class Residence : uint8_t {
   Pinned,  ///< loaded once
   Slot,    ///< loaded each time its block comes up, into the memory all blocks share
   Rows,    ///< read row by row through a cache
-  Parts,   ///< some rows loaded once, the others streamed
+  Parts,   ///< in pieces, of which some are read once and the others for every token
   Window   ///< in the mapped file, resident a stretch at a time
 };
 
@@ -31,18 +31,23 @@ struct TensorResidence {
   uint64_t offset = 0;         ///< in pinned memory or in the slot, a multiple of 64
   uint64_t rows_per_unit = 1;  ///< Rows: read together
   uint64_t capacity = 0;       ///< Rows: units in the cache
-  size_t first_part = 0;       ///< Parts: of Residency::parts
-  size_t n_parts = 0;
+  size_t first_piece = 0;      ///< Parts: of Residency::pieces
+  size_t n_pieces = 0;
 };
 
-/// Some rows of a tensor: in pinned memory or, if it has a step, in the ring.
-struct PlacedPart {
-  uint64_t first_row;
-  uint64_t n_rows;
-  uint64_t offset;  ///< in the file
-  uint64_t n_bytes;
-  uint64_t place = 0;  ///< in pinned memory
-  uint32_t step = MatrixPart::kAlwaysThere;
+/// Some rows of a tensor, with a place in the memory of the stream. Views have no shared part yet.
+struct PlacedPiece : StreamedPiece {
+  uint64_t first_row = 0;
+  std::optional<PieceSource> early;  ///< for the first tokens; fits in the same place
+};
+
+/// What the widths of pieces come to.
+struct Widths {
+  uint64_t bytes = 0;        ///< of all pieces, in memory or read for each token
+  uint64_t full_bytes = 0;   ///< of the same at full width
+  double loss = 0;           ///< nats of KL per token over full width, as the file says
+  uint64_t early_bytes = 0;  ///< of all pieces, for the first token
+  double early_loss = 0;
 };
 
 /// Bytes that a token reads from storage. Rows that only some tokens need count with the shares
@@ -64,13 +69,16 @@ struct Residency {
   uint64_t pinned_bytes = 0;
   uint64_t slot_bytes = 0;
   // Of weights that are streamed ahead of their use.
-  std::vector<PlacedPart> parts;      ///< of all tensors, in the order of use
-  std::vector<StreamedPiece> stream;  ///< in the order of use
-  size_t n_in_blocks = 0;             ///< pieces that passes without logits need, too
+  std::vector<PlacedPiece> pieces;  ///< of all tensors, in the order of use
+  size_t n_in_blocks = 0;           ///< pieces that passes without logits need, too
+  uint64_t kept_bytes = 0;          ///< memory of pieces that stay; the ring lies behind it
   uint64_t ring_bytes = 0;
   uint64_t bytes_per_second = 0;  ///< StreamOptions
   double kept_share = 0;          ///< of the bytes that could be streamed
-  double seconds_per_token = 0;   ///< predicted, without rows on demand; 0: not known
+  Widths widths;
+  double seconds_per_token = 0;  ///< predicted, without rows on demand; 0: not known
+  double seconds_of_first = 0;   ///< the same of the first token
+  double raised_per_pass = 0;    ///< bytes of pieces that each pass reads at their later width
   uint64_t staging_bytes = 0;
   uint64_t window_bytes = 0;  ///< of the mapped file, resident at most
   ReadPerToken read;
@@ -99,5 +107,10 @@ MemoryMode mode_made_for(const PackedFile& file);
 /// speed cannot be reached, naming what can, or if an option is out of range.
 Result<Residency> residency_for(const PackedFile& file, const MemoryOptions& options,
                                 const OtherMemory& other);
+
+/// The same again for a model that is in use, in mode streamed: only what is streamed changes,
+/// within options.limit and at options.stream.tokens_per_second. Usage if it cannot be.
+Result<Residency> streamed_again(const PackedFile& file, const Residency& now,
+                                 const MemoryOptions& options, const OtherMemory& other);
 
 }  // namespace rwkv::edge

@@ -4,197 +4,176 @@
 #include <vector>
 
 #include "formats/base/little_endian.h"
+#include "runtime/memory/piece_widths.h"
+#include "runtime/memory/stream_times.h"
 
 namespace rwkv::edge {
 namespace {
 
-// Pieces are this share of all, within bounds: a ring of some of them is small, and each is large
-// enough for storage to be fast and for threads to share.
-constexpr uint64_t kPiecesOfAll = 256;
-constexpr uint64_t kLeastPiece = uint64_t{512} << 10;
-constexpr uint64_t kMostPiece = uint64_t{4} << 20;
-// Products take rows in multiples of this.
-constexpr uint64_t kRowStep = 8;
+// To storage, smaller pieces cost more than their bytes.
+constexpr uint64_t kSmall = uint64_t{256} << 10;
 
-struct Piece {
-  const TensorBinding* tensor;
-  PlacedPart part;
-  bool is_kept;
-};
-
-void cut(const TensorBinding& binding, const PackedTensor& tensor, uint64_t piece_bytes,
-         std::vector<Piece>& pieces) {
-  const CodecTraits& codec = codec_traits(tensor.codec);
-  const uint64_t shared = codec.shared_bytes(tensor.cols);
-  const uint64_t unit = codec.unit_bytes(tensor.cols);
-  const uint64_t n_pieces =
-      std::max<uint64_t>(1, (tensor.n_bytes - shared + piece_bytes - 1) / piece_bytes);
-  const uint64_t rows_at_a_time = align_up((tensor.rows + n_pieces - 1) / n_pieces,
-                                           std::max<uint64_t>(kRowStep, codec.unit_rows));
-  for (uint64_t row = 0; row < tensor.rows; row += rows_at_a_time) {
-    const uint64_t n = std::min(rows_at_a_time, tensor.rows - row);
-    const uint64_t n_units = (n + codec.unit_rows - 1) / codec.unit_rows;
-    const uint64_t offset = tensor.offset + shared + row / codec.unit_rows * unit;
-    pieces.push_back({&binding, {row, n, offset, n_units * unit}, false});
+uint64_t bytes_of(std::span<const PlacedPiece> pieces) {
+  uint64_t bytes = 0;
+  for (const PlacedPiece& piece : pieces) {
+    bytes += piece.source.n_bytes;
   }
+  return bytes;
 }
 
 // Keeps up to `budget` bytes of the pieces that `takes_part` names; returns how many bytes it kept.
 // Spread: after each piece, no more is kept than its share of what went by.
 template <typename F>
-uint64_t keep(std::span<Piece> pieces, uint64_t budget, bool bottom_first, const F& takes_part) {
+uint64_t keep(std::span<PlacedPiece> pieces, uint64_t budget, bool bottom_first,
+              const F& takes_part) {
   uint64_t all = 0;
-  for (const Piece& piece : pieces) {
-    all += takes_part(piece) ? piece.part.n_bytes : 0;
+  for (const PlacedPiece& piece : pieces) {
+    all += takes_part(piece) ? piece.source.n_bytes : 0;
   }
   const double share =
       all == 0 ? 0.0 : std::min(1.0, static_cast<double>(budget) / static_cast<double>(all));
   uint64_t kept = 0;
   uint64_t gone_by = 0;
-  for (Piece& piece : pieces) {
+  for (PlacedPiece& piece : pieces) {
     if (!takes_part(piece)) {
       continue;
     }
-    gone_by += piece.part.n_bytes;
+    gone_by += piece.source.n_bytes;
     const double most =
         bottom_first ? static_cast<double>(budget) : share * static_cast<double>(gone_by);
-    piece.is_kept = static_cast<double>(kept + piece.part.n_bytes) <= most;
-    kept += piece.is_kept ? piece.part.n_bytes : 0;
+    piece.stays = static_cast<double>(kept + piece.source.n_bytes) <= most;
+    kept += piece.stays ? piece.source.n_bytes : 0;
   }
   return kept;
 }
 
-uint64_t bytes_of(std::span<const Piece> pieces) {
-  uint64_t bytes = 0;
-  for (const Piece& piece : pieces) {
-    bytes += piece.part.n_bytes;
-  }
-  return bytes;
-}
-
-// Small pieces first: to storage, they cost more than their bytes.
-uint64_t keep(std::span<Piece> pieces, const StreamChoice& choice) {
+// Small pieces first.
+uint64_t keep(std::span<PlacedPiece> pieces, const StreamChoice& choice) {
   const auto budget =
       static_cast<uint64_t>(choice.kept_share * static_cast<double>(bytes_of(pieces)));
   if (choice.options.bottom_first) {
-    return keep(pieces, budget, true, [](const Piece&) { return true; });
+    return keep(pieces, budget, true, [](const PlacedPiece&) { return true; });
   }
-  const auto is_small = [](const Piece& piece) { return piece.part.n_bytes < kLeastPiece / 2; };
+  const auto is_small = [](const PlacedPiece& piece) { return piece.source.n_bytes < kSmall; };
   const uint64_t small = keep(pieces, budget, false, is_small);
-  return small +
-         keep(pieces, budget - small, false, [&](const Piece& piece) { return !is_small(piece); });
+  return small + keep(pieces, budget - small, false,
+                      [&](const PlacedPiece& piece) { return !is_small(piece); });
 }
 
 // Enough wherever in its block the piece begins, so that a file that is only planned has the same
 // bytes.
-uint64_t area_of(const Piece& piece) {
-  return align_up(piece.part.n_bytes, PieceReader::kBlock) + PieceReader::kBlock;
+uint64_t area_of(const PlacedPiece& piece) {
+  return piece.source.n_bytes == 0
+             ? 0
+             : align_up(piece.source.n_bytes, PieceReader::kBlock) + PieceReader::kBlock;
 }
 
-// Places in the ring, one after the other, from the start again where the end is too near.
-void lay_ring(std::span<const Piece> pieces, unsigned slots, Residency& residency) {
+// Those that stay one after the other, and behind them the ring, from its start again where its end
+// is too near.
+void lay_out(std::span<PlacedPiece> pieces, unsigned slots, Residency& residency) {
   uint64_t largest = 0;
-  uint64_t all = 0;
-  for (const Piece& piece : pieces) {
-    if (!piece.is_kept) {
-      const uint64_t area = area_of(piece);
-      largest = std::max(largest, area);
-      all += area;
+  uint64_t passing = 0;
+  for (PlacedPiece& piece : pieces) {
+    piece.area_bytes = area_of(piece);
+    if (piece.stays) {
+      piece.area = residency.kept_bytes;
+      residency.kept_bytes += piece.area_bytes;
+      residency.account.at(piece.component).resident += piece.area_bytes;
+    } else {
+      largest = std::max(largest, piece.area_bytes);
+      passing += piece.area_bytes;
     }
   }
-  residency.ring_bytes = std::min(slots * largest, all);
+  residency.ring_bytes = std::min(slots * largest, passing);
   uint64_t at = 0;
-  for (const Piece& piece : pieces) {
-    if (piece.is_kept) {
-      continue;
+  for (PlacedPiece& piece : pieces) {
+    if (!piece.stays) {
+      at = at + piece.area_bytes > residency.ring_bytes ? 0 : at;
+      piece.area = residency.kept_bytes + at;
+      at += piece.area_bytes;
     }
-    const uint64_t area = area_of(piece);
-    if (at + area > residency.ring_bytes) {
-      at = 0;
-    }
-    residency.stream.push_back(
-        {piece.part.offset, piece.part.n_bytes, at, component_of(*piece.tensor)});
-    residency.n_in_blocks += piece.tensor->block >= 0 ? 1 : 0;
-    at += area;
   }
 }
 
-// The pieces of one tensor; kept ones that follow one another become one part.
-void place(std::span<const Piece> pieces, const PackedTensor& tensor, uint32_t& step,
-           Residency& residency) {
-  TensorResidence& where = residency.tensors[pieces.front().tensor->source];
-  const uint64_t pinned_before = residency.pinned_bytes;
-  where.offset = pinned_before;
-  if (std::all_of(pieces.begin(), pieces.end(), [](const Piece& piece) { return piece.is_kept; })) {
-    where.residence = Residence::Pinned;
-    residency.pinned_bytes += align_up(tensor.n_bytes, kAlignment);
-  } else {
-    where.first_part = residency.parts.size();
-    residency.pinned_bytes +=
-        align_up(codec_traits(tensor.codec).shared_bytes(tensor.cols), kAlignment);
-    for (size_t i = 0; i < pieces.size();) {
-      PlacedPart part = pieces[i].part;
-      if (!pieces[i].is_kept) {
-        part.step = step++;
-        ++i;
-      } else {
-        for (++i; i < pieces.size() && pieces[i].is_kept; ++i) {
-          part.n_rows += pieces[i].part.n_rows;
-          part.n_bytes += pieces[i].part.n_bytes;
-        }
-        part.place = residency.pinned_bytes;
-        residency.pinned_bytes += align_up(part.n_bytes, kAlignment);
-      }
-      residency.parts.push_back(part);
-    }
-    where.n_parts = residency.parts.size() - where.first_part;
+// Seconds that a piece takes of a token, at one of its widths.
+double compute_seconds(const CutPiece& piece, const PieceSource& version, uint64_t full_bytes,
+                       const DeviceSpeed& device) {
+  const PieceSource& full = piece.versions.front();
+  const auto share = [&](uint64_t bytes) {
+    return static_cast<double>(bytes) / static_cast<double>(full_bytes);
+  };
+  const auto bits = static_cast<size_t>(codec_traits(version.view.codec).bits);
+  const bool is_narrower = version.n_bytes < full.n_bytes;
+  if (is_narrower && bits < device.narrow_seconds.size() && device.narrow_seconds[bits] > 0) {
+    return version.n_bytes == 0 ? 0.0 : device.narrow_seconds[bits] * share(full.n_bytes);
   }
-  residency.account.at(where.component).resident += residency.pinned_bytes - pinned_before;
+  return device.compute_seconds * share(version.n_bytes);
 }
 
-// A piece in the order of use.
-struct Step {
-  double read_seconds;  // 0: it stays in memory
-  double compute_seconds;
-};
-
-// Seconds of a token in the long run: the reading thread and the computing ones, step by step, over
-// tokens of which the last finds the ring as it will always be.
-double simulate(std::span<const Step> steps, std::span<const uint32_t> reaches) {
-  constexpr int kTokens = 4;
-  const size_t n = reaches.size();
-  std::vector<double> used(n * kTokens);  // when each piece was no longer needed
-  double read_until = 0;
-  double now = 0;
-  double last_token = 0;
-  size_t piece = 0;
-  for (int token = 0; token < kTokens; ++token) {
-    last_token = now;
-    for (const Step& step : steps) {
-      if (step.read_seconds > 0) {
-        const uint32_t reach = reaches[piece % n];
-        const double free = piece >= reach ? used[piece - reach] : 0.0;
-        read_until = std::max(read_until, free) + step.read_seconds;
-        now = std::max(now, read_until) + step.compute_seconds;
-        used[piece++] = now;
-      } else {
-        now += step.compute_seconds;
-      }
-    }
+void predict(std::span<const CutPiece> cut, const DeviceSpeed& device, Residency& residency) {
+  const std::vector<PlacedPiece>& placed = residency.pieces;
+  std::vector<PieceTimes> later;
+  std::vector<PieceTimes> first;
+  const auto times = [&](size_t i, const PieceSource& version, bool is_read) {
+    return PieceTimes{
+        is_read ? static_cast<double>(version.n_bytes) / device.read_bytes_per_second : 0.0,
+        compute_seconds(cut[i], version, residency.widths.full_bytes, device)};
+  };
+  for (size_t i = 0; i < placed.size(); ++i) {
+    later.push_back(times(i, placed[i].source, !placed[i].stays));
+    first.push_back(times(i, placed[i].early ? *placed[i].early : placed[i].source, true));
   }
-  return now - last_token;
+  const std::vector<StreamedPiece> pieces(placed.begin(), placed.end());
+  const std::vector<uint32_t> reaches = reaches_of(pieces);
+  residency.seconds_per_token = seconds_per_token(later, reaches);
+  residency.seconds_of_first = seconds_of_first(first, reaches);
 }
 
-double predict(std::span<const Piece> pieces, const DeviceSpeed& device,
-               const Residency& residency) {
-  const auto all = static_cast<double>(bytes_of(pieces));
-  std::vector<Step> steps;
-  for (const Piece& piece : pieces) {
-    const auto bytes = static_cast<double>(piece.part.n_bytes);
-    steps.push_back({piece.is_kept ? 0.0 : bytes / device.read_bytes_per_second,
-                     device.compute_seconds * bytes / all});
+// What a pass may read besides, so that it takes no longer than those to come: what is left of the
+// time of a token, or of the slowest one that is accepted. At least a small piece.
+double raised_per_pass(const StreamOptions& options, const Residency& residency) {
+  const double seconds =
+      options.tokens_per_second > 0 ? 1 / options.tokens_per_second : residency.seconds_per_token;
+  double bytes = seconds * options.device.read_bytes_per_second;
+  for (const PlacedPiece& piece : residency.pieces) {
+    bytes -= piece.stays ? 0.0 : static_cast<double>(piece.source.n_bytes);
   }
-  return simulate(steps, reaches_of(residency.stream));
+  return std::max(bytes, static_cast<double>(kSmall));
+}
+
+// The pieces at the widths of the choice.
+void choose(std::span<const CutPiece> cut, const StreamChoice& choice, Residency& residency) {
+  const std::vector<uint32_t> later = widths_of(cut, choice.options, choice.weight_bytes);
+  std::vector<uint32_t> early = later;
+  if (choice.early_bytes > 0) {
+    early = widths_of(cut, choice.options, choice.early_bytes);
+  }
+  Widths& widths = residency.widths;
+  for (size_t i = 0; i < cut.size(); ++i) {
+    const std::vector<PieceSource>& versions = cut[i].versions;
+    PlacedPiece& piece = residency.pieces.emplace_back();
+    piece.source = versions[later[i]];
+    piece.first_row = cut[i].first_row;
+    piece.component = component_of(*cut[i].binding);
+    if (versions[early[i]].n_bytes < piece.source.n_bytes) {
+      piece.early = versions[early[i]];
+    }
+    const PieceSource& first = piece.early ? *piece.early : piece.source;
+    widths.bytes += piece.source.n_bytes;
+    widths.full_bytes += versions.front().n_bytes;
+    widths.loss += piece.source.loss;
+    widths.early_bytes += first.n_bytes;
+    widths.early_loss += first.loss;
+    residency.n_in_blocks += cut[i].binding->block >= 0 ? 1 : 0;
+  }
+}
+
+void list_pieces(std::span<const CutPiece> cut, Residency& residency) {
+  for (size_t i = 0; i < cut.size(); ++i) {
+    TensorResidence& where = residency.tensors[cut[i].binding->source];
+    where.first_piece = where.n_pieces == 0 ? i : where.first_piece;
+    ++where.n_pieces;
+  }
 }
 
 }  // namespace
@@ -224,34 +203,20 @@ bool can_be_streamed(const TensorBinding& binding, const ModelConfig& config) {
 
 void plan_stream(const PackedFile& file, std::span<const TensorBinding* const> streamed,
                  const StreamChoice& choice, Residency& residency) {
-  uint64_t all = 0;
-  for (const TensorBinding* binding : streamed) {
-    all += file.tensors[binding->source].n_bytes;
+  const std::vector<CutPiece> cut = cut_into_pieces(file, streamed, choice.options.piece_bytes);
+  if (cut.empty()) {
+    return;
   }
-  const uint64_t piece_bytes = choice.options.piece_bytes > 0
-                                   ? choice.options.piece_bytes
-                                   : std::clamp(all / kPiecesOfAll, kLeastPiece, kMostPiece);
-  std::vector<Piece> pieces;
-  for (const TensorBinding* binding : streamed) {
-    cut(*binding, file.tensors[binding->source], piece_bytes, pieces);
-  }
-  const uint64_t kept = keep(pieces, choice);
-  const uint64_t bytes = bytes_of(pieces);
-  residency.kept_share = bytes == 0 ? 0.0 : static_cast<double>(kept) / static_cast<double>(bytes);
+  choose(cut, choice, residency);
+  list_pieces(cut, residency);
+  const uint64_t kept = keep(residency.pieces, choice);
+  residency.kept_share = static_cast<double>(kept) /
+                         static_cast<double>(std::max<uint64_t>(1, residency.widths.bytes));
   residency.bytes_per_second = choice.options.bytes_per_second;
-  lay_ring(pieces, choice.slots, residency);
+  lay_out(residency.pieces, choice.slots, residency);
   if (choice.options.device.is_known()) {
-    residency.seconds_per_token = predict(pieces, choice.options.device, residency);
-  }
-  uint32_t step = 0;
-  for (size_t i = 0; i < pieces.size();) {
-    size_t end = i;
-    while (end < pieces.size() && pieces[end].tensor == pieces[i].tensor) {
-      ++end;
-    }
-    place(std::span(pieces).subspan(i, end - i), file.tensors[pieces[i].tensor->source], step,
-          residency);
-    i = end;
+    predict(cut, choice.options.device, residency);
+    residency.raised_per_pass = raised_per_pass(choice.options, residency);
   }
 }
 

@@ -19,101 +19,135 @@ constexpr size_t kSlotReads = 1;
 }  // namespace
 
 Weights::Weights(PackedFile file, Residency residency)
-    : config_(file.config),
-      tensors_(std::move(file.tensors)),
+    : packed_(std::move(file)),
       residency_(std::move(residency)),
-      blocks_(config_.n_layer),
-      whole_(whole_tensors(config_, file.bindings, tensors_)) {
-  for (size_t i = 0; i < tensors_.size(); ++i) {
-    by_name_.emplace(tensors_[i].name, i);
+      blocks_(packed_.config.n_layer),
+      whole_(whole_tensors(packed_.config, packed_.bindings, packed_.tensors)) {
+  packed_.metadata = {};
+  for (size_t i = 0; i < packed_.tensors.size(); ++i) {
+    by_name_.emplace(packed_.tensors[i].name, i);
   }
 }
 
 Weights::~Weights() {
   stream_.reset();
-  unmap_memory(ring_);
+  unmap_memory(pieces_);
   unmap_memory(pinned_);
   unmap_memory(slot_);
 }
 
-Result<std::shared_ptr<const Weights>> Weights::load(PackedFile file, Residency residency) {
-  const std::string path = file.path;
-  const std::vector<TensorBinding> bindings = file.bindings;
+Result<std::shared_ptr<Weights>> Weights::load(PackedFile file, Residency residency) {
   std::shared_ptr<Weights> weights(new Weights(std::move(file), std::move(residency)));
   const ModeTraits& mode = mode_traits(weights->residency_.mode);
   if (mode.maps_file()) {
-    RWKV_TRY(weights->map_file(path));
+    RWKV_TRY(weights->map_file(weights->packed_.path));
   }
   if (mode.owns_memory()) {
-    RWKV_ASSIGN(weights->file_, InputFile::open(path));
+    RWKV_ASSIGN(weights->file_, InputFile::open(weights->packed_.path));
     weights->reader_ = std::make_unique<PlainReader>(weights->file_);
     RWKV_ASSIGN(weights->pinned_, map_memory(weights->residency_.pinned_bytes));
     RWKV_ASSIGN(weights->slot_, map_memory(weights->residency_.slot_bytes));
     weights->list_parts();
     RWKV_TRY(weights->load_pinned());
-    RWKV_TRY(weights->open_stream(path));
-    weights->list_slot_reads(bindings);
+    RWKV_TRY(weights->open_stream());
+    weights->list_slot_reads(weights->packed_.bindings);
   }
   if (mode.rows == DemandedRows::Windowed) {
     weights->open_window();
   }
   weights->staging_ = std::make_unique<Staging>(weights->residency_.staging_bytes);
-  for (size_t i = 0; i < weights->tensors_.size(); ++i) {
+  for (size_t i = 0; i < weights->packed_.tensors.size(); ++i) {
     weights->stores_.push_back(weights->store_of(i));
   }
-  return std::shared_ptr<const Weights>(std::move(weights));
+  return weights;
 }
 
 void Weights::list_slot_reads(std::span<const TensorBinding> bindings) {
   for (const TensorBinding& binding : bindings) {
     const TensorResidence& tensor = residency_.tensors[binding.source];
     if (tensor.residence == Residence::Slot) {
-      const PackedTensor& packed = tensors_[binding.source];
+      const PackedTensor& packed = packed_.tensors[binding.source];
       blocks_[static_cast<size_t>(binding.block)].push_back(
           {packed.offset, slot_.subspan(tensor.offset, packed.n_bytes)});
     }
   }
 }
 
-// Before the ring and the pinned memory have their contents.
+// Steps of the stream are pieces: every piece is one.
 void Weights::list_parts() {
-  parts_.resize(residency_.parts.size());
-  for (size_t i = 0; i < tensors_.size(); ++i) {
-    const TensorResidence& tensor = residency_.tensors[i];
-    for (size_t p = tensor.first_part; p < tensor.first_part + tensor.n_parts; ++p) {
-      const PlacedPart& part = residency_.parts[p];
-      MatrixView view = view_of(i);
-      view.units = pinned_.data() + part.place;
-      view.rows = part.n_rows;
-      parts_[p] = {view, part.first_row, part.step};
-    }
+  for (const PlacedPiece& piece : residency_.pieces) {
+    parts_.push_back(
+        {piece.first_row, piece.source.view.rows, static_cast<uint32_t>(parts_.size())});
   }
 }
 
-Status Weights::open_stream(const std::string& path) {
-  if (residency_.stream.empty()) {
+// Kernels find the part that all rows share in pinned memory.
+PieceSource Weights::with_shared_part(PieceSource source) const {
+  if (source.n_bytes > 0) {
+    source.view.shared = pinned_.data() + residency_.tensors[source.tensor].offset;
+  }
+  return source;
+}
+
+// What the stream reads at first, and afterwards.
+std::vector<StreamedPiece> Weights::pieces_of(const Residency& residency,
+                                              PieceRaises& raises) const {
+  std::vector<StreamedPiece> pieces(residency.pieces.begin(), residency.pieces.end());
+  raises.bytes_per_pass = residency.raised_per_pass;
+  for (size_t step = 0; step < pieces.size(); ++step) {
+    PieceSource& source = pieces[step].source;
+    source = with_shared_part(source);
+    if (const auto& early = residency.pieces[step].early) {
+      raises.raises.push_back({step, std::exchange(source, with_shared_part(*early))});
+    }
+  }
+  // What gains most per byte comes first.
+  const auto gain = [&](const PieceRaises::Raise& raise) {
+    const PieceSource& before = pieces[raise.step].source;
+    return (before.loss - raise.source.loss) / static_cast<double>(raise.source.n_bytes);
+  };
+  std::sort(raises.raises.begin(), raises.raises.end(), [&](const auto& a, const auto& b) {
+    return std::pair(gain(b), a.step) < std::pair(gain(a), b.step);
+  });
+  return pieces;
+}
+
+Status Weights::open_stream() {
+  if (residency_.pieces.empty()) {
     return {};
   }
   uint64_t end = 0;
-  for (const StreamedPiece& piece : residency_.stream) {
-    end = std::max(end, piece.offset + piece.n_bytes);
+  for (const PlacedPiece& piece : residency_.pieces) {
+    end = std::max(end, piece.source.offset + piece.source.n_bytes);
   }
-  RWKV_ASSIGN(ring_, map_memory(residency_.ring_bytes));
-  RWKV_ASSIGN(auto reader, PieceReader::open(path, end, residency_.bytes_per_second));
-  stream_ =
-      std::make_unique<Stream>(std::move(reader), residency_.stream, residency_.n_in_blocks, ring_,
-                               std::make_unique<PartChecks>(path, tensors_, residency_, parts_));
-  for (MatrixPart& part : parts_) {
-    if (part.step != MatrixPart::kAlwaysThere) {
-      part.view.units = stream_->at(part.step);
-    }
+  RWKV_ASSIGN(pieces_, map_memory(residency_.kept_bytes + residency_.ring_bytes));
+  RWKV_ASSIGN(auto reader, PieceReader::open(packed_.path, end, residency_.bytes_per_second));
+  PieceRaises raises;
+  std::vector<StreamedPiece> pieces = pieces_of(residency_, raises);
+  stream_ = std::make_unique<Stream>(
+      std::move(reader), std::move(pieces), residency_.n_in_blocks, pieces_,
+      std::make_unique<PartChecks>(packed_.path, packed_.tensors), std::move(raises));
+  return {};
+}
+
+Status Weights::move_to(const std::function<Result<Residency>(const PackedFile&)>& plan) {
+  const auto turn = lock();
+  RWKV_ASSIGN(Residency residency, plan(packed_));
+  if (!stream_) {
+    return {};
   }
+  RWKV_ASSIGN(const std::span<std::byte> memory,
+              map_memory(residency.kept_bytes + residency.ring_bytes));
+  PieceRaises raises;
+  stream_->move_to(pieces_of(residency, raises), memory);
+  unmap_memory(std::exchange(pieces_, memory));
+  residency_ = std::move(residency);
   return {};
 }
 
 Status Weights::map_file(const std::string& path) {
   RWKV_ASSIGN(mapping_, MappedFile::open(path));
-  for (const PackedTensor& tensor : tensors_) {
+  for (const PackedTensor& tensor : packed_.tensors) {
     if (tensor.offset + tensor.n_bytes > mapping_->bytes().size()) {
       return bad_input("{}: the file became shorter while it was opened", path);
     }
@@ -124,20 +158,19 @@ Status Weights::map_file(const std::string& path) {
 
 void Weights::open_window() {
   std::vector<FileRange> ranges;
-  for (size_t i = 0; i < tensors_.size(); ++i) {
+  for (size_t i = 0; i < packed_.tensors.size(); ++i) {
     if (residency_.tensors[i].residence == Residence::Window) {
-      ranges.push_back({tensors_[i].offset, tensors_[i].n_bytes});
+      ranges.push_back({packed_.tensors[i].offset, packed_.tensors[i].n_bytes});
     }
   }
   window_ = std::make_unique<RowWindow>(mapping_, residency_.window_bytes);
   refill_in_large_pages(*file_, mapping_->bytes(), ranges);
 }
 
-// Pinned memory: whole tensors, parts, and what all rows of a matrix share whose rows lie
-// elsewhere.
+// Pinned memory: whole tensors, and what all rows of a matrix share whose rows lie elsewhere.
 Status Weights::load_pinned() {
-  for (size_t i = 0; i < tensors_.size(); ++i) {
-    const PackedTensor& packed = tensors_[i];
+  for (size_t i = 0; i < packed_.tensors.size(); ++i) {
+    const PackedTensor& packed = packed_.tensors[i];
     const TensorResidence& tensor = residency_.tensors[i];
     const bool has_rows_elsewhere = tensor.residence == Residence::Rows ||
                                     tensor.residence == Residence::Window ||
@@ -150,16 +183,11 @@ Status Weights::load_pinned() {
       RWKV_TRY(reader_->read_at(packed.offset, pinned_.subspan(tensor.offset, n_bytes)));
     }
   }
-  for (const PlacedPart& part : residency_.parts) {
-    if (part.step == MatrixPart::kAlwaysThere) {
-      RWKV_TRY(reader_->read_at(part.offset, pinned_.subspan(part.place, part.n_bytes)));
-    }
-  }
   return {};
 }
 
 std::unique_ptr<RowStore> Weights::store_of(size_t index) {
-  const PackedTensor& packed = tensors_[index];
+  const PackedTensor& packed = packed_.tensors[index];
   const TensorResidence& tensor = residency_.tensors[index];
   if (!tensor.by_rows) {
     return nullptr;
@@ -186,7 +214,7 @@ std::unique_ptr<RowStore> Weights::store_of(size_t index) {
 }
 
 MatrixView Weights::view_of(size_t index) const {
-  const PackedTensor& tensor = tensors_[index];
+  const PackedTensor& tensor = packed_.tensors[index];
   const TensorResidence& place = residency_.tensors[index];
   const auto whole_at = [&](const std::byte* encoded) {
     return MatrixView::of(encoded, tensor.codec, tensor.rows, tensor.cols);
@@ -218,7 +246,7 @@ Result<size_t> Weights::find(std::string_view name) const {
 
 Matrix Weights::matrix_of(size_t index) const {
   const TensorResidence& tensor = residency_.tensors[index];
-  return Matrix(view_of(index), std::span(parts_).subspan(tensor.first_part, tensor.n_parts));
+  return Matrix(view_of(index), std::span(parts_).subspan(tensor.first_piece, tensor.n_pieces));
 }
 
 Result<Matrix> Weights::matrix(std::string_view name) const {
@@ -238,7 +266,7 @@ Result<std::span<const float>> Weights::vector(std::string_view name) const {
 
 Result<std::vector<float>> Weights::read_vector(std::string_view name) const {
   RWKV_ASSIGN(const size_t index, find(name));
-  const PackedTensor& tensor = tensors_[index];
+  const PackedTensor& tensor = packed_.tensors[index];
   std::vector<std::byte> bytes;
   std::span<const std::byte> encoded;
   if (mapping_) {
@@ -256,7 +284,7 @@ Result<std::vector<float>> Weights::read_vector(std::string_view name) const {
 
 Result<RowStore*> Weights::rows(std::string_view name) const {
   RWKV_ASSIGN(const size_t index, find(name));
-  const CodecTraits& codec = codec_traits(tensors_[index].codec);
+  const CodecTraits& codec = codec_traits(packed_.tensors[index].codec);
   if (codec.unit_rows != 1) {
     return bad_input(
         "tensor '{}' is read row by row, but {} packs {} rows together; convert with another codec "
@@ -294,8 +322,8 @@ void Weights::count(const Traffic& traffic) const {
 
 uint64_t Weights::total_bytes() const {
   uint64_t bytes = 0;
-  for (const PackedTensor& tensor : tensors_) {
-    bytes += tensor.n_bytes;
+  for (size_t i = 0; i < n_complete_tensors(packed_.tensors); ++i) {
+    bytes += packed_.tensors[i].n_bytes;
   }
   return bytes;
 }

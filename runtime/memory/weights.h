@@ -2,6 +2,7 @@
 // they are needed. Matrices and vectors by name, and the account.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -22,19 +23,26 @@ namespace rwkv::edge {
 
 class Weights {
  public:
-  /// Loads `file` according to `residency`: pinned tensors are read now.
-  static Result<std::shared_ptr<const Weights>> load(PackedFile file, Residency residency);
+  /// Loads `file` according to `residency`: pinned tensors are read now, pieces that stay in memory
+  /// by the first pass.
+  static Result<std::shared_ptr<Weights>> load(PackedFile file, Residency residency);
   ~Weights();
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
 
-  const ModelConfig& config() const { return config_; }
-  const std::vector<PackedTensor>& tensors() const { return tensors_; }
+  const ModelConfig& config() const { return packed_.config; }
+  const std::vector<PackedTensor>& tensors() const { return packed_.tensors; }
   const Residency& residency() const { return residency_; }
+
+  /// Takes what is streamed to the places of `residency`, made by streamed_again() for the same
+  /// model, between passes: waits for the one that runs. Pieces that stay are moved, those that
+  /// come are read by the next pass. Failed without memory; nothing changes then. Not while another
+  /// thread asks for residency() or account().
+  Status move_to(const std::function<Result<Residency>(const PackedFile&)>& plan);
 
   bool contains(std::string_view name) const { return by_name_.find(name) != by_name_.end(); }
   /// A matrix in its codec; valid as long as the weights. A matrix in the slot has its values only
-  /// while its block is entered, a part that is streamed only while the stream is told so.
+  /// while its block is entered, pieces of a stream only while the stream is told so.
   Result<Matrix> matrix(std::string_view name) const;
   /// A vector, which is always f32. Valid as long as the weights.
   Result<std::span<const float>> vector(std::string_view name) const;
@@ -46,7 +54,7 @@ class Weights {
   /// Loads the matrices of `block` into the slot; nothing unless blocks are streamed. `traffic`
   /// counts the bytes read.
   Status enter_block(size_t block, ThreadPool& pool, Traffic& traffic) const;
-  /// The stream of the parts that are not in memory; null if all of them are.
+  /// The stream of matrices in pieces; null if there are none.
   Stream* stream() const { return stream_.get(); }
   /// Caches, the slot and the stream serve one evaluation at a time: an evaluator holds this lock
   /// while it runs. An empty lock if nothing in memory changes.
@@ -58,7 +66,7 @@ class Weights {
   void count(const Traffic& traffic) const;
   /// The bytes that passes touch, as far as shapes decide it.
   const WholeTensors& whole() const { return whole_; }
-  /// Bytes of all tensors.
+  /// Bytes of all tensors, without narrower copies.
   uint64_t total_bytes() const;
 
  private:
@@ -72,10 +80,11 @@ class Weights {
   MatrixView view_of(size_t tensor) const;
   Matrix matrix_of(size_t tensor) const;
   void list_parts();
-  Status open_stream(const std::string& path);
+  Status open_stream();
+  PieceSource with_shared_part(PieceSource source) const;
+  std::vector<StreamedPiece> pieces_of(const Residency& residency, PieceRaises& raises) const;
 
-  ModelConfig config_;
-  std::vector<PackedTensor> tensors_;
+  PackedFile packed_;  ///< without metadata
   Residency residency_;
   std::map<std::string, size_t, std::less<>> by_name_;
   std::shared_ptr<MappedFile> mapping_;
@@ -83,9 +92,9 @@ class Weights {
   std::unique_ptr<Reader> reader_;  ///< of file_
   std::span<std::byte> pinned_;     ///< own anonymous memory, so that the heap does not fragment
   std::span<std::byte> slot_;
-  std::span<std::byte> ring_;
-  std::unique_ptr<Stream> stream_;                ///< into the ring
-  std::vector<MatrixPart> parts_;                 ///< as Residency::parts
+  std::span<std::byte> pieces_;                   ///< those that stay, and the ring
+  std::unique_ptr<Stream> stream_;                ///< into them
+  std::vector<MatrixPart> parts_;                 ///< as Residency::pieces
   std::vector<std::vector<ReadRequest>> blocks_;  ///< into the slot
   std::unique_ptr<Staging> staging_;
   std::unique_ptr<RowWindow> window_;

@@ -17,9 +17,7 @@ Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions&
       max_chunk_(std::clamp<size_t>(options.max_chunk, 1, model_->weights().residency().max_chunk)),
       // Opening the model has checked that there are kernels.
       pass_(model_->config(), *kernels().value(),
-            {std::max(1u, options.n_threads), max_chunk_, model_->needs()}) {
-  pass_.stream = model_->weights().stream();
-}
+            {std::max(1u, options.n_threads), max_chunk_, model_->needs()}) {}
 
 Status Evaluator::forward(std::span<const int32_t> tokens, State& state, Logits which,
                           std::span<float> logits) {
@@ -101,6 +99,7 @@ Status Evaluator::chunk(std::span<const int32_t> tokens, State& state, Logits wh
   pass_.tokens = tokens;
   pass_.release();
   pass_.traffic.touch(model_->weights().whole().blocks);
+  pass_.stream = model_->weights().stream();
   if (pass_.stream) {
     pass_.stream->begin(which != Logits::None, pass_.traffic);
   }

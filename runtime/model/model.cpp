@@ -13,8 +13,10 @@ namespace {
 
 // States belong to a model's exact weights: its id hashes the checksums of all tensors.
 uint64_t id_of(const std::vector<PackedTensor>& tensors) {
-  std::vector<std::byte> checksums(tensors.size() * sizeof(uint64_t));
-  for (size_t i = 0; i < tensors.size(); ++i) {
+  // Narrower copies make no other model of it.
+  const size_t n = n_complete_tensors(tensors);
+  std::vector<std::byte> checksums(n * sizeof(uint64_t));
+  for (size_t i = 0; i < n; ++i) {
     store_le(checksums.data() + i * sizeof(uint64_t), tensors[i].xxh64);
   }
   return xxh64(checksums);
@@ -88,9 +90,9 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
   model->needs_ = pass_needs(file);
   model->model_id_ = id_of(file.tensors);
   const uint64_t tokenizer_bytes = model->tokenizer_ ? model->tokenizer_->memory_bytes() : 0;
-  MemoryOptions memory = options;
-  memory.has_state_file |= !state_path.empty();
-  RWKV_ASSIGN(Residency residency, Model::residency(file, tokenizer_bytes, memory));
+  model->options_ = options;
+  model->options_.has_state_file |= !state_path.empty();
+  RWKV_ASSIGN(Residency residency, Model::residency(file, tokenizer_bytes, model->options_));
   RWKV_ASSIGN(model->weights_, Weights::load(std::move(file), std::move(residency)));
   RWKV_TRY(model->load().in(path));
   if (!state_path.empty()) {
@@ -99,8 +101,11 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path,
   return std::shared_ptr<const Model>(std::move(model));
 }
 
-Result<Residency> Model::residency(const PackedFile& file, uint64_t tokenizer_bytes,
-                                   const MemoryOptions& options) {
+namespace {
+
+// What a model takes besides its weights.
+OtherMemory other_memory(const PackedFile& file, uint64_t tokenizer_bytes,
+                         const MemoryOptions& options) {
   // A session holds the logits, a copy to sample from, and the sampler's candidates.
   constexpr uint64_t kLogitBuffers = 3;
   const ModelConfig config = file.config;
@@ -111,13 +116,33 @@ Result<Residency> Model::residency(const PackedFile& file, uint64_t tokenizer_by
                   [](const TensorBinding& binding) { return binding.role == Role::InitialState; });
   const uint64_t n_states = is_tuned || options.has_state_file ? 2 : 1;
   const unsigned n_threads = options.n_threads;
-  const OtherMemory other = {
-      tokenizer_bytes, n_states * config.state_floats() * sizeof(float), ClusterHead::bytes(config),
-      [config, needs, n_threads](size_t max_chunk) {
-        return Pass::bytes(config, {std::max(1u, n_threads), max_chunk, needs}) +
-               kLogitBuffers * config.n_vocab * sizeof(float);
-      }};
-  return residency_for(file, options, other);
+  return {tokenizer_bytes, n_states * config.state_floats() * sizeof(float),
+          ClusterHead::bytes(config), [config, needs, n_threads](size_t max_chunk) {
+            return Pass::bytes(config, {std::max(1u, n_threads), max_chunk, needs}) +
+                   kLogitBuffers * config.n_vocab * sizeof(float);
+          }};
+}
+
+}  // namespace
+
+Result<Residency> Model::residency(const PackedFile& file, uint64_t tokenizer_bytes,
+                                   const MemoryOptions& options) {
+  return residency_for(file, options, other_memory(file, tokenizer_bytes, options));
+}
+
+Status Model::plan_again(const StreamChange& change) const {
+  MemoryOptions options = options_;
+  options.limit = change.limit;
+  options.stream.tokens_per_second = change.tokens_per_second;
+  options.stream.first_token_seconds = 0;
+  if (change.weight_bytes > 0) {
+    options.stream.weight_bytes = change.weight_bytes;
+  }
+  return weights_->move_to([&](const PackedFile& file) {
+    const uint64_t tokenizer_bytes = tokenizer_ ? tokenizer_->memory_bytes() : 0;
+    return streamed_again(file, weights_->residency(), options,
+                          other_memory(file, tokenizer_bytes, options));
+  });
 }
 
 Result<Model::Norm> Model::load_norm(const std::string& name) const {

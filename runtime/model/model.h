@@ -37,6 +37,16 @@ class Model {
   static Result<Residency> residency(const PackedFile& file, uint64_t tokenizer_bytes,
                                      const MemoryOptions& options);
 
+  /// What is streamed, planned again within other memory or for another speed while the model is
+  /// used: states stay as they are. Waits for a pass that runs. Usage if the model is not streamed
+  /// or this cannot be, naming what can; then nothing changes.
+  struct StreamChange {
+    uint64_t limit = 0;            ///< as MemoryOptions::limit
+    double tokens_per_second = 0;  ///< with a limit, as StreamOptions::tokens_per_second
+    uint64_t weight_bytes = 0;     ///< as StreamOptions::weight_bytes; 0: as the model was opened
+  };
+  Status plan_again(const StreamChange& change) const;
+
   const ModelConfig& config() const { return weights_->config(); }
   const Weights& weights() const { return *weights_; }
   /// nullptr if the file was packed without a vocabulary; ids still work.
@@ -70,7 +80,8 @@ class Model {
   Status begin_with(const std::string& state_path);
   Result<Norm> load_norm(const std::string& name) const;
 
-  std::shared_ptr<const Weights> weights_;
+  MemoryOptions options_;  ///< that it was opened with
+  std::shared_ptr<Weights> weights_;
   std::unique_ptr<Tokenizer> tokenizer_;
   const ChatTemplate* chat_template_ = nullptr;
   RowStore* embedding_ = nullptr;

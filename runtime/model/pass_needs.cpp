@@ -55,6 +55,28 @@ void add_products(const TensorBinding& binding, Codec codec, PassNeeds& needs) {
   needs.arena += binding.part == Part::FactorA ? binding.shape[0] : 0;
 }
 
+// Its pieces may come in other codecs, which may need their inputs in other forms.
+void add_narrower(const PackedFile& file, const TensorBinding& binding, PassNeeds& needs) {
+  std::vector<Codec> codecs = {file.tensors[binding.source].codec};
+  for (const ShardedMatrix& matrix : file.shards) {
+    if (matrix.tensor != binding.source) {
+      continue;
+    }
+    for (const ShardPiece& piece : matrix.pieces) {
+      for (const ShardVersion& version : piece.versions) {
+        if (version.tensor == ShardVersion::kNothing) {
+          continue;
+        }
+        const Codec codec = file.tensors[version.tensor].codec;
+        if (std::find(codecs.begin(), codecs.end(), codec) == codecs.end()) {
+          codecs.push_back(codec);
+          add_products(binding, codec, needs);
+        }
+      }
+    }
+  }
+}
+
 void take_larger(const PassNeeds& part, PassNeeds& all) {
   all.arena = std::max(all.arena, part.arena);
   all.n_products = std::max(all.n_products, part.n_products);
@@ -81,6 +103,7 @@ PassNeeds pass_needs(const PackedFile& file) {
                               ? 2 * n_layer
                               : 2 * static_cast<size_t>(binding.block) + (is_time_mix ? 0 : 1);
       add_products(binding, file.tensors[binding.source].codec, parts[part]);
+      add_narrower(file, binding, parts[part]);
     }
   }
   PassNeeds needs;

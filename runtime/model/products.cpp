@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "runtime/model/job_inputs.h"
+
 namespace rwkv::edge {
 namespace {
 
@@ -72,116 +74,6 @@ size_t columns_at_a_time(const Pass& pass, Codec codec, size_t cols) {
   return takes_all_at_once(pass) ? cols : whole_steps((cols + n_pieces - 1) / n_pieces, step);
 }
 
-// The inputs of one job, each in every form that some product needs.
-class JobInputs {
- public:
-  explicit JobInputs(Pass& pass) : pass_(pass), jobs_(pass.scratch.jobs) {}
-
-  /// The next product's row in the table of jobs, with its inputs.
-  Result<ProductJob*> add(Codec codec, const float* x, size_t cols);
-
- private:
-  bool find(ProductJob& job, const float* x) const;
-  Status prepare(ProductJob& job, size_t cols);
-  Status prepare_bytes(ProductJob& job, size_t cols);
-
-  Pass& pass_;
-  std::span<ProductJob> jobs_;
-  size_t n_jobs_ = 0;
-  size_t n_prepared_ = 0;
-  size_t integers_ = 0, planes_ = 0, group_sums_ = 0, byte_groups_ = 0;  // used so far
-};
-
-Result<ProductJob*> JobInputs::add(Codec codec, const float* x, size_t cols) {
-  if (n_jobs_ == jobs_.size()) {
-    return failed(
-        "scratch memory has room for {} products in a job, not for more; this is a program "
-        "error",
-        jobs_.size());
-  }
-  ProductJob& job = jobs_[n_jobs_];
-  job.form = input_form(codec);
-  job.has_group_sums = uses_group_sums(codec);
-  job.inputs = Inputs{x, pass_.n_tokens, cols};
-  if (job.form != InputForm::Floats && !find(job, x)) {
-    RWKV_TRY(job.form == InputForm::ByteGroups ? prepare_bytes(job, cols) : prepare(job, cols));
-  }
-  ++n_jobs_;
-  return &job;
-}
-
-// An earlier product may have the same inputs.
-bool JobInputs::find(ProductJob& job, const float* x) const {
-  for (const ProductJob& before : jobs_.first(n_jobs_)) {
-    if (before.inputs.x == x && before.form == job.form &&
-        before.has_group_sums == job.has_group_sums && before.inputs.cols == job.inputs.cols) {
-      job.inputs = before.inputs;
-      return true;
-    }
-  }
-  return false;
-}
-
-Status JobInputs::prepare(ProductJob& job, size_t cols) {
-  Scratch& scratch = pass_.scratch;
-  const size_t n_tokens = pass_.n_tokens;
-  const bool has_planes = pass_.table.uses_planes && job.form == InputForm::BytePlanes;
-  int16_t* const q = scratch.integers.data() + integers_;
-  int8_t* const planes = scratch.planes.data() + planes_;
-  float* const group_sums = scratch.group_sums.data() + group_sums_;
-  float* const steps = scratch.steps.data() + n_prepared_ * n_tokens;
-  float* const sums = scratch.sums.data() + n_prepared_ * n_tokens;
-  ++n_prepared_;
-  integers_ += n_tokens * padded_cols(cols);
-  planes_ += has_planes ? n_tokens * byte_planes_size(cols) : 0;
-  group_sums_ += job.has_group_sums ? n_tokens * n_group_sums(cols) : 0;
-  if (integers_ > scratch.integers.size() || planes_ > scratch.planes.size() ||
-      group_sums_ > scratch.group_sums.size() || n_prepared_ * n_tokens > scratch.steps.size()) {
-    return failed("scratch memory is too small for the inputs of a job; this is a program error");
-  }
-  pass_.each_token([&](size_t t) {
-    const float* const x = job.inputs.x + t * cols;
-    int16_t* const to = q + t * padded_cols(cols);
-    pass_.table.quantize_input(x, cols, to, steps + t, sums + t);
-    if (job.form == InputForm::BytePlanes) {
-      byte_inputs(to, cols);
-    }
-    if (has_planes) {
-      byte_planes(to, cols, planes + t * byte_planes_size(cols));
-    }
-    if (job.has_group_sums) {
-      sum_groups(x, cols, group_sums + t * n_group_sums(cols));
-    }
-  });
-  job.inputs.q = q;
-  job.inputs.planes = has_planes ? planes : nullptr;
-  job.inputs.step = steps;
-  job.inputs.sum = sums;
-  job.inputs.group_sums = job.has_group_sums ? group_sums : nullptr;
-  return {};
-}
-
-Status JobInputs::prepare_bytes(ProductJob& job, size_t cols) {
-  Scratch& scratch = pass_.scratch;
-  const size_t n_groups = n_byte_groups(cols);
-  int8_t* const bytes = scratch.byte_inputs.data() + byte_groups_ * kByteGroup;
-  float* const steps = scratch.byte_steps.data() + byte_groups_;
-  int32_t* const sums = scratch.byte_sums.data() + byte_groups_;
-  byte_groups_ += pass_.n_tokens * n_groups;
-  if (byte_groups_ > scratch.byte_steps.size()) {
-    return failed("scratch memory is too small for the inputs of a job; this is a program error");
-  }
-  pass_.each_token([&](size_t t) {
-    const size_t at = t * n_groups;
-    pass_.table.quantize_bytes(job.inputs.x + t * cols, cols, bytes + at * kByteGroup, steps + at,
-                               sums + at);
-  });
-  job.inputs.bytes = bytes;
-  job.inputs.byte_steps = steps;
-  job.inputs.byte_sums = sums;
-  return {};
-}
-
 // pool.run() for products, and the prefetch that the pass was told of. A page is brought by whoever
 // touches it first, so prefetching takes a thread's time: it is one more chunk of the job, the
 // first, since the last is what the threads wait for in the end. With a thread of its own, a core
@@ -230,76 +122,112 @@ void run_jobs(Pass& pass, std::span<ProductJob> jobs) {
   });
 }
 
-// Parts of products: those in memory run together with the next one of the stream, or before it,
-// where that would have to be waited for.
+// Products of which some lie in pieces of the stream. What is in memory runs together with the next
+// piece that will be overwritten, or before it, where that has to be waited for.
 class PartJobs {
  public:
-  explicit PartJobs(Pass& pass) : pass_(pass) {}
-  Status add(const ProductJob& job, const MatrixPart& part);
+  explicit PartJobs(Pass& pass) : pass_(pass), inputs_(pass) {}
+  Status add(const Product& product);
   void run();
 
  private:
+  static constexpr size_t kNone = SIZE_MAX;
+  Status add(const Product& product, const MatrixPart& part);
+  Status add(const Product& product, const MatrixView& w, uint64_t first_row);
+  void leave_out(const Product& product, const MatrixPart& part) const;
+
   Pass& pass_;
+  JobInputs inputs_;
   std::array<ProductJob, 8> jobs_;
   size_t n_ = 0;
-  uint32_t step_ = MatrixPart::kAlwaysThere;  // of the stream, among the jobs
+  size_t first_step_ = kNone;  // of the stream, among the jobs
+  size_t last_step_ = kNone;
+  bool has_passing_ = false;  // a piece that will be overwritten
 };
 
-Status PartJobs::add(const ProductJob& job, const MatrixPart& part) {
-  const bool is_streamed = part.step != MatrixPart::kAlwaysThere;
-  if (n_ == jobs_.size() ||
-      (is_streamed && (step_ != MatrixPart::kAlwaysThere || !pass_.stream->has(part.step)))) {
+Status PartJobs::add(const Product& product) {
+  if (product.w.parts.empty()) {
+    return add(product, product.w, 0);
+  }
+  for (const MatrixPart& part : product.w.parts) {
+    RWKV_TRY(add(product, part));
+  }
+  return {};
+}
+
+Status PartJobs::add(const Product& product, const MatrixPart& part) {
+  const bool is_passing = !pass_.stream->stays(part.step);
+  if ((is_passing && has_passing_) || !pass_.stream->has(part.step)) {
     run();
   }
-  if (is_streamed) {
-    RWKV_TRY(pass_.stream->await(part.step, pass_.traffic));
-    step_ = part.step;
+  RWKV_TRY(pass_.stream->await(part.step, std::min<size_t>(first_step_, part.step), pass_.traffic));
+  const MatrixView view = pass_.stream->view(part.step);
+  if (!view.units) {
+    leave_out(product, part);
+    return {};
   }
-  ProductJob& added = jobs_[n_++];
-  added = job;
-  added.w = part.view;
-  added.y = job.y + part.first_row;
+  RWKV_TRY(add(product, view, part.first_row));
+  first_step_ = std::min<size_t>(first_step_, part.step);
+  last_step_ = part.step;
+  has_passing_ = has_passing_ || is_passing;
   return {};
+}
+
+Status PartJobs::add(const Product& product, const MatrixView& w, uint64_t first_row) {
+  if (n_ == jobs_.size()) {
+    run();
+  }
+  RWKV_ASSIGN(const ProductJob* const job, inputs_.with_form(w.codec, product.x, w.cols));
+  ProductJob& added = jobs_[n_++];
+  added = *job;
+  added.fn = pass_.table.matmul(w.codec);
+  added.w = w;
+  added.y = product.y + first_row;
+  added.ldy = product.w.rows;
+  return {};
+}
+
+void PartJobs::leave_out(const Product& product, const MatrixPart& part) const {
+  for (size_t t = 0; t < pass_.n_tokens; ++t) {
+    std::fill_n(product.y + t * product.w.rows + part.first_row, part.n_rows, 0.0f);
+  }
 }
 
 void PartJobs::run() {
   run_jobs(pass_, std::span(jobs_).first(n_));
   n_ = 0;
-  if (step_ != MatrixPart::kAlwaysThere) {
-    pass_.stream->done(step_, pass_.traffic);
-    step_ = MatrixPart::kAlwaysThere;
+  if (last_step_ != kNone) {
+    pass_.stream->done(last_step_, pass_.traffic);
   }
+  first_step_ = last_step_ = kNone;
+  has_passing_ = false;
+}
+
+Status multiply_in_parts(Pass& pass, std::span<const Product> products) {
+  PartJobs parts(pass);
+  for (const Product& product : products) {
+    RWKV_TRY(parts.add(product));
+  }
+  parts.run();
+  return {};
 }
 
 }  // namespace
 
 Status matmul_all(Pass& pass, std::span<const Product> products) {
+  if (std::any_of(products.begin(), products.end(),
+                  [](const Product& product) { return !product.w.parts.empty(); })) {
+    return multiply_in_parts(pass, products);
+  }
   JobInputs inputs(pass);
-  bool has_parts = false;
   for (const auto& [w, x, y] : products) {
     RWKV_ASSIGN(ProductJob* const job, inputs.add(w.codec, x, w.cols));
     job->fn = pass.table.matmul(w.codec);
     job->w = w;
     job->y = y;
     job->ldy = w.rows;
-    has_parts = has_parts || !w.parts.empty();
   }
-  const std::span<ProductJob> jobs = pass.scratch.jobs.first(products.size());
-  if (!has_parts) {
-    run_jobs(pass, jobs);
-    return {};
-  }
-  PartJobs parts(pass);
-  for (size_t i = 0; i < products.size(); ++i) {
-    const std::span<const MatrixPart> of_product = products[i].w.parts;
-    if (of_product.empty()) {
-      RWKV_TRY(parts.add(jobs[i], MatrixPart{jobs[i].w}));
-    }
-    for (const MatrixPart& part : of_product) {
-      RWKV_TRY(parts.add(jobs[i], part));
-    }
-  }
-  parts.run();
+  run_jobs(pass, pass.scratch.jobs.first(products.size()));
   return {};
 }
 
@@ -331,35 +259,71 @@ Status matmul_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids,
   return {};
 }
 
+namespace {
+
+// What the offsets of rows add to groups of columns, collected over rows of one codec.
+class RowOffsets {
+ public:
+  RowOffsets(Pass& pass, size_t n_cols, float* y) : pass_(pass), n_cols_(n_cols), y_(y) {}
+
+  // Rows of this codec follow.
+  void expect(Codec codec) {
+    if (n_groups_ > 0 && codec == codec_) {
+      return;
+    }
+    add();
+    codec_ = codec;
+    n_groups_ = n_bias_groups(codec, n_cols_);
+    std::fill_n(pass_.bias(), pass_.n_tokens * n_groups_, 0.0);
+  }
+
+  // Adds what was collected to the result.
+  void add() {
+    const size_t group = n_groups_ == 1 ? n_cols_ : codec_traits(codec_).group;
+    const double* const bias = pass_.bias();
+    pass_.each_token([&](size_t t) {
+      for (size_t g = 0; g < n_groups_; ++g) {
+        pass_.table.elementwise->add_constant(y_ + t * n_cols_ + g * group,
+                                              static_cast<float>(bias[t * n_groups_ + g]),
+                                              std::min(group, n_cols_ - g * group));
+      }
+    });
+  }
+
+ private:
+  Pass& pass_;
+  size_t n_cols_;
+  float* y_;
+  Codec codec_ = Codec::F32;
+  size_t n_groups_ = 0;  // 0: no rows yet
+};
+
+}  // namespace
+
 Status add_scaled_rows(Pass& pass, RowStore& w, std::span<const uint32_t> ids, const float* a,
                        float* y) {
-  const AddScaledRowsFn fn = pass.table.add_scaled_rows(w.codec());
   const size_t n_cols = w.cols();
-  const size_t n_groups = n_bias_groups(w.codec(), n_cols);
-  const size_t group = n_groups == 1 ? n_cols : codec_traits(w.codec()).group;
-  double* const bias = pass.bias();
   const Pass::Prefetch after = pass.take_prefetch();
   pass.traffic.touch(w.component(), ids.size() * w.row_bytes());
   std::fill(y, y + pass.n_tokens * n_cols, 0.0f);
-  std::fill(bias, bias + pass.n_tokens * n_groups, 0.0);
+  RowOffsets offsets(pass, n_cols, y);
   while (!ids.empty()) {
     RWKV_ASSIGN(const size_t n, w.gather(pass.pool, pass.traffic, ids, pass.row_places()));
     pass.prefetch(prefetch_after(w, ids, n, after));
-    const RowsView view{w.shared(), pass.row_places(), ids.data(), n, w.codec(), n_cols};
-    run_products(pass, n_cols, columns_at_a_time(pass, w.codec(), n_cols),
-                 [&](size_t begin, size_t end, unsigned) {
-                   fn(view, a, w.rows(), pass.n_tokens, y, bias, begin, end);
-                 });
+    const RowForm form = w.form();
+    if (!form.is_left_out) {
+      offsets.expect(form.codec);
+      const AddScaledRowsFn fn = pass.table.add_scaled_rows(form.codec);
+      const RowsView view{form.shared, pass.row_places(), ids.data(), n, form.codec, n_cols};
+      run_products(pass, n_cols, columns_at_a_time(pass, form.codec, n_cols),
+                   [&](size_t begin, size_t end, unsigned) {
+                     fn(view, a, w.rows(), pass.n_tokens, y, pass.bias(), begin, end);
+                   });
+    }
     ids = ids.subspan(n);
   }
   w.release();
-  pass.each_token([&](size_t t) {
-    for (size_t g = 0; g < n_groups; ++g) {
-      pass.table.elementwise->add_constant(y + t * n_cols + g * group,
-                                           static_cast<float>(bias[t * n_groups + g]),
-                                           std::min(group, n_cols - g * group));
-    }
-  });
+  offsets.add();
   return {};
 }
 

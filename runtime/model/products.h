@@ -9,7 +9,7 @@
 namespace rwkv::edge {
 
 /// Any number of products that do not need one another's results: threads wait for one another
-/// once. Parts of matrices that are streamed are awaited, in the order of `products`.
+/// once. Pieces of a stream are awaited, in the order of `products`, each in the codec it comes in.
 /// Failed if scratch memory was counted for fewer, or if storage fails.
 Status matmul_all(Pass& pass, std::span<const Product> products);
 Status matmul(Pass& pass, const Matrix& w, const float* x, float* y);

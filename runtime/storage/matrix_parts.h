@@ -1,4 +1,4 @@
-// A matrix that may lie in parts: some rows always in memory, others in a stream.
+// A matrix that may lie in parts: pieces of a stream, each of which may have another width.
 #pragma once
 
 #include <cstdint>
@@ -8,12 +8,12 @@
 
 namespace rwkv::edge {
 
-/// Rows [first_row, first_row + view.rows) of a matrix.
+/// Rows [first_row, first_row + n_rows) of a matrix: piece `step` of the stream, which says what it
+/// has of them.
 struct MatrixPart {
-  static constexpr uint32_t kAlwaysThere = UINT32_MAX;
-  MatrixView view;
   uint64_t first_row = 0;
-  uint32_t step = kAlwaysThere;  ///< of the stream, which must have it while the view is used
+  uint64_t n_rows = 0;
+  uint32_t step = 0;
 };
 
 /// The view has the units of the whole matrix if they are in memory, or else the shape: then

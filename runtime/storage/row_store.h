@@ -17,6 +17,13 @@ namespace rwkv::edge {
 /// The most rows that gather() takes.
 inline constexpr size_t kMaxGather = 1024;
 
+/// How gathered rows are coded: a piece of a stream may be narrower than its matrix, or left out.
+struct RowForm {
+  const std::byte* shared = nullptr;
+  Codec codec = Codec::F32;
+  bool is_left_out = false;  ///< all values are zero, and the addresses mean nothing
+};
+
 class RowStore {
  public:
   virtual ~RowStore() = default;
@@ -37,6 +44,8 @@ class RowStore {
   /// model or release(). `traffic` counts the bytes read. Fails if storage does. Does not allocate.
   virtual Result<size_t> gather(ThreadPool& pool, Traffic& traffic, std::span<const uint32_t> ids,
                                 const std::byte** rows) = 0;
+  /// Of the rows that were gathered last.
+  virtual RowForm form() const { return {shape_.shared, shape_.codec}; }
   /// Unpins the rows that were gathered.
   virtual void release() {}
 

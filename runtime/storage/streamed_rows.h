@@ -1,4 +1,4 @@
-// Rows of a matrix that lies in parts, some of them in a stream.
+// Rows of a matrix that lies in pieces of a stream.
 #pragma once
 
 #include "runtime/storage/matrix_parts.h"
@@ -15,10 +15,12 @@ class StreamedRows final : public RowStore {
 
   Result<size_t> gather(ThreadPool& pool, Traffic& traffic, std::span<const uint32_t> ids,
                         const std::byte** rows) override;
+  RowForm form() const override { return form_; }
 
  private:
   std::span<const MatrixPart> parts_;
   Stream& stream_;
+  RowForm form_;
 };
 
 }  // namespace rwkv::edge

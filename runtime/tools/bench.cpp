@@ -51,6 +51,11 @@ Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n
     probe.emplace(n_threads);
   }
   const Stream* const stream = model->weights().stream();
+  if (stream) {
+    RWKV_TRY(subject.decode(1));  // reads what stays in memory
+    subject.take_rates();
+  }
+  const size_t n_before = subject.n_evaluated();
   const StreamStats before = stream ? stream->stats() : StreamStats();
   double decode_seconds = 0;
   std::vector<double> prefill;
@@ -65,7 +70,7 @@ Result<Json> bench_threads(const std::shared_ptr<const Model>& model, unsigned n
         subject.decode(static_cast<size_t>(std::min(kTokensAtATime, options.n_decode - done))));
     decode_seconds += seconds_since(start);
   }
-  const size_t n_decoded = subject.n_evaluated();
+  const size_t n_decoded = subject.n_evaluated() - n_before;
   const StreamStats after = stream ? stream->stats() : StreamStats();
   double bandwidth = 0;
   if (probe) {

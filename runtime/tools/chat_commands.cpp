@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "formats/base/byte_size.h"
 #include "formats/base/nearest.h"
 #include "formats/base/printable.h"
 #include "formats/cli/command.h"
@@ -41,6 +42,7 @@ constexpr ChatCommand kCommands[] = {
     {"/load", "FILE", "go on with a conversation from a file", &Chat::load},
     {"/set", "NAME VALUE", "change how tokens are chosen; without NAME, show it", &Chat::set},
     {"/stats", "", "speed, and where memory is used", &Chat::stats},
+    {"/memory", "SIZE", "streamed weights: go on within so much memory", &Chat::memory},
     {"/help", "", "this list", &Chat::help},
     {"/quit", "", "end; so do Ctrl-D, and Ctrl-C twice", &Chat::quit},
 };
@@ -339,6 +341,19 @@ Status Chat::stats(const std::string&) {
   cli::print(stderr, "{} for the states before turns, for /undo and /retry\n",
              cli::human_bytes(conversation_.kept_bytes()));
   print_account(conversation_.session().model().weights(), conversation_.session().n_evaluated());
+  return {};
+}
+
+Status Chat::memory(const std::string& argument) {
+  if (argument.empty()) {
+    return usage_error("/memory expects a size such as 200MB, found none");
+  }
+  RWKV_ASSIGN(const uint64_t limit, parse_bytes(argument));
+  const Model& model = conversation_.session().model();
+  RWKV_TRY(model.plan_again({.limit = limit}));
+  note(fmt::format("{:.1f} % of the weights stay in memory, {} in all",
+                   100 * model.weights().residency().kept_share,
+                   cli::human_bytes(model.weights().account().total())));
   return {};
 }
 

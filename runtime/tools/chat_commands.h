@@ -33,6 +33,7 @@ class Chat {
   Status system(const std::string& argument);
   Status set(const std::string& argument);
   Status stats(const std::string& argument);
+  Status memory(const std::string& argument);
   Status help(const std::string& argument);
   Status quit(const std::string& argument);
 

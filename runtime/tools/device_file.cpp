@@ -1,5 +1,7 @@
 // The figures of a device, as rwkv-edge profile writes them. Read as events: the values of the
 // outermost object are all that is needed, and a tree of values would need a larger program.
+#include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "formats/base/file.h"
@@ -15,6 +17,7 @@ class DeviceEvents final : public nlohmann::json_sax<nlohmann::json> {
   double read_bytes_per_second = 0;
   double compute_seconds = 0;
   double threads = 0;
+  std::array<double, 9> seconds_by_bits = {};
 
   bool null() override { return true; }
   bool boolean(bool) override { return true; }
@@ -31,7 +34,13 @@ class DeviceEvents final : public nlohmann::json_sax<nlohmann::json> {
     return false;
   }
   bool key(std::string& name) override {
-    wanted_ = depth_ != 1                       ? nullptr
+    if (depth_ == 1) {
+      has_bits_next_ = name == "seconds_by_bits";
+    }
+    const bool is_bits = name.size() == 1 && name[0] >= '1' && name[0] <= '8';
+    wanted_ = depth_ == 2 && has_bits_next_ && is_bits
+                  ? &seconds_by_bits[static_cast<size_t>(name[0] - '0')]
+              : depth_ != 1                     ? nullptr
               : name == "read_bytes_per_second" ? &read_bytes_per_second
               : name == "compute_seconds"       ? &compute_seconds
               : name == "threads"               ? &threads
@@ -41,15 +50,16 @@ class DeviceEvents final : public nlohmann::json_sax<nlohmann::json> {
 
  private:
   bool number(double value) {
-    if (depth_ != 1 || !wanted_) {
+    if (depth_ > 2 || !wanted_) {
       return true;
     }
     const bool is_first = *wanted_ == 0;
     *wanted_ = value;
-    return is_first;
+    return is_first && std::isfinite(value) && value >= 0;
   }
   bool enter() {
     ++depth_;
+    wanted_ = nullptr;
     return true;
   }
   bool leave() {
@@ -58,6 +68,7 @@ class DeviceEvents final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   int64_t depth_ = 0;
+  bool has_bits_next_ = false;  ///< the object that follows has seconds by bits
   double* wanted_ = nullptr;
 };
 
@@ -66,13 +77,14 @@ class DeviceEvents final : public nlohmann::json_sax<nlohmann::json> {
 Result<DeviceSpeed> device_from(const std::string& path) {
   RWKV_ASSIGN(const std::string text, read_text_file(path, kMostBytes));
   DeviceEvents events;
-  const bool is_json = nlohmann::json::sax_parse(text.begin(), text.end(), &events);
+  nlohmann::json_sax<nlohmann::json>* const sink = &events;  // as in safetensors_header.cpp
+  const bool is_json = nlohmann::json::sax_parse(text.data(), text.data() + text.size(), sink);
   // Written so that a value that is no number is refused too.
   if (is_json && events.read_bytes_per_second >= 1 && events.read_bytes_per_second < 1e15 &&
       events.compute_seconds > 0 && events.compute_seconds < 1e9 && events.threads >= 1 &&
       events.threads <= 256) {
     return DeviceSpeed{events.read_bytes_per_second, events.compute_seconds,
-                       static_cast<unsigned>(events.threads)};
+                       static_cast<unsigned>(events.threads), events.seconds_by_bits};
   }
   return bad_input(
       "{}: expected read_bytes_per_second, compute_seconds and threads in an object of JSON; make "

@@ -18,6 +18,22 @@ std::string megabytes(uint64_t bytes) {
   return fmt::format("{:.2f}", static_cast<double>(bytes) * 1e-6);
 }
 
+// What the widths of pieces come to, where they are not full.
+std::string narrower(const Widths& widths) {
+  const auto part = [&](const char* when, uint64_t bytes, double loss) {
+    return bytes == widths.full_bytes
+               ? std::string()
+               : fmt::format(
+                     "{}weights at {:.1f} % of their full width, which loses {:.4f} nats", when,
+                     100.0 * static_cast<double>(bytes) / static_cast<double>(widths.full_bytes),
+                     loss);
+  };
+  return part(", ", widths.bytes, widths.loss) +
+         (widths.early_bytes == widths.bytes
+              ? ""
+              : part("; at first ", widths.early_bytes, widths.early_loss));
+}
+
 }  // namespace
 
 void declare_memory_options(cxxopts::Options& options) {
@@ -26,13 +42,17 @@ void declare_memory_options(cxxopts::Options& options) {
       cxxopts::value<std::string>(), memory_mode_names())(
       "memory-limit", "Memory limit: 64MB, 512M, 1G", cxxopts::value<std::string>(), "SIZE")(
       "neuron-cache", "Share of the neurons cached in memory (sparse)",
-      cxxopts::value<std::string>(), "SHARE")(
-      "head-cache", "Share of a clustered head kept in memory", cxxopts::value<std::string>(),
-      "SHARE")("embedding-cache", "Rows of the embedding kept in memory",
-               cxxopts::value<std::string>(), "ROWS")(
-      "device", "Figures of this device, by rwkv-edge profile", cxxopts::value<std::string>(),
-      "FILE")("speed", "Tokens per second to be reached, with --device",
-              cxxopts::value<std::string>(), "N");
+      cxxopts::value<std::string>(),
+      "SHARE")("head-cache", "Share of a clustered head kept in memory",
+               cxxopts::value<std::string>(), "SHARE")(
+      "embedding-cache", "Rows of the embedding kept in memory", cxxopts::value<std::string>(),
+      "ROWS")("device", "Figures of this device, by rwkv-edge profile",
+              cxxopts::value<std::string>(), "FILE")(
+      "speed", "Tokens per second to be reached, with --device", cxxopts::value<std::string>(),
+      "N")("first-token", "Milliseconds to the first token to be reached, with --device",
+           cxxopts::value<std::string>(), "MS")(
+      "weight-bytes", "Streamed: weights in memory and read per token, at most; narrower widths",
+      cxxopts::value<std::string>(), "SIZE");
 }
 
 Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigned n_threads) {
@@ -63,6 +83,14 @@ Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigne
   if (arguments.count("speed") > 0) {
     RWKV_ASSIGN(options.stream.tokens_per_second, cli::real(arguments, "speed", 1e-6, 1e6));
   }
+  if (arguments.count("first-token") > 0) {
+    RWKV_ASSIGN(const double ms, cli::real(arguments, "first-token", 1e-3, 1e9));
+    options.stream.first_token_seconds = 1e-3 * ms;
+  }
+  if (arguments.count("weight-bytes") > 0) {
+    RWKV_ASSIGN(options.stream.weight_bytes,
+                parse_bytes(arguments["weight-bytes"].as<std::string>()));
+  }
   return options;
 }
 
@@ -82,12 +110,17 @@ void say_memory_choice(const cxxopts::ParseResult& arguments, const Model& model
     text += fmt::format(" with {:.1f} % kept", 100 * residency.kept_share);
   }
   text += fmt::format(", {} MB", megabytes(residency.account.total()));
+  text += narrower(residency.widths);
   if (residency.seconds_per_token > 0) {
     text += fmt::format("; about {:.2f} tokens/s", 1.0 / residency.seconds_per_token);
   }
+  if (options.stream.first_token_seconds > 0) {
+    text += fmt::format(", the first in {:.0f} ms", 1e3 * residency.seconds_of_first);
+  }
   const std::string read = describe(residency.read);
   text += read.empty() ? "" : fmt::format("; {}", read);
-  if (options.limit == 0 && options.stream.tokens_per_second == 0) {
+  if (options.limit == 0 && options.stream.tokens_per_second == 0 &&
+      options.stream.first_token_seconds == 0) {
     text += "; the file was made for it (--memory loaded holds everything)";
   }
   say(arguments, fmt::format("memory: {}", text));
@@ -104,7 +137,7 @@ void print_account(const Weights& weights, size_t n_tokens) {
     cli::print(stderr, ", {} of {} blocks kept", residency.pinned_blocks, weights.config().n_layer);
   }
   if (mode.dense == DenseWeights::Ahead) {
-    cli::print(stderr, ", {:.1f} % kept", 100 * residency.kept_share);
+    cli::print(stderr, ", {:.1f} % kept{}", 100 * residency.kept_share, narrower(residency.widths));
   }
   if (mode.has_caches()) {
     cli::print(stderr, ", neuron cache {:.3f}, head cache {:.3f}, embedding cache {} rows",
@@ -170,9 +203,16 @@ nlohmann::ordered_json account_to_json(const Weights& weights, size_t n_tokens) 
   if (const Stream* stream = weights.stream()) {
     const StreamStats stats = stream->stats();
     report["stream"] = {{"pieces", stats.n_pieces},
-                        {"ring", stats.ring_bytes},
+                        {"ring", residency.ring_bytes},
                         {"kept_share", residency.kept_share},
                         {"predicted_seconds_per_token", residency.seconds_per_token},
+                        {"predicted_seconds_of_first", residency.seconds_of_first},
+                        {"bytes", residency.widths.bytes},
+                        {"full_bytes", residency.widths.full_bytes},
+                        {"loss", residency.widths.loss},
+                        {"early_bytes", residency.widths.early_bytes},
+                        {"early_loss", residency.widths.early_loss},
+                        {"to_raise", stats.n_to_raise},
                         {"direct", stats.is_direct},
                         {"read", stats.read_bytes},
                         {"read_seconds", stats.read_seconds},

@@ -91,6 +91,13 @@ Result<Json> read_speeds(const std::string& path, uint64_t bytes_per_second) {
   return rows;
 }
 
+// Opens the model so that all pieces are streamed at a width of at most so many bits; 0: full.
+Result<std::shared_ptr<const Model>> open_streamed(const std::string& path, MemoryOptions memory,
+                                                   double most_bits) {
+  memory.stream.most_bits = most_bits;
+  return Model::open(path, memory);
+}
+
 // Seconds that a token is computed, and bytes per second that its pieces are read with: everything
 // is streamed, as it will be later, and what was waited is left out.
 Result<DeviceSpeed> stream_speed(const std::shared_ptr<const Model>& model, unsigned n_threads,
@@ -117,6 +124,34 @@ Result<DeviceSpeed> stream_speed(const std::shared_ptr<const Model>& model, unsi
                      (seconds - (after.waited_seconds - before.waited_seconds)) / n, n_threads};
 }
 
+// The same computing for every narrower width that the file has: as if all pieces had it, if only
+// some do.
+Status add_narrow_seconds(const std::string& path, const MemoryOptions& memory, size_t n_tokens,
+                          DeviceSpeed& speed) {
+  uint64_t bytes_before = UINT64_MAX;
+  for (size_t bits = speed.narrow_seconds.size() - 1; bits >= 2; --bits) {
+    RWKV_ASSIGN(const auto model, open_streamed(path, memory, static_cast<double>(bits)));
+    const Residency& residency = model->weights().residency();
+    if (residency.widths.bytes >= std::min(bytes_before, residency.widths.full_bytes)) {
+      continue;  // no piece is narrower than before
+    }
+    bytes_before = residency.widths.bytes;
+    RWKV_ASSIGN(const DeviceSpeed narrow, stream_speed(model, memory.n_threads, n_tokens));
+    double at_width = 0;  // numbers of pieces
+    double all = 0;
+    for (const PlacedPiece& piece : residency.pieces) {
+      const MatrixView& view = piece.source.view;
+      const auto n = static_cast<double>(view.rows * view.cols);
+      all += n;
+      at_width += codec_traits(view.codec).bits == static_cast<double>(bits) ? n : 0;
+    }
+    const double share = std::max(1e-3, at_width / all);
+    speed.narrow_seconds[bits] =
+        std::max(1e-9, (narrow.compute_seconds - speed.compute_seconds * (1 - share)) / share);
+  }
+  return {};
+}
+
 void print_speeds(const Json& report) {
   cli::print("{:>10} {:>6} {:>10}\n", "read, kB", "depth", "MB/s");
   for (const Json& row : report["reads"]) {
@@ -126,6 +161,18 @@ void print_speeds(const Json& report) {
   cli::print("streamed: {:.1f} MB/s; a token is computed in {:.2f} ms by {} threads\n",
              1e-6 * report["read_bytes_per_second"].get<double>(),
              1e3 * report["compute_seconds"].get<double>(), report["threads"].get<unsigned>());
+}
+
+// Printed, too.
+Json by_bits(const DeviceSpeed& speed) {
+  Json seconds = Json::object();
+  for (size_t bits = 0; bits < speed.narrow_seconds.size(); ++bits) {
+    if (speed.narrow_seconds[bits] > 0) {
+      seconds[std::to_string(bits)] = speed.narrow_seconds[bits];
+      cli::print("with weights of {} bits: {:.2f} ms\n", bits, 1e3 * speed.narrow_seconds[bits]);
+    }
+  }
+  return seconds;
 }
 
 }  // namespace
@@ -155,9 +202,9 @@ Status run_profile(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(const auto file, OutputFile::create(output, arguments.count("force") > 0
                                                               ? OutputFile::Existing::Replace
                                                               : OutputFile::Existing::Refuse));
-  RWKV_ASSIGN(const auto model, Model::open(path, memory));
-  RWKV_ASSIGN(const DeviceSpeed speed,
-              stream_speed(model, n_threads, static_cast<size_t>(n_tokens)));
+  RWKV_ASSIGN(const auto model, open_streamed(path, memory, 0));
+  RWKV_ASSIGN(DeviceSpeed speed, stream_speed(model, n_threads, static_cast<size_t>(n_tokens)));
+  RWKV_TRY(add_narrow_seconds(path, memory, static_cast<size_t>(n_tokens), speed));
   RWKV_ASSIGN(Json reads, read_speeds(path, memory.stream.bytes_per_second));
   const Json report = {{"model", describe(model->config())},
                        {"weights", model->weights().total_bytes()},
@@ -166,6 +213,7 @@ Status run_profile(const cxxopts::ParseResult& arguments) {
                        {"threads", n_threads},
                        {"read_bytes_per_second", speed.read_bytes_per_second},
                        {"compute_seconds", speed.compute_seconds},
+                       {"seconds_by_bits", by_bits(speed)},
                        {"reads", std::move(reads)}};
   const std::string text = report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
   RWKV_TRY(file->write(std::as_bytes(std::span(text))));

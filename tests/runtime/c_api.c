@@ -1,5 +1,5 @@
 /* The C API, used from C99 as a program that embeds the library would. */
-#include "rwkv_edge.h"
+#include "tests/runtime/c_api_checks.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,27 +8,9 @@
 int test_c_api(const char* model, const char* model_without_vocabulary, const char* not_a_model,
                const char* no_file);
 
-static int n_failures = 0;
+int n_failures = 0;
 
-#define CHECK(condition)                                                               \
-  do {                                                                                 \
-    if (!(condition)) {                                                                \
-      fprintf(stderr, "%s:%d: %s\n  last error: %s\n", __FILE__, __LINE__, #condition, \
-              rwkv_last_error());                                                      \
-      ++n_failures;                                                                    \
-    }                                                                                  \
-  } while (0)
-
-/* The call fails with `code`, and the text of the failure mentions `part`. */
-#define CHECK_FAILS(call, code, part) \
-  do {                                \
-    CHECK((call) == (code));          \
-    CHECK(mentions(part));            \
-  } while (0)
-
-enum { kPromptTokens = 40, kMaxTokens = 64 };
-
-static int mentions(const char* part) {
+int mentions(const char* part) {
   return strstr(rwkv_last_error(), part) != NULL;
 }
 
@@ -61,7 +43,7 @@ static int receive(void* user, int32_t token, const char* text, size_t n_bytes) 
   return all->n_tokens == all->cancel_at;
 }
 
-static rwkv_session* new_session(const rwkv_model* model, unsigned n_threads) {
+rwkv_session* new_session(const rwkv_model* model, unsigned n_threads) {
   rwkv_session* session = NULL;
   int32_t prompt[kPromptTokens];
   fill_prompt(prompt);
@@ -71,7 +53,7 @@ static rwkv_session* new_session(const rwkv_model* model, unsigned n_threads) {
   return session;
 }
 
-static int same_logits(const rwkv_session* a, const rwkv_session* b, size_t n_vocab) {
+int same_logits(const rwkv_session* a, const rwkv_session* b, size_t n_vocab) {
   float* logits_a = (float*)malloc(n_vocab * sizeof(float));
   float* logits_b = (float*)malloc(n_vocab * sizeof(float));
   int same = 0;
@@ -416,6 +398,7 @@ int test_c_api(const char* path, const char* path_without_vocabulary, const char
   test_generate(model);
   test_null(model);
   test_memory(path, model);
+  test_streamed(path, model);
   test_open(not_a_model, no_file);
 
   /* Sessions outlive their model's handle. */

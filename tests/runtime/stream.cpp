@@ -35,16 +35,21 @@ struct Trial {
     ring =
         std::span(memory).subspan(align_up(address, PieceReader::kBlock) - address, n_slots * area);
     for (size_t i = 0; i < n; ++i) {
-      pieces.push_back({8 + i * kPiece, kPiece, i % n_slots * area, Component::Head});
+      StreamedPiece& piece = pieces.emplace_back();
+      piece.source.offset = 8 + i * kPiece;
+      piece.source.n_bytes = kPiece;
+      piece.area = i % n_slots * area;
+      piece.area_bytes = area;
+      piece.component = Component::Head;
     }
     auto reader = PieceReader::open(path, bytes.size(), speed);
     REQUIRE_OK(reader.status());
     stream = std::make_unique<Stream>(reader.take(), pieces, n_always, ring);
   }
   bool is_right(size_t step) const {
-    const std::byte* const at = stream->at(step);
+    const std::byte* const at = stream->view(step).units;
     for (uint64_t i = 0; i < kPiece; i += 8) {
-      if (load_le<uint64_t>(at + i) != pieces[step].offset + i) {
+      if (load_le<uint64_t>(at + i) != pieces[step].source.offset + i) {
         return false;
       }
     }

@@ -2,9 +2,9 @@
 // may not use.
 #include "tests/support/tiny_model.h"
 
-#include <limits>
-
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <utility>
 
@@ -12,7 +12,7 @@
 #include "formats/arch/versions.h"
 #include "formats/base/checksum.h"
 #include "formats/container/packed_writer.h"
-#include "formats/tokenizer/pre_tokenizer.h"
+#include "formats/container/shard_index.h"
 #include "formats/tokenizer/vocabulary_metadata.h"
 
 namespace rwkv::test {
@@ -246,6 +246,9 @@ Codec codec_of(const TensorBinding& binding, const TinyModelOptions& options) {
   if (role_traits(binding.role).access == Access::OneRow && options.codec == Codec::Mm8) {
     return Codec::F32;  // its rows are read by themselves
   }
+  if (binding.role == Role::Embedding && options.embedding) {
+    return *options.embedding;
+  }
   const Codec in_rows = codec_traits(options.codec).in_rows;
   const Codec codec =
       in_rows != Codec::F32 && is_read_by_row(binding.role, options) ? in_rows : options.codec;
@@ -282,52 +285,7 @@ PackedFilePlan file_plan(const Identified& model, const std::vector<TensorInfo>&
   return file;
 }
 
-Vocabulary world_vocabulary() {
-  Vocabulary vocabulary;
-  vocabulary.kind = TokenizerKind::World;
-  vocabulary.tokens.emplace_back();
-  for (int byte = 0; byte < 256; ++byte) {
-    vocabulary.tokens.emplace_back(1, static_cast<char>(byte));
-  }
-  for (const char* token : {" the", "Hello", "\n\n", "User", ": ", " world", "\xe4\xbd\xa0",
-                            "\xe4\xbd", "\xbd\xa0", "\xf0\x9f\x98\x80"}) {
-    vocabulary.tokens.emplace_back(token);
-  }
-  return vocabulary;
-}
-
-Vocabulary bpe_vocabulary() {
-  Vocabulary vocabulary;
-  vocabulary.kind = TokenizerKind::Bpe;
-  vocabulary.tokens.emplace_back("<|endoftext|>");
-  vocabulary.added.push_back(0);
-  for (int byte = 0; byte < 256; ++byte) {
-    vocabulary.tokens.push_back(spell_bytes(std::string(1, static_cast<char>(byte))));
-  }
-  vocabulary.tokens.emplace_back("he");
-  vocabulary.merges.emplace_back("h e");
-  return vocabulary;
-}
-
 }  // namespace
-
-Vocabulary tiny_vocabulary(TinyVocabulary kind) {
-  switch (kind) {
-    case TinyVocabulary::None:
-    case TinyVocabulary::Bytes:
-      return {};
-    case TinyVocabulary::World:
-      return world_vocabulary();
-    case TinyVocabulary::Bpe:
-      return bpe_vocabulary();
-    case TinyVocabulary::ZeroBased: {
-      Vocabulary vocabulary = world_vocabulary();
-      vocabulary.tokens[0] = "zero";
-      return vocabulary;
-    }
-  }
-  return {};
-}
 
 std::vector<TinyModelOptions> all_tiny_models() {
   std::vector<TinyModelOptions> models;
@@ -340,25 +298,122 @@ std::vector<TinyModelOptions> all_tiny_models() {
   return models;
 }
 
+namespace {
+
+std::vector<std::byte> encode(const TensorBinding& binding, const CodecTraits& codec,
+                              const TinyModelOptions& options) {
+  const MatrixShape shape = {binding.packed_rows(), binding.packed_cols(),
+                             binding.layout == Layout::Transposed ? Outputs::Cols : Outputs::Rows};
+  std::vector<std::byte> encoded(codec.encoded_bytes(shape.rows, shape.cols));
+  std::vector<float> values = values_of(binding, options);
+  if (binding.name == options.spoiled) {
+    values[0] = std::numeric_limits<float>::quiet_NaN();
+  }
+  require(codec.encode(values, shape, encoded));
+  return encoded;
+}
+
+constexpr uint64_t kPieceRows = 64;
+
+bool has_copies(const TensorBinding& binding, const TinyModelOptions& options) {
+  const Role role = binding.role;
+  return !options.narrow.empty() && codec_traits(codec_of(binding, options)).is_lossy &&
+         (role == Role::Projection || role == Role::FfnKey || role == Role::FfnValue ||
+          role == Role::Head);
+}
+
+// A copy of a matrix in a narrower codec.
+struct TinyCopy {
+  const TensorBinding* binding;
+  const CodecTraits* codec;  ///< in rows, if they are read so
+  const CodecTraits* width;
+};
+
+std::vector<TinyCopy> copies_of(const Identified& model, const TinyModelOptions& options) {
+  std::vector<TinyCopy> copies;
+  for (const TensorBinding& binding : model.tensors) {
+    for (size_t i = 0; i < options.narrow.size() && has_copies(binding, options); ++i) {
+      const CodecTraits& codec = codec_traits(options.narrow[i]);
+      const bool in_rows = is_read_by_row(binding.role, options);
+      copies.push_back({&binding, in_rows ? &codec_traits(codec.in_rows) : &codec, &codec});
+    }
+  }
+  return copies;
+}
+
+// The checksum of each piece of an encoded matrix.
+std::vector<uint64_t> piece_checksums(std::span<const std::byte> encoded, const CodecTraits& codec,
+                                      const TensorBinding& binding) {
+  std::vector<uint64_t> checksums;
+  const uint64_t shared = codec.shared_bytes(binding.packed_cols());
+  const uint64_t unit = codec.unit_bytes(binding.packed_cols());
+  for (uint64_t row = 0; row < binding.packed_rows(); row += kPieceRows) {
+    const uint64_t n = std::min(kPieceRows, binding.packed_rows() - row);
+    checksums.push_back(xxh64(encoded.subspan(shared + row / codec.unit_rows * unit,
+                                              (n + codec.unit_rows - 1) / codec.unit_rows * unit)));
+  }
+  return checksums;
+}
+
+ShardTable shard_table(const Identified& model, const TinyModelOptions& options) {
+  ShardTable table;
+  for (const Codec codec : options.narrow) {
+    table.codecs.emplace_back(codec_traits(codec).name);
+  }
+  if (options.may_leave_out) {
+    table.codecs.emplace_back(kLeftOut);
+  }
+  const std::vector<TinyCopy> copies = copies_of(model, options);
+  for (size_t at = 0; at < copies.size(); at += options.narrow.size()) {
+    const TensorBinding& binding = *copies[at].binding;
+    table.tensors.push_back(binding.name);
+    table.rows.push_back(kPieceRows);
+    const CodecTraits& full = codec_traits(codec_of(binding, options));
+    std::vector<std::vector<uint64_t>> checksums = {
+        piece_checksums(encode(binding, full, options), full, binding)};
+    for (size_t i = 0; i < options.narrow.size(); ++i) {
+      const CodecTraits& codec = *copies[at + i].codec;
+      checksums.push_back(piece_checksums(encode(binding, codec, options), codec, binding));
+    }
+    for (size_t piece = 0; piece < checksums[0].size(); ++piece) {
+      const double importance = 1.0 / static_cast<double>(1 + table.losses.size());
+      for (size_t i = 0; i < checksums.size(); ++i) {
+        table.xxh64.push_back(checksums[i][piece]);
+        if (i > 0) {
+          table.losses.push_back(importance * static_cast<double>(i * i));
+        }
+      }
+      if (options.may_leave_out) {
+        table.xxh64.push_back(0);
+        table.losses.push_back(piece % 3 == 0 ? 30 * importance : -1);
+      }
+    }
+  }
+  return table;
+}
+
+}  // namespace
+
 std::string write_tiny_model(const ScratchFolder& folder, const TinyModelOptions& options,
                              std::string_view name) {
   const std::vector<TensorInfo> infos = checkpoint_tensors(options);
   const Identified model = require(identify(infos, ShapesAre::AsInCheckpoint));
   const std::string path = folder.file(name);
-  const auto writer = require(
-      begin_packed_file(path, OutputFile::Existing::Refuse, file_plan(model, infos, options)));
+  PackedFilePlan plan = file_plan(model, infos, options);
+  const std::vector<TinyCopy> copies = copies_of(model, options);
+  for (const auto& [binding, codec, width] : copies) {
+    plan.tensors.push_back({narrow_copy_name(binding->name, width->name), codec->codec,
+                            binding->packed_shape(), infos[binding->source], binding->source});
+  }
+  if (!copies.empty()) {
+    put_shard_table(shard_table(model, options), plan.config);
+  }
+  const auto writer = require(begin_packed_file(path, OutputFile::Existing::Refuse, plan));
   for (const TensorBinding& binding : model.tensors) {
-    const CodecTraits& codec = codec_traits(codec_of(binding, options));
-    const MatrixShape shape = {
-        binding.packed_rows(), binding.packed_cols(),
-        binding.layout == Layout::Transposed ? Outputs::Cols : Outputs::Rows};
-    std::vector<std::byte> encoded(codec.encoded_bytes(shape.rows, shape.cols));
-    std::vector<float> values = values_of(binding, options);
-    if (binding.name == options.spoiled) {
-      values[0] = std::numeric_limits<float>::quiet_NaN();
-    }
-    require(codec.encode(values, shape, encoded));
-    require(writer->append(encoded));
+    require(writer->append(encode(binding, codec_traits(codec_of(binding, options)), options)));
+  }
+  for (const auto& [binding, codec, width] : copies) {
+    require(writer->append(encode(*binding, *codec, options)));
   }
   require(writer->finish());
   return path;

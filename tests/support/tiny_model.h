@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +29,7 @@ struct TinyModelOptions {
   LowRankForm low_rank = LowRankForm::None;
   /// Of matrices; vectors are f32, the architecture's own small matrices f16 (f32 with F32).
   Codec codec = Codec::F32;
+  std::optional<Codec> embedding = {};  ///< of the embedding instead
   TinyVocabulary vocabulary = TinyVocabulary::World;
   // Sizes: not powers of two, and more rows than one chunk of the thread pool.
   uint64_t n_layer = 2;
@@ -47,6 +49,11 @@ struct TinyModelOptions {
   uint64_t k_min = 1;
   uint64_t k_max = 100;
   bool first_cluster_always = false;
+  /// Copies of all pieces of matrices that may have them, from wide to narrow, in pieces of 64
+  /// rows; sizes must be multiples of 64 then. A piece loses more nats the narrower it is, the
+  /// later the less. Every third one may be left out, too, if `may_leave_out`.
+  std::vector<Codec> narrow = {};
+  bool may_leave_out = false;
   bool initial_state = false;  ///< v5.2 to v7a: a tuned state in every block
   /// A tensor in f32 whose first value is not a number, as programs once packed it.
   std::string spoiled = {};

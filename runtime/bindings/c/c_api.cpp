@@ -2,45 +2,28 @@
 // describes the functions.
 #include <algorithm>
 #include <cstring>
-#include <exception>
-#include <new>
 
-#include "formats/base/printable.h"
-#include "runtime/text/session.h"
-#include "rwkv_edge.h"
-
-// RWKV_TRY declares a variable whose name is a type here.
-#pragma GCC diagnostic ignored "-Wshadow"
+#include "runtime/bindings/c/c_api_parts.h"
 
 using rwkv::Code;
 using rwkv::Result;
 using rwkv::Status;
 using rwkv::usage_error;
-using rwkv::edge::MemoryOptions;
-using rwkv::edge::mode_list;
-using rwkv::edge::Model;
-using rwkv::edge::ModeTraits;
 using rwkv::edge::Piece;
 using rwkv::edge::SamplerOptions;
 using rwkv::edge::Session;
 using rwkv::edge::SessionOptions;
 using rwkv::edge::StopReason;
 
-struct rwkv_model {
-  std::shared_ptr<const Model> model;
-  std::string version;
-  int32_t end_of_text;
-};
-
-struct rwkv_session {
-  std::unique_ptr<Session> session;
-};
-
 namespace {
 
 // A fixed buffer, so that "out of memory" can be said without memory. Longer texts are cut.
-constexpr size_t kErrorBytes = 1024;
+using rwkv::edge::c_api::kErrorBytes;
 thread_local char last_error[kErrorBytes] = "";
+
+}  // namespace
+
+namespace rwkv::edge::c_api {
 
 void remember(std::string_view message) {
   const size_t n = std::min(message.size(), kErrorBytes - 1);
@@ -63,50 +46,14 @@ rwkv_status status_of(Code code) {
   return RWKV_FAILED;
 }
 
-/// Runs `work`, which returns a Status; no exception escapes.
-template <typename Work>
-rwkv_status guarded(const char* function, const Work& work) {
-  try {
-    const Status status = work();
-    if (!status.ok()) {
-      remember(rwkv::printable(status.in(function).message(), kErrorBytes));
-    }
-    return status_of(status.code());
-  } catch (const std::bad_alloc&) {
-    remember("out of memory");
-  } catch (const std::exception& error) {
-    remember(error.what());
-  } catch (...) {
-    remember("the callback threw something that is not an exception");
-  }
-  return RWKV_FAILED;
-}
+}  // namespace rwkv::edge::c_api
 
-/// Usage if `pointer` is NULL.
-Status needs(const void* pointer, const char* name) {
-  return pointer ? Status() : usage_error("{} is NULL", name);
-}
+using rwkv::edge::c_api::field_of;
+using rwkv::edge::c_api::guarded;
+using rwkv::edge::c_api::needs;
+using rwkv::edge::c_api::view;
 
-/// For arrays, which may be NULL if they are empty.
-Status needs(const void* pointer, size_t n, const char* name) {
-  return n == 0 ? Status() : needs(pointer, name);
-}
-
-/// `field(object)`; 0 if the object is NULL.
-template <typename Object, typename Field>
-auto field_of(const char* function, const Object* object, const Field& field) {
-  decltype(field(object)) value{};
-  guarded(function, [&]() -> Status {
-    RWKV_TRY(needs(object, "the handle"));
-    value = field(object);
-    return {};
-  });
-  return value;
-}
-
-std::string_view view(const char* text, size_t n) {
-  return n == 0 ? std::string_view() : std::string_view(text, n);
-}
+namespace {
 
 /// Copies `values` to a caller's buffer, or only counts them; the rules of rwkv_encode.
 template <typename Values, typename T>
@@ -141,23 +88,6 @@ SamplerOptions sampler_options(const rwkv_sampler_options& options) {
           .seed = options.seed};
 }
 
-Result<MemoryOptions> memory_options(rwkv_memory_mode mode, uint64_t limit) {
-  MemoryOptions options;
-  options.limit = limit;
-  if (mode == RWKV_MEMORY_ANY) {
-    return options;
-  }
-  for (const ModeTraits& traits : mode_list()) {
-    if (traits.c_value == static_cast<int>(mode)) {
-      options.mode = traits.mode;
-      return options;
-    }
-  }
-  return rwkv::usage_error(
-      "mode: expected RWKV_MEMORY_ANY (0) to RWKV_MEMORY_STREAMED (6), found {}",
-      static_cast<int>(mode));
-}
-
 rwkv_stop_reason stop_reason(StopReason reason) {
   switch (reason) {
     case StopReason::MaxTokens:
@@ -184,25 +114,6 @@ int rwkv_edge_api_version(void) {
 
 const char* rwkv_last_error(void) {
   return last_error;
-}
-
-rwkv_status rwkv_model_open(const char* path, rwkv_model** out) {
-  return rwkv_model_open_within(path, RWKV_MEMORY_FULL, 0, out);
-}
-
-rwkv_status rwkv_model_open_within(const char* path, rwkv_memory_mode mode, uint64_t limit,
-                                   rwkv_model** out) {
-  return guarded("rwkv_model_open", [&]() -> Status {
-    RWKV_TRY(needs(out, "out"));
-    *out = nullptr;
-    RWKV_TRY(needs(path, "path"));
-    RWKV_ASSIGN(const MemoryOptions options, memory_options(mode, limit));
-    RWKV_ASSIGN(std::shared_ptr<const Model> model, Model::open(path, options));
-    const std::string version = rwkv::version_label(model->config());
-    const int32_t end_of_text = rwkv::edge::end_of_text_token(*model);
-    *out = new rwkv_model{std::move(model), version, end_of_text};
-    return {};
-  });
 }
 
 void rwkv_model_free(rwkv_model* model) {
