@@ -159,6 +159,11 @@ const std::vector<FaultCommand>& fault_commands() {
        kEdge,
        {"logits", "IN/m.gguf", "--tokens", "IN/tokens", "-t", "1", "-o", "OUT/l.f32"},
        {"l.f32"}},
+      {"logits, streamed",
+       kEdge,
+       {"logits", "IN/m.gguf", "--tokens", "IN/tokens", "-t", "1", "--memory", "streamed", "-o",
+        "OUT/l.f32"},
+       {"l.f32"}},
   };
   return kCommands;
 }
