@@ -1,7 +1,6 @@
 #include "compressor/tools/estimating.h"
 
 #include "compressor/numerics/tensor_ops.h"
-#include "formats/base/byte_size.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
 
@@ -16,13 +15,7 @@ void declare_estimate_options(cxxopts::Options& options) {
 }
 
 Result<Available> available_from(const cxxopts::ParseResult& arguments, const std::string& output) {
-  uint64_t most = 0;
-  if (arguments.count("max-memory") > 0) {
-    RWKV_ASSIGN(const std::string size, cli::required(arguments, "max-memory"));
-    auto bytes = parse_bytes(size);
-    RWKV_TRY(bytes.status().in("--max-memory"));
-    most = bytes.value();
-  }
+  RWKV_ASSIGN(const uint64_t most, cli::byte_size(arguments, "max-memory", 0));
   return available_for(output, most);
 }
 

@@ -6,7 +6,6 @@
 
 #include "compressor/planner/rank_correlation.h"
 #include "compressor/tools/commands.h"
-#include "formats/base/byte_size.h"
 #include "formats/base/output_file.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
@@ -206,9 +205,8 @@ Result<std::optional<Recipe>> budget_recipe(const cxxopts::ParseResult& argument
   for (const auto& [option, key] : {std::pair("fit", "resident"), std::pair("size", "size")}) {
     if (arguments.count(option) > 0) {
       RWKV_ASSIGN(const std::string size, cli::required(arguments, option));
-      auto bytes = parse_bytes(size);
-      RWKV_TRY(bytes.status().in(fmt::format("--{}", option)));
-      budget += fmt::format("{}{}: {}", budget.empty() ? "" : ", ", key, bytes.value());
+      RWKV_ASSIGN(const uint64_t bytes, cli::byte_size(arguments, option, 0));
+      budget += fmt::format("{}{}: {}", budget.empty() ? "" : ", ", key, bytes);
       name += "-" + size;
     }
   }

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <new>
 
+#include "formats/base/byte_size.h"
 #include "formats/base/leftovers.h"
 #include "formats/base/mapped_files.h"
 #include "formats/base/nearest.h"
@@ -259,6 +260,16 @@ Result<int64_t> integer(const cxxopts::ParseResult& arguments, const std::string
 Result<double> real(const cxxopts::ParseResult& arguments, const std::string& name, double low,
                     double high) {
   return number<double>(arguments, name, low, high);
+}
+
+Result<uint64_t> byte_size(const cxxopts::ParseResult& arguments, const std::string& name,
+                           uint64_t otherwise) {
+  if (arguments.count(name) == 0) {
+    return otherwise;
+  }
+  auto bytes = parse_bytes(arguments[name].as<std::string>());
+  RWKV_TRY(bytes.status().in("--" + name));
+  return bytes;
 }
 
 Status refuse_own_input(const cxxopts::ParseResult& arguments, const std::string& output,

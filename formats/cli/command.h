@@ -40,6 +40,10 @@ Result<int64_t> integer(const cxxopts::ParseResult& arguments, const std::string
                         int64_t high);
 Result<double> real(const cxxopts::ParseResult& arguments, const std::string& name, double low,
                     double high);
+/// The value of an option that is a size (formats/base/byte_size.h), `otherwise` if it is not
+/// given.
+Result<uint64_t> byte_size(const cxxopts::ParseResult& arguments, const std::string& name,
+                           uint64_t otherwise);
 
 /// Usage if `output` is a file that one of the options `inputs` names, through links too: replacing
 /// what is being read destroys it.

@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "formats/base/byte_size.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
 #include "formats/cli/version.h"
@@ -119,12 +118,8 @@ Result<std::vector<unsigned>> thread_list(const cxxopts::ParseResult& arguments)
 
 // How the stream is to be, for measurements.
 Result<StreamOptions> stream_from(const cxxopts::ParseResult& arguments, StreamOptions stream) {
-  if (arguments.count("read-speed") > 0) {
-    RWKV_ASSIGN(stream.bytes_per_second, parse_bytes(arguments["read-speed"].as<std::string>()));
-  }
-  if (arguments.count("piece") > 0) {
-    RWKV_ASSIGN(stream.piece_bytes, parse_bytes(arguments["piece"].as<std::string>()));
-  }
+  RWKV_ASSIGN(stream.bytes_per_second, cli::byte_size(arguments, "read-speed", 0));
+  RWKV_ASSIGN(stream.piece_bytes, cli::byte_size(arguments, "piece", 0));
   if (arguments.count("slots") > 0) {
     RWKV_ASSIGN(const int64_t slots, cli::integer(arguments, "slots", 1, 1024));
     stream.slots = static_cast<unsigned>(slots);

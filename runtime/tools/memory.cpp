@@ -1,7 +1,6 @@
 // --memory, --memory-limit and the sizes of caches; the account as text and as JSON.
 #include <array>
 
-#include "formats/base/byte_size.h"
 #include "formats/base/nearest.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
@@ -64,9 +63,7 @@ Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigne
   if (arguments.count("memory") > 0) {
     RWKV_ASSIGN(options.mode, memory_mode_named(arguments["memory"].as<std::string>(), "--memory"));
   }
-  if (arguments.count("memory-limit") > 0) {
-    RWKV_ASSIGN(options.limit, parse_bytes(arguments["memory-limit"].as<std::string>()));
-  }
+  RWKV_ASSIGN(options.limit, cli::byte_size(arguments, "memory-limit", 0));
   if (arguments.count("neuron-cache") > 0) {
     RWKV_ASSIGN(options.neuron_cache, cli::real(arguments, "neuron-cache", 0.0, 1.0));
   }
@@ -87,10 +84,7 @@ Result<MemoryOptions> memory_from(const cxxopts::ParseResult& arguments, unsigne
     RWKV_ASSIGN(const double ms, cli::real(arguments, "first-token", 1e-3, 1e9));
     options.stream.first_token_seconds = 1e-3 * ms;
   }
-  if (arguments.count("weight-bytes") > 0) {
-    RWKV_ASSIGN(options.stream.weight_bytes,
-                parse_bytes(arguments["weight-bytes"].as<std::string>()));
-  }
+  RWKV_ASSIGN(options.stream.weight_bytes, cli::byte_size(arguments, "weight-bytes", 0));
   return options;
 }
 

@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "formats/base/byte_size.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
 #include "runtime/storage/large_pages.h"
@@ -195,10 +194,7 @@ Status run_profile(const cxxopts::ParseResult& arguments) {
   MemoryOptions memory;
   memory.mode = MemoryMode::Streamed;
   memory.n_threads = n_threads;
-  if (arguments.count("read-speed") > 0) {
-    RWKV_ASSIGN(memory.stream.bytes_per_second,
-                parse_bytes(arguments["read-speed"].as<std::string>()));
-  }
+  RWKV_ASSIGN(memory.stream.bytes_per_second, cli::byte_size(arguments, "read-speed", 0));
   RWKV_ASSIGN(const auto file, OutputFile::create(output, arguments.count("force") > 0
                                                               ? OutputFile::Existing::Replace
                                                               : OutputFile::Existing::Refuse));
