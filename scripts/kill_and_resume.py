@@ -6,9 +6,10 @@ usage: kill_and_resume.py BUILD WORK [--size 0.1B] [--arch v7] [--moments 20] [-
                           [--block-steps N] [--steps N]
 
 Sizes: tiny 0.1B 0.4B. The model is synthetic. It is factorised, trained block by block and then as a
-whole for a few steps, and quantised. Moments are spread evenly over the time that the undisturbed
-conversion took; each has a conversion of its own. Ends with 1 if any bytes differ. Needs three times
-the checkpoint below WORK. Standard library only.
+whole for a few steps, and quantised. Moments are spread evenly over the processors' time that the
+undisturbed conversion took, so that a busy machine does not matter; each has a conversion of its own.
+Ends with 1 if any bytes differ. Needs three times the checkpoint below WORK. Linux; standard library
+only.
 """
 import argparse
 import hashlib
@@ -24,9 +25,8 @@ import time
 # Layers, channels, vocabulary.
 SIZES = {"tiny": (3, 128, 256), "0.1B": (12, 768, 65536), "0.4B": (24, 1024, 65536)}
 RECIPE = """name: recovered
-calibration: {{samples: 8, length: 128}}
 stages:
-  - low_rank: {{factor: 8}}
+  - low_rank: {{method: svd, factor: 8}}
   - train: {{mode: blocks, block_steps: {block_steps}, steps: {steps}, batch: 2, length: 64,
             teacher_top_k: 32, parameters: [factors], save_every: 2, data: [{text}]}}
   - quantize: {{codec: i8_row}}
@@ -42,6 +42,16 @@ def digest(path):
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(
             hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
+
+
+def cpu_seconds(pid):
+    """What a process has taken so far."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def last_event(log):
@@ -88,9 +98,8 @@ class Conversion:
     def command(self, folder, *more):
         """Makes `folder`/m.gguf."""
         return [self.press, "convert", str(self.model), "--recipe", str(self.work / "recipe.yaml"),
-                "--vocab", "bytes", "--calibration", str(self.work / "text.txt"),
-                "--train-threads", self.threads, "--json-log", str(folder / "log.jsonl"),
-                "--no-report", "-o", str(folder / "m.gguf"), *more]
+                "--vocab", "bytes", "--train-threads", self.threads, "--json-log",
+                str(folder / "log.jsonl"), "--no-report", "-o", str(folder / "m.gguf"), *more]
 
     def start(self, folder, *more):
         """The process of a conversion; its output goes to a file of the folder."""
@@ -102,21 +111,22 @@ class Conversion:
                                     stderr=output)
 
     def finish(self, folder, *more):
-        """Runs a conversion to its end; its seconds."""
-        begin = time.monotonic()
-        if self.start(folder, *more).wait() != 0:
+        """Runs a conversion to its end; its CPU seconds."""
+        _, status, used = os.wait4(self.start(folder, *more).pid, 0)
+        if status != 0:
             fail(f"the conversion failed; see {folder / 'output.txt'}")
-        return time.monotonic() - begin
+        return used.ru_utime + used.ru_stime
 
     def killed(self, folder, after):
-        """Starts a conversion and kills it; False if it had finished."""
+        """Starts a conversion and kills it after CPU seconds; False if it had finished."""
         process = self.start(folder)
-        time.sleep(after)
-        if process.poll() is not None:
-            return False
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        return True
+        while process.poll() is None:
+            if cpu_seconds(process.pid) >= after:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                return True
+            time.sleep(0.005)
+        return False
 
 
 def main():
@@ -134,7 +144,8 @@ def main():
     took = conversion.finish(conversion.work / "whole", "--force")
     expected = digest(conversion.work / "whole" / "m.gguf")
     shutil.rmtree(conversion.work / "whole")
-    print(f"undisturbed: {took:.1f} s\n\n| killed after, s | it was at | resumed, s | bytes |\n"
+    print(f"undisturbed: {took:.1f} CPU s\n\n"
+          "| killed after, CPU s | it was at | resumed, CPU s | bytes |\n"
           "| --- | --- | --- | --- |", flush=True)
     differ = 0
     for moment in range(1, arguments.moments + 1):

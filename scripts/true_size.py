@@ -26,10 +26,9 @@ SIZES = {"0.1B": (12, 768), "0.4B": (24, 1024), "1.5B": (24, 2048), "3B": (32, 2
 VOCABULARY = 65536
 BUDGET = 0.7  # bytes in memory for each parameter that a plan gets
 RECOVER = """name: recover
-calibration: {{samples: 64, length: 256}}
 stages:
-  - low_rank: {{factor: 8}}
-  - train: {{mode: blocks, block_steps: 8, sequences: 64, steps: 4, batch: 8, length: 256,
+  - low_rank: {{method: svd, factor: 8}}
+  - train: {{mode: blocks, block_steps: 4, sequences: 32, steps: 2, batch: 8, length: 256,
             micro_batch: 8, recompute: true, teacher_top_k: 32, parameters: [factors],
             save_every: 1000, data: [{text}]}}
   - quantize: {{codec: i8_row, lora_codec: i8_row}}
@@ -120,8 +119,8 @@ class Models:
         if task == "recover":
             recipe = self.work / "recover.yaml"
             recipe.write_text(RECOVER.format(text=(self.work / "text.txt").absolute()))
-            return convert + ["--recipe", str(recipe), "--json-log", f"{model}.jsonl"] + (
-                learn + settings)
+            return convert + ["--recipe", str(recipe), "--json-log", f"{model}.jsonl",
+                              "--vocab", "bytes"] + settings
         preset = "rwkv-lite-int8" if task == "convert" else task
         return convert + ["--preset", preset] + learn + settings
 

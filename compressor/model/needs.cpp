@@ -7,14 +7,18 @@ namespace {
 
 constexpr uint64_t kFloat = sizeof(float);
 // Tensors of one width that a half of a block holds at once: mixed inputs, products and what they
-// become, and as many again that the allocator keeps; and those that it keeps for the backward
-// pass.
+// become, and twice as many again that the allocator keeps; and those that it keeps for the
+// backward pass.
 struct Held {
   uint64_t time_mix;
   uint64_t saved;
 };
-constexpr Held kV7 = {50, 50};
+constexpr Held kV7 = {40, 50};
 constexpr Held kOthers = {37, 30};
+// glibc gives larger ones back to the system when they are freed (the most that its threshold for
+// mmap grows to), so that only those in use are held.
+constexpr uint64_t kMostKept = uint64_t{32} << 20;
+constexpr uint64_t kInUse = 16;
 // ffn.key's outputs, relu, square.
 constexpr uint64_t kHeldFfn = 3;
 constexpr uint64_t kSavedFfn = 3;
@@ -38,8 +42,9 @@ double recurrence_of(Version version) {
 }  // namespace
 
 uint64_t forward_bytes(const ModelConfig& config, uint64_t tokens) {
+  const bool is_kept = kFloat * tokens * config.n_embd < kMostKept;
   return kFloat * tokens *
-         std::max(held_by(config).time_mix * config.dim_att,
+         std::max((is_kept ? held_by(config).time_mix : kInUse) * config.dim_att,
                   kHeldFfn * config.dim_ffn + 4 * config.n_embd);
 }
 

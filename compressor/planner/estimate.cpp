@@ -3,8 +3,10 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "compressor/model/ends.h"
 #include "compressor/model/named_tensors.h"
@@ -175,15 +177,38 @@ std::vector<Factors> Estimator::pairs_of(const BlockVisit& here, size_t first, s
   return pairs;
 }
 
-// The losses of all settings of a matrix, before they are scaled.
+// The lut codec of these whose codes are learnt: the coarsest but one. Nothing if there is none.
+std::optional<Codec> learnt_of(const std::vector<Codec>& rungs) {
+  std::vector<Codec> luts;
+  std::copy_if(rungs.begin(), rungs.end(), std::back_inserter(luts),
+               [](Codec rung) { return codec_traits(rung).lut != nullptr; });
+  if (luts.empty()) {
+    return {};
+  }
+  return luts.size() > 1 ? luts[luts.size() - 2] : luts.front();
+}
+
+// The losses of all settings of a matrix, before they are scaled. Learning codes takes most of the
+// time of a plan, and gains nearly the same share in every lut codec: so they are learnt in one.
 Status Estimator::estimate(size_t index, const at::Tensor& w, const at::Tensor& moments,
                            const ProductSeen& seen, const Factors& whole) {
   const PlannedMatrix& matrix = subject_.matrices[index];
-  std::vector<double> dense;
-  for (const Codec rung : subject_.ladder.rungs_for(matrix.packed_cols())) {
+  const std::vector<Codec> rungs = subject_.ladder.rungs_for(matrix.packed_cols());
+  std::map<Codec, double> nearest;
+  for (const Codec rung : rungs) {
     if (rung != subject_.ladder.finest()) {
-      RWKV_ASSIGN(const at::Tensor values, rounded_for(w, rung, matrix.layout, moments));
-      dense.push_back(rounding_distance(seen, values - w));
+      nearest[rung] = rounding_distance(seen, rounded(w, rung, matrix.layout) - w);
+    }
+  }
+  double gain = 1;
+  if (const auto learnt = learnt_of(rungs); learnt && nearest[*learnt] > 0) {
+    RWKV_ASSIGN(const at::Tensor values, rounded_for(w, *learnt, matrix.layout, moments));
+    gain = rounding_distance(seen, values - w) / nearest[*learnt];
+  }
+  std::vector<double> dense;
+  for (const Codec rung : rungs) {
+    if (rung != subject_.ladder.finest()) {
+      dense.push_back(nearest[rung] * (codec_traits(rung).lut != nullptr ? gain : 1));
     }
   }
   const std::vector<int64_t> ranks = ranks_of(subject_, matrix);

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "compressor/calibrate/statistics.h"
+#include "compressor/numerics/heap.h"
 #include "compressor/numerics/tensor_ops.h"
 
 namespace rwkv::press {
@@ -75,6 +76,7 @@ Result<at::Tensor> BlockWalk::run(const std::function<Status(BlockVisit&)>& visi
     if (activations == Activations::AfterChanges) {
       walk->advance(here.block, {});
     }
+    return_free_memory();
     progress(Share::of_blocks(i + 1, config.n_layer));
   }
   return walk ? walk->hidden() : at::Tensor();
