@@ -71,6 +71,15 @@ Status EditedSource::put_encoded(const std::string& name, std::vector<uint64_t> 
   return add(std::move(info), std::move(entry), codes);
 }
 
+void EditedSource::drop_codes(const std::string& name) {
+  const auto found = by_name_.find(name);
+  if (found != by_name_.end() && entries_[found->second].unrounded) {
+    const std::shared_ptr<const Unrounded> before = entries_[found->second].unrounded;
+    infos_[found->second] = before->info;
+    entries_[found->second] = before->entry;
+  }
+}
+
 Result<FoldedNorm> EditedSource::ln0() const {
   FoldedNorm norm;
   for (const auto& [name, values] : {std::pair{kLn0Weight, &norm.weight}, {kLn0Bias, &norm.bias}}) {

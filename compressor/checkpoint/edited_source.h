@@ -34,6 +34,9 @@ class EditedSource final : public EncodedSource {
   /// returns their values as f32. `shape` is that of the checkpoint, as for put().
   Status put_encoded(const std::string& name, std::vector<uint64_t> shape, const EncodedForm& form,
                      std::span<const std::byte> codes);
+  /// Undoes put_encoded(): the tensor is again what its codes replaced. Nothing if they replaced
+  /// none.
+  void drop_codes(const std::string& name);
   /// Row i becomes the former row `rows[i]`; `rows` is a permutation. The tensor must have two
   /// dimensions and not be permuted yet.
   Status permute_rows(const std::string& name, std::vector<uint64_t> rows);

@@ -18,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 constexpr uint64_t kMaxStateBytes = uint64_t{64} << 20;
 constexpr const char* kState = "state";
 constexpr const char* kPrefix = "after-stage-";

@@ -9,11 +9,13 @@
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/quantizers/lut_rounding.h"
 #include "compressor/stages/packed_form.h"
+#include "compressor/stages/shard_codes.h"
 #include "formats/arch/finite.h"
 #include "formats/base/checksum.h"
 #include "formats/base/little_endian.h"
 #include "formats/container/packed_keys.h"
 #include "formats/container/packed_writer.h"
+#include "formats/container/shard_index.h"
 #include "formats/tokenizer/chat_template.h"
 #include "formats/tokenizer/vocabulary_metadata.h"
 
@@ -46,6 +48,28 @@ TensorInfo predicted_in(const TensorSource& source, const TensorBinding& binding
   return {binding.name, DType::F32, binding.shape};
 }
 
+// The narrower copies, after the complete tensors, and what the file says of them.
+void describe_copies(const PackPlan& plan, PackedFilePlan& file) {
+  const PlannedShards& shards = plan.shards;
+  if (shards.matrices.empty()) {
+    return;
+  }
+  ShardTable table;
+  table.codecs = shards.widths;
+  for (const PlannedShards::Matrix& matrix : shards.matrices) {
+    table.tensors.push_back(matrix.name);
+    table.rows.push_back(matrix.piece_rows);
+    table.losses.insert(table.losses.end(), matrix.losses.begin(), matrix.losses.end());
+    table.xxh64.insert(table.xxh64.end(), matrix.xxh64.begin(), matrix.xxh64.end());
+  }
+  put_shard_table(std::move(table), file.config);
+  for (const PlannedCopy& copy : copies_of(plan)) {
+    const std::vector<uint64_t> shape = {copy.rows, copy.cols};
+    file.tensors.push_back(
+        {copy.name, copy.codec, shape, {copy.name, DType::F32, shape}, file.tensors.size()});
+  }
+}
+
 // Without the checkpoint's checksum and the vocabulary. `in_source`: a tensor before it is packed.
 PackedFilePlan describe_file(const TensorSource& source, const PackPlan& plan, const Recipe& recipe,
                              const PackOptions& options, const InSource& in_source) {
@@ -69,6 +93,7 @@ PackedFilePlan describe_file(const TensorSource& source, const PackPlan& plan, c
     file.tensors.push_back(
         {binding.name, tensor.codec, binding.packed_shape(), in_source(binding), binding.source});
   }
+  describe_copies(plan, file);
   return file;
 }
 
@@ -172,6 +197,21 @@ Status pack_copied(const TensorSource& source, const PlannedTensor& tensor, Gguf
   return {};
 }
 
+// Some pieces of a matrix at one width, of the codes that a stage put for all of its rows.
+Status pack_copy(const TensorSource& source, const PackPlan& plan, const PlannedCopy& copy,
+                 GgufWriter& writer) {
+  const auto index = find_tensor(source, copy.name);
+  if (!index) {
+    return failed("'{}': internal error: there are no codes of it", copy.name);
+  }
+  const PlannedShards::Matrix& matrix = plan.shards.matrices[copy.matrix];
+  std::vector<std::byte> codes;
+  RWKV_TRY(read_codes(source, *index, codes));
+  return writer.append(codes_of_pieces(codes, copy.codec,
+                                       plan.find(matrix.name)->binding.packed_rows(), copy.cols,
+                                       matrix.piece_rows, copy.pieces));
+}
+
 // Whether the values of a tensor can be packed in slices, if its type in the source allows it.
 bool is_sliceable(const PlannedTensor& tensor) {
   return codec_traits(tensor.codec).shared_bytes(1) == 0 && tensor.binding.layout == Layout::AsIs;
@@ -206,6 +246,7 @@ Needs pack_needs(const PackPlan& plan, uint64_t source_bytes, bool has_codes) {
     needs.serial.bytes += 4.0 * sizeof(float) * static_cast<double>(n);
     needs.disk += tensor.encoded_bytes();
   }
+  needs.disk += copy_bytes(plan);
   needs.files = 2 * source_bytes + needs.disk;
   return needs;
 }
@@ -249,6 +290,9 @@ Status pack(const TensorSource& source, const PackPlan& plan, const Recipe& reci
                  ? pack_copied(source, tensor, *writer, advance)
              : can_slice(source, tensor) ? pack_sliced(source, tensor, fold, *writer, advance)
                                          : pack_whole(source, tensor, fold, *writer, advance));
+  }
+  for (const PlannedCopy& copy : copies_of(plan)) {
+    RWKV_TRY(pack_copy(source, plan, copy, *writer));
   }
   return writer->finish();
 }

@@ -8,15 +8,15 @@
 #include <memory>
 #include <optional>
 
+#include "compressor/calibrate/output_errors.h"
+#include "compressor/calibrate/sensitivity.h"
 #include "compressor/model/ends.h"
 #include "compressor/model/named_tensors.h"
 #include "compressor/numerics/random.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 #include "compressor/planner/learnt_rounding.h"
-#include "compressor/planner/output_errors.h"
 #include "compressor/planner/scales.h"
-#include "compressor/planner/sensitivity.h"
 #include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {

@@ -2,6 +2,7 @@
 
 #include "compressor/model/elementwise.h"
 #include "compressor/numerics/tensor_ops.h"
+#include "compressor/numerics/threads.h"
 #include "compressor/stages/packed_form.h"
 
 namespace rwkv::press {
@@ -29,6 +30,12 @@ at::Tensor* member_of(Block& block, const TensorBinding& binding) {
   return binding.part == Part::FactorA   ? &linear.factor_a
          : binding.part == Part::FactorB ? &linear.factor_b
                                          : &linear.dense;
+}
+
+at::Tensor inputs_of_second(const Linear& pair, const at::Tensor& x) {
+  const SingleThread one;
+  const at::Tensor inner = at::mm(x, pair.factor_a.t());
+  return pair.squares ? relu_squared(inner) : inner;
 }
 
 bool has_product(const TensorBinding& binding) {

@@ -16,6 +16,9 @@ std::string product_of(const TensorBinding& binding);
 /// The member of the block's product that a tensor is; nullptr for what is no product (LoRA,
 /// predictors).
 at::Tensor* member_of(Block& block, const TensorBinding& binding);
+/// What the second factor of a pair sees of the inputs x [n, in]. On one thread: the same bits with
+/// any number of them.
+at::Tensor inputs_of_second(const Linear& pair, const at::Tensor& x);
 /// Whether the tensor is multiplied with inputs that text gives: a matrix of a block or the head,
 /// or a factor of one. Embedding and LoRA are not.
 bool has_product(const TensorBinding& binding);

@@ -2,6 +2,7 @@
 // prints it, pack follows it.
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -20,11 +21,30 @@ struct PlannedTensor {
   }
 };
 
+/// Narrower copies of the rows of matrices that the file will have
+/// (formats/container/shard_index.h).
+struct PlannedShards {
+  static constexpr double kAbsent = -1;
+  struct Matrix {
+    std::string name;
+    uint64_t piece_rows = 0;  ///< the last piece may have fewer
+    /// Of the copy at each width, as its rows lie; F32: no copy, since the piece is left out or the
+    /// width is not narrower.
+    std::vector<Codec> codecs = {};
+    std::vector<double> losses =
+        {};  ///< of every piece at every width, or kAbsent: not in the file
+    std::vector<uint64_t> xxh64 = {};  ///< of every piece in full, then at every width; once known
+  };
+  std::vector<std::string> widths;  ///< widest first
+  std::vector<Matrix> matrices;     ///< in the order of use
+};
+
 struct PackPlan {
   ModelConfig config;
   std::vector<PlannedTensor> tensors;  ///< in the order of use
   uint64_t dense_fp16_bytes = 0;       ///< of the model before any stage
   RowShares shares;                    ///< that a token reads, where a stage measured it
+  PlannedShards shards;                ///< beside the tensors
 
   uint64_t total_bytes() const;
   /// Bytes of the model in f16 before any stage, vectors included: the size that all ratios refer
@@ -39,6 +59,31 @@ struct PackPlan {
   /// Inserts each of `tensors` at its place in the order of use.
   void add(std::vector<PlannedTensor> tensors);
 };
+
+/// A tensor of narrower rows: some pieces of a matrix at one width.
+struct PlannedCopy {
+  std::string name;
+  Codec codec{};
+  uint64_t rows = 0;
+  uint64_t cols = 0;
+  size_t matrix = 0;  ///< of PlannedShards
+  size_t width = 0;
+  std::vector<uint64_t> pieces;  ///< ascending
+
+  uint64_t encoded_bytes() const { return codec_traits(codec).encoded_bytes(rows, cols); }
+};
+/// All of them, in their order in the file.
+std::vector<PlannedCopy> copies_of(const PackPlan& plan);
+/// Their bytes.
+uint64_t copy_bytes(const PackPlan& plan);
+
+/// A run of rows of a matrix as packed.
+struct RowRange {
+  uint64_t first = 0;
+  uint64_t n = 0;
+};
+/// The pieces of a matrix of `rows` rows, `piece_rows` each.
+std::vector<RowRange> pieces_of(uint64_t rows, uint64_t piece_rows);
 
 /// The model as it will be packed, for who computes with it.
 std::vector<TensorBinding> bindings_of(const PackPlan& plan);

@@ -84,6 +84,50 @@ Result<PlannedTensor> tensor_from(const Json& json) {
   return tensor;
 }
 
+Json shards_to_json(const PlannedShards& shards) {
+  Json matrices = Json::array();
+  for (const PlannedShards::Matrix& matrix : shards.matrices) {
+    std::vector<std::string> codecs;
+    for (const Codec codec : matrix.codecs) {
+      codecs.emplace_back(codec_traits(codec).name);
+    }
+    matrices.push_back({{"name", matrix.name},
+                        {"piece_rows", matrix.piece_rows},
+                        {"codecs", codecs},
+                        {"losses", matrix.losses},
+                        {"xxh64", matrix.xxh64}});
+  }
+  return {{"widths", shards.widths}, {"matrices", matrices}};
+}
+
+// Of the tensors of `plan`.
+Result<PlannedShards> shards_from(const Json& json, const PackPlan& plan) {
+  PlannedShards shards;
+  shards.widths = json.at("widths").get<std::vector<std::string>>();
+  for (const Json& each : json.at("matrices")) {
+    PlannedShards::Matrix matrix{each.at("name").get<std::string>(),
+                                 each.at("piece_rows").get<uint64_t>()};
+    const PlannedTensor* const tensor = plan.find(matrix.name);
+    bool fits = tensor != nullptr && matrix.piece_rows > 0;
+    for (const auto& name : each.at("codecs").get<std::vector<std::string>>()) {
+      const CodecTraits* const codec = find_codec(name);
+      fits = fits && codec != nullptr;
+      matrix.codecs.push_back(codec != nullptr ? codec->codec : Codec::F32);
+    }
+    matrix.losses = each.at("losses").get<std::vector<double>>();
+    matrix.xxh64 = each.at("xxh64").get<std::vector<uint64_t>>();
+    const uint64_t n =
+        fits ? (tensor->binding.packed_rows() + matrix.piece_rows - 1) / matrix.piece_rows : 0;
+    if (!fits || matrix.codecs.size() != shards.widths.size() ||
+        matrix.losses.size() != n * shards.widths.size() ||
+        matrix.xxh64.size() != n * (shards.widths.size() + 1)) {
+      return bad_input("tensor '{}': its narrower copies are not of the plan", matrix.name);
+    }
+    shards.matrices.push_back(std::move(matrix));
+  }
+  return shards;
+}
+
 }  // namespace
 
 nlohmann::json plan_to_json(const PackPlan& plan) {
@@ -96,7 +140,8 @@ nlohmann::json plan_to_json(const PackPlan& plan) {
   return {{"config", metadata_to_json(config)},
           {"tensors", tensors},
           {"fp16_bytes", plan.dense_fp16_bytes},
-          {"shares", {{"neurons", plan.shares.neurons}, {"clusters", plan.shares.clusters}}}};
+          {"shares", {{"neurons", plan.shares.neurons}, {"clusters", plan.shares.clusters}}},
+          {"shards", shards_to_json(plan.shards)}};
 }
 
 Result<PackPlan> plan_from_json(const nlohmann::json& json) {
@@ -109,6 +154,7 @@ Result<PackPlan> plan_from_json(const nlohmann::json& json) {
   plan.dense_fp16_bytes = json.at("fp16_bytes").get<uint64_t>();
   plan.shares.neurons = json.at("shares").at("neurons").get<double>();
   plan.shares.clusters = json.at("shares").at("clusters").get<double>();
+  RWKV_ASSIGN(plan.shards, shards_from(json.at("shards"), plan));
   return plan;
 }
 

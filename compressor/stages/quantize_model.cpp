@@ -16,13 +16,6 @@
 namespace rwkv::press {
 namespace {
 
-// On one thread: the same bits with any number of them.
-at::Tensor inputs_of_second(const Linear& pair, const at::Tensor& x) {
-  const SingleThread one;
-  const at::Tensor inner = at::mm(x, pair.factor_a.t());
-  return pair.squares ? relu_squared(inner) : inner;
-}
-
 class ModelQuantizer {
  public:
   ModelQuantizer(Work& work, const ModelQuantizing& how) : work_(work), how_(how) {}

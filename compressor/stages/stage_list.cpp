@@ -5,6 +5,7 @@
 #include "compressor/stages/low_rank.h"
 #include "compressor/stages/quantize.h"
 #include "compressor/stages/refit.h"
+#include "compressor/stages/shards.h"
 #include "compressor/stages/stage.h"
 #include "compressor/stages/train.h"
 
@@ -19,6 +20,7 @@ constexpr StageTraits kStages[] = {
     {"cluster_head", make_cluster_head_stage},
     {"ffn_predictor", make_ffn_predictor_stage},
     {"quantize", make_quantize_stage},
+    {"shards", make_shards_stage},
 };
 
 }  // namespace

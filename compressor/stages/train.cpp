@@ -87,6 +87,13 @@ Status TrainStage::plan(PackPlan& plan) const {
         "quantize with lut2, lut3, lut4, lut5 or u6 before it",
         codes_);
   }
+  if (codes() != TrainCodes::None && !plan.shards.matrices.empty()) {
+    return usage_error(
+        "train.codes: {}: the narrower copies of stage shards would stay as they are; leave out "
+        "one "
+        "of the two stages",
+        codes_);
+  }
   return trainable_in(options_.parameters, bindings_of(plan)).status();
 }
 

@@ -60,6 +60,26 @@ Json pairs_of(const ConversionReport& report, const std::map<std::string, double
   return pairs;
 }
 
+// Narrower copies of rows, and what every piece of a matrix loses at every width.
+Json copies_of(const ConversionReport& report) {
+  Json copies = Json::array();
+  for (const PlannedCopy& copy : press::copies_of(report.plan)) {
+    const PlannedShards::Matrix& matrix = report.plan.shards.matrices[copy.matrix];
+    Json losses = Json::array();
+    for (const uint64_t piece : copy.pieces) {
+      losses.push_back(matrix.losses[piece * report.plan.shards.widths.size() + copy.width]);
+    }
+    copies.push_back({{"name", copy.name},
+                      {"codec", codec_traits(copy.codec).name},
+                      {"rows", copy.rows},
+                      {"bytes", copy.encoded_bytes()},
+                      {"piece_rows", matrix.piece_rows},
+                      {"pieces", copy.pieces},
+                      {"losses", losses}});
+  }
+  return copies;
+}
+
 Json stages_of(const ConversionReport& report) {
   Json stages = Json::array();
   const size_t n = report.recipe.stages.size() + 1;
@@ -154,7 +174,8 @@ Status write_report(const ConversionReport& report, const std::string& path) {
                      {"estimate", to_json(report.estimate, report.machine)},
                      {"stages", stages_of(report)},
                      {"pairs", pairs_of(report, errors)},
-                     {"tensors", tensors_of(report, errors)}};
+                     {"tensors", tensors_of(report, errors)},
+                     {"copies", copies_of(report)}};
   const std::string text =
       json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   RWKV_ASSIGN(const auto file, OutputFile::create(path, OutputFile::Existing::Replace));

@@ -6,6 +6,7 @@
 #include "formats/cli/inspection.h"
 #include "formats/cli/print.h"
 #include "formats/cli/progress.h"
+#include "formats/container/shard_index.h"
 
 namespace rwkv::press {
 namespace {
@@ -30,6 +31,20 @@ Status verify(const TensorSource& source, const Identified& model) {
       RWKV_TRY(check_values(info.name, values, cols).in(source.path()));
     }
     progress.update(i + 1);
+  }
+  return {};
+}
+
+// The narrower copies of a packed file, which are no part of the checkpoint.
+Status verify_copies(const std::string& path) {
+  RWKV_ASSIGN(const auto mapping, MappedFile::open(path));
+  RWKV_ASSIGN(const GgufFile file, GgufFile::parse(mapping->bytes(), path));
+  RWKV_ASSIGN(const std::vector<PackedTensor> tensors, packed_tensors(file));
+  for (size_t i = n_complete_tensors(tensors); i < tensors.size(); ++i) {
+    const auto bytes = mapping->bytes().subspan(tensors[i].offset, tensors[i].n_bytes);
+    RWKV_TRY(verify_tensor(tensors[i], bytes).in(path));
+    const uint64_t shared = codec_traits(tensors[i].codec).shared_bytes(tensors[i].cols);
+    RWKV_TRY(check_shared_part(tensors[i], bytes.first(shared)).in(path));
   }
   return {};
 }
@@ -73,6 +88,7 @@ Status run_inspect(const cxxopts::ParseResult& arguments) {
   if (arguments.count("verify") > 0) {
     RWKV_ASSIGN(const Identified model, identify_checkpoint(*checkpoint.source));
     RWKV_TRY(verify(*checkpoint.source, model));
+    RWKV_TRY(checkpoint.is_packed ? verify_copies(path) : Status());
     report["verified"] = true;
   }
   if (arguments.count("json") > 0) {

@@ -21,6 +21,11 @@ void print_table(const PackPlan& plan) {
                role_traits(tensor.binding.role).name, shape_to_string(tensor.binding.shape),
                codec_traits(tensor.codec).name, tensor.encoded_bytes());
   }
+  for (const PlannedCopy& copy : copies_of(plan)) {
+    cli::print("{:<36} {:<10} {:>16} {:<8} {:>14}\n", copy.name, "copy",
+               shape_to_string(std::vector<uint64_t>{copy.rows, copy.cols}), codec_traits(copy.codec).name,
+               copy.encoded_bytes());
+  }
 }
 
 void print_totals(const PackPlan& plan) {
@@ -37,6 +42,12 @@ void print_totals(const PackPlan& plan) {
   }
   cli::print("total      {:>14}  {}; in fp16 {}\n", plan.total_bytes(),
              cli::human_bytes(plan.total_bytes()), cli::human_bytes(plan.fp16_bytes()));
+  if (const uint64_t bytes = copy_bytes(plan); bytes > 0) {
+    cli::print(
+        "copies     {:>14}  {} of narrower rows besides, at most: operating points may use "
+        "fewer; together {}\n",
+        bytes, cli::human_bytes(bytes), cli::human_bytes(plan.total_bytes() + bytes));
+  }
 }
 
 void print_json(const PackPlan& plan, const Recipe& recipe, const DeviceReport& device,
@@ -49,10 +60,18 @@ void print_json(const PackPlan& plan, const Recipe& recipe, const DeviceReport& 
                        {"codec", codec_traits(tensor.codec).name},
                        {"bytes", tensor.encoded_bytes()}});
   }
+  nlohmann::ordered_json copies = nlohmann::ordered_json::array();
+  for (const PlannedCopy& copy : copies_of(plan)) {
+    copies.push_back({{"name", copy.name},
+                      {"codec", codec_traits(copy.codec).name},
+                      {"bytes", copy.encoded_bytes()}});
+  }
   const nlohmann::ordered_json report = {
       {"model", describe(plan.config)},
       {"recipe", recipe.effective_yaml()},
       {"tensors", tensors},
+      {"copies", copies},
+      {"copy_bytes", copy_bytes(plan)},
       {"total_bytes", plan.total_bytes()},
       {"fp16_bytes", plan.fp16_bytes()},
       {"device", device.json},

@@ -5,16 +5,16 @@
 
 #include <cmath>
 
+#include "compressor/calibrate/output_errors.h"
+#include "compressor/calibrate/sensitivity.h"
 #include "compressor/calibrate/walk.h"
 #include "compressor/model/ends.h"
 #include "compressor/model/named_tensors.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/planner/estimate.h"
 #include "compressor/planner/fit.h"
-#include "compressor/planner/output_errors.h"
 #include "compressor/planner/rank_correlation.h"
 #include "compressor/planner/scales.h"
-#include "compressor/planner/sensitivity.h"
 #include "tests/compressor/planner_testing.h"
 
 using namespace rwkv;

@@ -1,4 +1,4 @@
-#include "compressor/planner/sensitivity.h"
+#include "compressor/calibrate/sensitivity.h"
 
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>

@@ -20,6 +20,10 @@ struct ProductSeen {
 /// Of rounding, whose errors at different outputs are independent: half the mean of the sum of
 /// g_j^2 d_j^2. `change` [out, in]: the matrix that is new less the one that was.
 double rounding_distance(const ProductSeen& seen, const at::Tensor& change);
+/// The same of a text without rare positions: the two hundredth of the positions with most of it
+/// count as much as the one before them. A gradient is that of one drawn token, and a few
+/// improbable ones can outweigh all others of a short text.
+double usual_rounding_distance(const ProductSeen& seen, const at::Tensor& change);
 /// The same for inputs that change by `change` [positions, n]; `gradients` are those there.
 double input_distance(const at::Tensor& gradients, const at::Tensor& change);
 
@@ -32,6 +36,16 @@ std::vector<double> pair_distances(const ProductSeen& seen, const at::Tensor& w,
 std::vector<double> head_distances(const at::Tensor& z, const at::Tensor& head,
                                    const std::vector<at::Tensor>& others,
                                    const at::Tensor& other_head);
+
+/// The head over text, of which some rows will change.
+struct HeadSeen {
+  at::Tensor z;         ///< its inputs, [positions, n_embd]
+  at::Tensor log_sums;  ///< logarithms of the sums of exp(logits), f64 [positions]
+  static HeadSeen of(const at::Tensor& z, const at::Tensor& head);
+};
+/// KL(head || changed), nats per position, exact: `rows` [n, n_embd] of the head become rows +
+/// change.
+double head_rows_distance(const HeadSeen& seen, const at::Tensor& rows, const at::Tensor& change);
 
 /// Cross-entropy of the tokens `next` [n], nats per token.
 double cross_entropy(const at::Tensor& z, const at::Tensor& head, const at::Tensor& next);

@@ -1,4 +1,4 @@
-#include "compressor/planner/output_errors.h"
+#include "compressor/calibrate/output_errors.h"
 
 #include <algorithm>
 #include <functional>
@@ -46,6 +46,27 @@ double rounding_distance(const ProductSeen& seen, const at::Tensor& change) {
     return Sums{squares_of(gradients_of(seen.gradients, first, count) * d)};
   });
   return sums[0] / 2 / static_cast<double>(n);
+}
+
+double usual_rounding_distance(const ProductSeen& seen, const at::Tensor& change) {
+  constexpr int64_t kRare = 200;
+  const int64_t n = seen.inputs.size(0);
+  const at::Tensor positions = at::empty({n}, at::kDouble);
+  in_tiles(n, kTokens, [&](int64_t first, int64_t end) {
+    const int64_t count = end - first;
+    const at::Tensor d = at::mm(seen.inputs.narrow(0, first, count), change.t());
+    positions.narrow(0, first, count)
+        .copy_(
+            (gradients_of(seen.gradients, first, count) * d).square().sum(1, false, at::kDouble));
+  });
+  double* const values = positions.data_ptr<double>();
+  std::sort(values, values + n);
+  const double most = values[n - 1 - n / kRare];
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    sum += std::min(values[i], most);
+  }
+  return sum / 2 / static_cast<double>(n);
 }
 
 double input_distance(const at::Tensor& gradients, const at::Tensor& change) {
@@ -96,6 +117,31 @@ std::vector<double> head_distances(const at::Tensor& z, const at::Tensor& head,
     sum = std::max(0.0, sum / static_cast<double>(n));
   }
   return sums;
+}
+
+HeadSeen HeadSeen::of(const at::Tensor& z, const at::Tensor& head) {
+  HeadSeen seen{z, at::empty({z.size(0)}, at::kDouble)};
+  in_tiles(z.size(0), kHeadTokens, [&](int64_t begin, int64_t end) {
+    const at::Tensor logits = at::mm(z.narrow(0, begin, end - begin), head.t());
+    seen.log_sums.narrow(0, begin, end - begin).copy_(logits.to(at::kDouble).logsumexp(1));
+  });
+  return seen;
+}
+
+// With p the shares of the rows and d the changes of their logits, the sum over the vocabulary
+// becomes 1 + sum p (e^d - 1) of what it was.
+double head_rows_distance(const HeadSeen& seen, const at::Tensor& rows, const at::Tensor& change) {
+  const int64_t n = seen.z.size(0);
+  const Sums sums = sum_of_tiles(n, kHeadTokens, 1, [&](int64_t first, int64_t count) {
+    const at::Tensor z = seen.z.narrow(0, first, count);
+    const at::Tensor logits = at::mm(z, rows.t()).to(at::kDouble);
+    const at::Tensor p = (logits - seen.log_sums.narrow(0, first, count).unsqueeze(1)).exp_();
+    const at::Tensor d = at::mm(z, change.t()).to(at::kDouble);
+    const at::Tensor total = (p * d.expm1()).sum(1).log1p();
+    return Sums{(total - (p * d).sum(1)).sum().item<double>()};
+  });
+  // Rounding can bring what is nothing below nothing.
+  return std::max(0.0, sums[0] / static_cast<double>(n));
 }
 
 double cross_entropy(const at::Tensor& z, const at::Tensor& head, const at::Tensor& next) {
