@@ -12,17 +12,29 @@ using ModelPtr = std::shared_ptr<const edge::Model>;
 
 constexpr uint64_t kMaxTextBytes = uint64_t{1} << 32;
 
-Result<ModelPtr> open_with_vocabulary(const std::string& path) {
+Result<ModelPtr> open_with_vocabulary(const std::string& path,
+                                      const edge::MemoryOptions& memory = {}) {
   RWKV_ASSIGN(const Checkpoint checkpoint, open_checkpoint(path));
   if (!checkpoint.is_packed) {
     return usage_error("{}: is a checkpoint ({}); expected a packed file; convert it first", path,
                        checkpoint.source->format());
   }
-  RWKV_ASSIGN(ModelPtr model, edge::Model::open(path));
+  RWKV_ASSIGN(ModelPtr model, edge::Model::open(path, memory));
   if (!model->tokenizer()) {
     return usage_error("{}: was packed without a vocabulary; convert it with --vocab", path);
   }
   return model;
+}
+
+// Pieces have widths where they are streamed.
+edge::MemoryOptions memory_for(const MeasureOptions& options) {
+  edge::MemoryOptions memory;
+  if (options.weight_bytes > 0 || options.most_bits > 0) {
+    memory.mode = edge::MemoryMode::Streamed;
+    memory.stream.weight_bytes = options.weight_bytes;
+    memory.stream.most_bits = options.most_bits;
+  }
+  return memory;
 }
 
 Result<TextSet> read_text(const std::string& path) {
@@ -60,8 +72,16 @@ Result<EvaluationSets> load_evaluation_sets(const EvaluationFiles& files) {
 
 Result<Measurement> measure(const std::string& packed, const EvaluationSets& sets,
                             const MeasureOptions& options) {
-  RWKV_ASSIGN(const ModelPtr model, open_with_vocabulary(packed));
+  const edge::MemoryOptions memory = memory_for(options);
+  if (memory.mode && !(sets.clozes.empty() && sets.choices.empty())) {
+    return usage_error("narrower widths are measured on texts alone; leave out the questions");
+  }
+  RWKV_ASSIGN(const ModelPtr model, open_with_vocabulary(packed, memory));
   Measurement measurement;
+  if (memory.mode) {
+    const edge::Widths& widths = model->weights().residency().widths;
+    measurement.widths = {widths.bytes, widths.full_bytes, widths.loss};
+  }
   for (const int32_t id : options.prefix) {
     if (id < 0 || static_cast<uint64_t>(id) >= model->config().n_vocab) {
       return usage_error("prefix token: expected an id below {}, found {}", model->config().n_vocab,

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,11 @@ struct MeasureOptions {
   /// Tokens in front of every text and context, which are not scored: id 0 for figures as RWKV's
   /// authors publish them.
   std::vector<int32_t> prefix = {};
+  // Of models with narrower copies, not of the reference: the widths of pieces, as a device that
+  // streams them chooses for so many bytes, or the widest of at most so many bits. 0: full width.
+  // For texts alone.
+  uint64_t weight_bytes = 0;
+  double most_bits = 0;
   /// Packed file to compare with over the texts; empty: none.
   std::string reference = {};
   /// Its name in the result; empty: its path.
@@ -53,6 +59,13 @@ struct MeasureOptions {
 
 /// The results, in the order of the sets.
 struct Measurement {
+  /// The widths of pieces in use, if options chose them.
+  struct Widths {
+    uint64_t bytes = 0;       ///< of all pieces
+    uint64_t full_bytes = 0;  ///< of the same at full width
+    double loss = 0;          ///< nats of KL per token over full width, as the file says
+  };
+  std::optional<Widths> widths;
   struct Text {
     std::string path;
     TextScore score;

@@ -81,6 +81,11 @@ Json list(const std::vector<T>& items) {
 
 Json measurement_to_json(const Measurement& measurement) {
   Json report = {{"model", measurement.model}};
+  if (measurement.widths) {
+    report["widths"] = {{"bytes", measurement.widths->bytes},
+                        {"full_bytes", measurement.widths->full_bytes},
+                        {"expected_loss", measurement.widths->loss}};
+  }
   if (!measurement.reference.empty()) {
     report["reference"] = measurement.reference;
   }

@@ -53,6 +53,10 @@ Result<MeasureOptions> options_from(const cxxopts::ParseResult& arguments) {
     RWKV_ASSIGN(const int64_t id, cli::integer(arguments, "prefix-token", 0, INT32_MAX));
     options.prefix = {static_cast<int32_t>(id)};
   }
+  RWKV_ASSIGN(options.weight_bytes, cli::byte_size(arguments, "weight-bytes", 0));
+  if (arguments.count("most-bits") > 0) {
+    RWKV_ASSIGN(options.most_bits, cli::real(arguments, "most-bits", 1, 32));
+  }
   if (arguments.count("reference") > 0 && arguments.count("text") == 0) {
     return usage_error("--reference needs a text to compare on; name one with --text");
   }
@@ -111,9 +115,13 @@ void declare_eval(cxxopts::Options& options, std::vector<std::string>& positiona
       "ID")("max-docs", "Use only N documents of each file of questions, drawn at random; 0: all",
             cxxopts::value<std::string>()->default_value("0"),
             "N")("seed", "Decides which documents are drawn",
-                 cxxopts::value<std::string>()->default_value("0"),
-                 "N")("vocab", "Vocabulary file for checkpoints, or 'bytes'",
-                      cxxopts::value<std::string>(), "FILE")(
+                 cxxopts::value<std::string>()->default_value("0"), "N")(
+      "weight-bytes",
+      "Models with narrower copies: the widths that a device chooses for so many bytes of weights",
+      cxxopts::value<std::string>(), "SIZE")(
+      "most-bits", "Models with narrower copies: the widest copies of at most N bits",
+      cxxopts::value<std::string>(), "N")("vocab", "Vocabulary file for checkpoints, or 'bytes'",
+                                          cxxopts::value<std::string>(), "FILE")(
       "t,threads", "Threads (default: all available processors)", cxxopts::value<std::string>(),
       "N")("json", "Print JSON")("quiet", "Show no progress");
   declare_input_options(options);

@@ -23,8 +23,8 @@ void print_table(const PackPlan& plan) {
   }
   for (const PlannedCopy& copy : copies_of(plan)) {
     cli::print("{:<36} {:<10} {:>16} {:<8} {:>14}\n", copy.name, "copy",
-               shape_to_string(std::vector<uint64_t>{copy.rows, copy.cols}), codec_traits(copy.codec).name,
-               copy.encoded_bytes());
+               shape_to_string(std::vector<uint64_t>{copy.rows, copy.cols}),
+               codec_traits(copy.codec).name, copy.encoded_bytes());
   }
 }
 

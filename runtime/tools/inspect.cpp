@@ -12,10 +12,12 @@ namespace {
 
 // Checksums, which find damage, and values that are none, which were packed by older programs.
 Status verify(const PackedFile& file, std::span<const std::byte> bytes) {
+  for (const PackedTensor& tensor : file.tensors) {
+    RWKV_TRY(verify_tensor(tensor, bytes.subspan(tensor.offset, tensor.n_bytes)));
+  }
   for (const TensorBinding& binding : file.bindings) {
     const PackedTensor& tensor = file.tensors[binding.source];
     const auto codes = bytes.subspan(tensor.offset, tensor.n_bytes);
-    RWKV_TRY(verify_tensor(tensor, codes));
     if (binding.role != Role::Ignored) {
       RWKV_TRY(check_values(tensor.name,
                             MatrixView::of(codes.data(), tensor.codec, tensor.rows, tensor.cols)));
