@@ -129,11 +129,16 @@ void predict(std::span<const CutPiece> cut, const DeviceSpeed& device, Residency
   residency.seconds_of_first = seconds_of_first(first, reaches);
 }
 
-// What a pass may read besides, so that it takes no longer than those to come: what is left of the
-// time of a token, or of the slowest one that is accepted. At least a small piece.
+// Seconds that a token may take while widths are raised, where no speed is asked for: nobody reads
+// faster.
+constexpr double kReadingTime = 0.1;
+
+// What a pass may read besides, so that it takes no longer than the slowest token that is accepted:
+// what is left of its time. At least a small piece.
 double raised_per_pass(const StreamOptions& options, const Residency& residency) {
-  const double seconds =
-      options.tokens_per_second > 0 ? 1 / options.tokens_per_second : residency.seconds_per_token;
+  const double seconds = options.tokens_per_second > 0
+                             ? 1 / options.tokens_per_second
+                             : std::max(kReadingTime, residency.seconds_per_token);
   double bytes = seconds * options.device.read_bytes_per_second;
   for (const PlacedPiece& piece : residency.pieces) {
     bytes -= piece.stays ? 0.0 : static_cast<double>(piece.source.n_bytes);

@@ -127,15 +127,9 @@ Result<DeviceSpeed> stream_speed(const std::shared_ptr<const Model>& model, unsi
 // some do.
 Status add_narrow_seconds(const std::string& path, const MemoryOptions& memory, size_t n_tokens,
                           DeviceSpeed& speed) {
-  uint64_t bytes_before = UINT64_MAX;
   for (size_t bits = speed.narrow_seconds.size() - 1; bits >= 2; --bits) {
     RWKV_ASSIGN(const auto model, open_streamed(path, memory, static_cast<double>(bits)));
     const Residency& residency = model->weights().residency();
-    if (residency.widths.bytes >= std::min(bytes_before, residency.widths.full_bytes)) {
-      continue;  // no piece is narrower than before
-    }
-    bytes_before = residency.widths.bytes;
-    RWKV_ASSIGN(const DeviceSpeed narrow, stream_speed(model, memory.n_threads, n_tokens));
     double at_width = 0;  // numbers of pieces
     double all = 0;
     for (const PlacedPiece& piece : residency.pieces) {
@@ -144,7 +138,11 @@ Status add_narrow_seconds(const std::string& path, const MemoryOptions& memory, 
       all += n;
       at_width += codec_traits(view.codec).bits == static_cast<double>(bits) ? n : 0;
     }
-    const double share = std::max(1e-3, at_width / all);
+    if (at_width == 0 || residency.widths.bytes == residency.widths.full_bytes) {
+      continue;
+    }
+    RWKV_ASSIGN(const DeviceSpeed narrow, stream_speed(model, memory.n_threads, n_tokens));
+    const double share = at_width / all;
     speed.narrow_seconds[bits] =
         std::max(1e-9, (narrow.compute_seconds - speed.compute_seconds * (1 - share)) / share);
   }
