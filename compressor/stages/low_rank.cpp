@@ -238,6 +238,9 @@ Needs LowRankStage::needs(const StageSubject& subject) const {
     walk.memory += moments.memory;
     needs.memory += walk.memory;
     needs.then(walk);
+  } else {
+    // A block: its floats, their copies while it is loaded, the pages of the checkpoint.
+    needs.memory += 3 * sizeof(float) * PlanSizes::of(subject.plan).largest_block;
   }
   needs.leaves_hidden = walks && sequential_;
   return needs;
