@@ -4,7 +4,7 @@ nothing was learnt from: widths chosen by importance, all alike, and by random i
 bytes. What the table in docs/streaming.md comes from.
 
 usage: measure_widths.py PRESS CHECKPOINT --vocab FILE --calibration TEXT --text TEXT
-                         [--importance auto] [--widths u6,lut5,lut4,lut3,lut2] [--piece-kb 0]
+                         [--importance estimated] [--widths u6,lut5,lut4,lut3,lut2] [--piece-kb 0]
                          [--seeds 3] [--work FOLDER] [--max-tokens N]
 Budgets are the bytes of all pieces at each width but the narrowest, where there is nothing to
 choose, and the means of neighbours; between two widths "all alike" is interpolated, the logarithm of
@@ -76,7 +76,7 @@ def main():
     parser.add_argument("--vocab", required=True)
     parser.add_argument("--calibration", required=True)
     parser.add_argument("--text", required=True)
-    parser.add_argument("--importance", default="auto")
+    parser.add_argument("--importance", default="estimated")
     parser.add_argument("--widths", default="u6,lut5,lut4,lut3,lut2")
     parser.add_argument("--piece-kb", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3)

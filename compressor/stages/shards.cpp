@@ -23,11 +23,11 @@
 namespace rwkv::press {
 namespace {
 
-enum class Importance : uint8_t { Auto, Measured, Estimated, Random };
-// In this order.
-constexpr std::array<const char*, 4> kImportances = {"auto", "measured", "estimated", "random"};
-// As plans for a budget: measuring takes a run of the model for each piece and width.
-constexpr uint64_t kMostMeasured = 30'000'000;
+enum class Importance : uint8_t { Estimated, Measured, Random };
+// In this order. Estimates are the default, also where measuring is affordable: single tokens
+// decide what is measured on a short text, and on held-out text estimates choose better widths
+// (docs/streaming.md).
+constexpr std::array<const char*, 3> kImportances = {"estimated", "measured", "random"};
 
 // A list of what `make` binds to each value, printed in one line.
 template <typename Value, typename Make>
@@ -103,10 +103,6 @@ class ShardsStage final : public Stage {
  private:
   Importance importance() const { return static_cast<Importance>(importance_); }
   std::unique_ptr<Quantizer> quantizer() const { return quantizer_list()[quantizer_].make(); }
-  bool measures(const PackPlan& plan) const {
-    return importance() == Importance::Measured ||
-           (importance() == Importance::Auto && plan.n_numbers() <= kMostMeasured);
-  }
   Status find_losses(Work& work) const;
   Status measure(Work& work) const;
   Status keep_chosen(Work& work) const;
@@ -137,10 +133,10 @@ Settings ShardsStage::settings() {
               "points", points_, [](double& value) { return real("points", value, 1e-3, 1, ""); },
               "operating points, shares of the bytes at full width: the file has the widths "
               "that they use; without any, all widths of all pieces"),
-          choice("importance", importance_, kImportances,
-                 "what a piece costs at a width: measured one by one, estimated from "
-                 "gradients, random (to compare with); auto: measured up to 30 million "
-                 "parameters, else estimated"),
+          choice(
+              "importance", importance_, kImportances,
+              "what a piece costs at a width: estimated from gradients, measured one by one (a run "
+              "of the model for each piece and width), random (to compare with)"),
           choice("quantizer", quantizer_, quantizers, "how values become codes"),
           count("piece_kb", piece_kb_, 0, kMostKb,
                 "of a piece at full width; 0: 1/256 of all, from 512 to 4096")
@@ -211,7 +207,7 @@ Needs ShardsStage::needs(const StageSubject& subject) const {
     // Forwards and back, and the products of every width; measured, half the model for each piece.
     const Needs walk = walk_needs(subject);
     needs.parallel += walk.parallel * (3 + static_cast<double>(after.shards.widths.size()));
-    needs.parallel += walk.parallel * (measures(after) ? n_pieces / 2 : 0);
+    needs.parallel += walk.parallel * (importance() == Importance::Measured ? n_pieces / 2 : 0);
     needs.memory += uint64_t{1} << 29;
   }
   return needs;
@@ -288,7 +284,7 @@ Status ShardsStage::find_losses(Work& work) const {
     draw_shard_losses(work);
     return {};
   }
-  return measures(work.plan) ? measure(work) : estimate_shard_losses(work);
+  return importance() == Importance::Measured ? measure(work) : estimate_shard_losses(work);
 }
 
 // Of all widths those that the operating points use.
@@ -305,7 +301,7 @@ Status ShardsStage::keep_chosen(Work& work) const {
     std::string line =
         fmt::format("shards: at {} of the bytes ({} of {}), losses add up to {:.6f} nats per token",
                     point, chosen.bytes, options.full_bytes, chosen.loss);
-    if (importance() != Importance::Random && measures(work.plan)) {
+    if (importance() == Importance::Measured) {
       RWKV_ASSIGN(const double together, measure_shard_choice(work, chosen.widths));
       line += fmt::format(", together they are {:.6f}", together);
     }

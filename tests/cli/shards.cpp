@@ -54,9 +54,7 @@ struct Elastic {
             "--set",
             "calibration.samples=8",
             "--set",
-            "calibration.length=64",
-            "--set",
-            "shards.importance=estimated"};
+            "calibration.length=64"};
   }
 };
 
