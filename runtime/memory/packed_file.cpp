@@ -71,6 +71,29 @@ Status check_shared_parts(const std::vector<PackedTensor>& tensors, const InputF
   return {};
 }
 
+// Rows of ffn.value are read one by one, at any width.
+Status check_rows_of_copies(const PackedFile& packed) {
+  for (const TensorBinding& binding : packed.bindings) {
+    for (const ShardedMatrix& matrix : packed.shards) {
+      if (binding.role != Role::FfnValue || matrix.tensor != binding.source) {
+        continue;
+      }
+      for (const ShardPiece& piece : matrix.pieces) {
+        for (const ShardVersion& version : piece.versions) {
+          const size_t tensor = version.tensor;
+          if (tensor != ShardVersion::kNothing &&
+              codec_traits(packed.tensors[tensor].codec).unit_rows != 1) {
+            return damaged("'{}' packs rows together in {}, expected them one by one",
+                           packed.tensors[tensor].name,
+                           codec_traits(packed.tensors[tensor].codec).name);
+          }
+        }
+      }
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<PackedFile> PackedFile::open(const std::string& path) {
@@ -85,6 +108,7 @@ Result<PackedFile> PackedFile::open(const std::string& path) {
   auto shards = shard_index(file.metadata(), packed.tensors);
   RWKV_TRY(shards.status().in(path));
   packed.shards = shards.take();
+  RWKV_TRY(check_rows_of_copies(packed).in(path));
   packed.shares = shares_in(file.metadata());
   packed.metadata = file.metadata();
   return packed;

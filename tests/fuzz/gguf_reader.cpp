@@ -9,6 +9,7 @@
 #include "formats/arch/identify.h"
 #include "formats/container/gguf_reader.h"
 #include "formats/container/packed_tensors.h"
+#include "formats/container/shard_index.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "formats/tokenizer/vocabulary_metadata.h"
 
@@ -41,6 +42,26 @@ static void decode_tensors(const GgufFile& file, std::span<const std::byte> byte
   }
 }
 
+// The last row of every piece at every width.
+static void read_copies(const std::vector<ShardedMatrix>& matrices,
+                        const std::vector<PackedTensor>& tensors,
+                        std::span<const std::byte> bytes) {
+  for (const ShardedMatrix& matrix : matrices) {
+    for (const ShardPiece& piece : matrix.pieces) {
+      for (const ShardVersion& version : piece.versions) {
+        if (version.tensor == ShardVersion::kNothing) {
+          continue;
+        }
+        const PackedTensor& tensor = tensors[version.tensor];
+        std::vector<float> row(tensor.cols);
+        const MatrixView w =
+            MatrixView::of(bytes.data() + tensor.offset, tensor.codec, tensor.rows, tensor.cols);
+        codec_traits(tensor.codec).decode_rows(w, version.first_row + piece.n_rows - 1, 1, row);
+      }
+    }
+  }
+}
+
 static void read_packed(const GgufFile& file, std::span<const std::byte> bytes) {
   const auto tensors = packed_tensors(file);
   if (!tensors.ok()) {
@@ -55,6 +76,11 @@ static void read_packed(const GgufFile& file, std::span<const std::byte> bytes) 
     const MatrixView w = MatrixView::of(data.data(), tensor.codec, tensor.rows, tensor.cols);
     codec_traits(tensor.codec).decode_rows(w, tensor.rows - 1, 1, row);
     infos.push_back({tensor.name, DType::F32, tensor.shape});
+  }
+  const auto shards = shard_index(file.metadata(), tensors.value());
+  if (shards.ok()) {
+    infos.resize(n_complete_tensors(tensors.value()));
+    read_copies(shards.value(), tensors.value(), bytes);
   }
   (void)identify(infos, ShapesAre::AsPacked).ok();
 }

@@ -69,6 +69,13 @@ void seed_gguf() {
   const test::ScratchFolder folder;
   const auto packed = test::read_bytes(test::write_tiny_model(folder, options));
   test::write_bytes(seed_path("gguf_reader", "packed"), packed);
+  options = {.version = Version::V4, .codec = Codec::U6, .vocabulary = test::TinyVocabulary::None};
+  options.n_layer = options.n_head = 1;
+  options.n_embd = options.dim_ffn = options.n_vocab = 64;
+  options.narrow = {Codec::Lut3};
+  options.may_leave_out = true;
+  const auto widths = test::read_bytes(test::write_tiny_model(folder, options, "widths.gguf"));
+  test::write_bytes(seed_path("gguf_reader", "several_widths"), widths);
 
   // A value of each kind, a vocabulary under llama.cpp's keys, tensors of several types.
   GgufMetadata metadata;

@@ -280,6 +280,15 @@ TEST_CASE("A damaged piece of any width ends the pass that reads it, by name", "
   }
 }
 
+TEST_CASE("Copies whose rows cannot be read one by one are refused", "[widths]") {
+  const test::ScratchFolder folder;
+  TinyModelOptions options = several_widths();
+  options.spoils_rows = true;
+  const Status status = Model::open(test::write_tiny_model(folder, options), streamed()).status();
+  CHECK(status.code() == Code::BadInput);
+  CHECK_THAT(status.message(), Contains("ffn.value.weight@lut4") && Contains("one by one"));
+}
+
 // The published planner's test that reading keeps ahead: the budget of a layer is what was credited
 // for the bytes in memory and the computing before it, less all reads up to it.
 bool keeps_ahead(std::span<const PieceTimes> pieces, double credit) {

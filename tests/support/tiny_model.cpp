@@ -334,7 +334,7 @@ std::vector<TinyCopy> copies_of(const Identified& model, const TinyModelOptions&
   for (const TensorBinding& binding : model.tensors) {
     for (size_t i = 0; i < options.narrow.size() && has_copies(binding, options); ++i) {
       const CodecTraits& codec = codec_traits(options.narrow[i]);
-      const bool in_rows = is_read_by_row(binding.role, options);
+      const bool in_rows = is_read_by_row(binding.role, options) && !options.spoils_rows;
       copies.push_back({&binding, in_rows ? &codec_traits(codec.in_rows) : &codec, &codec});
     }
   }

@@ -54,6 +54,7 @@ struct TinyModelOptions {
   /// later the less. Every third one may be left out, too, if `may_leave_out`.
   std::vector<Codec> narrow = {};
   bool may_leave_out = false;
+  bool spoils_rows = false;  ///< copies of matrices that are read by row are panels, as is refused
   bool initial_state = false;  ///< v5.2 to v7a: a tuned state in every block
   /// A tensor in f32 whose first value is not a number, as programs once packed it.
   std::string spoiled = {};
