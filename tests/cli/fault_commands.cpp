@@ -63,6 +63,7 @@ void make_fault_inputs(const std::string& in) {
                "--dim-ffn", "64", "--quiet", "-o", in + "/v7.pth"});
   require_run("rwkv-press", {"convert", in + "/m.pth", "--vocab", "bytes", "--preset", "int8",
                              "--quiet", "-o", in + "/m.gguf"});
+  fs::copy_file(in + "/m.gguf", in + "/streamed.gguf");
   write_bytes(in + "/tokens", std::vector<std::byte>(8));
   make_interrupted(in);
 }
@@ -161,8 +162,8 @@ const std::vector<FaultCommand>& fault_commands() {
        {"l.f32"}},
       {"logits, streamed",
        kEdge,
-       {"logits", "IN/m.gguf", "--tokens", "IN/tokens", "-t", "1", "--memory", "streamed", "-o",
-        "OUT/l.f32"},
+       {"logits", "IN/streamed.gguf", "--tokens", "IN/tokens", "-t", "1", "--memory", "streamed",
+        "-o", "OUT/l.f32"},
        {"l.f32"}},
   };
   return kCommands;

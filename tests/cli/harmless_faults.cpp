@@ -41,6 +41,8 @@ constexpr Harmless kHarmless[] = {
     {Call::Sync, "/points/?", "the same"},
     {Call::Remove, "/m.gguf.work/*", "stages that stay are those of the same conversion"},
     {Call::Remove, "/m.gguf.work", "the same"},
+    {Call::Open, "/streamed.gguf", "file systems without direct reads are used too"},
+    {Call::Read, "/streamed.gguf", "the same; and what is read ahead may not be needed any more"},
     {Call::Write, "/log.jsonl", "the log ends with a warning; the conversion goes on"},
     {Call::Remove, "/shared/*", "it stays, and is cleared by the next run"},
     {Call::Remove, "/points/*", "files of a point are replaced, its claim is taken over"},
