@@ -83,6 +83,7 @@ static void read_packed(const GgufFile& file, std::span<const std::byte> bytes) 
     read_copies(shards.value(), tensors.value(), bytes);
   }
   (void)identify(infos, ShapesAre::AsPacked).ok();
+  (void)shard_index(file.metadata(), tensors.value()).ok();
 }
 
 static void read_vocabulary(const GgufMetadata& metadata) {
