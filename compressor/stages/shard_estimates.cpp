@@ -60,22 +60,12 @@ int64_t Estimator::n_tokens() const {
 // `loss_of(rows, values, change)`: of a piece, with its values at full width and their change.
 template <typename F>
 Status Estimator::each_width(const ShardView& view, const F& loss_of) {
-  const size_t n = work_.plan.shards.widths.size();
   RWKV_ASSIGN(const at::Tensor full, values_at(work_, view, 0));
-  for (size_t w = 0; w < n; ++w) {
-    if (view.shards->losses[w] == PlannedShards::kAbsent) {
-      continue;  // of all pieces
-    }
-    RWKV_ASSIGN(const at::Tensor narrow, values_at(work_, view, w + 1));
-    for (size_t p = 0; p < view.pieces.size(); ++p) {
-      const auto first = static_cast<int64_t>(view.pieces[p].first);
-      const auto rows = static_cast<int64_t>(view.pieces[p].n);
-      const at::Tensor own = full.narrow(view.rows_along, first, rows);
-      const at::Tensor change = narrow.narrow(view.rows_along, first, rows) - own;
-      view.shards->losses[p * n + w] = loss_of(first, own, change);
-    }
-  }
-  return {};
+  return each_narrow_piece(work_, view, [&](const NarrowPiece& piece) -> Status {
+    const at::Tensor own = full.narrow(view.rows_along, piece.first, piece.rows);
+    *piece.loss = loss_of(piece.first, own, piece.values - own);
+    return {};
+  });
 }
 
 // The first factor of a pair has the outputs that lie between both, and the second their inputs.

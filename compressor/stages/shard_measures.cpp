@@ -86,32 +86,20 @@ Status ShardMeter::finish(int64_t index) {
 
 Status ShardMeter::measure_block(int64_t index, const Walk& before) {
   RWKV_ASSIGN(const auto own, block(index));
-  const size_t n = work_.plan.shards.widths.size();
   for (const ShardView& view : views_) {
     if (view.tensor->binding.block != index) {
       continue;
     }
     at::Tensor& member = *member_of(*own, view.tensor->binding);
     const at::Tensor full = member;
-    for (size_t w = 0; w < n; ++w) {
-      if (view.shards->losses[w] == PlannedShards::kAbsent) {
-        continue;  // of all pieces
-      }
-      RWKV_ASSIGN(const at::Tensor narrow, values_at(work_, view, w + 1));
-      for (size_t p = 0; p < view.pieces.size(); ++p) {
-        const auto first = static_cast<int64_t>(view.pieces[p].first);
-        const auto rows = static_cast<int64_t>(view.pieces[p].n);
-        member = full.clone();
-        member.narrow(view.rows_along, first, rows)
-            .copy_(narrow.narrow(view.rows_along, first, rows));
-        variants_.push_back({before, &view.shards->losses[p * n + w]});
-        variants_.back().walk.advance(*own, {});
-        member = full;
-        if (variants_.size() == kAtOnce) {
-          RWKV_TRY(finish(index));
-        }
-      }
-    }
+    RWKV_TRY(each_narrow_piece(work_, view, [&](const NarrowPiece& piece) -> Status {
+      member = full.clone();
+      member.narrow(view.rows_along, piece.first, piece.rows).copy_(piece.values);
+      variants_.push_back({before, piece.loss});
+      variants_.back().walk.advance(*own, {});
+      member = full;
+      return variants_.size() == kAtOnce ? finish(index) : Status();
+    }));
   }
   return finish(index);
 }
@@ -119,21 +107,11 @@ Status ShardMeter::measure_block(int64_t index, const Walk& before) {
 // Exact, without a run of the model.
 Status ShardMeter::measure_head(const ShardView& view) {
   const HeadSeen seen = HeadSeen::of(z_, head_);
-  const size_t n = work_.plan.shards.widths.size();
-  for (size_t w = 0; w < n; ++w) {
-    if (view.shards->losses[w] == PlannedShards::kAbsent) {
-      continue;
-    }
-    RWKV_ASSIGN(const at::Tensor narrow, values_at(work_, view, w + 1));
-    for (size_t p = 0; p < view.pieces.size(); ++p) {
-      const auto first = static_cast<int64_t>(view.pieces[p].first);
-      const auto rows = static_cast<int64_t>(view.pieces[p].n);
-      const at::Tensor own = head_.narrow(0, first, rows);
-      view.shards->losses[p * n + w] =
-          head_rows_distance(seen, own, narrow.narrow(0, first, rows) - own);
-    }
-  }
-  return {};
+  return each_narrow_piece(work_, view, [&](const NarrowPiece& piece) -> Status {
+    const at::Tensor own = head_.narrow(0, piece.first, piece.rows);
+    *piece.loss = head_rows_distance(seen, own, piece.values - own);
+    return {};
+  });
 }
 
 Status ShardMeter::measure_pieces() {

@@ -33,6 +33,24 @@ Result<at::Tensor> values_at(const Work& work, const ShardView& view, size_t wid
   return values.reshape(shape);
 }
 
+Status each_narrow_piece(const Work& work, const ShardView& view,
+                         const std::function<Status(const NarrowPiece&)>& visit) {
+  const size_t n = work.plan.shards.widths.size();
+  for (size_t w = 0; w < n; ++w) {
+    if (view.shards->losses[w] == PlannedShards::kAbsent) {
+      continue;  // of all pieces
+    }
+    RWKV_ASSIGN(const at::Tensor narrow, values_at(work, view, w + 1));
+    for (size_t p = 0; p < view.pieces.size(); ++p) {
+      const auto first = static_cast<int64_t>(view.pieces[p].first);
+      const auto rows = static_cast<int64_t>(view.pieces[p].n);
+      RWKV_TRY(visit({first, rows, narrow.narrow(view.rows_along, first, rows),
+                      &view.shards->losses[p * n + w]}));
+    }
+  }
+  return {};
+}
+
 at::Tensor loss_tokens(const Work& work, int64_t most) {
   const at::Tensor& tokens = work.calibration->tokens;
   const int64_t n = std::clamp<int64_t>(most / tokens.size(1), 1, tokens.size(0));
