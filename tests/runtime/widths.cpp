@@ -26,6 +26,20 @@ TinyModelOptions several_widths(Version version = Version::V7) {
   return options;
 }
 
+// A file that is written once and opened often.
+struct TinyFile {
+  explicit TinyFile(const TinyModelOptions& options)
+      : path(test::write_tiny_model(folder, options)) {}
+  std::shared_ptr<const Model> open(const MemoryOptions& memory = mapped()) const {
+    auto model = Model::open(path, memory);
+    REQUIRE_OK(model.status());
+    return model.take();
+  }
+  Status refusal(const MemoryOptions& memory) const { return Model::open(path, memory).status(); }
+  test::ScratchFolder folder;
+  std::string path;
+};
+
 MemoryOptions streamed() {
   MemoryOptions options;
   options.mode = MemoryMode::Streamed;
@@ -59,24 +73,27 @@ TEST_CASE("Without a reason to be narrower, all pieces have their full width", "
     const TinyModelOptions options = several_widths(version);
     TinyModelOptions plain = options;
     plain.narrow.clear();
-    const auto expected = bits_of(logits_of(open_tiny(plain)));
+    const TinyFile file(options);
+    const TinyFile plain_file(plain);
+    const auto expected = bits_of(logits_of(plain_file.open()));
     for (const ModeTraits& mode : mode_list()) {
       INFO(mode.name);
       MemoryOptions memory;
       memory.mode = mode.mode;
-      const auto model = open_tiny(options, memory);
+      const auto model = file.open(memory);
       CHECK(bits_of(logits_of(model)) == expected);
-      CHECK(model->weights().total_bytes() == open_tiny(plain)->weights().total_bytes());
+      CHECK(model->weights().total_bytes() == plain_file.open()->weights().total_bytes());
     }
     MemoryOptions memory = streamed();
-    memory.limit = open_tiny(options, streamed())->weights().account().total() + 150'000;
-    CHECK(bits_of(logits_of(open_tiny(options, memory))) == expected);
+    memory.limit = file.open(streamed())->weights().account().total() + 150'000;
+    CHECK(bits_of(logits_of(file.open(memory))) == expected);
   }
 }
 
 TEST_CASE("Pieces at one width compute what a file of that width computes", "[widths]") {
   for (const Version version : {Version::V5_2, Version::V6, Version::V7}) {
     const TinyModelOptions options = several_widths(version);
+    const TinyFile file(options);
     for (const Codec codec : {Codec::Lut4, Codec::Lut3}) {
       INFO(codec_traits(codec).name);
       TinyModelOptions plain = options;
@@ -85,7 +102,7 @@ TEST_CASE("Pieces at one width compute what a file of that width computes", "[wi
       plain.embedding = Codec::U6Rows;  // which has no copies
       MemoryOptions memory = streamed();
       memory.stream.most_bits = codec_traits(codec).bits;
-      const auto model = open_tiny(options, memory);
+      const auto model = file.open(memory);
       CHECK(codecs_of(*model).contains(codec_traits(codec).name));
       CHECK_FALSE(codecs_of(*model).contains("u6"));
       CHECK(bits_of(logits_of(model)) == bits_of(logits_of(open_tiny(plain))));
@@ -96,14 +113,15 @@ TEST_CASE("Pieces at one width compute what a file of that width computes", "[wi
 TEST_CASE("Widths are the ones of least loss within the bytes, and are never more", "[widths]") {
   TinyModelOptions options = several_widths();
   options.may_leave_out = true;
+  const TinyFile file(options);
   MemoryOptions memory = streamed();
-  const Widths full = open_tiny(options, memory)->weights().residency().widths;
+  const Widths full = file.open(memory)->weights().residency().widths;
   CHECK(full.bytes == full.full_bytes);
   CHECK(full.loss == 0);
   double loss_before = 1e9;
   for (const double share : {0.45, 0.5, 0.6, 0.7, 0.85, 1.0}) {
     memory.stream.weight_bytes = static_cast<uint64_t>(share * static_cast<double>(full.bytes));
-    const auto model = open_tiny(options, memory);
+    const auto model = file.open(memory);
     const Widths& widths = model->weights().residency().widths;
     INFO(share << ": loss " << widths.loss);
     CHECK(widths.bytes <= memory.stream.weight_bytes);
@@ -113,7 +131,7 @@ TEST_CASE("Widths are the ones of least loss within the bytes, and are never mor
     const auto expected = bits_of(logits_of(model));
     MemoryOptions kept = memory;
     kept.limit = uint64_t{1} << 30;
-    CHECK(bits_of(logits_of(open_tiny(options, kept))) == expected);
+    CHECK(bits_of(logits_of(file.open(kept))) == expected);
     CHECK(codecs_of(*model).contains("none") == (share < 0.65));
   }
   CHECK(loss_before == 0);
@@ -126,17 +144,17 @@ MemoryOptions on_device(double compute_seconds) {
 }
 
 TEST_CASE("A speed within a limit narrows pieces no more than it must", "[widths]") {
-  const TinyModelOptions options = several_widths();
+  const TinyFile file(several_widths());
   MemoryOptions memory = on_device(0.01);
-  const auto least = open_tiny(options, memory);
+  const auto least = file.open(memory);
   memory.limit = least->weights().account().total() + 60'000;
-  const Residency full = open_tiny(options, memory)->weights().residency();
+  const Residency full = file.open(memory)->weights().residency();
   CHECK(full.widths.bytes == full.widths.full_bytes);
   double loss_before = -1;
   for (const double faster : {1.0, 1.2, 1.5, 1.7}) {
     memory.stream.tokens_per_second = faster / full.seconds_per_token * 0.999;
     INFO(memory.stream.tokens_per_second << " tokens/s");
-    const auto model = open_tiny(options, memory);
+    const auto model = file.open(memory);
     const Residency& residency = model->weights().residency();
     CHECK(1 / residency.seconds_per_token >= memory.stream.tokens_per_second);
     CHECK(residency.account.total() <= memory.limit);
@@ -144,21 +162,20 @@ TEST_CASE("A speed within a limit narrows pieces no more than it must", "[widths
     loss_before = residency.widths.loss;
   }
   memory.stream.tokens_per_second = 10 / full.seconds_per_token;
-  const test::ScratchFolder folder;
-  const Status status = Model::open(test::write_tiny_model(folder, options), memory).status();
+  const Status status = file.refusal(memory);
   CHECK(status.code() == Code::Usage);
   CHECK_THAT(status.message(), Contains("cannot be reached") && Contains("which allow"));
 }
 
 TEST_CASE("The first token comes early with narrow pieces, and then all are raised", "[widths]") {
-  const TinyModelOptions options = several_widths();
-  const auto full = open_tiny(options);
+  const TinyFile file(several_widths());
+  const auto full = file.open();
   MemoryOptions memory = on_device(0.001);
   memory.stream.first_token_seconds = 100;
-  const Residency slow = open_tiny(options, memory)->weights().residency();
+  const Residency slow = file.open(memory)->weights().residency();
   CHECK(slow.widths.early_bytes == slow.widths.full_bytes);
   memory.stream.first_token_seconds = 0.7 * slow.seconds_of_first;
-  const auto model = open_tiny(options, memory);
+  const auto model = file.open(memory);
   const Residency& residency = model->weights().residency();
   CHECK(residency.seconds_of_first <= memory.stream.first_token_seconds);
   CHECK(residency.widths.early_loss > 0);
@@ -186,25 +203,24 @@ TEST_CASE("The first token comes early with narrow pieces, and then all are rais
   token();
   CHECK(token() == last);
   memory.stream.first_token_seconds = 0.001 * slow.seconds_of_first;
-  const test::ScratchFolder folder;
-  const Status status = Model::open(test::write_tiny_model(folder, options), memory).status();
+  const Status status = file.refusal(memory);
   CHECK_THAT(status.message(), Contains("cannot be reached") && Contains("ms"));
 }
 
 TEST_CASE("Planned again in the middle of a text, every token is as with that plan from the start",
           "[widths]") {
-  const TinyModelOptions options = several_widths();
-  const auto full = open_tiny(options);
+  const TinyFile file(several_widths());
+  const auto full = file.open();
   MemoryOptions memory = streamed();
   memory.max_chunk = 1;
-  const uint64_t least = open_tiny(options, memory)->weights().account().total();
+  const uint64_t least = file.open(memory)->weights().account().total();
   memory.limit = least + 300'000;
   const std::vector<int32_t> tokens = prompt_of(40);
   const size_t n_vocab = full->config().n_vocab;
   Evaluator expected_by(full, {});
   State expected_state = full->empty_state();
   const auto expected = logits_of(*full, expected_by, expected_state, tokens);
-  const auto model = open_tiny(options, memory);
+  const auto model = file.open(memory);
   Evaluator evaluator(model, {});
   State state = model->empty_state();
   for (size_t i = 0; i < tokens.size(); ++i) {
@@ -225,16 +241,16 @@ TEST_CASE("Planned again in the middle of a text, every token is as with that pl
 }
 
 TEST_CASE("Other widths after planning again keep the state", "[widths]") {
-  const TinyModelOptions options = several_widths();
+  const TinyFile file(several_widths());
   MemoryOptions memory = streamed();
-  const uint64_t full_bytes = open_tiny(options, memory)->weights().residency().widths.bytes;
+  const uint64_t full_bytes = file.open(memory)->weights().residency().widths.bytes;
   memory.limit = uint64_t{1} << 30;
   const std::vector<int32_t> tokens = prompt_of(12);
   const std::span<const int32_t> all(tokens);
   MemoryOptions narrow = memory;
   narrow.stream.weight_bytes = full_bytes * 7 / 10;
-  const auto wide_model = open_tiny(options, memory);
-  const auto narrow_model = open_tiny(options, narrow);
+  const auto wide_model = file.open(memory);
+  const auto narrow_model = file.open(narrow);
   // Half of the text with each, by two models and by one that is planned again.
   Evaluator first(wide_model, {});
   State state = wide_model->empty_state();
