@@ -30,9 +30,13 @@ PieceSource rows_of(const PackedFile& file, size_t index, uint64_t first_row, ui
   return source;
 }
 
-PieceSource version_of(const PackedFile& file, const ShardVersion& version, uint64_t n_rows) {
+PieceSource version_of(const PackedFile& file, const ShardVersion& version, uint64_t n_rows,
+                       uint64_t n_cols) {
   PieceSource source;
-  if (version.tensor != ShardVersion::kNothing) {
+  if (version.tensor == ShardVersion::kNothing) {
+    source.view.rows = n_rows;  // which are all zero
+    source.view.cols = n_cols;
+  } else {
     source = rows_of(file, version.tensor, version.first_row, n_rows);
     source.xxh64 = version.xxh64;
     source.has_xxh64 = true;
@@ -59,7 +63,8 @@ void cut_as_told(const PackedFile& file, const TensorBinding& binding, const Sha
   for (const ShardPiece& piece : matrix.pieces) {
     CutPiece& added = pieces.emplace_back(CutPiece{&binding, piece.first_row, piece.n_rows, {}});
     for (const ShardVersion& version : piece.versions) {
-      added.versions.push_back(version_of(file, version, piece.n_rows));
+      added.versions.push_back(
+          version_of(file, version, piece.n_rows, file.tensors[binding.source].cols));
     }
   }
 }

@@ -68,6 +68,25 @@ std::set<std::string> codecs_of(const Model& model) {
   return codecs;
 }
 
+// Pieces that are left out have their rows, too.
+bool has_all_rows(const Model& model) {
+  const Residency& residency = model.weights().residency();
+  for (size_t i = 0; i < residency.tensors.size(); ++i) {
+    const TensorResidence& tensor = residency.tensors[i];
+    uint64_t row = 0;
+    for (size_t p = tensor.first_piece; p < tensor.first_piece + tensor.n_pieces; ++p) {
+      if (residency.pieces[p].first_row != row) {
+        return false;
+      }
+      row += residency.pieces[p].source.view.rows;
+    }
+    if (tensor.n_pieces > 0 && row != model.weights().tensors()[i].rows) {
+      return false;
+    }
+  }
+  return true;
+}
+
 TEST_CASE("Without a reason to be narrower, all pieces have their full width", "[widths]") {
   for (const Version version : {Version::V5_2, Version::V6, Version::V7}) {
     const TinyModelOptions options = several_widths(version);
@@ -125,6 +144,7 @@ TEST_CASE("Widths are the ones of least loss within the bytes, and are never mor
     const Widths& widths = model->weights().residency().widths;
     INFO(share << ": loss " << widths.loss);
     CHECK(widths.bytes <= memory.stream.weight_bytes);
+    CHECK(has_all_rows(*model));
     CHECK(widths.loss <= loss_before);
     loss_before = widths.loss;
     // Streamed, kept, and with any number of threads it is the same.
