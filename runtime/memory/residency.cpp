@@ -46,13 +46,30 @@ ReadPerToken read_per_token(const PackedFile& file, const Residency& residency) 
   return read;
 }
 
+// Whether widths are as narrow as the caller asks for.
+Status check_weight_bytes(const PackedFile& file, const MemoryOptions& options,
+                          const Residency& residency) {
+  const uint64_t most = options.stream.weight_bytes;
+  if (most > 0 && mode_traits(residency.mode).dense != DenseWeights::Ahead) {
+    return usage_error("a number of bytes for weights needs memory mode streamed, found {}",
+                       mode_traits(residency.mode).name);
+  }
+  if (most > 0 && residency.widths.bytes > most) {
+    return usage_error("{}: at its narrowest widths the weights take {} bytes, {} are allowed",
+                       file.path, residency.widths.bytes, most);
+  }
+  return {};
+}
+
 // The choice before widths for the first token.
 Result<Choice> later_choice(const Planner& planner, const PackedFile& file,
                             const MemoryOptions& options) {
   if (options.stream.tokens_per_second > 0) {
-    return choice_of_speed(planner, file, options, [&](const MemoryOptions& changed) {
+    const WithinLimit within_limit = [&](const MemoryOptions& changed) {
       return choice_within_limit(planner, file, changed);
-    });
+    };
+    return choice_of_speed(planner, file, options,
+                           options.limit > 0 ? within_limit : WithinLimit());
   }
   if (options.limit > 0) {
     return choice_within_limit(planner, file, options);
@@ -65,7 +82,7 @@ Result<Choice> later_choice(const Planner& planner, const PackedFile& file,
 
 Result<Choice> choice_for(const Planner& planner, const PackedFile& file, MemoryOptions options) {
   const bool is_first_timed = options.stream.first_token_seconds > 0;
-  if (is_first_timed && !options.mode) {
+  if ((is_first_timed || options.stream.weight_bytes > 0) && !options.mode) {
     options.mode = MemoryMode::Streamed;
   }
   RWKV_ASSIGN(Choice choice, later_choice(planner, file, options));
@@ -106,6 +123,7 @@ Result<Residency> residency_for(const PackedFile& file, const MemoryOptions& opt
   if (options.limit == 0 && options.stream.tokens_per_second == 0) {
     residency.max_chunk = SIZE_MAX;  // any size that the evaluator requests
   }
+  RWKV_TRY(check_weight_bytes(file, options, residency));
   residency.read = read_per_token(file, residency);
   return residency;
 }
@@ -126,10 +144,11 @@ Result<Residency> streamed_again(const PackedFile& file, const Residency& now,
     return kept_within_limit(planner, file, choice, changed);
   };
   RWKV_ASSIGN(Choice choice, within_limit(options));
-  if (options.stream.tokens_per_second > 0 && options.limit > 0) {
+  if (options.stream.tokens_per_second > 0) {
     RWKV_ASSIGN(choice, choice_of_speed(planner, file, options, within_limit));
   }
   Residency residency = planner.residency(choice);
+  RWKV_TRY(check_weight_bytes(file, options, residency));
   residency.read = read_per_token(file, residency);
   return residency;
 }

@@ -143,7 +143,7 @@ Result<Choice> choice_of_speed(const Planner& planner, const PackedFile& file,
                                const MemoryOptions& options, const WithinLimit& within_limit) {
   RWKV_TRY(check_device(options, "a speed"));
   const SpeedSearch search(planner, file, options);
-  return options.limit == 0 ? search.least_memory() : search.within(within_limit);
+  return within_limit ? search.within(within_limit) : search.least_memory();
 }
 
 Status choose_early_widths(const Planner& planner, const PackedFile& file,

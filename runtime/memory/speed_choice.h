@@ -14,8 +14,8 @@ using WithinLimit = std::function<Result<Choice>(const MemoryOptions& options)>;
 
 /// The choice that reaches options.stream.tokens_per_second as predicted: at full width if it can,
 /// else at the largest widths that do, within a budget of B = R + BW * T bytes (T the seconds of a
-/// token). Without a limit, the least memory that does. Usage, naming what can be reached, if the
-/// speed cannot, or the device is not known.
+/// token). Without `within_limit`, the least memory that does. Usage, naming what can be reached,
+/// if the speed cannot, or the device is not known.
 Result<Choice> choice_of_speed(const Planner& planner, const PackedFile& file,
                                const MemoryOptions& options, const WithinLimit& within_limit);
 

@@ -7,6 +7,7 @@
 #include "runtime/storage/large_pages.h"
 
 namespace rwkv::edge {
+
 // The piece itself, a pass earlier, is the farthest.
 std::vector<uint32_t> reaches_of(std::span<const StreamedPiece> pieces) {
   const size_t n = pieces.size();

@@ -157,6 +157,37 @@ TEST_CASE("Widths are the ones of least loss within the bytes, and are never mor
   CHECK(loss_before == 0);
 }
 
+TEST_CASE("Fewer bytes than the narrowest widths take are refused, and so are other modes",
+          "[widths]") {
+  const TinyFile file(several_widths());
+  MemoryOptions memory;
+  memory.stream.weight_bytes = uint64_t{1} << 30;
+  CHECK(file.open(memory)->weights().residency().mode == MemoryMode::Streamed);
+  memory.stream.weight_bytes = 1000;
+  const Status status = file.refusal(memory);
+  CHECK(status.code() == Code::Usage);
+  CHECK_THAT(status.message(), Contains("narrowest widths") && Contains("1000 are allowed"));
+  const auto model = file.open(streamed());
+  CHECK(model->plan_again({.weight_bytes = 1000}).code() == Code::Usage);
+  memory.mode = MemoryMode::Sparse;
+  CHECK_THAT(file.refusal(memory).message(), Contains("streamed") && Contains("sparse"));
+}
+
+TEST_CASE("Planned again for a speed without a limit, pieces are narrowed if computing needs it",
+          "[widths]") {
+  const TinyFile file(several_widths());
+  MemoryOptions memory = streamed();
+  memory.stream.device = {kReadSpeed, 0.1, 1, {}};
+  const auto model = file.open(memory);
+  REQUIRE_OK(model->plan_again({.tokens_per_second = 9}));
+  CHECK(model->weights().residency().widths.loss == 0);
+  REQUIRE_OK(model->plan_again({.tokens_per_second = 12}));
+  CHECK(model->weights().residency().widths.loss > 0);
+  CHECK(1 / model->weights().residency().seconds_per_token >= 12);
+  const Status status = model->plan_again({.tokens_per_second = 1000});
+  CHECK_THAT(status.message(), Contains("computing alone allows"));
+}
+
 MemoryOptions on_device(double compute_seconds) {
   MemoryOptions memory = streamed();
   memory.stream.device = {kReadSpeed, compute_seconds, 1, {}};
