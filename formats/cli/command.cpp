@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <cmath>
 #include <csignal>
@@ -49,6 +50,11 @@ void end_on_signal(int signal) {
 // A page of a mapped file that is no longer there. Nothing can be computed without it, so the
 // program ends as for any other failure: outputs removed, one line, code 1.
 void end_on_lost_page(int signal, siginfo_t* info, void*) {
+  // Other threads touch the same pages: the first one has the word, and ends the process.
+  static std::atomic_flag is_said = ATOMIC_FLAG_INIT;
+  while (is_said.test_and_set()) {
+    ::pause();
+  }
   const char* path = mapped_file_at(info->si_addr);
   if (!path) {
     end_on_signal(signal);
@@ -68,7 +74,7 @@ void install_signal_handlers(const Program& program) {
   program_name = program.name;
   struct sigaction lost_page = {};
   lost_page.sa_sigaction = end_on_lost_page;
-  lost_page.sa_flags = SA_SIGINFO | SA_RESETHAND;
+  lost_page.sa_flags = SA_SIGINFO;
   ::sigaction(SIGBUS, &lost_page, nullptr);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
     std::signal(signal, end_on_signal);
