@@ -19,21 +19,25 @@ bool has_something_sparse(const edge::Model& model) {
          });
 }
 
-Result<edge::MemoryMode> mode_named(const std::string& name, const std::string& packed) {
+Result<std::optional<edge::MemoryMode>> mode_for(const HeldAs& held, const std::string& packed) {
   for (const edge::ModeTraits& traits : edge::mode_list()) {
-    if (name == traits.name) {
-      return traits.mode;
+    if (held.mode == traits.name) {
+      return std::optional(traits.mode);
     }
+  }
+  if (held.options.mode || held.options.limit > 0) {
+    return held.options.mode;
   }
   // auto: mapped, so that looking costs nothing.
   RWKV_ASSIGN(const auto model, edge::Model::open(packed));
-  return has_something_sparse(*model) ? edge::MemoryMode::Sparse : edge::MemoryMode::Loaded;
+  return std::optional(has_something_sparse(*model) ? edge::MemoryMode::Sparse
+                                                    : edge::MemoryMode::Loaded);
 }
 
-Result<std::shared_ptr<const edge::Model>> open_as(const std::string& packed,
-                                                   const std::string& mode, unsigned n_threads) {
-  edge::MemoryOptions options;
-  RWKV_ASSIGN(options.mode, mode_named(mode, packed));
+Result<std::shared_ptr<const edge::Model>> open_as(const std::string& packed, const HeldAs& held,
+                                                   unsigned n_threads) {
+  edge::MemoryOptions options = held.options;
+  RWKV_ASSIGN(options.mode, mode_for(held, packed));
   options.n_threads = n_threads;
   return edge::Model::open(packed, options);
 }
@@ -51,16 +55,16 @@ std::span<const char* const> footprint_modes() {
   return kNames;
 }
 
-Result<Footprint> footprint(const std::string& packed, const std::string& mode) {
-  RWKV_ASSIGN(const auto model, open_as(packed, mode, 1));
+Result<Footprint> footprint(const std::string& packed, const HeldAs& held) {
+  RWKV_ASSIGN(const auto model, open_as(packed, held, 1));
   const edge::Weights& weights = model->weights();
   return Footprint{edge::mode_traits(weights.residency().mode).name, weights.account().total(),
                    weights.account().weights()};
 }
 
-Result<double> decode_speed(const std::string& packed, const std::string& mode, unsigned n_threads,
+Result<double> decode_speed(const std::string& packed, const HeldAs& held, unsigned n_threads,
                             uint64_t n_tokens) {
-  RWKV_ASSIGN(const auto model, open_as(packed, mode, n_threads));
+  RWKV_ASSIGN(const auto model, open_as(packed, held, n_threads));
   edge::BenchSubject subject(model, n_threads);
   RWKV_TRY(subject.decode(n_tokens));
   return edge::spread_of(subject.take_rates()).median;

@@ -8,12 +8,20 @@
 #include <vector>
 
 #include "formats/base/status.h"
+#include "runtime/memory/options.h"
 
 namespace rwkv::press {
 
-/// Ways to hold a model: "auto" first, then the runtime's modes. auto is sparse for a file with
-/// predictors or a clustered head, else loaded.
+/// Ways to hold a model: "auto" first, then the runtime's modes. auto is the mode of the options,
+/// or what the runtime chooses for their limit; without either, sparse for a file with predictors
+/// or a clustered head, else loaded.
 std::span<const char* const> footprint_modes();
+
+/// How a model is held.
+struct HeldAs {
+  std::string mode = "auto";         ///< of footprint_modes()
+  edge::MemoryOptions options = {};  ///< all but the mode and the number of threads
+};
 
 struct Footprint {
   std::string mode;             ///< never auto
@@ -21,13 +29,12 @@ struct Footprint {
   uint64_t weight_bytes = 0;    ///< of it, weights and their caches
 };
 
-/// Opens the model as `mode` (of footprint_modes()) with the default caches, for one thread, and
-/// reads the account (runtime/account/account.h).
-Result<Footprint> footprint(const std::string& packed, const std::string& mode);
+/// Opens the model, for one thread, and reads the account (runtime/account/account.h).
+Result<Footprint> footprint(const std::string& packed, const HeldAs& held);
 
 /// Tokens per second of `n_tokens` decoded one after another, median over the tokens; a few more
 /// warm up. Opens the model and lets it go again.
-Result<double> decode_speed(const std::string& packed, const std::string& mode, unsigned n_threads,
+Result<double> decode_speed(const std::string& packed, const HeldAs& held, unsigned n_threads,
                             uint64_t n_tokens);
 
 /// The machine that speeds are of.

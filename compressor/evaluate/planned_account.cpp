@@ -31,10 +31,14 @@ edge::PackedFile planned_file(const PackPlan& plan) {
   return file;
 }
 
+Result<edge::Residency> planned_residency(const PackPlan& plan, uint64_t tokenizer_bytes,
+                                          const edge::MemoryOptions& options) {
+  return edge::Model::residency(planned_file(plan), tokenizer_bytes, options);
+}
+
 Result<edge::Account> planned_account(const PackPlan& plan, uint64_t tokenizer_bytes,
                                       const edge::MemoryOptions& options) {
-  RWKV_ASSIGN(const edge::Residency residency,
-              edge::Model::residency(planned_file(plan), tokenizer_bytes, options));
+  RWKV_ASSIGN(const edge::Residency residency, planned_residency(plan, tokenizer_bytes, options));
   return residency.account;
 }
 

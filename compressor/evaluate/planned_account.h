@@ -10,6 +10,7 @@
 #include "runtime/account/account.h"
 #include "runtime/memory/options.h"
 #include "runtime/memory/packed_file.h"
+#include "runtime/memory/residency.h"
 
 namespace rwkv::press {
 
@@ -19,9 +20,12 @@ Result<uint64_t> tokenizer_bytes(const std::optional<Vocabulary>& vocabulary);
 /// The packed file that `plan` describes, as the runtime sees it; it has no bytes.
 edge::PackedFile planned_file(const PackPlan& plan);
 
-/// The runtime's own account of the model that `plan` describes, opened with `options`: weights,
-/// caches, tables, the state of one sequence, scratch memory of options.n_threads, tokenizer.
-/// What the program itself takes is options.program_bytes. Shapes alone decide it.
+/// Where the runtime would hold the model that `plan` describes, opened with `options`. Its account
+/// has weights, caches, tables, the state of one sequence, scratch memory of options.n_threads,
+/// tokenizer. What the program itself takes is options.program_bytes. Shapes alone decide it.
+Result<edge::Residency> planned_residency(const PackPlan& plan, uint64_t tokenizer_bytes,
+                                          const edge::MemoryOptions& options);
+/// Its account alone.
 Result<edge::Account> planned_account(const PackPlan& plan, uint64_t tokenizer_bytes,
                                       const edge::MemoryOptions& options);
 

@@ -50,9 +50,12 @@ PlanRequest request_from(const Budget& budget) {
     request.mode = edge::MemoryMode::Loaded;
   } else if (budget.memory == "sparse") {
     request.mode = edge::MemoryMode::Sparse;
+  } else if (budget.memory == "streamed") {
+    request.mode = edge::MemoryMode::Streamed;
   }
   request.embedding_rows = budget.embedding_cache;
   request.min_speed = budget.min_speed;
+  request.read_speed = static_cast<double>(budget.read_speed);
   return request;
 }
 

@@ -61,12 +61,6 @@ double neuron_share(const RowsPoint& ffn) {
   return ffn.value > 0 ? ffn.share : std::max(0.0, 2 * ffn.share - 1);
 }
 
-// What additive costs leave out: shared by all matrices and the largest of several.
-uint64_t additive(const edge::Account& account) {
-  return account.total() - account.at(edge::Component::Scratch).resident -
-         account.at(edge::Component::Staging).resident;
-}
-
 // Halves of predictors that did not help when they were fitted are not in the file.
 void drop_unused_halves(PackPlan& plan, const RowsPoint& ffn) {
   std::erase_if(plan.tensors, [&](const PlannedTensor& tensor) {
@@ -90,18 +84,6 @@ PlanSpace::PlanSpace(const PlanSubject& subject, const Curves& curves, const Pla
   if (request.min_speed > 0) {
     most_touched_ = curves.speed.touched_at(request.min_speed);
   }
-}
-
-double ChoiceBytes::of(Measure measure) const {
-  switch (measure) {
-    case Measure::Resident:
-      return static_cast<double>(resident);
-    case Measure::File:
-      return static_cast<double>(file);
-    case Measure::Touched:
-      return touched;
-  }
-  return 0;
 }
 
 double PlanSpace::limit(Measure measure) const {
@@ -134,6 +116,18 @@ std::vector<MemoryFrame> PlanSpace::frames(bool tight) const {
     frame.ffn = curves_.ffn.empty() ? RowsPoint{} : curves_.ffn.front();
     all.push_back(frame);
   }
+  if (request_.read_ahead() > 0 && request_.resident > 0 &&
+      (any || *request_.mode == edge::MemoryMode::Streamed)) {
+    // With everything dense: rows on demand would want the same storage at the same time.
+    MemoryFrame frame;
+    frame.memory.mode = edge::MemoryMode::Streamed;
+    frame.memory.limit = request_.resident;
+    frame.memory.embedding_rows = request_.embedding_rows;
+    frame.memory.stream.bytes_per_second = static_cast<uint64_t>(request_.read_speed);
+    frame.read_ahead = request_.read_ahead();
+    frame.ffn = curves_.ffn.empty() ? RowsPoint{} : curves_.ffn.front();
+    all.push_back(frame);
+  }
   if (any || *request_.mode == edge::MemoryMode::Sparse) {
     for (const RowsPoint& ffn : curves_.ffn) {
       for (const RowsPoint& head : curves_.head) {
@@ -152,14 +146,13 @@ std::vector<MemoryFrame> PlanSpace::frames(bool tight) const {
 }
 
 Result<ChoiceBytes> PlanSpace::footprint(const Choice& choice, const MemoryFrame& frame) const {
-  ChoiceBytes result;
-  RWKV_ASSIGN(PackPlan plan, pack_plan_of(subject_, choice, size_, result.file));
-  result.file += kNames;
+  uint64_t file = 0;
+  RWKV_ASSIGN(PackPlan plan, pack_plan_of(subject_, choice, size_, file));
   if (frame.ffn.value > 0) {
     drop_unused_halves(plan, frame.ffn);
   }
-  RWKV_ASSIGN(result.account, planned_account(plan, subject_.tokenizer_bytes, frame.memory));
-  result.resident = result.account.total();
+  RWKV_ASSIGN(ChoiceBytes result, held_bytes(plan, subject_.tokenizer_bytes, frame));
+  result.file = file + kNames;
   for (const PlannedTensor& tensor : plan.tensors) {
     result.touched += bytes_read(role_traits(tensor.binding.role).access, tensor.encoded_bytes(),
                                  tensor.binding.packed_rows(), {frame.ffn.share, frame.head.share});
@@ -168,7 +161,9 @@ Result<ChoiceBytes> PlanSpace::footprint(const Choice& choice, const MemoryFrame
 }
 
 bool PlanSpace::fits(const ChoiceBytes& footprint, Measure measure) const {
-  return !is_limited(measure) || footprint.of(measure) <= limit(measure);
+  const double bytes = measure == Measure::Resident ? static_cast<double>(footprint.resident)
+                                                    : footprint.of(measure);
+  return !is_limited(measure) || bytes <= limit(measure);
 }
 
 bool PlanSpace::fits(const ChoiceBytes& footprint) const {
@@ -201,8 +196,7 @@ Result<PlanSpace::Costs> PlanSpace::costs(
   }
   RWKV_ASSIGN(const ChoiceBytes of_base, footprint(base, frame));
   const auto amounts = [](const ChoiceBytes& bytes) {
-    return Amounts{static_cast<double>(additive(bytes.account)), static_cast<double>(bytes.file),
-                   bytes.touched};
+    return Amounts{additive(bytes), static_cast<double>(bytes.file), bytes.touched};
   };
   const Amounts start = amounts(of_base);
   const auto moved = [&](const Choice& choice) -> Result<Amounts> {
@@ -428,7 +422,11 @@ Result<PlannedChoice> PlanSpace::smallest(Measure measure) const {
     planned.frame = frame;
     planned.choice = choice_of(frame, points, picks);
     RWKV_ASSIGN(planned.footprint, footprint(planned.choice, frame));
-    if (!least || planned.footprint.of(measure) < least->footprint.of(measure)) {
+    const auto bytes = [&](const PlannedChoice& choice) {
+      return measure == Measure::Resident ? static_cast<double>(choice.footprint.resident)
+                                          : choice.footprint.of(measure);
+    };
+    if (!least || bytes(planned) < bytes(*least)) {
       least = planned;
     }
   }

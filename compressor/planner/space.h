@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "compressor/planner/choice_bytes.h"
 #include "compressor/planner/curves.h"
 #include "compressor/planner/knapsack.h"
 
@@ -16,32 +17,16 @@ namespace rwkv::press {
 struct PlanRequest {
   uint64_t resident = 0;  ///< bytes, by the runtime's account without the program; 0: any
   uint64_t size = 0;      ///< bytes of the packed file; 0: any
-  std::optional<edge::MemoryMode> mode;                   ///< loaded or sparse; without one, either
+  /// Loaded, sparse or streamed; without one, any. Streamed needs `resident` and `read_ahead`.
+  std::optional<edge::MemoryMode> mode;
   uint64_t embedding_rows = edge::kDefaultEmbeddingRows;  ///< kept in memory where sparse
   double min_speed = 0;                                   ///< tokens per second; 0: any
-};
+  double read_speed = 0;  ///< bytes per second of the device's storage; 0: nothing is streamed
 
-/// A way to hold the model: the decisions that apply to all matrices. Caches hold the rows that one
-/// token touches on average.
-struct MemoryFrame {
-  edge::MemoryOptions memory;
-  RowsPoint ffn, head;  ///< of Curves
-  double loss() const { return ffn.loss + head.loss; }
-  double nats() const { return ffn.nats + head.nats; }
-};
-
-/// What a request may limit.
-enum class Measure : uint8_t { Resident, File, Touched };
-inline constexpr size_t kMeasures = 3;
-
-/// The cost of a choice.
-struct ChoiceBytes {
-  edge::Account account;
-  uint64_t resident = 0;
-  uint64_t file = 0;   ///< of the packed file, at most
-  double touched = 0;  ///< bytes per token
-
-  double of(Measure measure) const;
+  /// Bytes that the storage reads while a token is computed.
+  uint64_t read_ahead() const {
+    return min_speed > 0 ? static_cast<uint64_t>(read_speed / min_speed) : 0;
+  }
 };
 
 /// A choice in a frame, with its predictions.

@@ -5,7 +5,7 @@
 namespace rwkv::press {
 namespace {
 
-constexpr std::array<const char*, 3> kMemory = {"any", "loaded", "sparse"};
+constexpr std::array<const char*, 4> kMemory = {"any", "loaded", "sparse", "streamed"};
 constexpr std::array<const char*, 3> kLosses = {"auto", "measured", "estimated"};
 
 // One of `codecs` by the name that codec_traits() has.
@@ -35,6 +35,10 @@ Settings budget_settings(Budget& budget) {
               count("embedding_cache", budget.embedding_cache, 1, kMostRows,
                     "rows of the embedding kept in memory in sparse mode"),
               real("min_speed", budget.min_speed, 0, 1e9, "tokens per second; 0: any"),
+              bytes("read_speed", budget.read_speed,
+                    "per second, of the device's storage: weights may be read for every token "
+                    "while it is computed, as far as min_speed leaves time")
+                  .shown_if(budget.read_speed > 0),
               count("samples", budget.samples, 1, kMostSamples,
                     "stretches of text on which losses are measured"),
               count("rounds", budget.rounds, 0, 100, "of improving the choice as a whole, at most"),
@@ -56,6 +60,14 @@ Result<Budget> read_budget(const YAML::Node& node) {
     return usage_error(
         "budget.resident is missing; expected the bytes that the model may take in memory, such as "
         "200MB, or in budget.size those of its file");
+  }
+  const bool streams = budget.read_speed > 0 || budget.memory == "streamed";
+  if (streams && (budget.read_speed == 0 || budget.min_speed == 0 || budget.resident == 0)) {
+    return usage_error(
+        "budget: streaming needs resident (bytes in memory), min_speed (tokens per second) and "
+        "read_speed (bytes per second of the storage); found {} of them",
+        (budget.read_speed > 0 ? 1 : 0) + (budget.min_speed > 0 ? 1 : 0) +
+            (budget.resident > 0 ? 1 : 0));
   }
   for (std::string& name : budget.codecs) {
     RWKV_TRY(read_codec(name));

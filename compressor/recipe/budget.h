@@ -15,11 +15,13 @@ namespace rwkv::press {
 struct Budget {
   uint64_t resident = 0;          ///< bytes in memory; 0: any
   uint64_t size = 0;              ///< bytes of the packed file; 0: any
-  std::string memory = "any";     ///< or loaded, or sparse
+  std::string memory = "any";     ///< or loaded, sparse, streamed
   uint64_t embedding_cache = 64;  ///< rows of the embedding kept in memory in sparse mode
   double min_speed = 0;           ///< tokens per second; 0: any
-  uint64_t samples = 32;          ///< stretches of text on which losses are measured
-  uint64_t rounds = 4;            ///< at most this many rounds of improving the choice
+  /// Bytes per second of the device's storage, for models that are streamed; 0: none is.
+  uint64_t read_speed = 0;
+  uint64_t samples = 32;  ///< stretches of text on which losses are measured
+  uint64_t rounds = 4;    ///< at most this many rounds of improving the choice
   /// Codecs to choose from, besides f16; empty: the planner's own ladder.
   std::vector<std::string> codecs = {};
 

@@ -69,7 +69,7 @@ Result<Fingerprint> Fingerprint::take(const SweepInputs& inputs, const SweepEval
 std::string Fingerprint::of(const SweepPoint& point) const {
   return hash_of(fmt::format("{}\n{}\n{}\n{}\n{}", model_, evaluation_,
                              point.learns_from.empty() ? "" : calibration_,
-                             point.trained ? training_ : "", point.recipe));
+                             point.trained ? training_ : "", point.recipe + point.device));
 }
 
 std::string Fingerprint::of(const SweepPlan& plan, const SweepEvaluation& evaluation) const {

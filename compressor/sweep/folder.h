@@ -18,6 +18,8 @@ class PointFolder {
   const std::string& id() const { return id_; }
   const std::string& path() const { return path_; }
   std::string recipe() const { return path_ + "/recipe.yaml"; }
+  /// What is given of the device, if anything is.
+  std::string device() const { return path_ + "/device.yaml"; }
   std::string log() const { return path_ + "/log.txt"; }
   std::string model() const { return path_ + "/model.gguf"; }
   std::string result() const { return path_ + "/result.json"; }

@@ -5,6 +5,7 @@
 
 #include "compressor/recipe/commands.h"
 #include "compressor/recipe/recipe.h"
+#include "compressor/sweep/device.h"
 #include "formats/base/nearest.h"
 
 namespace rwkv::press {
@@ -47,6 +48,10 @@ SweepPoint point_from(const Recipe& recipe) {
   return point;
 }
 
+bool is_of_device(const SweepAxis& axis) {
+  return !axis.is_stage() && stage_of(axis.name) == kSweepDevice;
+}
+
 // Refuses axes whose stage is not in the recipe, and unknown settings.
 Status check_axis(const SweepAxis& axis, const Recipe& recipe) {
   std::vector<std::string_view> stages;
@@ -64,11 +69,12 @@ Status check_axis(const SweepAxis& axis, const Recipe& recipe) {
       }
     }
   }
-  if (name == kCalibration && !axis.is_stage()) {
+  if ((name == kCalibration && !axis.is_stage()) || is_of_device(axis)) {
     return {};  // its keys are checked with its values
   }
   if (!found) {
     stages.emplace_back(kCalibration);
+    stages.emplace_back(kSweepDevice);
     return usage_error("axes.{}: the recipe has no stage '{}'{}", axis.name, name,
                        suggestion(name, stages));
   }
@@ -112,7 +118,7 @@ class Planner {
   // The index of the point; an equal point that exists already is reused.
   size_t add(SweepPoint point) {
     for (size_t i = 0; i < plan_.points.size(); ++i) {
-      if (plan_.points[i].recipe == point.recipe) {
+      if (plan_.points[i].recipe == point.recipe && plan_.points[i].device == point.device) {
         return i;
       }
     }
@@ -145,6 +151,28 @@ class Planner {
                                                                                     : key;
   }
 
+  // What the axes device.KEY say.
+  Result<std::string> device_of(
+      const std::vector<std::pair<std::string, std::string>>& chosen) const {
+    YAML::Node given(YAML::NodeType::Map);
+    for (size_t i = 0; i < chosen.size(); ++i) {
+      if (is_of_device(settings_.axes[i])) {
+        given[chosen[i].first.substr(chosen[i].first.find('.') + 1)] = chosen[i].second;
+      }
+    }
+    SweepDevice device;
+    RWKV_TRY(device_settings(device).read(given).in(settings_.origin + ": axes"));
+    const EvaluationFiles& files = settings_.evaluation.files;
+    if (device.weight_bytes > 0 && !(files.clozes.empty() && files.choices.empty())) {
+      return usage_error(
+          "{}: axes.device.weight_bytes: narrower widths are measured on texts alone; leave out "
+          "the "
+          "questions",
+          settings_.origin);
+    }
+    return device_yaml(device);
+  }
+
   Status add_product(size_t index) {
     std::vector<std::pair<std::string, std::string>> chosen(settings_.axes.size());
     for (size_t i = settings_.axes.size(); i-- > 0;) {
@@ -160,7 +188,8 @@ class Planner {
     }
     std::vector<std::string> overrides;
     for (size_t i = 0; i < chosen.size(); ++i) {
-      if (!settings_.axes[i].is_stage() && !dropped.contains(stage_of(chosen[i].first))) {
+      if (!settings_.axes[i].is_stage() && !is_of_device(settings_.axes[i]) &&
+          !dropped.contains(stage_of(chosen[i].first))) {
         overrides.push_back(fmt::format("{}={}", chosen[i].first, chosen[i].second));
       }
     }
@@ -169,6 +198,7 @@ class Planner {
     std::erase_if(recipe.value().stages,
                   [&](const auto& stage) { return dropped.contains(stage->name()); });
     SweepPoint point = point_from(recipe.value());
+    RWKV_ASSIGN(point.device, device_of(chosen));
     for (size_t i = 0; i < chosen.size(); ++i) {
       if (settings_.axes[i].values.size() > 1) {
         point.label += fmt::format("{}{}={}", point.label.empty() ? "" : " ",

@@ -12,6 +12,7 @@
 #include "compressor/pipeline/convert.h"
 #include "compressor/sweep/child.h"
 #include "compressor/sweep/claim.h"
+#include "compressor/sweep/device.h"
 #include "compressor/sweep/lock.h"
 #include "compressor/sweep/received.h"
 #include "compressor/sweep/results.h"
@@ -93,7 +94,7 @@ class Sweep {
       folders_.push_back(run_.folder.point(id));
       RWKV_TRY(make_folder(folders_.back().path()));
       if (!exists(folders_.back().recipe())) {
-        RWKV_TRY(write_whole(folders_.back().recipe(), points()[i].recipe));
+        RWKV_TRY(write_point(i));
       }
     }
     // Neighbouring points stay together, since they share the most work.
@@ -102,6 +103,14 @@ class Sweep {
       own_.push_back(i);
     }
     return write_json(run_.folder.manifest(), manifest());
+  }
+
+  // What a child reads of a point.
+  Status write_point(size_t i) const {
+    if (!points()[i].device.empty()) {
+      RWKV_TRY(write_whole(folders_[i].device(), points()[i].device + "\n"));
+    }
+    return write_whole(folders_[i].recipe(), points()[i].recipe);
   }
 
   Json manifest() const {
@@ -239,7 +248,7 @@ class Sweep {
         continue;
       }
       folders_[i].clear();
-      RWKV_TRY(write_whole(folders_[i].recipe(), points()[i].recipe));
+      RWKV_TRY(write_point(i));
       claims.push_back(std::move(*claim));
       taken.push_back(i);
       tried_.push_back(i);
@@ -349,7 +358,7 @@ class Sweep {
     struct Subject {
       size_t point;
       Claim claim;
-      std::string mode;
+      HeldAs held;
       std::vector<double> rates;
     };
     std::vector<Subject> subjects;
@@ -361,7 +370,9 @@ class Sweep {
       RWKV_ASSIGN(std::optional<Claim> claim, Claim::take(folder.claim(), run_.retry_claimed));
       if (claim) {
         RWKV_ASSIGN(const Json result, read_result(folder));
-        subjects.push_back({i, std::move(*claim), result.value("memory", "auto"), {}});
+        RWKV_ASSIGN(const SweepDevice device, read_device(points()[i].device, folder.device()));
+        subjects.push_back(
+            {i, std::move(*claim), {result.value("memory", "auto"), device.memory()}, {}});
       }
     }
     for (int round = 0; round < kRounds && !subjects.empty(); ++round) {
@@ -369,7 +380,7 @@ class Sweep {
       for (Subject& subject : subjects) {
         const PointFolder& folder = folders_[subject.point];
         auto rate =
-            decode_speed(folder.model(), subject.mode, this_machine().threads, kSpeedTokens);
+            decode_speed(folder.model(), subject.held, this_machine().threads, kSpeedTokens);
         RWKV_TRY(rate.status());
         subject.rates.push_back(rate.value());
       }

@@ -22,6 +22,9 @@ std::string memory_text(const MemoryFrame& frame) {
     text += fmt::format(" --neuron-cache {} --head-cache {} --embedding-cache {}",
                         *memory.neuron_cache, *memory.head_cache, *memory.embedding_rows);
   }
+  if (memory.limit > 0) {
+    text += fmt::format(" --memory-limit {}", memory.limit);
+  }
   return text;
 }
 
@@ -32,7 +35,8 @@ nlohmann::ordered_json choice_to_json(const PlannedChoice& planned) {
           {"p_min", planned.choice.p_min},
           {"resident", planned.footprint.resident},
           {"file", planned.footprint.file},
-          {"touched_per_token", planned.footprint.touched}};
+          {"touched_per_token", planned.footprint.touched},
+          {"read_ahead", planned.frame.read_ahead}};
 }
 
 double sampled_correlation(const FitReport& report) {
@@ -115,6 +119,9 @@ void print_text(const FitReport& report) {
   cli::print("\n{:<26} {:>14} {:>14}\n", "", "predicted", "measured");
   cli::print("{:<26} {:>14} {:>14}\n", "resident bytes", planned.footprint.resident,
              plan.measured.resident);
+  if (planned.frame.read_ahead > 0) {
+    cli::print("{:<26} {:>14}\n", "read for a token, at most", planned.frame.read_ahead);
+  }
   cli::print("{:<26} {:>14} {:>14}\n", "bytes of the file", planned.footprint.file,
              plan.file_bytes);
   cli::print("{:<26} {:>14.5f} {:>14.5f}\n", "nats per token", plan.predicted_loss,
@@ -191,10 +198,13 @@ void declare_fit_options(cxxopts::Options& options) {
       cxxopts::value<std::string>(),
       "SIZE")("min-speed", "With --fit: tokens per second that must be reached",
               cxxopts::value<std::string>(), "N")(
-      "text", "With --fit: text that losses are measured on", cxxopts::value<std::string>(),
-      "FILE")("curves", "With --fit: file that keeps what was measured, for plans to come",
-              cxxopts::value<std::string>(), "FILE")("vocab", "Vocabulary file, or 'bytes'",
-                                                     cxxopts::value<std::string>(), "FILE")(
+      "read-speed",
+      "With --fit and --min-speed: bytes per second of the storage; weights may be streamed",
+      cxxopts::value<std::string>(),
+      "SIZE")("text", "With --fit: text that losses are measured on", cxxopts::value<std::string>(),
+              "FILE")("curves", "With --fit: file that keeps what was measured, for plans to come",
+                      cxxopts::value<std::string>(), "FILE")("vocab", "Vocabulary file, or 'bytes'",
+                                                             cxxopts::value<std::string>(), "FILE")(
       "o,output", "With --fit: recipe to write", cxxopts::value<std::string>(), "FILE")(
       "force", "Replace an existing output")("quiet", "No progress");
 }
@@ -223,6 +233,10 @@ Result<std::optional<Recipe>> budget_recipe(const cxxopts::ParseResult& argument
   if (arguments.count("min-speed") > 0) {
     RWKV_ASSIGN(const double speed, cli::real(arguments, "min-speed", 0, 1e9));
     budget += fmt::format(", min_speed: {}", speed);
+  }
+  if (arguments.count("read-speed") > 0) {
+    RWKV_ASSIGN(const uint64_t speed, cli::byte_size(arguments, "read-speed", 0));
+    budget += fmt::format(", read_speed: {}", speed);
   }
   std::vector<std::string> overrides;
   if (arguments.count("set") > 0) {

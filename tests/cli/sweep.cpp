@@ -142,6 +142,37 @@ TEST_CASE("A sweep's points are what conversions of their recipes are", "[sweep]
   }
 }
 
+TEST_CASE("A sweep over what a device has reports memory, speed and loss of each", "[sweep]") {
+  const Setting setting(
+      "name: widths\ncalibration: {samples: 8, length: 32}\n"
+      "stages:\n"
+      "  - quantize: {codec: i8_row, min_numbers: 0}\n"
+      "  - shards: {widths: [lut4, lut2], piece_kb: 8}\n"
+      "axes: {device.weight_bytes: [60kB, 100kB], device.memory_limit: [1500kB], "
+      "device.read_speed: [10MB]}\n"
+      "evaluate: {text: [text.txt], max_tokens: 200}\n");
+  require_fine(setting.sweep("out"));
+  const Json points = setting.results("out")["points"];
+  REQUIRE(points.size() == 4);  // and the dense model, and int8
+  const auto kl = [&](size_t i) { return points[i]["metrics"]["kl"]["value"].get<double>(); };
+  for (const size_t i : {0, 1}) {
+    INFO(points[i].dump());
+    REQUIRE(points[i]["status"] == "done");
+    CHECK(points[i]["memory"] == "streamed");
+    CHECK(points[i]["resident_bytes"] <= 1'500'000);
+    CHECK(points[i]["tokens_per_second"].get<double>() > 0);
+  }
+  CHECK(points[0]["xxh64"] == points[1]["xxh64"]);
+  CHECK(kl(0) > kl(1));
+  CHECK(kl(1) > 0);
+  CHECK(points[3]["memory"] == "loaded");
+  std::ifstream file(
+      setting.scratch.file("out/points/" + points[1]["id"].get<std::string>() + "/device.yaml"));
+  std::string line;
+  std::getline(file, line);
+  CHECK(line == "{memory_limit: 1500000, weight_bytes: 100000, read_speed: 10000000}");
+}
+
 TEST_CASE("A sweep is checked whole before any work", "[sweep]") {
   const Setting setting;
   struct Case {

@@ -373,6 +373,8 @@ TEST_CASE("What a budget cannot be is refused", "[planner]") {
       {"budget: {size: 1MB, codecs: [mm8]}", "plans cannot choose it"},
       {"budget: {size: 1MB, codecs: [int9]}", "budget.codecs: expected f32, f16, i8_row"},
       {"budget: {resident: 1MB, min_speed: fast}", "a number"},
+      {"budget: {resident: 1MB, read_speed: 1MB}", "streaming needs resident"},
+      {"budget: {resident: 1MB, min_speed: 2, memory: streamed}", "found 2 of them"},
       {"budget: {resident: 1MB}\nstages: [quantize]", "found both"},
   };
   for (const Case& wrong : cases) {

@@ -18,8 +18,8 @@ struct SmallSubject {
   press::Checkpoint checkpoint;
   std::optional<press::PlanSubject> subject;
 
-  explicit SmallSubject(const std::string& arch) {
-    path = write_synth(scratch, arch);
+  explicit SmallSubject(const std::string& arch, uint64_t n_embd = 128) {
+    path = write_synth(scratch, arch, n_embd);
     auto opened = press::open_checkpoint(path);
     REQUIRE_OK(opened.status());
     checkpoint = opened.take();

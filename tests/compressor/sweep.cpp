@@ -5,6 +5,7 @@
 #include "compressor/low_rank/factorise.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/sweep/claim.h"
+#include "compressor/sweep/device.h"
 #include "compressor/sweep/points.h"
 #include "compressor/sweep/results.h"
 #include "compressor/sweep/units.h"
@@ -13,6 +14,7 @@
 
 using namespace rwkv;
 using namespace rwkv::test;
+using Catch::Contains;
 
 namespace {
 
@@ -108,6 +110,34 @@ TEST_CASE("Every sweep has the dense model and int8 to compare with", "[sweep]")
       "stages: [low_rank: {rounds: 1, diagonal: true}, refit, quantize]\nreferences: false\n"
       "axes: {low_rank.rounds: [1, 2], refit.rounds: [1, 2]}\n");
   CHECK(alike.points[0].label == "low_rank.rounds=1 refit.rounds=1");
+}
+
+TEST_CASE("Axes of the device make points of one recipe", "[sweep]") {
+  const press::SweepPlan plan = plan_of(
+      "preset: elastic\nreferences: false\n"
+      "axes: {device.memory_limit: [20MB, 30MB], device.weight_bytes: [25MB], "
+      "device.read_speed: [100MB]}\n");
+  REQUIRE(plan.points.size() == 2);
+  CHECK(plan.points[0].recipe == plan.points[1].recipe);
+  CHECK(plan.points[0].label == "memory_limit=20MB");
+  auto device = press::read_device(plan.points[1].device, "device.yaml");
+  REQUIRE_OK(device.status());
+  CHECK(device.value().memory_limit == 30'000'000);
+  CHECK(device.value().weight_bytes == 25'000'000);
+  CHECK(device.value().read_speed == 100'000'000);
+  CHECK(device.value().memory().mode == edge::MemoryMode::Streamed);
+  // A point without axes of the device says nothing about it.
+  CHECK(plan_of("preset: int8\nreferences: false\n").points[0].device.empty());
+  const auto refused = [](const std::string& axes) {
+    auto settings = press::parse_sweep("preset: elastic\n" + axes, "sweep.yaml");
+    REQUIRE_OK(settings.status());
+    return press::plan_sweep(settings.value()).status().message();
+  };
+  CHECK_THAT(refused("axes: {device.memory_limt: [1MB]}\n"),
+             Contains("sweep.yaml: axes") && Contains("did you mean 'memory_limit'"));
+  CHECK_THAT(refused("axes: {device.memory_limit: [much]}\n"), Contains("device.memory_limit"));
+  CHECK_THAT(refused("axes: {device.weight_bytes: [1MB]}\nevaluate: {cloze: [q.jsonl]}\n"),
+             Contains("leave out the questions"));
 }
 
 TEST_CASE("Fields of results.csv may hold anything", "[sweep]") {

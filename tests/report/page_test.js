@@ -257,6 +257,27 @@ test('quality, colour and legend change the charts', 'example', async (page) => 
     'logarithmic');
 });
 
+test('what is beaten in memory, speed and quality can be left out', 'example', async (page) => {
+  const keys = [
+    (point) => -point.resident_bytes,
+    (point) => point.tokens_per_second,
+    (point) => -point.metrics.bits_per_byte.value,
+  ];
+  const beats = (a, b) => keys.every((key) => key(a) >= key(b)) &&
+    keys.some((key) => key(a) > key(b));
+  const expected = done.filter((b) => !done.some((a) => beats(a, b))).map((point) => point.id);
+  assert.ok(expected.length > 1 && expected.length < done.length);
+  const label = page.locator('label', { hasText: 'none beats in memory, speed and quality' });
+  await label.click();
+  for (const chart of CHARTS) {
+    const shown = (await datasets(page, chart)).slice(0, -1).flat().map(({ id }) => id);
+    assert.deepEqual(shown.sort(), [...expected].sort());
+  }
+  await label.click();
+  const all = (await datasets(page, CHARTS[0])).slice(0, -1).flat();
+  assert.equal(all.length, done.length);
+});
+
 test('nothing is wider than a phone, or behind the details', 'example', async (page) => {
   const widest = () => page.evaluate(() => document.scrollingElement.scrollWidth);
   assert.equal(await widest(), 390);

@@ -3,6 +3,13 @@
 // Axes with more than one value.
 const colourAxes = (results) => results.axes.filter(({ values }) => values.length > 1);
 
+// Memory, speed and the chosen quality; null if the results lack one.
+function threeMeasures() {
+  const find = (key) => state.results.measures.find((measure) => measure.key === key);
+  const all = [find('resident_bytes'), find('tokens_per_second'), state.quality];
+  return all.every(Boolean) ? all : null;
+}
+
 function setUpControls() {
   const qualities = state.results.measures.filter((measure) => measure.quality);
   fillSelect(byId('quality'),
@@ -18,6 +25,10 @@ function setUpControls() {
 
   byId('logarithmic').addEventListener('change', (event) =>
     change({ logarithmic: event.target.checked }));
+  const threeway = threeMeasures();
+  byId('unbeaten').closest('label').hidden = threeway === null;
+  byId('unbeaten').addEventListener('change', (event) =>
+    change({ unbeatenOnly: event.target.checked }));
   onChange(updateLegend);
   onChange(() => {
     byId('direction').textContent = directionOf(state.quality);

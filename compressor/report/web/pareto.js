@@ -1,4 +1,4 @@
-// The Pareto frontier: the points that no other one beats in both measures.
+// The Pareto frontier: the points that no other one beats in both measures, or in all of several.
 
 // The `points` that have both measures, ordered by x. All of several equal points stay.
 function paretoFrontier(points, xMeasure, yMeasure) {
@@ -16,4 +16,15 @@ function paretoFrontier(points, xMeasure, yMeasure) {
     }
   }
   return frontier.sort((a, b) => x(a) - x(b));
+}
+
+// The `points` that have all `measures` and that no other such one beats: better in one of them and
+// worse in none.
+function unbeatenPoints(points, measures) {
+  const candidates = points.filter((point) =>
+    measures.every((measure) => valueOf(point, measure) !== null));
+  const compare = (measure, a, b) => compareBetter(measure, valueOf(a, measure), valueOf(b, measure));
+  const beats = (a, b) => measures.every((measure) => compare(measure, a, b) <= 0) &&
+    measures.some((measure) => compare(measure, a, b) < 0);
+  return candidates.filter((point) => !candidates.some((other) => beats(other, point)));
 }

@@ -51,8 +51,13 @@ function frontierDataset(points, xMeasure, yMeasure) {
 // A logarithmic scale cannot show 0 or less.
 const hasPlace = (value) => value !== null && (value > 0 || !state.logarithmic);
 
+// Of the groups that the legend has not hidden.
+const shownPoints = (groups) =>
+  groups.filter((group) => !state.hidden.has(group.value)).flatMap((group) => group.points);
+
 function paretoData(groups, xMeasure, yMeasure) {
-  const isDrawn = (point) =>
+  const unbeaten = state.unbeatenOnly ? unbeatenPoints(shownPoints(groups), threeMeasures()) : null;
+  const isDrawn = (point) => (unbeaten === null || unbeaten.includes(point)) &&
     valueOf(point, xMeasure) !== null && hasPlace(valueOf(point, yMeasure));
   const shown = groups.filter((group) => !state.hidden.has(group.value));
   const toData = (point) => (isDrawn(point) ? toDatum(point, xMeasure, yMeasure) : null);

@@ -5,6 +5,7 @@ const state = {
   quality: null, // the measure that the charts show
   colour: '', // the axis that colours points; '' for none
   logarithmic: false,
+  unbeatenOnly: false, // leave out what another point beats in memory, speed and quality
   hidden: new Set(), // values of that axis that the charts leave out
   selected: null, // a point
 };
