@@ -25,8 +25,11 @@ Result<std::optional<edge::MemoryMode>> mode_for(const HeldAs& held, const std::
       return std::optional(traits.mode);
     }
   }
-  if (held.options.mode || held.options.limit > 0) {
-    return held.options.mode;
+  if (held.weight_bytes > 0) {
+    return std::optional(edge::MemoryMode::Streamed);
+  }
+  if (held.memory_limit > 0) {
+    return std::optional<edge::MemoryMode>();
   }
   // auto: mapped, so that looking costs nothing.
   RWKV_ASSIGN(const auto model, edge::Model::open(packed));
@@ -36,7 +39,10 @@ Result<std::optional<edge::MemoryMode>> mode_for(const HeldAs& held, const std::
 
 Result<std::shared_ptr<const edge::Model>> open_as(const std::string& packed, const HeldAs& held,
                                                    unsigned n_threads) {
-  edge::MemoryOptions options = held.options;
+  edge::MemoryOptions options;
+  options.limit = held.memory_limit;
+  options.stream.weight_bytes = held.weight_bytes;
+  options.stream.bytes_per_second = held.read_speed;
   RWKV_ASSIGN(options.mode, mode_for(held, packed));
   options.n_threads = n_threads;
   return edge::Model::open(packed, options);

@@ -8,19 +8,20 @@
 #include <vector>
 
 #include "formats/base/status.h"
-#include "runtime/memory/options.h"
 
 namespace rwkv::press {
 
-/// Ways to hold a model: "auto" first, then the runtime's modes. auto is the mode of the options,
-/// or what the runtime chooses for their limit; without either, sparse for a file with predictors
-/// or a clustered head, else loaded.
+/// Ways to hold a model: "auto" first, then the runtime's modes. auto is streamed if bytes of
+/// weights are given, else what the runtime chooses for a limit; without either, sparse for a file
+/// with predictors or a clustered head, else loaded.
 std::span<const char* const> footprint_modes();
 
-/// How a model is held.
+/// How a model is held; 0: not given.
 struct HeldAs {
-  std::string mode = "auto";         ///< of footprint_modes()
-  edge::MemoryOptions options = {};  ///< all but the mode and the number of threads
+  std::string mode = "auto";  ///< of footprint_modes()
+  uint64_t memory_limit = 0;  ///< bytes for everything but the program
+  uint64_t weight_bytes = 0;  ///< of all pieces that are streamed, chooses their widths
+  uint64_t read_speed = 0;    ///< bytes per second of the storage, at most
 };
 
 struct Footprint {

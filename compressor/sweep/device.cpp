@@ -4,17 +4,6 @@
 
 namespace rwkv::press {
 
-edge::MemoryOptions SweepDevice::memory() const {
-  edge::MemoryOptions options;
-  options.limit = memory_limit;
-  options.stream.weight_bytes = weight_bytes;
-  options.stream.bytes_per_second = read_speed;
-  if (weight_bytes > 0) {
-    options.mode = edge::MemoryMode::Streamed;
-  }
-  return options;
-}
-
 Settings device_settings(SweepDevice& device) {
   using namespace setting;
   return {kSweepDevice,

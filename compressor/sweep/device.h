@@ -3,8 +3,8 @@
 
 #include <string>
 
+#include "compressor/evaluate/footprint.h"
 #include "compressor/options/settings.h"
-#include "runtime/memory/options.h"
 
 namespace rwkv::press {
 
@@ -18,8 +18,9 @@ struct SweepDevice {
   uint64_t read_speed = 0;    ///< bytes per second of the storage, at most
 
   bool is_given() const { return memory_limit > 0 || weight_bytes > 0 || read_speed > 0; }
-  /// As the runtime takes them; its mode is left open unless weight_bytes asks for streaming.
-  edge::MemoryOptions memory() const;
+  HeldAs held_as(const std::string& mode) const {
+    return {mode, memory_limit, weight_bytes, read_speed};
+  }
 };
 
 Settings device_settings(SweepDevice& device);

@@ -372,7 +372,7 @@ class Sweep {
         RWKV_ASSIGN(const Json result, read_result(folder));
         RWKV_ASSIGN(const SweepDevice device, read_device(points()[i].device, folder.device()));
         subjects.push_back(
-            {i, std::move(*claim), {result.value("memory", "auto"), device.memory()}, {}});
+            {i, std::move(*claim), device.held_as(result.value("memory", "auto")), {}});
       }
     }
     for (int round = 0; round < kRounds && !subjects.empty(); ++round) {

@@ -263,7 +263,7 @@ class Worker {
 
   Result<Json> figures(const PointFolder& folder, const SweepDevice& device) {
     RWKV_ASSIGN(const Footprint bytes,
-                footprint(folder.model(), {job_.evaluation.memory, device.memory()}));
+                footprint(folder.model(), device.held_as(job_.evaluation.memory)));
     RWKV_ASSIGN(const uint64_t checksum, file_xxh64(folder.model()));
     Json result = {{"id", folder.id()},
                    {"file_bytes", fs::file_size(folder.model())},

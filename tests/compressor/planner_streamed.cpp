@@ -32,7 +32,8 @@ TEST_CASE("A plan may stream a model that is larger than memory", "[planner]") {
   const press::PlanReport plain = plan(0);
   const press::PlanReport some = plan(400'000);
   const press::PlanReport all = plan(1e9);
-  INFO(least.value().footprint.resident << " " << request.resident << " of " << most.value().resident);
+  INFO(least.value().footprint.resident << " " << request.resident << " of "
+                                        << most.value().resident);
   CHECK(plain.planned.frame.memory.mode != edge::MemoryMode::Streamed);
   for (const press::PlanReport& streamed : {some, all}) {
     CHECK(streamed.planned.frame.memory.mode == edge::MemoryMode::Streamed);

@@ -125,7 +125,6 @@ TEST_CASE("Axes of the device make points of one recipe", "[sweep]") {
   CHECK(device.value().memory_limit == 30'000'000);
   CHECK(device.value().weight_bytes == 25'000'000);
   CHECK(device.value().read_speed == 100'000'000);
-  CHECK(device.value().memory().mode == edge::MemoryMode::Streamed);
   // A point without axes of the device says nothing about it.
   CHECK(plan_of("preset: int8\nreferences: false\n").points[0].device.empty());
   const auto refused = [](const std::string& axes) {

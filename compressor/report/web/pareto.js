@@ -23,8 +23,11 @@ function paretoFrontier(points, xMeasure, yMeasure) {
 function unbeatenPoints(points, measures) {
   const candidates = points.filter((point) =>
     measures.every((measure) => valueOf(point, measure) !== null));
-  const compare = (measure, a, b) => compareBetter(measure, valueOf(a, measure), valueOf(b, measure));
-  const beats = (a, b) => measures.every((measure) => compare(measure, a, b) <= 0) &&
-    measures.some((measure) => compare(measure, a, b) < 0);
+  const compareIn = (a, b) => (measure) =>
+    compareBetter(measure, valueOf(a, measure), valueOf(b, measure));
+  const beats = (a, b) => {
+    const compared = measures.map(compareIn(a, b));
+    return compared.every((order) => order <= 0) && compared.some((order) => order < 0);
+  };
   return candidates.filter((point) => !candidates.some((other) => beats(other, point)));
 }

@@ -85,6 +85,22 @@ function qualityScale(yMeasure, data) {
   });
 }
 
+// A cost is logarithmic where its values are far apart: in memory or from storage, say.
+const FAR_APART = 30;
+
+function costScale(xMeasure, data) {
+  const values = data.map(({ x }) => x).filter((x) => x > 0);
+  const lowest = Math.min(...values);
+  const isWide = values.length === data.length && Math.max(...values) > FAR_APART * lowest;
+  const limits = errorLimits(data, 'x', isWide);
+  const options = { ticks: { maxTicksLimit: 7, maxRotation: 0 }, ...limits };
+  if (!isWide) {
+    return axisOptions(titleOf(xMeasure), { ...options, grace: '6%' });
+  }
+  const min = Math.min(lowest, limits.suggestedMin ?? lowest) / 1.3;
+  return axisOptions(titleOf(xMeasure), { ...options, type: 'logarithmic', min });
+}
+
 function paretoOptions(xMeasure, yMeasure, data) {
   const baseline = valueOf(state.results.baseline, yMeasure);
   return {
@@ -101,9 +117,7 @@ function paretoOptions(xMeasure, yMeasure, data) {
     },
     interaction: { mode: 'nearest', intersect: true },
     scales: {
-      x: axisOptions(titleOf(xMeasure), {
-        grace: '6%', ticks: { maxTicksLimit: 7, maxRotation: 0 }, ...errorLimits(data, 'x'),
-      }),
+      x: costScale(xMeasure, data),
       y: qualityScale(yMeasure, data),
     },
     plugins: {
