@@ -8,6 +8,9 @@ namespace rwkv::press {
 namespace {
 
 constexpr uint64_t kFloat = sizeof(float);
+constexpr uint64_t kHalf = 2;
+// Time of a product in bf16, where the CPU has it, as a share of one in f32 (measured: bench_block).
+constexpr double kOfBf16 = 0.45;
 // A gradient, and Adam's two means.
 constexpr uint64_t kOfTrainable = 3 * kFloat;
 // Values, and two means, in a snapshot; two are kept while another is written.
@@ -27,8 +30,14 @@ uint64_t memory_of(const TrainOptions& options, const TrainSubject& subject, uin
   const ModelConfig& config = subject.student.config;
   const uint64_t tokens = micro_batch * options.length;
   const bool has_teacher = subject.teacher.all > 0;
-  uint64_t bytes = kFloat * (subject.student.all + subject.teacher.all) +
-                   kOfTrainable * subject.trainable + 2 * kFloat * subject.coded;
+  // What has no gradient is held in the 16 bits of its checkpoint (Network::hold_fixed), once it was
+  // loaded in f32: the student before the teacher.
+  const uint64_t fixed = subject.student.all - std::min(subject.student.all, subject.trainable);
+  const uint64_t student = kFloat * subject.trainable + kHalf * fixed;
+  const uint64_t loading =
+      std::max(kFloat * subject.student.all, student + kFloat * subject.teacher.all);
+  uint64_t bytes = student + kHalf * subject.teacher.all + kOfTrainable * subject.trainable +
+                   2 * kFloat * subject.coded;
   const uint64_t saved = saved_bytes(config, tokens);
   bytes += recompute ? config.n_layer * kFloat * tokens * config.n_embd + 2 * saved
                      : (config.n_layer + 1) * saved;
@@ -39,7 +48,13 @@ uint64_t memory_of(const TrainOptions& options, const TrainSubject& subject, uin
   bytes += kFloat * config.n_vocab * config.n_embd;
   bytes += std::min(kSliceBytes, kFloat * tokens * config.n_vocab) *
            (kSlicesHeld + (has_teacher ? kSlicesOfTeacher : 0));
-  return bytes;
+  return std::max(bytes, loading);
+}
+
+// With products as the options have them.
+Effort computed(Effort effort, const TrainOptions& options) {
+  effort.products *= options.wants_bf16 ? kOfBf16 : 1;
+  return effort;
 }
 
 Effort pass(const ModelNumbers& model, double tokens) {
@@ -84,7 +99,7 @@ Needs train_needs(const TrainOptions& options, const TrainSubject& subject) {
     step += pass(subject.teacher, tokens);
   }
   step.bytes += kOfStep * static_cast<double>(kFloat * subject.trainable);
-  needs.parallel = step * steps;
+  needs.parallel = computed(step, options) * steps;
   needs.disk = kSnapshots * kOfSnapshot * subject.trainable;
   needs.files = (options.steps / options.save_every + 1) * kOfSnapshot * subject.trainable;
   return needs;
@@ -92,7 +107,6 @@ Needs train_needs(const TrainOptions& options, const TrainSubject& subject) {
 
 Needs block_training_needs(const TrainOptions& options, const BlockOptions& blocks,
                            const TrainSubject& subject) {
-  constexpr uint64_t kHalf = 2;
   // Streams of activations: what goes in, and what the teacher gives.
   constexpr uint64_t kStreams = 3;
   const ModelConfig& config = subject.student.config;
@@ -114,6 +128,7 @@ Needs block_training_needs(const TrainOptions& options, const BlockOptions& bloc
   needs.parallel += forward_effort(config, subject.student.blocks, in_streams);
   needs.parallel += forward_effort(config, subject.teacher.blocks, in_streams) *
                     (blocks.is_independent() ? 1 : 2);
+  needs.parallel = computed(needs.parallel, options);
   return needs;
 }
 
