@@ -69,6 +69,15 @@ double usual_rounding_distance(const ProductSeen& seen, const at::Tensor& change
   return sum / 2 / static_cast<double>(n);
 }
 
+double joint_distance(const ProductSeen& seen, const at::Tensor& change) {
+  const int64_t n = seen.inputs.size(0);
+  const Sums sums = sum_of_tiles(n, kTokens, 1, [&](int64_t first, int64_t count) {
+    const at::Tensor d = at::mm(seen.inputs.narrow(0, first, count), change.t());
+    return Sums{squares_of((gradients_of(seen.gradients, first, count) * d).sum(1))};
+  });
+  return sums[0] / 2 / static_cast<double>(n);
+}
+
 double input_distance(const at::Tensor& gradients, const at::Tensor& change) {
   const int64_t n = change.size(0);
   const Sums sums = sum_of_tiles(n, kTokens, 1, [&](int64_t first, int64_t count) {

@@ -24,7 +24,9 @@ double rounding_distance(const ProductSeen& seen, const at::Tensor& change);
 /// count as much as the one before them. A gradient is that of one drawn token, and a few
 /// improbable ones can outweigh all others of a short text.
 double usual_rounding_distance(const ProductSeen& seen, const at::Tensor& change);
-/// The same for inputs that change by `change` [positions, n]; `gradients` are those there.
+/// Of any change, whose errors at different outputs may have one cause: half the mean of (g d)^2.
+double joint_distance(const ProductSeen& seen, const at::Tensor& change);
+/// The same as rounding_distance() for inputs that change by `change` [positions, n]; `gradients` are those there.
 double input_distance(const at::Tensor& gradients, const at::Tensor& change);
 
 /// Of a pair of each of `ranks` instead of the matrix `w` [out, in]: the leading parts of `whole`.

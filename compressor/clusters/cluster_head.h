@@ -74,4 +74,18 @@ SelectionReport measure_selection(const ClusterHead& head, const at::Tensor& z,
                                   const at::Tensor& log_targets, const HeadOrder& order,
                                   double p_min, int64_t k_min, int64_t k_max, bool frequent_first);
 
+/// What a clustered head loses, and what it reads: means over samples.
+struct SelectionLoss {
+  double kl = 0;          ///< KL(full head || clustered head), nats
+  double rows_share = 0;  ///< rows of selected clusters / V
+};
+
+/// For each of `p_min`, with clusters selected as above and the other tokens as the runtime gives
+/// them: the probability of their cluster, alike for all of its tokens. `rows` [V, D]: the full
+/// head, z [n, D] its inputs. The same bits with any number of threads.
+std::vector<SelectionLoss> selection_losses(const ClusterHead& head, const at::Tensor& z,
+                                            const at::Tensor& rows, const HeadOrder& order,
+                                            const std::vector<double>& p_min, int64_t k_min,
+                                            int64_t k_max);
+
 }  // namespace rwkv::press

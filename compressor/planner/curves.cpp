@@ -311,12 +311,16 @@ Status check_curves(const Curves& curves, const PlanSubject& subject) {
   return {};
 }
 
-Status measure_packed_curves(const PlanSubject& subject, const CurveOptions& options,
-                             Curves& curves) {
-  if (curves.ffn.empty() && (options.sparse || options.speed)) {
-    RWKV_TRY(measure_rows(subject, options.sparse, curves));
-    RWKV_TRY(options.save(curves));
-  }
+std::span<const double> planned_recalls() {
+  return kRecalls;
+}
+
+std::span<const double> planned_masses() {
+  return kMasses;
+}
+
+Status measure_speed_curve(const PlanSubject& subject, const CurveOptions& options,
+                           Curves& curves) {
   if (options.speed && curves.speed.bandwidth == 0) {
     RWKV_TRY(measure_speed(subject, curves));
     RWKV_TRY(options.save(curves));
@@ -342,7 +346,11 @@ Result<Curves> measure_curves(const PlanSubject& subject, LossMeter& meter,
     RWKV_TRY(measure_lora(subject, meter, subject.ladder.rungs()[curves.lora.size()], curves));
     RWKV_TRY(options.save(curves));
   }
-  RWKV_TRY(measure_packed_curves(subject, options, curves));
+  if (curves.ffn.empty() && (options.sparse || options.speed)) {
+    RWKV_TRY(measure_rows(subject, options.sparse, curves));
+    RWKV_TRY(options.save(curves));
+  }
+  RWKV_TRY(measure_speed_curve(subject, options, curves));
   if (curves.uniform.empty()) {
     measure_uniform(subject, meter, curves);
     RWKV_TRY(options.save(curves));

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -83,6 +84,10 @@ struct Curves {
   const LoraPoint& lora_in(Codec codec) const;
 };
 
+/// The recalls of FFN predictors, and the p_min of clustered heads, that a plan chooses from.
+std::span<const double> planned_recalls();
+std::span<const double> planned_masses();
+
 /// The settings of a uniform recipe.
 std::vector<MatrixSetting> uniform_settings(const std::vector<PlannedMatrix>& matrices,
                                             const UniformPoint& point);
@@ -128,9 +133,8 @@ struct CurveOptions {
 Result<Curves> measure_curves(const PlanSubject& subject, LossMeter& meter,
                               const CurveOptions& options, Curves begun = {});
 
-/// Of these, what is measured on packed files: predictors, clusters and speed.
-Status measure_packed_curves(const PlanSubject& subject, const CurveOptions& options,
-                             Curves& curves);
+/// Of these, the speed, on packed files.
+Status measure_speed_curve(const PlanSubject& subject, const CurveOptions& options, Curves& curves);
 
 /// Writes curves to a file, replacing it, and reads them back, so that plans for several budgets
 /// measure once, and an interrupted measurement goes on. `key` identifies the measurement; a file

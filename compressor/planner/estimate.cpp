@@ -5,78 +5,76 @@
 #include <algorithm>
 #include <iterator>
 #include <map>
-#include <memory>
 #include <optional>
 
 #include "compressor/calibrate/output_errors.h"
 #include "compressor/calibrate/sensitivity.h"
 #include "compressor/model/ends.h"
 #include "compressor/model/named_tensors.h"
-#include "compressor/numerics/random.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
+#include "compressor/planner/estimate_head.h"
+#include "compressor/planner/estimate_predictors.h"
 #include "compressor/planner/learnt_rounding.h"
+#include "compressor/planner/measured_choices.h"
+#include "compressor/planner/sampled_outputs.h"
 #include "compressor/planner/scales.h"
 #include "compressor/stages/block_walk.h"
 
 namespace rwkv::press {
 namespace {
 
-constexpr size_t kSamples = 32;  // choices that are measured from end to end
-constexpr uint64_t kSeed = 0;    // the planned recipe's own
-
-// A changed model on its way through the blocks, next to the dense one.
-struct Variant {
-  Walk walk;
-  /// Its own model: one whose lora matrices changed. Null: the dense one, but for one matrix.
-  const TensorSource* source = nullptr;
-  double kl = 0;
-};
+constexpr uint64_t kSeed = 0;  // the planned recipe's own
+// Outputs of a product that stand for all (sampled_outputs.h).
+constexpr int64_t kLeastOutputs = 256;
+constexpr int64_t kPartOfOutputs = 4;
+constexpr int64_t kGroup = 64;  // outputs of a neuron that lut codecs give one scale
+// Codes of ffn.value, whose inputs are many, are learnt in so many blocks.
+constexpr int64_t kLearntBlocks = 6;
 
 class Estimator {
  public:
   Estimator(const PlanSubject& subject, const CurveOptions& options, Curves& curves)
-      : subject_(subject), options_(options), curves_(curves), config_(subject.model.config) {}
+      : subject_(subject),
+        options_(options),
+        curves_(curves),
+        config_(subject.model.config),
+        measured_(subject, measured_samples(subject)),
+        predictors_(subject, options.sparse),
+        step_((static_cast<int64_t>(config_.n_layer) + kLearntBlocks - 1) / kLearntBlocks) {}
 
   Status run();
 
  private:
   Status begin();
-  void draw_samples();
-  Status start_lora();
   Status visit(BlockVisit& here, Walk& held);
   Status estimate(size_t index, const at::Tensor& w, const at::Tensor& moments,
                   const ProductSeen& seen, const Factors& whole);
+  Result<double> gain_of(size_t index, const SampledOutputs& sample, const at::Tensor& w,
+                         const at::Tensor& moments);
   std::vector<Factors> pairs_of(const BlockVisit& here, size_t first, size_t end) const;
   Status estimate_embedding();
   Status estimate_head(const at::Tensor& hidden);
-  Status start_samples(size_t index, BlockVisit& here, const at::Tensor& moments,
-                       const Walk& before);
-  Result<at::Tensor> values_of(size_t index, const at::Tensor& w, const at::Tensor& moments,
-                               const MatrixSetting& setting) const;
-  std::vector<Variant*> variants();
-  Status advance(Variant& variant, const Block& dense, int64_t index) const;
-  Status finish(const Walk& held);
+  Status see_end(const Walk& held);
+  bool learns(const PlannedMatrix& matrix) const;
+  bool lacks_gain(const PlannedMatrix& matrix) const;
+  std::vector<std::string> with_moments(int64_t block) const;
+  bool estimates_rows() const { return curves_.ffn.empty() && (options_.sparse || options_.speed); }
   void scale();
 
   const PlanSubject& subject_;
   const CurveOptions& options_;
   Curves& curves_;
   const ModelConfig& config_;
-  at::Tensor tokens_;
-  at::Tensor z_;  ///< what the dense head sees of them, where the next token is known
+  at::Tensor z_;  ///< what the dense head sees, where the next token is known
   Sensitivity sensitivity_;
   at::Tensor head_;
-  std::vector<SampledChoice> drawn_;
-  std::map<size_t, Variant> sampled_;  ///< by index in drawn_
-  std::vector<std::unique_ptr<EditedSource>> lora_sources_;
-  std::vector<Variant> lora_;
+  MeasuredChoices measured_;
+  std::map<std::string, double> gains_;  ///< of learnt codes over rounding to nearest, by product
+  PredictorEstimate predictors_;
+  std::vector<at::Tensor> learnt_from_;  ///< inputs of ffn.key of the block that is visited
+  int64_t step_;                         ///< between blocks in which codes of ffn.value are learnt
 };
-
-// What shares a scale: the product, as a pair or rounded.
-std::string group_of(const PlannedMatrix& matrix, const MatrixSetting& setting) {
-  return matrix.product + (setting.factor > 0 ? " pair" : "");
-}
 
 // Of the pairs that a matrix may be, the largest first.
 std::vector<int64_t> ranks_of(const PlanSubject& subject, const PlannedMatrix& matrix) {
@@ -88,78 +86,37 @@ std::vector<int64_t> ranks_of(const PlanSubject& subject, const PlannedMatrix& m
 }
 
 Status Estimator::begin() {
-  tokens_ = subject_.held_out;
   RWKV_ASSIGN(sensitivity_,
-              measure_sensitivity(subject_.source, config_, tokens_, kSeed,
+              measure_sensitivity(subject_.source, config_, subject_.held_out, kSeed,
                                   [&](double share) { subject_.progress("gradients", share); }));
   RWKV_ASSIGN(head_, load_named(subject_.source, "head.weight"));
-  draw_samples();
-  return start_lora();
+  return measured_.begin(curves_.lora.empty());
 }
 
-// Kinds of matrices in turn, so that each has some; a block and a setting at random.
-void Estimator::draw_samples() {
-  std::map<std::string, std::vector<std::pair<size_t, MatrixSetting>>> kinds;
-  const Codec finest = subject_.ladder.finest();
+// Moments of very many inputs take long, and so does learning from them.
+bool Estimator::learns(const PlannedMatrix& matrix) const {
+  return matrix.layout != Layout::Transposed || matrix.block % step_ == 0;
+}
+
+// A block that is estimated after an interruption needs the gain of one before it.
+bool Estimator::lacks_gain(const PlannedMatrix& matrix) const {
+  const size_t next = curves_.matrices.size();
+  if (matrix.layout != Layout::Transposed || !learns(matrix) || next == subject_.matrices.size()) {
+    return false;
+  }
+  const int64_t block = subject_.matrices[next].block;
+  return block > matrix.block && block < matrix.block + step_;
+}
+
+std::vector<std::string> Estimator::with_moments(int64_t block) const {
+  std::vector<std::string> products;
   for (size_t i = 0; i < subject_.matrices.size(); ++i) {
     const PlannedMatrix& matrix = subject_.matrices[i];
-    if (matrix.block < 0) {
-      continue;
-    }
-    const std::vector<Codec> rungs = subject_.ladder.rungs_for(matrix.packed_cols());
-    // The steps of the finer half cost next to nothing.
-    for (size_t r = std::max<size_t>(1, rungs.size() / 2); r < rungs.size(); ++r) {
-      const MatrixSetting setting{0, rungs[r]};
-      kinds[group_of(matrix, setting)].emplace_back(i, setting);
-    }
-    for (const double factor : pair_factors(subject_, matrix)) {
-      const MatrixSetting setting{factor, finest};
-      kinds[group_of(matrix, setting)].emplace_back(i, setting);
+    if (matrix.block == block && (matrix.may_pair || learns(matrix) || measured_.takes(i))) {
+      products.push_back(matrix.product);
     }
   }
-  SplitMixRandom random(subject_.frame.seed);
-  for (size_t round = 0; drawn_.size() < kSamples && !kinds.empty(); ++round) {
-    for (auto& [kind, choices] : kinds) {
-      if (!choices.empty() && drawn_.size() < kSamples) {
-        const auto at = static_cast<std::ptrdiff_t>(random.remainder(choices.size()));
-        drawn_.push_back({choices[static_cast<size_t>(at)].first,
-                          choices[static_cast<size_t>(at)].second, 0, 0});
-        choices.erase(choices.begin() + at);
-      }
-    }
-    std::erase_if(kinds, [](const auto& kind) { return kind.second.empty(); });
-  }
-  std::stable_sort(
-      drawn_.begin(), drawn_.end(),
-      [](const SampledChoice& a, const SampledChoice& b) { return a.matrix < b.matrix; });
-}
-
-Status Estimator::start_lora() {
-  if (!curves_.lora.empty()) {
-    return {};
-  }
-  for (const Codec rung : subject_.ladder.below()) {
-    RWKV_ASSIGN(auto edited, with_lora_in(subject_, rung));
-    if (edited == nullptr) {
-      return {};  // there are none
-    }
-    RWKV_ASSIGN(Walk walk, Walk::begin(*edited, config_, tokens_));
-    lora_.push_back({std::move(walk), edited.get()});
-    lora_sources_.push_back(std::move(edited));
-  }
-  return {};
-}
-
-Result<at::Tensor> Estimator::values_of(size_t index, const at::Tensor& w,
-                                        const at::Tensor& moments,
-                                        const MatrixSetting& setting) const {
-  const PlannedMatrix& matrix = subject_.matrices[index];
-  if (setting.factor == 0) {
-    return rounded_for(w, setting.codec, matrix.layout, moments);
-  }
-  const int64_t rank = rank_of(setting.factor, matrix.rows, matrix.cols);
-  const SingleThread one;
-  return factorise(w, with_floor(moments), rank, kSeed).product();
+  return products;
 }
 
 // The largest pair of each matrix of a block that may be one, a matrix on each thread.
@@ -188,27 +145,54 @@ std::optional<Codec> learnt_of(const std::vector<Codec>& rungs) {
   return luts.size() > 1 ? luts[luts.size() - 2] : luts.front();
 }
 
-// The losses of all settings of a matrix, before they are scaled. Learning codes takes most of the
-// time of a plan, and gains nearly the same share in every lut codec: so they are learnt in one.
+// The change of a product's sampled outputs in a codec.
+at::Tensor change_in(Codec rung, const at::Tensor& w, Layout layout, const SampledOutputs& sample) {
+  if (layout == Layout::Transposed && codec_traits(rung).lut == nullptr) {
+    // The scale of a packed row is that of all outputs.
+    return sample.of(rounded(w, rung, layout) - w);
+  }
+  const at::Tensor some = sample.of(w);
+  return rounded(some, rung, layout) - some;
+}
+
+// What learnt codes lose of what rounding to nearest loses. Learning takes long, and gains nearly
+// the same share in every lut codec: so codes are learnt in one. Where they are not learnt, the
+// share is that of the last block where they were.
+Result<double> Estimator::gain_of(size_t index, const SampledOutputs& sample, const at::Tensor& w,
+                                  const at::Tensor& moments) {
+  const PlannedMatrix& matrix = subject_.matrices[index];
+  const auto learnt = learnt_of(subject_.ladder.rungs_for(matrix.packed_cols()));
+  if (!learnt) {
+    return 1.0;
+  }
+  if (learns(matrix)) {
+    const double nearest =
+        rounding_distance(sample.seen, change_in(*learnt, w, matrix.layout, sample));
+    const at::Tensor some = sample.of(w);
+    RWKV_ASSIGN(const at::Tensor values, rounded_for(some, *learnt, matrix.layout, moments));
+    gains_[matrix.product] =
+        nearest > 0 ? rounding_distance(sample.seen, values - some) / nearest : 1;
+  }
+  return gains_.at(matrix.product);
+}
+
+// The losses of all settings of a matrix, before they are scaled.
 Status Estimator::estimate(size_t index, const at::Tensor& w, const at::Tensor& moments,
                            const ProductSeen& seen, const Factors& whole) {
   const PlannedMatrix& matrix = subject_.matrices[index];
-  const std::vector<Codec> rungs = subject_.ladder.rungs_for(matrix.packed_cols());
-  std::map<Codec, double> nearest;
-  for (const Codec rung : rungs) {
-    if (rung != subject_.ladder.finest()) {
-      nearest[rung] = rounding_distance(seen, rounded(w, rung, matrix.layout) - w);
-    }
-  }
-  double gain = 1;
-  if (const auto learnt = learnt_of(rungs); learnt && nearest[*learnt] > 0) {
-    RWKV_ASSIGN(const at::Tensor values, rounded_for(w, *learnt, matrix.layout, moments));
-    gain = rounding_distance(seen, values - w) / nearest[*learnt];
+  const SampledOutputs sample =
+      sample_outputs(seen, w, matrix.layout == Layout::Transposed ? kGroup : 1,
+                     std::max(kLeastOutputs, w.size(0) / kPartOfOutputs));
+  RWKV_ASSIGN(const double gain, gain_of(index, sample, w, moments));
+  if (curves_.matrices.size() > index) {
+    return {};
   }
   std::vector<double> dense;
-  for (const Codec rung : rungs) {
+  for (const Codec rung : subject_.ladder.rungs_for(matrix.packed_cols())) {
     if (rung != subject_.ladder.finest()) {
-      dense.push_back(nearest[rung] * (codec_traits(rung).lut != nullptr ? gain : 1));
+      const double nearest =
+          rounding_distance(sample.seen, change_in(rung, w, matrix.layout, sample));
+      dense.push_back(nearest * (codec_traits(rung).lut != nullptr ? gain : 1));
     }
   }
   const std::vector<int64_t> ranks = ranks_of(subject_, matrix);
@@ -218,7 +202,7 @@ Status Estimator::estimate(size_t index, const at::Tensor& w, const at::Tensor& 
 }
 
 Status Estimator::estimate_embedding() {
-  RWKV_ASSIGN(const at::Tensor x, embed(subject_.source, config_, tokens_));
+  RWKV_ASSIGN(const at::Tensor x, embed(subject_.source, config_, subject_.held_out));
   const at::Tensor flat = x.reshape({-1, x.size(2)});
   const PlannedMatrix& matrix = subject_.matrices[curves_.matrices.size()];
   std::vector<double> dense;
@@ -232,69 +216,27 @@ Status Estimator::estimate_embedding() {
   return {};
 }
 
+// All that the head decides.
 Status Estimator::estimate_head(const at::Tensor& hidden) {
-  const size_t index = curves_.matrices.size();
-  const PlannedMatrix& matrix = subject_.matrices[index];
-  RWKV_ASSIGN(const at::Tensor learnt_from, head_input(subject_.source, hidden));
-  LearntRounding learnt(subject_.ladder.rungs());
-  if (learnt.learns()) {
-    MomentSum sum;
-    sum.add(learnt_from);
-    RWKV_ASSIGN(const OutputGroups groups, OutputGroups::of_head(learnt_from, head_, kSeed));
-    RWKV_TRY(learnt.learn(index, matrix, head_, sum.mean(), &groups));
+  const size_t index = subject_.matrices.size() - 1;
+  HeadText text{head_, z_, {}};
+  RWKV_ASSIGN(text.learnt_from, head_input(subject_.source, hidden));
+  if (curves_.matrices.size() == index) {
+    RWKV_ASSIGN(const auto dense, estimate_head_rungs(subject_, subject_.matrices[index], text));
+    curves_.matrices.push_back(points_from(subject_, subject_.matrices[index], dense, {}));
   }
-  std::vector<double> dense;
-  for (const Codec rung : subject_.ladder.rungs_for(matrix.packed_cols())) {
-    if (rung != subject_.ladder.finest()) {
-      const at::Tensor values = learnt.dense(index, matrix, head_, rung);
-      dense.push_back(head_distances(z_, head_, {z_}, values).front());
+  if (estimates_rows()) {
+    curves_.head = {RowsPoint{}};
+    if (options_.sparse) {
+      RWKV_ASSIGN(curves_.head, estimate_clusters(subject_, text));
     }
-  }
-  curves_.matrices.push_back(points_from(subject_, matrix, dense, {}));
-  return {};
-}
-
-std::vector<Variant*> Estimator::variants() {
-  std::vector<Variant*> all;
-  for (auto& [at, variant] : sampled_) {
-    all.push_back(&variant);
-  }
-  for (Variant& variant : lora_) {
-    all.push_back(&variant);
-  }
-  return all;
-}
-
-Status Estimator::advance(Variant& variant, const Block& dense, int64_t index) const {
-  if (variant.source == nullptr) {
-    variant.walk.advance(dense, {});
-    return {};
-  }
-  RWKV_ASSIGN(const auto own, Block::load(*variant.source, config_, index));
-  variant.walk.advance(*own, {});
-  return {};
-}
-
-// Starts the drawn choices of a matrix: its block with the change, from where the dense model is.
-Status Estimator::start_samples(size_t index, BlockVisit& here, const at::Tensor& moments,
-                                const Walk& before) {
-  at::Tensor& member = here.block.linears.at(subject_.matrices[index].product).dense;
-  const at::Tensor own = member;
-  for (size_t i = 0; i < drawn_.size(); ++i) {
-    if (drawn_[i].matrix == index) {
-      RWKV_ASSIGN(member, values_of(index, own, moments, drawn_[i].setting));
-      sampled_[i] = {before, nullptr};
-      sampled_[i].walk.advance(here.block, {});
-      member = own;
-    }
+    curves_.ffn = predictors_.points();
   }
   return {};
 }
 
+// `held` is the dense model over the text of losses.
 Status Estimator::visit(BlockVisit& here, Walk& held) {
-  for (Variant* variant : variants()) {
-    RWKV_TRY(advance(*variant, here.block, here.index));
-  }
   size_t first = 0;
   while (subject_.matrices[first].block != here.index) {
     ++first;
@@ -304,53 +246,52 @@ Status Estimator::visit(BlockVisit& here, Walk& held) {
   for (; end < subject_.matrices.size() && subject_.matrices[end].block == here.index; ++end) {
     products.push_back(subject_.matrices[end].product);
   }
-  const Walk before = held;
   std::map<std::string, std::vector<at::Tensor>> inputs;
   held.advance(
       here.block,
       [&](const std::string& product, const at::Tensor& x) { inputs[product].push_back(x); },
       products);
-  const bool is_new = curves_.matrices.size() < end;
-  const std::vector<Factors> pairs = is_new ? pairs_of(here, first, end) : std::vector<Factors>();
-  for (size_t i = first; i < end; ++i) {
-    const std::string& product = subject_.matrices[i].product;
-    const at::Tensor& moments = here.moments.at(product);
-    if (curves_.matrices.size() == i) {
-      const ProductSeen seen{at::cat(inputs.at(product), 0),
-                             sensitivity_.products[static_cast<size_t>(here.index)].at(product)};
-      RWKV_TRY(estimate(i, here.block.linears.at(product).dense, moments, seen, pairs[i - first]));
-    }
-    RWKV_TRY(start_samples(i, here, moments, before));
+  auto& gradients = sensitivity_.products[static_cast<size_t>(here.index)];
+  std::map<std::string, ProductSeen> seen;
+  for (const std::string& product : products) {
+    seen[product] = {at::cat(inputs.at(product), 0), gradients.at(product)};
   }
-  sensitivity_.products[static_cast<size_t>(here.index)].clear();
+  const bool is_new = curves_.matrices.size() < end;
+  const std::vector<Factors> pairs =
+      is_new ? pairs_of(here, first, end) : std::vector<Factors>(end - first);
+  for (size_t i = first; i < end; ++i) {
+    const PlannedMatrix& matrix = subject_.matrices[i];
+    if (is_new || lacks_gain(matrix)) {
+      const auto moments = here.moments.find(matrix.product);
+      RWKV_TRY(estimate(i, here.block.linears.at(matrix.product).dense,
+                        moments == here.moments.end() ? at::Tensor() : moments->second,
+                        seen.at(matrix.product), pairs[i - first]));
+    }
+  }
+  RWKV_TRY(measured_.pass(here, first, end, seen));
+  if (estimates_rows() && predictors_.takes(here.index)) {
+    RWKV_TRY(predictors_.add(
+        here.index, here.block,
+        {at::cat(learnt_from_, 0), seen.at("ffn.key").inputs, seen.at("ffn.value").gradients}));
+  }
+  learnt_from_.clear();
+  gradients.clear();
   return is_new ? options_.save(curves_) : Status();
 }
 
-// The distances of all that was changed.
-Status Estimator::finish(const Walk& held) {
-  const int64_t length = tokens_.size(1);
-  const auto predicting = [&](const Walk& walk) -> Result<at::Tensor> {
-    const at::Tensor hidden = walk.hidden().view({-1, length, head_.size(1)});
-    return head_input(subject_.source,
-                      hidden.narrow(1, 0, length - 1).reshape({-1, head_.size(1)}));
-  };
-  RWKV_ASSIGN(z_, predicting(held));
-  curves_.dense =
-      cross_entropy(z_, head_, tokens_.narrow(1, 1, length - 1).reshape({-1}).contiguous());
-  const std::vector<Variant*> all = variants();
-  std::vector<at::Tensor> others;
-  for (const Variant* variant : all) {
-    RWKV_ASSIGN(at::Tensor z, predicting(variant->walk));
-    others.push_back(std::move(z));
-  }
-  const std::vector<double> distances = head_distances(z_, head_, others, head_);
-  for (size_t i = 0; i < all.size(); ++i) {
-    all[i]->kl = distances[i];
-  }
+// What the head sees, and what was measured along the way.
+Status Estimator::see_end(const Walk& held) {
+  const int64_t length = subject_.held_out.size(1);
+  const at::Tensor hidden = held.hidden().view({-1, length, head_.size(1)});
+  RWKV_ASSIGN(z_, head_input(subject_.source,
+                             hidden.narrow(1, 0, length - 1).reshape({-1, head_.size(1)})));
+  curves_.dense = cross_entropy(
+      z_, head_, subject_.held_out.narrow(1, 1, length - 1).reshape({-1}).contiguous());
+  RWKV_TRY(measured_.finish(head_));
   if (curves_.lora.empty()) {
     curves_.lora = without_lora_losses(subject_);
-    for (size_t i = 0; i < lora_.size(); ++i) {
-      const double loss = at_least_lossy(lora_[i].kl);
+    for (size_t i = 0; i < measured_.lora().size(); ++i) {
+      const double loss = at_least_lossy(measured_.lora()[i]);
       curves_.lora[i + 1].loss = loss;
       curves_.lora[i + 1].nats = loss;
     }
@@ -361,51 +302,44 @@ Status Estimator::finish(const Walk& held) {
 // Each kind gets its factor.
 void Estimator::scale() {
   Scales scales;
-  for (size_t i = 0; i < drawn_.size(); ++i) {
-    SampledChoice& choice = drawn_[i];
+  std::vector<SampledChoice> drawn = measured_.drawn();
+  for (SampledChoice& choice : drawn) {
     choice.estimated = loss_of(curves_.matrices[choice.matrix], choice.setting);
-    choice.measured = sampled_.at(i).kl;
-    scales.add(group_of(subject_.matrices[choice.matrix], choice.setting), choice.estimated,
+    scales.add(kind_of(subject_.matrices[choice.matrix], choice.setting), choice.estimated,
                choice.measured);
   }
   for (size_t i = 0; i < subject_.matrices.size(); ++i) {
     if (subject_.matrices[i].role != Role::Head) {  // whose losses were measured
       rescale(subject_, i, curves_.matrices[i], [&](const MatrixSetting& setting) {
-        return scales.of(group_of(subject_.matrices[i], setting));
+        return scales.of(kind_of(subject_.matrices[i], setting));
       });
     }
   }
-  curves_.samples = drawn_;
+  curves_.samples = drawn;
 }
 
 Status Estimator::run() {
   const at::NoGradGuard no_grad;
   RWKV_TRY(begin());
-  RWKV_ASSIGN(Walk held, Walk::begin(subject_.source, config_, tokens_));
+  RWKV_ASSIGN(Walk held, Walk::begin(subject_.source, config_, subject_.held_out));
   if (curves_.matrices.empty()) {
     RWKV_TRY(estimate_embedding());
   }
-  const BlockWalk walk{
-      .source = subject_.source,
-      .config = config_,
-      .calibration = &subject_.calibration,
-      .products =
-          [&](int64_t block) {
-            std::vector<std::string> products;
-            for (const PlannedMatrix& matrix : subject_.matrices) {
-              if (matrix.block == block) {
-                products.push_back(matrix.product);
-              }
-            }
-            return products;
-          },
-      .progress = [&](double share) { subject_.progress("curves of matrices", share); }};
+  BlockWalk walk{.source = subject_.source,
+                 .config = config_,
+                 .calibration = &subject_.calibration,
+                 .products = [&](int64_t block) { return with_moments(block); },
+                 .progress = [&](double share) { subject_.progress("curves of matrices", share); }};
+  if (estimates_rows()) {
+    walk.observe = [&](const std::string& /*product*/, const at::Tensor& x) {
+      learnt_from_.push_back(x);
+    };
+    walk.observed = {"ffn.key"};
+  }
   RWKV_ASSIGN(const at::Tensor hidden,
               walk.run([&](BlockVisit& here) { return visit(here, held); }));
-  RWKV_TRY(finish(held));
-  if (curves_.matrices.size() < subject_.matrices.size()) {
-    RWKV_TRY(estimate_head(hidden));
-  }
+  RWKV_TRY(see_end(held));
+  RWKV_TRY(estimate_head(hidden));
   scale();
   return options_.save(curves_);
 }
@@ -431,7 +365,7 @@ Result<Curves> estimate_curves(const PlanSubject& subject, const CurveOptions& o
   if (curves.samples.empty()) {
     RWKV_TRY(Estimator(subject, options, curves).run());
   }
-  RWKV_TRY(measure_packed_curves(subject, options, curves));
+  RWKV_TRY(measure_speed_curve(subject, options, curves));
   if (curves.uniform.empty()) {
     add_uniform(subject, curves);
     RWKV_TRY(options.save(curves));

@@ -9,6 +9,7 @@
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 #include "compressor/planner/estimate.h"
+#include "compressor/planner/needs.h"
 #include "formats/base/checksum.h"
 #include "formats/base/output_file.h"
 
@@ -41,8 +42,9 @@ class ScratchFolder {
   std::string path_;
 };
 
-PlanRequest request_from(const Budget& budget) {
+PlanRequest request_from(const Budget& budget, const Identified& model) {
   PlanRequest request;
+  request.is_checked = is_checked(budget, model);
   request.resident = budget.resident;
   request.size = budget.size;
   // With any memory to spare, nothing is read on demand.
@@ -125,7 +127,7 @@ Result<Curves> curves_for(const FitOptions& options, const PlanSubject& subject,
     return make(how, {});
   }
   RWKV_ASSIGN(std::string key, key_of(subject, options.path, how.sparse, how.speed));
-  key = (is_estimated ? "estimated-" : "") + key;
+  key = (is_estimated ? "estimates-" : "") + key;
   Curves begun;
   std::error_code ignored;
   if (fs::exists(options.curves, ignored)) {
@@ -135,23 +137,6 @@ Result<Curves> curves_for(const FitOptions& options, const PlanSubject& subject,
   RWKV_TRY(OutputFile::check(options.curves, OutputFile::Existing::Replace));
   how.save = [&](const Curves& curves) { return write_curves(options.curves, key, curves); };
   return make(how, std::move(begun));
-}
-
-// Measuring takes a run of the model for each setting of each matrix.
-bool is_estimated(const Budget& budget, const Identified& model) {
-  constexpr uint64_t kMostMeasured = 30'000'000;
-  if (budget.losses != "auto") {
-    return budget.losses == "estimated";
-  }
-  uint64_t parameters = 0;
-  for (const TensorBinding& binding : model.tensors) {
-    uint64_t n = 1;
-    for (const uint64_t size : binding.shape) {
-      n *= size;
-    }
-    parameters += n;
-  }
-  return parameters > kMostMeasured;
 }
 
 Status plan_measured(const FitOptions& options, const PlanSubject& subject, int n_threads,
@@ -207,7 +192,7 @@ Result<FitReport> fit_budget(const TensorSource& source, const Identified& model
   subject.progress = options.progress;
   RWKV_ASSIGN(subject.tokenizer_bytes, tokenizer_bytes(subject.vocabulary));
   FitReport report;
-  report.request = request_from(*recipe.budget);
+  report.request = request_from(*recipe.budget, model);
   RWKV_TRY(check_budget(subject, report.request));
   CalibrationOptions calibration = recipe.calibration;
   calibration.texts = options.calibration;
@@ -234,6 +219,12 @@ std::string summary(const FitReport& report) {
                                     predicted);
   };
   const ChoiceBytes& predicted = plan.planned.footprint;
+  if (!plan.is_checked) {
+    return fmt::format(
+        "predicted, not measured: {} bytes resident, {} in the file, {:.5f} nats per token (dense "
+        "{:.5f})",
+        predicted.resident, predicted.file, plan.predicted_loss, plan.dense_loss);
+  }
   return fmt::format(
       "{}{}{:.5f} nats per token ({:.5f} predicted, dense {:.5f})",
       bytes("resident", plan.measured.resident, report.request.resident, predicted.resident),

@@ -229,6 +229,26 @@ Status make_fit(const PlanSubject& subject, const Curves& curves, const PlanRequ
       report.planned.footprint.file);
 }
 
+// Packs and measures the plan, and the uniform recipe where that may be better.
+Status check(const PlanSubject& subject, const Curves& curves, const PlanRequest& request,
+             Refiner& refiner, PlanReport& report) {
+  RWKV_TRY(make_fit(subject, curves, request, refiner, report));
+  report.is_checked = true;
+  if (!report.uniform || report.measured.kl <= report.uniform->loss ||
+      report.uniform->choice.matrices == report.planned.choice.matrices) {
+    return {};
+  }
+  uint64_t file_bytes = 0;
+  RWKV_ASSIGN(const PackedMeasure measured, pack_and_measure(subject, *report.uniform, file_bytes));
+  if (measured.kl < report.measured.kl && is_within(measured.resident, request.resident) &&
+      is_within(file_bytes, request.size)) {
+    report.planned = *report.uniform;
+    report.measured = measured;
+    report.file_bytes = file_bytes;
+  }
+  return {};
+}
+
 // Limits below what can be, one by one.
 Status too_small(const PlanSpace& space, const PlanRequest& request) {
   if (request.resident > 0) {
@@ -314,17 +334,8 @@ Result<PlanReport> make_plan(const PlanSubject& subject, LossMeter* meter, const
   } else {
     RWKV_TRY(refiner.run(report.planned, 0));
   }
-  RWKV_TRY(make_fit(subject, curves, request, refiner, report));
-  if (report.uniform && report.measured.kl > report.uniform->loss) {
-    uint64_t file_bytes = 0;
-    RWKV_ASSIGN(const PackedMeasure measured,
-                pack_and_measure(subject, *report.uniform, file_bytes));
-    if (measured.kl < report.measured.kl && is_within(measured.resident, request.resident) &&
-        is_within(file_bytes, request.size)) {
-      report.planned = *report.uniform;
-      report.measured = measured;
-      report.file_bytes = file_bytes;
-    }
+  if (request.is_checked) {
+    RWKV_TRY(check(subject, curves, request, refiner, report));
   }
   report.predicted_loss = curves.dense + report.planned.nats;
   report.predicted_speed = curves.speed.tokens_per_second(report.planned.footprint.touched);

@@ -17,7 +17,8 @@ struct PlanReport {
   PlannedChoice planned;
   double dense_loss = 0;       ///< cross-entropy of the dense model, nats per token
   double predicted_loss = 0;   ///< cross-entropy, nats per token; planned.loss is the distance
-  PackedMeasure measured;      ///< of the packed file on the runtime
+  bool is_checked = false;     ///< it was packed and measured
+  PackedMeasure measured;      ///< of the packed file on the runtime; if it is checked
   uint64_t file_bytes = 0;     ///< of it
   double predicted_speed = 0;  ///< tokens per second; 0 without min_speed
   /// The best that treats all matrices alike within the same budget; its loss is predicted.

@@ -21,7 +21,8 @@ struct PlanRequest {
   std::optional<edge::MemoryMode> mode;
   uint64_t embedding_rows = edge::kDefaultEmbeddingRows;  ///< kept in memory where sparse
   double min_speed = 0;                                   ///< tokens per second; 0: any
-  double read_speed = 0;  ///< bytes per second of the device's storage; 0: nothing is streamed
+  double read_speed = 0;   ///< bytes per second of the device's storage; 0: nothing is streamed
+  bool is_checked = true;  ///< the plan is packed, opened and measured once
 
   /// Bytes that the storage reads while a token is computed.
   uint64_t read_ahead() const {

@@ -7,6 +7,7 @@ namespace {
 
 constexpr std::array<const char*, 4> kMemory = {"any", "loaded", "sparse", "streamed"};
 constexpr std::array<const char*, 3> kLosses = {"auto", "measured", "estimated"};
+constexpr std::array<const char*, 3> kChecks = {"auto", "packed", "none"};
 
 // One of `codecs` by the name that codec_traits() has.
 Status read_codec(std::string& name) {
@@ -50,6 +51,10 @@ Settings budget_settings(Budget& budget) {
                      "of matrices: measured one by one, or estimated, which scales; auto: measured "
                      "for models of up to 30 million parameters")
                   .shown_if(budget.losses != kLosses[0]),
+              choice("check", budget.check, kChecks,
+                     "of the result: packed, opened and measured, which takes a conversion; auto: "
+                     "for models of up to 250 million parameters")
+                  .shown_if(budget.check != kChecks[0]),
           }};
 }
 

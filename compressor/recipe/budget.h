@@ -29,6 +29,8 @@ struct Budget {
   /// Whether the losses of matrices are measured one by one or estimated; auto: by the model's
   /// size.
   std::string losses = "auto";
+  /// Whether the plan is packed and measured; auto: by the model's size.
+  std::string check = "auto";
 
   /// At least one of the two limits.
   bool has_limit() const { return resident > 0 || size > 0; }

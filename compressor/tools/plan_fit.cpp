@@ -1,11 +1,14 @@
 // rwkv-press plan --fit: the recipe of least loss that fits in a number of bytes.
 #include "compressor/tools/plan_fit.h"
 
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "compressor/planner/needs.h"
 #include "compressor/planner/rank_correlation.h"
 #include "compressor/tools/commands.h"
+#include "compressor/tools/estimating.h"
 #include "formats/base/output_file.h"
 #include "formats/cli/command.h"
 #include "formats/cli/print.h"
@@ -68,15 +71,16 @@ void print_json(const FitReport& report) {
                                    {"kl", plan.planned.loss},
                                    {"resident", plan.planned.footprint.resident},
                                    {"file", plan.planned.footprint.file}}},
-                                 {"measured",
-                                  {{"loss", plan.measured.nats_per_token},
-                                   {"standard_error", plan.measured.standard_error},
-                                   {"kl", plan.measured.kl},
-                                   {"resident", plan.measured.resident},
-                                   {"file", plan.file_bytes}}},
                                  {"choice", choice_to_json(plan.planned)},
                                  {"matrices", matrices},
                                  {"recipe", plan.recipe}};
+  if (plan.is_checked) {
+    json["measured"] = {{"loss", plan.measured.nats_per_token},
+                        {"standard_error", plan.measured.standard_error},
+                        {"kl", plan.measured.kl},
+                        {"resident", plan.measured.resident},
+                        {"file", plan.file_bytes}};
+  }
   if (plan.uniform) {
     json["uniform"] = choice_to_json(*plan.uniform);
     json["uniform"]["setting"] = describe(plan.uniform->choice.matrices[1]);
@@ -90,9 +94,42 @@ void print_json(const FitReport& report) {
   }
   if (report.request.min_speed > 0) {
     json["predicted"]["tokens_per_second"] = plan.predicted_speed;
-    json["measured"]["tokens_per_second"] = plan.measured.tokens_per_second;
+    if (plan.is_checked) {
+      json["measured"]["tokens_per_second"] = plan.measured.tokens_per_second;
+    }
   }
   cli::print_json(json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+// What was predicted, and what was measured if the plan was packed.
+void print_figures(const FitReport& report) {
+  const PlanReport& plan = report.plan;
+  const auto row = [&](const char* what, const std::string& predicted,
+                       const std::string& measured) {
+    cli::print("{:<26} {:>14} {:>14}\n", what, predicted,
+               plan.is_checked ? measured : std::string());
+  };
+  const auto bytes = [&](const char* what, uint64_t predicted, uint64_t measured) {
+    row(what, fmt::format("{}", predicted), fmt::format("{}", measured));
+  };
+  const auto real = [&](const char* what, double predicted, double measured, int digits) {
+    row(what, fmt::format("{:.{}f}", predicted, digits), fmt::format("{:.{}f}", measured, digits));
+  };
+  cli::print("\n");
+  row("", "predicted", "measured");
+  bytes("resident bytes", plan.planned.footprint.resident, plan.measured.resident);
+  if (plan.planned.frame.read_ahead > 0) {
+    row("read for a token, at most", fmt::format("{}", plan.planned.frame.read_ahead), "");
+  }
+  bytes("bytes of the file", plan.planned.footprint.file, plan.file_bytes);
+  real("nats per token", plan.predicted_loss, plan.measured.nats_per_token, 5);
+  real("KL from the dense model", plan.planned.loss, plan.measured.kl, 5);
+  if (report.request.min_speed > 0) {
+    real("tokens per second", plan.predicted_speed, plan.measured.tokens_per_second, 1);
+  }
+  if (!plan.is_checked) {
+    cli::print("not packed and measured: that takes a conversion (--set budget.check=packed)\n");
+  }
 }
 
 void print_text(const FitReport& report) {
@@ -116,22 +153,7 @@ void print_text(const FitReport& report) {
       cli::print("{:<14} {:>14} {:>12}\n", traits.name, bytes.resident, bytes.cached);
     }
   }
-  cli::print("\n{:<26} {:>14} {:>14}\n", "", "predicted", "measured");
-  cli::print("{:<26} {:>14} {:>14}\n", "resident bytes", planned.footprint.resident,
-             plan.measured.resident);
-  if (planned.frame.read_ahead > 0) {
-    cli::print("{:<26} {:>14}\n", "read for a token, at most", planned.frame.read_ahead);
-  }
-  cli::print("{:<26} {:>14} {:>14}\n", "bytes of the file", planned.footprint.file,
-             plan.file_bytes);
-  cli::print("{:<26} {:>14.5f} {:>14.5f}\n", "nats per token", plan.predicted_loss,
-             plan.measured.nats_per_token);
-  cli::print("{:<26} {:>14.5f} {:>14.5f}\n", "KL from the dense model", plan.planned.loss,
-             plan.measured.kl);
-  if (report.request.min_speed > 0) {
-    cli::print("{:<26} {:>14.1f} {:>14.1f}\n", "tokens per second", plan.predicted_speed,
-               plan.measured.tokens_per_second);
-  }
+  print_figures(report);
   cli::print("dense model: {:.5f} nats per token\n", plan.dense_loss);
   if (!report.samples.empty()) {
     cli::print(
@@ -181,10 +203,16 @@ Result<FitReport> fit_from(const cxxopts::ParseResult& arguments, const Recipe& 
     RWKV_ASSIGN(options.curves, cli::required(arguments, "curves"));
   }
   if (arguments.count("quiet") == 0) {
-    cli::print(stderr,
-               "{}: {}\nvocabulary: {}\nmeasuring what each matrix costs; this takes long\n", path,
+    cli::print(stderr, "{}: {}\nvocabulary: {}\nmeasuring what each matrix costs\n", path,
                describe(model.config), note);
   }
+  RWKV_ASSIGN(const uint64_t source_bytes, checkpoint_bytes(path));
+  RWKV_ASSIGN(const WorkEstimate estimate, estimate_plan(recipe, model, source_bytes));
+  std::error_code ignored;
+  // Packed files that are measured lie in the folder of temporary files.
+  const auto temporary = std::filesystem::temp_directory_path(ignored) / "plan";
+  RWKV_TRY(tell_estimate(arguments, estimate, temporary.string(), arguments.count("quiet") > 0)
+               .status());
   const auto bars = std::make_shared<cli::Bars>(arguments.count("quiet") > 0);
   options.progress = [bars](const std::string& what, double share) { bars->update(what, share); };
   return fit_budget(*checkpoint.source, model, recipe, options);

@@ -1,4 +1,5 @@
 // rwkv-press plan --fit and recipes with a budget, as users call them.
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -117,6 +118,35 @@ TEST_CASE("plan --size reaches below int8, and its file has that size", "[cli][p
                                                "--recipe", recipe, "--vocab", "bytes", "--quiet"});
   CHECK(without.exit_code == 2);
   CHECK_THAT(without.err, Contains("--calibration"));
+}
+
+TEST_CASE("plan --fit says what it takes, refuses what cannot fit, and need not pack",
+          "[cli][plan]") {
+  const Inputs inputs;
+  Arguments plan = inputs.plan({"--fit", "700kB", "--set", "budget.losses=estimated", "--set",
+                                "budget.check=none", "-o", inputs.scratch.file("r.yaml")});
+  plan.erase(std::find(plan.begin(), plan.end(), "--quiet"));
+  const RunResult told = run("rwkv-press", plan);
+  INFO(told.err);
+  REQUIRE(told.exit_code == 0);
+  for (const char* stage : {"gradients", "matrices", "predictors", "head", "search", "in all"}) {
+    CHECK_THAT(told.err, Contains(stage));
+  }
+  CHECK_THAT(told.out, Contains("not packed and measured"));
+  std::ifstream recipe(inputs.scratch.file("r.yaml"));
+  std::string first;
+  std::getline(recipe, first);
+  CHECK_THAT(first, Contains("predicted, not measured"));
+
+  const auto json = planned(inputs.plan({"--fit", "700kB", "--json", "--set",
+                                         "budget.losses=estimated", "--set", "budget.check=none"}));
+  CHECK_FALSE(json.contains("measured"));
+  CHECK(json["predicted"]["resident"].get<uint64_t>() <= 700'000);
+
+  const RunResult refused =
+      run("rwkv-press", inputs.plan({"--fit", "700kB", "--max-memory", "1MB"}));
+  CHECK(refused.exit_code == 2);
+  CHECK_THAT(refused.err, Contains("--ignore-estimate"));
 }
 
 TEST_CASE("A measurement that was killed goes on", "[cli][plan]") {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "compressor/checkpoint/open.h"
+#include "compressor/checkpoint/synth.h"
 #include "compressor/planner/planner.h"
 #include "tests/compressor/press_testing.h"
 #include "tests/support/catch.h"
@@ -19,7 +20,20 @@ struct SmallSubject {
   std::optional<press::PlanSubject> subject;
 
   explicit SmallSubject(const std::string& arch, uint64_t n_embd = 128) {
-    path = write_synth(scratch, arch, n_embd);
+    make(write_synth(scratch, arch, n_embd), 4);
+  }
+  // With a model of other sizes, and so many stretches of text to measure losses on.
+  SmallSubject(const press::NewModelOptions& model, uint64_t held_out) {
+    press::SynthOptions options;
+    options.model = model;
+    options.output = scratch.file("other.pth");
+    REQUIRE_OK(press::write_synthetic(options).status());
+    make(options.output, held_out);
+  }
+
+ private:
+  void make(const std::string& model_path, uint64_t n_held_out) {
+    path = model_path;
     auto opened = press::open_checkpoint(path);
     REQUIRE_OK(opened.status());
     checkpoint = opened.take();
@@ -45,7 +59,8 @@ struct SmallSubject {
     auto calibration = press::sample_texts(options, subject->vocabulary, subject->model.config);
     REQUIRE_OK(calibration.status());
     subject->calibration = calibration.take();
-    auto held_out = press::held_out_samples(options, 4, subject->vocabulary, subject->model.config);
+    auto held_out =
+        press::held_out_samples(options, n_held_out, subject->vocabulary, subject->model.config);
     REQUIRE_OK(held_out.status());
     subject->held_out = held_out.take();
   }
