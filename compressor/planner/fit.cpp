@@ -160,8 +160,8 @@ Status plan_measured(const FitOptions& options, const PlanSubject& subject, int 
 
 Status plan_estimated(const FitOptions& options, PlanSubject& subject, int n_threads,
                       FitReport& report) {
-  constexpr int64_t kMostTokens = 2048;
-  const int64_t most = std::max<int64_t>(1, kMostTokens / subject.held_out.size(1));
+  const auto most = std::max<int64_t>(
+      1, static_cast<int64_t>(estimated_tokens(subject.model)) / subject.held_out.size(1));
   subject.held_out =
       subject.held_out.narrow(0, 0, std::min(most, subject.held_out.size(0))).contiguous();
   // A speed is that of one thread.

@@ -16,8 +16,7 @@ namespace rwkv::press {
 namespace {
 
 constexpr uint64_t kFloat = sizeof(float);
-// As in fit, measured_choices, estimate, estimate_predictors and estimate_head.
-constexpr uint64_t kMostTokens = 2048;
+// As in measured_choices, estimate, estimate_predictors and estimate_head.
 constexpr double kMeasured = 32;
 constexpr double kMeasuredTokens = 512;
 constexpr double kSampledBlocks = 6;
@@ -227,6 +226,12 @@ bool is_estimated(const Budget& budget, const Identified& model) {
                                  : budget.losses == "estimated";
 }
 
+uint64_t estimated_tokens(const Identified& model) {
+  constexpr uint64_t kLeast = 2048;
+  constexpr uint64_t kWork = kLeast * 30'000'000;  // tokens times parameters
+  return std::max(kLeast, kWork / std::max<uint64_t>(1, parameters_of(model)));
+}
+
 bool is_checked(const Budget& budget, const Identified& model) {
   constexpr uint64_t kMostChecked = 250'000'000;
   return budget.check == "auto" ? parameters_of(model) <= kMostChecked : budget.check == "packed";
@@ -246,7 +251,7 @@ Result<WorkEstimate> estimate_plan(const Recipe& recipe, const Identified& model
   shape.rungs =
       static_cast<double>(budget.codecs.empty() ? Ladder().below().size() : budget.codecs.size());
   const double text = static_cast<double>(budget.samples * recipe.calibration.length);
-  shape.tokens = estimated ? std::min(text, static_cast<double>(kMostTokens)) : text;
+  shape.tokens = estimated ? std::min(text, static_cast<double>(estimated_tokens(model))) : text;
   shape.head = plan.config.n_vocab * plan.config.n_embd;
   for (const PlannedMatrix& matrix : shape.matrices) {
     shape.outputs += matrix.block == 0 ? matrix.rows : 0;

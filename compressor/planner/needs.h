@@ -10,6 +10,8 @@ namespace rwkv::press {
 /// Whether the losses of matrices are estimated: measuring takes a run of the model for each
 /// setting of each matrix.
 bool is_estimated(const Budget& budget, const Identified& model);
+/// Tokens that estimates are of, at most: 2048, more for smaller models.
+uint64_t estimated_tokens(const Identified& model);
 /// Whether the plan is packed and measured, which takes a conversion.
 bool is_checked(const Budget& budget, const Identified& model);
 
