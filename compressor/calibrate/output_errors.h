@@ -26,7 +26,8 @@ double rounding_distance(const ProductSeen& seen, const at::Tensor& change);
 double usual_rounding_distance(const ProductSeen& seen, const at::Tensor& change);
 /// Of any change, whose errors at different outputs may have one cause: half the mean of (g d)^2.
 double joint_distance(const ProductSeen& seen, const at::Tensor& change);
-/// The same as rounding_distance() for inputs that change by `change` [positions, n]; `gradients` are those there.
+/// The same as rounding_distance() for inputs that change by `change` [positions, n]; `gradients`
+/// are those there.
 double input_distance(const at::Tensor& gradients, const at::Tensor& change);
 
 /// Of a pair of each of `ranks` instead of the matrix `w` [out, in]: the leading parts of `whole`.
