@@ -11,4 +11,7 @@ namespace rwkv::press {
 /// and memory besides its arguments; others take less.
 Needs learnt_needs(uint64_t rows, uint64_t cols, bool inputs_are_rows);
 
+/// What the groups of a head's rows add to that (output_groups.h), with a text of `tokens`.
+Needs output_groups_needs(uint64_t n_vocab, uint64_t inputs, uint64_t tokens);
+
 }  // namespace rwkv::press

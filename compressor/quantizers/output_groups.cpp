@@ -11,9 +11,8 @@ namespace {
 
 // More groups are better still (docs/quality.md), but each has a factorisation of its moments.
 constexpr int64_t kMostGroups = 128;
-constexpr int64_t kLeastRows = 16;  // of a group, on average
-constexpr double kMostShare = 4;    // of a group's rows, in averages
-constexpr int64_t kIterations = 10;
+constexpr int64_t kLeastRows = 16;      // of a group, on average
+constexpr double kMostShare = 4;        // of a group's rows, in averages
 constexpr int64_t kTokensOfTile = 128;  // whose logits a thread holds
 
 // Share of a cost that is the same at every token: few tokens bring most of the cost of a rare
@@ -36,11 +35,15 @@ at::Tensor costs_of(const at::Tensor& inputs, const at::Tensor& head, const at::
 
 }  // namespace
 
+int64_t OutputGroups::most_for(uint64_t n_vocab) {
+  return std::min(kMostGroups, static_cast<int64_t>(n_vocab) / kLeastRows);
+}
+
 Result<OutputGroups> OutputGroups::of_head(const at::Tensor& inputs, const at::Tensor& head,
                                            uint64_t seed) {
   OutputGroups result;
   result.inputs_ = inputs;
-  const int64_t n_groups = std::min(kMostGroups, head.size(0) / kLeastRows);
+  const int64_t n_groups = most_for(static_cast<uint64_t>(head.size(0)));
   const bool is_finite =
       at::isfinite(inputs).all().item<bool>() && at::isfinite(head).all().item<bool>();
   if (n_groups < 2 || !is_finite) {

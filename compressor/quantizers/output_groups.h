@@ -22,6 +22,10 @@ class OutputGroups {
   static Result<OutputGroups> of_head(const at::Tensor& inputs, const at::Tensor& head,
                                       uint64_t seed);
 
+  static constexpr int64_t kIterations = 10;  ///< of k-means
+  /// How many groups a head of so many rows has.
+  static int64_t most_for(uint64_t n_vocab);
+
   int64_t size() const { return static_cast<int64_t>(rows_.size()); }
   /// The rows of a group, int64, ascending; each row is in one group.
   const at::Tensor& rows(int64_t group) const { return rows_[static_cast<size_t>(group)]; }

@@ -224,6 +224,12 @@ Needs QuantizeStage::needs(const StageSubject& subject) const {
                                       tensor.binding.layout == Layout::Transposed);
     own.parallel += matrix.parallel;
     largest.memory = std::max(largest.memory, matrix.memory);
+    if (tensor.binding.role == Role::Head && sequential_ && !subject.has_moments) {
+      const Needs groups = output_groups_needs(tensor.binding.packed_rows(),
+                                               tensor.binding.packed_cols(), subject.tokens);
+      own.parallel += groups.parallel;
+      largest.memory = std::max(largest.memory, matrix.memory + groups.memory);
+    }
     encoded += tensor.encoded_bytes();
   }
   own.disk = encoded;

@@ -197,6 +197,12 @@ Needs ShardsStage::needs(const StageSubject& subject) const {
     n_pieces += static_cast<double>(matrix.losses.size());
     Needs own = learnt_needs(tensor.binding.packed_rows(), tensor.binding.packed_cols(),
                              tensor.binding.layout == Layout::Transposed);
+    if (tensor.binding.role == Role::Head) {
+      const Needs groups = output_groups_needs(tensor.binding.packed_rows(),
+                                               tensor.binding.packed_cols(), subject.tokens);
+      needs.parallel += groups.parallel;
+      own.memory += groups.memory;
+    }
     largest.memory = std::max(largest.memory, own.memory);
     needs.parallel += own.parallel * static_cast<double>(after.shards.widths.size());
     needs.disk += codec_traits(tensor.codec).lut == nullptr ? tensor.encoded_bytes() : 0;

@@ -1,5 +1,7 @@
 #include "compressor/tools/packed_input.h"
 
+#include <unistd.h>
+
 #include <filesystem>
 
 #include "compressor/pipeline/convert.h"
@@ -11,8 +13,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// An unused name in the folder for temporary files. OutputFile removes a file that is not
-// committed, after errors and signals too.
+// A name of this process alone in the folder for temporary files: what is packed into the file has
+// no lock, so that another process would take it for a leftover of its own name. OutputFile
+// removes a file that is not committed, after errors and signals too.
 Result<std::unique_ptr<OutputFile>> create_temporary() {
   std::error_code error;
   const fs::path folder = fs::temp_directory_path(error);
@@ -20,8 +23,8 @@ Result<std::unique_ptr<OutputFile>> create_temporary() {
     return failed("the folder for temporary files does not exist; set TMPDIR");
   }
   static unsigned count = 0;
-  return OutputFile::create((folder / fmt::format("rwkv-press-{}.gguf", ++count)).string(),
-                            OutputFile::Existing::Replace);
+  const std::string name = fmt::format("rwkv-press-{}-{}.gguf", ::getpid(), ++count);
+  return OutputFile::create((folder / name).string(), OutputFile::Existing::Replace);
 }
 
 Status pack_lossless(const std::string& path, const std::string& vocab, const std::string& output,

@@ -6,6 +6,7 @@
 
 #include "runtime/text/scoring.h"
 #include "tests/cli/checks.h"
+#include "tests/cli/process.h"
 #include "tests/support/catch.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
@@ -162,6 +163,30 @@ TEST_CASE("eval takes checkpoints, and leaves no file behind", "[cli][evaluate]"
   write_text(scratch.file("one"), "1");
   refused({input, "--vocab", "bytes", "--text", scratch.file("one")}, 3, "at least 2");
   CHECK(temporary.entries().empty());
+}
+
+TEST_CASE("An eval leaves the packed checkpoints of another one alone", "[cli][evaluate]") {
+  const ScratchFolder scratch;
+  const ScratchFolder temporary;
+  const TemporaryFolder folder(temporary.path().string());
+  const std::string input = scratch.file("m.pth");
+  output_of("rwkv-press", {"synth", "--arch", "v7", "--n-layer", "2", "--n-embd", "128",
+                           "--n-vocab", "256", "--quiet", "-o", input});
+  std::string text;
+  while (text.size() < 2'000'000) {
+    text += kText;
+  }
+  write_text(scratch.file("long.txt"), text);
+  write_text(scratch.file("short.txt"), kText);
+  const Process first(scratch, "first",
+                      {"eval", input, "--vocab", "bytes", "--reference", input, "--text",
+                       scratch.file("long.txt"), "-t", "1"});
+  // Both are packed once the score of the text is under way.
+  REQUIRE(wait_until([&] { return first.text().find("long.txt") != std::string::npos; }));
+  const std::vector<std::string> files = temporary.entries();
+  REQUIRE(files.size() == 2);
+  evaluated({input, "--vocab", "bytes", "--text", scratch.file("short.txt")});
+  CHECK(temporary.entries() == files);
 }
 
 TEST_CASE("eval counts what it skips and refuses nonsense", "[cli][evaluate]") {
