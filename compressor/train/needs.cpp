@@ -9,7 +9,8 @@ namespace {
 
 constexpr uint64_t kFloat = sizeof(float);
 constexpr uint64_t kHalf = 2;
-// Time of a product in bf16, where the CPU has it, as a share of one in f32 (measured: bench_block).
+// Time of a product in bf16, where the CPU has it, as a share of one in f32 (measured:
+// bench_block).
 constexpr double kOfBf16 = 0.45;
 // A gradient, and Adam's two means.
 constexpr uint64_t kOfTrainable = 3 * kFloat;
@@ -30,8 +31,8 @@ uint64_t memory_of(const TrainOptions& options, const TrainSubject& subject, uin
   const ModelConfig& config = subject.student.config;
   const uint64_t tokens = micro_batch * options.length;
   const bool has_teacher = subject.teacher.all > 0;
-  // What has no gradient is held in the 16 bits of its checkpoint (Network::hold_fixed), once it was
-  // loaded in f32: the student before the teacher.
+  // What has no gradient is held in the 16 bits of its checkpoint (Network::hold_fixed), once it
+  // was loaded in f32: the student before the teacher.
   const uint64_t fixed = subject.student.all - std::min(subject.student.all, subject.trainable);
   const uint64_t student = kFloat * subject.trainable + kHalf * fixed;
   const uint64_t loading =
