@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
@@ -29,8 +30,14 @@ Sums sum_of_tiles(int64_t n, int64_t tile, size_t n_sums,
   return sums;
 }
 
-double squares_of(const at::Tensor& values) {
-  return values.square().sum(at::kDouble).item<double>();
+// Losses of positions, f64 [n]: half of what `of_tile(first, count)` returns, f64 [count].
+at::Tensor of_positions(int64_t n,
+                        const std::function<at::Tensor(int64_t first, int64_t count)>& of_tile) {
+  const at::Tensor positions = at::empty({n}, at::kDouble);
+  in_tiles(n, kTokens, [&](int64_t first, int64_t end) {
+    positions.narrow(0, first, end - first).copy_(of_tile(first, end - first).div(2));
+  });
+  return positions;
 }
 
 at::Tensor gradients_of(const at::Tensor& gradients, int64_t first, int64_t count) {
@@ -39,72 +46,72 @@ at::Tensor gradients_of(const at::Tensor& gradients, int64_t first, int64_t coun
 
 }  // namespace
 
-double rounding_distance(const ProductSeen& seen, const at::Tensor& change) {
-  const int64_t n = seen.inputs.size(0);
-  const Sums sums = sum_of_tiles(n, kTokens, 1, [&](int64_t first, int64_t count) {
-    const at::Tensor d = at::mm(seen.inputs.narrow(0, first, count), change.t());
-    return Sums{squares_of(gradients_of(seen.gradients, first, count) * d)};
-  });
-  return sums[0] / 2 / static_cast<double>(n);
-}
-
-double usual_rounding_distance(const ProductSeen& seen, const at::Tensor& change) {
+double mean_loss(const at::Tensor& positions, Tail tail) {
   constexpr int64_t kRare = 200;
-  const int64_t n = seen.inputs.size(0);
-  const at::Tensor positions = at::empty({n}, at::kDouble);
-  in_tiles(n, kTokens, [&](int64_t first, int64_t end) {
-    const int64_t count = end - first;
-    const at::Tensor d = at::mm(seen.inputs.narrow(0, first, count), change.t());
-    positions.narrow(0, first, count)
-        .copy_(
-            (gradients_of(seen.gradients, first, count) * d).square().sum(1, false, at::kDouble));
-  });
-  double* const values = positions.data_ptr<double>();
-  std::sort(values, values + n);
-  const double most = values[n - 1 - n / kRare];
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    sum += std::min(values[i], most);
+  const int64_t n = positions.size(0);
+  std::vector<double> values(positions.data_ptr<double>(), positions.data_ptr<double>() + n);
+  double most = std::numeric_limits<double>::infinity();
+  if (tail == Tail::Cut) {
+    const auto rare = values.end() - 1 - n / kRare;
+    std::vector<double> sorted = values;
+    const auto at = sorted.begin() + (rare - values.begin());
+    std::nth_element(sorted.begin(), at, sorted.end());
+    most = *at;
   }
-  return sum / 2 / static_cast<double>(n);
+  double sum = 0;
+  for (const double value : values) {
+    sum += std::min(value, most);
+  }
+  return sum / static_cast<double>(n);
 }
 
-double joint_distance(const ProductSeen& seen, const at::Tensor& change) {
-  const int64_t n = seen.inputs.size(0);
-  const Sums sums = sum_of_tiles(n, kTokens, 1, [&](int64_t first, int64_t count) {
+double rounding_distance(const ProductSeen& seen, const at::Tensor& change, Tail tail) {
+  const auto of_tile = [&](int64_t first, int64_t count) {
     const at::Tensor d = at::mm(seen.inputs.narrow(0, first, count), change.t());
-    return Sums{squares_of((gradients_of(seen.gradients, first, count) * d).sum(1))};
-  });
-  return sums[0] / 2 / static_cast<double>(n);
+    return (gradients_of(seen.gradients, first, count) * d).square_().sum(1, false, at::kDouble);
+  };
+  return mean_loss(of_positions(seen.inputs.size(0), of_tile), tail);
 }
 
-double input_distance(const at::Tensor& gradients, const at::Tensor& change) {
-  const int64_t n = change.size(0);
-  const Sums sums = sum_of_tiles(n, kTokens, 1, [&](int64_t first, int64_t count) {
-    return Sums{squares_of(gradients_of(gradients, first, count) * change.narrow(0, first, count))};
-  });
-  return sums[0] / 2 / static_cast<double>(n);
+double joint_distance(const ProductSeen& seen, const at::Tensor& change, Tail tail) {
+  const auto of_tile = [&](int64_t first, int64_t count) {
+    const at::Tensor d = at::mm(seen.inputs.narrow(0, first, count), change.t());
+    return (gradients_of(seen.gradients, first, count) * d).sum(1, false, at::kDouble).square_();
+  };
+  return mean_loss(of_positions(seen.inputs.size(0), of_tile), tail);
+}
+
+double input_distance(const at::Tensor& gradients, const at::Tensor& change, Tail tail) {
+  const auto of_tile = [&](int64_t first, int64_t count) {
+    return (gradients_of(gradients, first, count) * change.narrow(0, first, count))
+        .square_()
+        .sum(1, false, at::kDouble);
+  };
+  return mean_loss(of_positions(change.size(0), of_tile), tail);
 }
 
 // g d = g y - sum over the ranks kept of (g b) (a x).
 std::vector<double> pair_distances(const ProductSeen& seen, const at::Tensor& w,
-                                   const Factors& whole, const std::vector<int64_t>& ranks) {
+                                   const Factors& whole, const std::vector<int64_t>& ranks,
+                                   Tail tail) {
   const int64_t n = seen.inputs.size(0);
-  Sums sums = sum_of_tiles(n, kTokens, ranks.size(), [&](int64_t first, int64_t count) {
-    const at::Tensor x = seen.inputs.narrow(0, first, count);
-    const at::Tensor g = gradients_of(seen.gradients, first, count);
+  const at::Tensor positions = at::empty({static_cast<int64_t>(ranks.size()), n}, at::kDouble);
+  in_tiles(n, kTokens, [&](int64_t first, int64_t end) {
+    const at::Tensor x = seen.inputs.narrow(0, first, end - first);
+    const at::Tensor g = gradients_of(seen.gradients, first, end - first);
     const at::Tensor dense = (g * at::mm(x, w.t())).sum(1, false, at::kDouble);
     const at::Tensor kept = (at::mm(x, whole.a.t()) * at::mm(g, whole.b)).to(at::kDouble).cumsum(1);
-    Sums of_ranks;
-    for (const int64_t rank : ranks) {
-      of_ranks.push_back(squares_of(dense - kept.select(1, rank - 1)));
+    for (size_t r = 0; r < ranks.size(); ++r) {
+      positions.select(0, static_cast<int64_t>(r))
+          .narrow(0, first, end - first)
+          .copy_((dense - kept.select(1, ranks[r] - 1)).square_().div_(2));
     }
-    return of_ranks;
   });
-  for (double& sum : sums) {
-    sum /= 2 * static_cast<double>(n);
+  std::vector<double> distances;
+  for (size_t r = 0; r < ranks.size(); ++r) {
+    distances.push_back(mean_loss(positions.select(0, static_cast<int64_t>(r)), tail));
   }
-  return sums;
+  return distances;
 }
 
 std::vector<double> head_distances(const at::Tensor& z, const at::Tensor& head,

@@ -5,6 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <vector>
 
 #include "compressor/low_rank/factorise.h"
@@ -17,22 +18,30 @@ struct ProductSeen {
   at::Tensor gradients;  ///< [positions, out]
 };
 
+/// What becomes of rare positions. A gradient is that of one drawn token, and a few improbable ones
+/// can outweigh all others of a short text.
+enum class Tail : uint8_t {
+  Kept,
+  Cut  ///< the two hundredth of the positions with most counts as much as the one before them
+};
+
+/// The mean of losses of positions, f64 [positions].
+double mean_loss(const at::Tensor& positions, Tail tail);
+
 /// Of rounding, whose errors at different outputs are independent: half the mean of the sum of
 /// g_j^2 d_j^2. `change` [out, in]: the matrix that is new less the one that was.
-double rounding_distance(const ProductSeen& seen, const at::Tensor& change);
-/// The same of a text without rare positions: the two hundredth of the positions with most of it
-/// count as much as the one before them. A gradient is that of one drawn token, and a few
-/// improbable ones can outweigh all others of a short text.
-double usual_rounding_distance(const ProductSeen& seen, const at::Tensor& change);
+double rounding_distance(const ProductSeen& seen, const at::Tensor& change, Tail tail = Tail::Kept);
 /// Of any change, whose errors at different outputs may have one cause: half the mean of (g d)^2.
-double joint_distance(const ProductSeen& seen, const at::Tensor& change);
+double joint_distance(const ProductSeen& seen, const at::Tensor& change, Tail tail = Tail::Kept);
 /// The same as rounding_distance() for inputs that change by `change` [positions, n]; `gradients`
 /// are those there.
-double input_distance(const at::Tensor& gradients, const at::Tensor& change);
+double input_distance(const at::Tensor& gradients, const at::Tensor& change,
+                      Tail tail = Tail::Kept);
 
 /// Of a pair of each of `ranks` instead of the matrix `w` [out, in]: the leading parts of `whole`.
 std::vector<double> pair_distances(const ProductSeen& seen, const at::Tensor& w,
-                                   const Factors& whole, const std::vector<int64_t>& ranks);
+                                   const Factors& whole, const std::vector<int64_t>& ranks,
+                                   Tail tail = Tail::Kept);
 
 /// KL(dense || other), nats per position, for each of `others`, the inputs of the head [n, n_embd]
 /// that belong to `z`. `head` is the dense one, `other_head` that of the others.

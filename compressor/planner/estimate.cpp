@@ -167,11 +167,11 @@ Result<double> Estimator::gain_of(size_t index, const SampledOutputs& sample, co
   }
   if (learns(matrix)) {
     const double nearest =
-        rounding_distance(sample.seen, change_in(*learnt, w, matrix.layout, sample));
+        rounding_distance(sample.seen, change_in(*learnt, w, matrix.layout, sample), Tail::Cut);
     const at::Tensor some = sample.of(w);
     RWKV_ASSIGN(const at::Tensor values, rounded_for(some, *learnt, matrix.layout, moments));
     gains_[matrix.product] =
-        nearest > 0 ? rounding_distance(sample.seen, values - some) / nearest : 1;
+        nearest > 0 ? rounding_distance(sample.seen, values - some, Tail::Cut) / nearest : 1;
   }
   return gains_.at(matrix.product);
 }
@@ -191,12 +191,13 @@ Status Estimator::estimate(size_t index, const at::Tensor& w, const at::Tensor& 
   for (const Codec rung : subject_.ladder.rungs_for(matrix.packed_cols())) {
     if (rung != subject_.ladder.finest()) {
       const double nearest =
-          rounding_distance(sample.seen, change_in(rung, w, matrix.layout, sample));
+          rounding_distance(sample.seen, change_in(rung, w, matrix.layout, sample), Tail::Cut);
       dense.push_back(nearest * (codec_traits(rung).lut != nullptr ? gain : 1));
     }
   }
   const std::vector<int64_t> ranks = ranks_of(subject_, matrix);
-  const auto pairs = ranks.empty() ? std::vector<double>() : pair_distances(seen, w, whole, ranks);
+  const auto pairs =
+      ranks.empty() ? std::vector<double>() : pair_distances(seen, w, whole, ranks, Tail::Cut);
   curves_.matrices.push_back(points_from(subject_, matrix, dense, pairs));
   return {};
 }
@@ -209,7 +210,7 @@ Status Estimator::estimate_embedding() {
   for (const Codec rung : subject_.ladder.rungs_for(matrix.packed_cols())) {
     if (rung != subject_.ladder.finest()) {
       const at::Tensor change = rounded(flat, rung, Layout::AsIs) - flat;
-      dense.push_back(input_distance(sensitivity_.embedding, change));
+      dense.push_back(input_distance(sensitivity_.embedding, change, Tail::Cut));
     }
   }
   curves_.matrices.push_back(points_from(subject_, matrix, dense, {}));
@@ -314,6 +315,12 @@ void Estimator::scale() {
         return scales.of(kind_of(subject_.matrices[i], setting));
       });
     }
+  }
+  // Of predictors no choice is measured: what all kinds have in common.
+  for (size_t i = 1; i < curves_.ffn.size(); ++i) {
+    RowsPoint& point = curves_.ffn[i];
+    point.loss = at_least_lossy(point.loss * scales.of("ffn predictor"));
+    point.nats = point.loss;
   }
   curves_.samples = drawn;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "compressor/calibrate/output_errors.h"
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/numerics/threads.h"
 #include "compressor/predictors/predictor.h"
@@ -73,17 +74,14 @@ RowsPoint point_of(const FfnPredictor& predictor, double recall, const FfnSeen& 
     n_read += read[i];
   }
   mean = mean.div_(static_cast<double>(n)).to(at::kFloat);
-  std::vector<double> squares(n_tiles);
+  const at::Tensor losses = at::empty({n}, at::kDouble);
   in_tiles(n, kTile, [&](int64_t begin, int64_t end) {
     const at::Tensor along = (mean - missed.narrow(0, begin, end - begin))
                                  .mul_(neurons.gradients.narrow(0, begin, end - begin))
                                  .sum(1, false, at::kDouble);
-    squares[static_cast<size_t>(begin / kTile)] = along.square().sum().item<double>();
+    losses.narrow(0, begin, end - begin).copy_(along.square_().div_(2));
   });
-  RowsPoint point{.value = recall};
-  for (const double square : squares) {
-    point.loss += square / 2 / static_cast<double>(n);
-  }
+  RowsPoint point{.value = recall, .loss = mean_loss(losses, Tail::Cut)};
   point.share = n_read / 2 / static_cast<double>(missed.numel());
   point.halves = {static_cast<uint8_t>((predictor.thresholds.sign < kNever ? 1 : 0) |
                                        (predictor.thresholds.mlp < kNever ? 2 : 0))};

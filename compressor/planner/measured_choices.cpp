@@ -124,10 +124,10 @@ Status MeasuredChoices::start(size_t choice, BlockVisit& here, const ProductSeen
   if (n < seen.inputs.size(0)) {
     const auto distance = setting.factor > 0 ? joint_distance : rounding_distance;
     const at::Tensor change = member - own;
-    const double part =
-        distance({seen.inputs.narrow(0, 0, n), seen.gradients.narrow(0, 0, n)}, change);
-    of_all_[choice] =
-        part > 0 ? std::clamp(distance(seen, change) / part, 1 / kFarthest, kFarthest) : 1;
+    const ProductSeen own_part{seen.inputs.narrow(0, 0, n), seen.gradients.narrow(0, 0, n)};
+    const double part = distance(own_part, change, Tail::Cut);
+    const double all = distance(seen, change, Tail::Cut);
+    of_all_[choice] = part > 0 ? std::clamp(all / part, 1 / kFarthest, kFarthest) : 1;
   }
   Variant variant{*dense_, nullptr};
   variant.walk.advance(here.block, {});

@@ -94,7 +94,7 @@ Status Estimator::estimate(const ShardView& view, const ProductSeen& seen) {
     const int64_t n = change.size(view.rows_along);
     const ProductSeen own = {is_by_input ? seen.inputs.narrow(1, first, n) : seen.inputs,
                              is_by_input ? seen.gradients : seen.gradients.narrow(1, first, n)};
-    return usual_rounding_distance(own, change);
+    return rounding_distance(own, change, Tail::Cut);
   });
 }
 

@@ -84,6 +84,32 @@ TEST_CASE("A joint distance is that of a pair's product", "[planner][estimates]"
         Approx(press::pair_distances(seen, w, whole, {5})[0]).epsilon(1e-4));
 }
 
+TEST_CASE("Distances without their tail do not see single positions", "[planner][estimates]") {
+  const at::Tensor gradients = noise(2, 800, 40);
+  const press::ProductSeen usual{noise(1, 800, 24), gradients};
+  press::ProductSeen rare = usual;
+  rare.gradients = gradients.clone();
+  rare.gradients[17].mul_(1000);
+  const at::Tensor change = noise(3, 40, 24);
+  const press::Factors whole = press::factorise(change, {}, 16, 1);
+  const auto all_of = [&](const press::ProductSeen& seen, press::Tail tail) {
+    return std::vector<double>{
+        press::rounding_distance(seen, change, tail), press::joint_distance(seen, change, tail),
+        press::pair_distances(seen, change, whole, {3}, tail)[0],
+        press::input_distance(seen.gradients, seen.inputs.narrow(1, 0, 1).expand({800, 40}), tail)};
+  };
+  const auto kept = all_of(usual, press::Tail::Kept);
+  const auto cut = all_of(usual, press::Tail::Cut);
+  const auto with_rare = all_of(rare, press::Tail::Cut);
+  const auto with_all = all_of(rare, press::Tail::Kept);
+  for (size_t i = 0; i < kept.size(); ++i) {
+    CHECK(cut[i] <= kept[i]);
+    CHECK(cut[i] > 0.8 * kept[i]);
+    CHECK(with_rare[i] == Approx(cut[i]).epsilon(0.05));
+    CHECK(with_all[i] > 10 * kept[i]);
+  }
+}
+
 TEST_CASE("What clusters lose is the distance of the logits that the runtime gives",
           "[planner][estimates]") {
   const int64_t n = 40;
