@@ -30,6 +30,7 @@ class ModelQuantizer {
   Status quantize_second_factors(BlockVisit& here);
   Result<at::Tensor> inner_moments(BlockVisit& here, const std::string& product) const;
   Result<at::Tensor> head_moments() const;
+  Result<OutputGroups> groups_of_head(const std::string& name) const;
   Status quantize_head(PlannedTensor& tensor);
   Result<at::Tensor> quantize(PlannedTensor& tensor, const at::Tensor& moments,
                               const OutputGroups* groups = nullptr);
@@ -192,6 +193,13 @@ Result<at::Tensor> ModelQuantizer::head_moments() const {
   return sum.mean();
 }
 
+// The head is loaded for the groups alone: quantize() loads it again, and it is large.
+Result<OutputGroups> ModelQuantizer::groups_of_head(const std::string& name) const {
+  RWKV_ASSIGN(const at::Tensor z, head_input(*work_.source, work_.hidden));
+  RWKV_ASSIGN(const at::Tensor head, load_named(*work_.source, name));
+  return OutputGroups::of_head(z, head, work_.seed);
+}
+
 // The costs of errors come from predictions. A statistics file does not tell them, and without
 // sequential it must give what the text gives.
 Status ModelQuantizer::quantize_head(PlannedTensor& tensor) {
@@ -202,9 +210,7 @@ Status ModelQuantizer::quantize_head(PlannedTensor& tensor) {
   if (!uses_groups) {
     return quantize(tensor, moments).status();
   }
-  RWKV_ASSIGN(const at::Tensor z, head_input(*work_.source, work_.hidden));
-  RWKV_ASSIGN(const at::Tensor head, load_named(*work_.source, tensor.binding.name));
-  RWKV_ASSIGN(const OutputGroups groups, OutputGroups::of_head(z, head, work_.seed));
+  RWKV_ASSIGN(const OutputGroups groups, groups_of_head(tensor.binding.name));
   return quantize(tensor, moments, &groups).status();
 }
 
