@@ -20,10 +20,12 @@ Process::Process(const ScratchFolder& scratch, const std::string& name,
     argv.push_back(const_cast<char*>(argument.c_str()));
   }
   argv.push_back(nullptr);
+  // Opened before the fork, so that text() finds a file from the first moment on.
+  const int fd = ::open(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  REQUIRE(fd >= 0);
   pid_ = ::fork();
   REQUIRE(pid_ >= 0);
   if (pid_ == 0) {
-    const int fd = ::open(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
     ::dup2(fd, STDOUT_FILENO);
     ::dup2(fd, STDERR_FILENO);
     for (const auto& [key, value] : environment) {
@@ -32,6 +34,7 @@ Process::Process(const ScratchFolder& scratch, const std::string& name,
     ::execv(program.c_str(), argv.data());
     ::_exit(127);
   }
+  ::close(fd);
 }
 
 Process::~Process() {
