@@ -25,8 +25,9 @@ source_files() {
   done
 }
 
-# is_packaged NAME: whether this release has that package, as far as apt's lists exist.
-is_packaged() { apt-cache policy "$1" 2> /dev/null | grep -q 'Candidate: [0-9]'; }
+# is_packaged NAME: whether this release has that package, as far as apt's lists exist. Not with
+# grep -q, which stops reading: with pipefail, a program that still writes would count as a failure.
+is_packaged() { apt-cache policy "$1" 2> /dev/null | grep 'Candidate: [0-9]' > /dev/null; }
 
 # n_cores: nproc alone would print OMP_NUM_THREADS if that is set.
 n_cores() { env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc; }

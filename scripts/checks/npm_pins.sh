@@ -17,7 +17,7 @@ while IFS= read -r file; do
     complain "$file" "has no package-lock.json; mend with: npm install --package-lock-only"
     continue
   fi
-  if sed -n '/ependencies": {/,/}/p' "$file" | grep -E '": "' | grep -qvE '": "[0-9]+\.[0-9]+\.[0-9]+"'; then
+  if sed -n '/ependencies": {/,/}/p' "$file" | grep -E '": "' | grep -vE '": "[0-9]+\.[0-9]+\.[0-9]+"' > /dev/null; then
     complain "$file" "names a range of versions; mend by naming one"
   fi
   packages=$(grep -c '^    "node_modules/' "$lock" || true)
