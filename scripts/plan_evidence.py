@@ -10,48 +10,17 @@ grid, and for each budget the one that the planner itself finds best. Each is he
 plan holds such a model (caches of what a token touches, which `plan` has measured). Everything that
 was measured is kept in WORK and not measured again.
 """
-import argparse
 import json
-import pathlib
-import subprocess
-import sys
+
+from planner_runs import Runs, bytes_of, parser_for, run
 
 FACTORS = (4, 8, 16)
 PAIRS = {"whitened": "method: whitened", "diagonal": "method: svd, diagonal: true"}
 ROWS = ((0.999, 0.99), (0.95, 0.9))
 
 
-def run(command):
-    """The standard output of a command that must work."""
-    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, check=False)
-    if done.returncode != 0:
-        sys.exit(f"plan_evidence.py: error: {' '.join(map(str, command))}: status {done.returncode}")
-    return done.stdout.decode()
-
-
-def bytes_of(text):
-    """2.5MB as a number."""
-    units = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
-    unit = next((name for name in units if text.endswith(name)), "")
-    return int(float(text[: len(text) - len(unit)]) * units.get(unit, 1))
-
-
-class Evidence:
-    """The executables, the model and its texts; results by the name of a recipe."""
-
-    def __init__(self, arguments):
-        self.arguments = arguments
-        self.work = pathlib.Path(arguments.work)
-        self.work.mkdir(parents=True, exist_ok=True)
-
-    def convert(self, recipe, packed):
-        """A recipe file to a packed file."""
-        learn = ["--calibration", self.arguments.calibration]
-        text = recipe.read_text()
-        learns = "whitened" in text or "cluster_head" in text or "ffn_predictor" in text
-        run([self.arguments.press, "convert", self.arguments.checkpoint, "-o", packed, "--force",
-             "--quiet", "--recipe", recipe, "--vocab", self.arguments.vocab]
-            + (learn if learns else []))
+class Evidence(Runs):
+    """Recipes by what they take in memory; results by the name of a recipe."""
 
     def measure(self, packed, memory):
         """Bits per byte of the other text, and the account of the runtime without the program."""
@@ -66,26 +35,16 @@ class Evidence:
 
     def result(self, name, recipe_text, memory):
         """Measured once for each name."""
-        kept = self.work / f"{name}.json"
-        if not kept.exists():
+        def make():
             recipe = self.work / f"{name}.yaml"
             recipe.write_text(recipe_text)
             packed = self.work / "measured.gguf"
-            self.convert(recipe, packed)
-            kept.write_text(json.dumps(self.measure(packed, memory)))
+            learns = ("whitened", "cluster_head", "ffn_predictor")
+            self.convert(recipe, packed, any(word in recipe_text for word in learns))
+            measured = self.measure(packed, memory)
             packed.unlink()
-        return dict(json.loads(kept.read_text()), name=name)
-
-    def plan(self, budget):
-        """The planner's recipe and what it says of it."""
-        kept = self.work / f"plan-{budget}.report.json"
-        if not kept.exists():
-            settings = [part for value in self.arguments.set for part in ("--set", value)]
-            kept.write_text(run([
-                self.arguments.press, "plan", self.arguments.checkpoint, "--fit", budget, "--json",
-                "--quiet", "--vocab", self.arguments.vocab, "--calibration",
-                self.arguments.calibration, "--curves", self.work / "curves.json"] + settings))
-        return json.loads(kept.read_text())
+            return measured
+        return dict(self.once(name, make), name=name)
 
 
 def uniform_recipe(factor, pairs, rows, calibration, frame):
@@ -128,19 +87,14 @@ def uniform_results(evidence, plans, calibration, frame):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    for name in ("press", "edge", "checkpoint", "work"):
-        parser.add_argument(name)
-    parser.add_argument("--vocab", required=True)
-    parser.add_argument("--calibration", required=True)
-    parser.add_argument("--text", required=True)
+    parser = parser_for(__doc__, ("press", "edge"))
     parser.add_argument("--budgets", required=True)
-    parser.add_argument("--max-tokens", default="8192")
-    parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()
     evidence = Evidence(arguments)
     budgets = arguments.budgets.split(",")
-    plans = {budget: evidence.plan(budget) for budget in budgets}
+    plans = {budget: evidence.once(f"plan-{budget}.report",
+                                   lambda budget=budget: evidence.plan(["--fit", budget]))
+             for budget in budgets}
     planned = {budget: evidence.result(f"plan-{budget}", plan["recipe"],
                                        plan["choice"]["options"].split())
                for budget, plan in plans.items()}
@@ -173,4 +127,5 @@ def main():
         print("| " + " | ".join(row) + " |")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -7,49 +7,27 @@ Usage: planned_bits.py PRESS CHECKPOINT WORK --vocab V --calibration F --text F
 Bits per weight are those over all matrices, scales and headers included. A plan gets a file as large
 as one codec for all would make it, by interpolation; KL of one codec is interpolated in its logarithm.
 """
-import argparse
 import json
 import math
-import pathlib
-import subprocess
-import sys
+
+from planner_runs import Runs, fail, parser_for, run
 
 CODECS = ("lut3", "lut4", "lut5")
 
 
-def run(command):
-    """The standard output of a command that must work."""
-    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, check=False)
-    if done.returncode != 0:
-        sys.exit(f"planned_bits.py: error: {' '.join(map(str, command))}: status {done.returncode}")
-    return done.stdout.decode()
-
-
-class Bench:
-    """The executable, the model and its texts."""
-
-    def __init__(self, arguments):
-        self.arguments = arguments
-        self.work = pathlib.Path(arguments.work)
-        self.work.mkdir(parents=True, exist_ok=True)
-        self.texts = ["--vocab", arguments.vocab, "--calibration", arguments.calibration]
+class Bits(Runs):
+    """Recipes by their bits per weight."""
 
     def measure(self, name, recipe):
         """Converts a recipe; bytes of the file, bits per weight, KL and its standard error."""
         packed = self.work / f"{name}.gguf"
-        run([self.arguments.press, "convert", self.arguments.checkpoint, "-o", packed, "--force",
-             "--quiet", "--recipe", recipe] + self.texts)
-        score = json.loads(run([self.arguments.press, "eval", packed, "--json", "--quiet", "--vocab",
-                                self.arguments.vocab, "--text", self.arguments.text, "--reference",
-                                self.arguments.checkpoint, "--max-tokens",
-                                self.arguments.max_tokens]))
+        self.convert(recipe, packed)
+        kl, error = self.kl(packed)
         tensors = json.loads(run([self.arguments.press, "inspect", packed, "--json"]))["tensors"]
         matrices = [t for t in tensors if t["type"] != "f32"]
         weights = sum(t["numbers"] for t in matrices)
-        scored = score[0]["texts"][0]
         return {"name": name, "file": packed.stat().st_size, "weights": weights,
-                "bits": 8 * sum(t["bytes"] for t in matrices) / weights, "kl": scored["kl"],
-                "error": scored["kl_standard_error"]}
+                "bits": 8 * sum(t["bytes"] for t in matrices) / weights, "kl": kl, "error": error}
 
     def pure(self, codec):
         """Every matrix in one codec."""
@@ -60,13 +38,11 @@ class Bench:
             "quantizer: refined}\n")
         return self.measure(codec, recipe)
 
-    def plan(self, bits, size):
+    def planned(self, bits, size):
         """The planner's recipe for a file of this size."""
+        report = self.plan(["--size", size])
         recipe = self.work / f"plan-{bits}.yaml"
-        settings = [part for value in self.arguments.set for part in ("--set", value)]
-        report = json.loads(run([self.arguments.press, "plan", self.arguments.checkpoint, "--size",
-                                 size, "--json", "--quiet", "-o", recipe, "--force", "--curves",
-                                 self.work / "curves.json"] + self.texts + settings))
+        recipe.write_text(report["recipe"])
         return dict(self.measure(f"plan-{bits}", recipe), predicted=report["predicted"]["kl"])
 
 
@@ -81,27 +57,26 @@ def between(pure, bits, key):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    for name in ("press", "checkpoint", "work"):
-        parser.add_argument(name)
-    parser.add_argument("--vocab", required=True)
-    parser.add_argument("--calibration", required=True)
-    parser.add_argument("--text", required=True)
+    parser = parser_for(__doc__)
     parser.add_argument("--bits", default="3.5,4,4.5,5")
-    parser.add_argument("--max-tokens", default="10240")
-    parser.add_argument("--set", action="append", default=[])
-    bench = Bench(parser.parse_args())
-    pure = [bench.pure(codec) for codec in CODECS]
+    parser.set_defaults(max_tokens="10240")
+    arguments = parser.parse_args()
+    runs = Bits(arguments)
+    pure = [runs.pure(codec) for codec in CODECS]
     print("| recipe | bits per weight | file | KL | of one codec's at these bits |")
     print("| --- | --- | --- | --- | --- |")
     for one in pure:
         print(f"| all {one['name']} | {one['bits']:.3f} | {one['file']} | {one['kl']:.5f} +- "
               f"{one['error']:.5f} | |")
-    for bits in bench.arguments.bits.split(","):
-        plan = bench.plan(bits, round(between(pure, float(bits), "file")))
-        share = plan["kl"] / between(pure, plan["bits"], "kl")
+    least, most = (end(one["bits"] for one in pure) for end in (min, max))
+    for bits in arguments.bits.split(","):
+        if not least <= float(bits) < most:
+            fail(f"--bits {bits}: one codec for all has {least:.3f} to {most:.3f} bits here")
+        plan = runs.planned(bits, round(between(pure, float(bits), "file")))
+        share = plan["kl"] / between(pure, plan["bits"], "kl") if plan["bits"] < most else math.nan
         print(f"| planned | {plan['bits']:.3f} | {plan['file']} | {plan['kl']:.5f} +- "
               f"{plan['error']:.5f} | {share:.2f} |", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

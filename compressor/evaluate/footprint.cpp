@@ -76,8 +76,8 @@ Result<double> decode_speed(const std::string& packed, const HeldAs& held, unsig
   return edge::spread_of(subject.take_rates()).median;
 }
 
-Machine this_machine() {
-  Machine machine;
+SpeedMachine this_machine() {
+  SpeedMachine machine;
   machine.threads = edge::available_threads();
   machine.kernels = edge::kernels().ok() ? edge::kernels().value()->name : "none";
   std::ifstream info("/proc/cpuinfo");

@@ -22,6 +22,9 @@ struct HeldAs {
   uint64_t memory_limit = 0;  ///< bytes for everything but the program
   uint64_t weight_bytes = 0;  ///< of all pieces that are streamed, chooses their widths
   uint64_t read_speed = 0;    ///< bytes per second of the storage, at most
+
+  /// Whether anything but the mode is given.
+  bool has_limits() const { return memory_limit > 0 || weight_bytes > 0 || read_speed > 0; }
 };
 
 struct Footprint {
@@ -39,11 +42,11 @@ Result<double> decode_speed(const std::string& packed, const HeldAs& held, unsig
                             uint64_t n_tokens);
 
 /// The machine that speeds are of.
-struct Machine {
+struct SpeedMachine {
   std::string cpu;       ///< as the system calls it
   unsigned threads = 1;  ///< that a process may run at once
   std::string kernels;   ///< in use: "x86_avx2"
 };
-Machine this_machine();
+SpeedMachine this_machine();
 
 }  // namespace rwkv::press

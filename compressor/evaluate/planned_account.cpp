@@ -1,5 +1,6 @@
 #include "compressor/evaluate/planned_account.h"
 
+#include "runtime/memory/stream_plan.h"
 #include "runtime/model/model.h"
 
 namespace rwkv::press {
@@ -33,7 +34,15 @@ edge::PackedFile planned_file(const PackPlan& plan) {
 
 Result<edge::Residency> planned_residency(const PackPlan& plan, uint64_t tokenizer_bytes,
                                           const edge::MemoryOptions& options) {
-  return edge::Model::residency(planned_file(plan), tokenizer_bytes, options);
+  const edge::PackedFile file = planned_file(plan);
+  edge::MemoryOptions unlimited = options;
+  unlimited.limit = 0;
+  RWKV_ASSIGN(edge::Residency residency, edge::Model::residency(file, tokenizer_bytes, unlimited));
+  if (options.limit == 0 || residency.account.total() <= options.limit) {
+    return residency;
+  }
+  unlimited.stream.slots = edge::kLeastSlots;
+  return edge::Model::residency(file, tokenizer_bytes, unlimited);
 }
 
 Result<edge::Account> planned_account(const PackPlan& plan, uint64_t tokenizer_bytes,

@@ -22,7 +22,8 @@ edge::PackedFile planned_file(const PackPlan& plan);
 
 /// Where the runtime would hold the model that `plan` describes, opened with `options`. Its account
 /// has weights, caches, tables, the state of one sequence, scratch memory of options.n_threads,
-/// tokenizer. What the program itself takes is options.program_bytes. Shapes alone decide it.
+/// tokenizer. What the program itself takes is options.program_bytes. Shapes alone decide it. It is
+/// not cut down to a limit, but a ring is the runtime's smallest if more would be held otherwise.
 Result<edge::Residency> planned_residency(const PackPlan& plan, uint64_t tokenizer_bytes,
                                           const edge::MemoryOptions& options);
 /// Its account alone.

@@ -3,11 +3,6 @@
 #include <algorithm>
 
 namespace rwkv::press {
-namespace {
-
-constexpr unsigned kLeastSlots = 2;  // of the ring, as the runtime has it where memory is tight
-
-}  // namespace
 
 double ChoiceBytes::of(Measure measure) const {
   switch (measure) {
@@ -32,13 +27,8 @@ double additive(const ChoiceBytes& bytes) {
 
 Result<ChoiceBytes> held_bytes(const PackPlan& plan, uint64_t tokenizer_bytes,
                                const MemoryFrame& frame) {
-  edge::MemoryOptions options = frame.memory;
-  options.limit = 0;
-  RWKV_ASSIGN(edge::Residency residency, planned_residency(plan, tokenizer_bytes, options));
-  if (frame.memory.limit > 0 && residency.account.total() > frame.memory.limit) {
-    options.stream.slots = kLeastSlots;
-    RWKV_ASSIGN(residency, planned_residency(plan, tokenizer_bytes, options));
-  }
+  RWKV_ASSIGN(const edge::Residency residency,
+              planned_residency(plan, tokenizer_bytes, frame.memory));
   ChoiceBytes result;
   result.account = residency.account;
   uint64_t passing = 0;

@@ -2,6 +2,7 @@
 // setting, and the exact account of a choice.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <optional>
@@ -26,7 +27,8 @@ struct PlanRequest {
 
   /// Bytes that the storage reads while a token is computed.
   uint64_t read_ahead() const {
-    return min_speed > 0 ? static_cast<uint64_t>(read_speed / min_speed) : 0;
+    constexpr double kMost = 1e18;  // fits the integer whatever the speeds are
+    return min_speed > 0 ? static_cast<uint64_t>(std::min(read_speed / min_speed, kMost)) : 0;
   }
 };
 

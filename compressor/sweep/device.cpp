@@ -4,7 +4,7 @@
 
 namespace rwkv::press {
 
-Settings device_settings(SweepDevice& device) {
+Settings device_settings(HeldAs& device) {
   using namespace setting;
   return {kSweepDevice,
           {
@@ -18,8 +18,8 @@ Settings device_settings(SweepDevice& device) {
           }};
 }
 
-std::string device_yaml(SweepDevice device) {
-  if (!device.is_given()) {
+std::string device_yaml(HeldAs device) {
+  if (!device.has_limits()) {
     return {};
   }
   YAML::Emitter out;
@@ -27,9 +27,11 @@ std::string device_yaml(SweepDevice device) {
   return out.c_str();
 }
 
-Result<SweepDevice> read_device(const std::string& yaml, const std::string& origin) {
+Result<HeldAs> read_device(const std::string& yaml, const std::string& mode,
+                           const std::string& origin) {
   try {
-    SweepDevice device;
+    HeldAs device;
+    device.mode = mode;
     if (!yaml.empty()) {
       RWKV_ASSIGN(const YAML::Node root, load_yaml(yaml));
       RWKV_TRY(device_settings(device).read(root).in(origin));

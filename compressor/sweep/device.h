@@ -11,22 +11,12 @@ namespace rwkv::press {
 /// The owner of the settings, in names of axes.
 inline constexpr const char* kSweepDevice = "device";
 
-/// 0: not given. Without any, a model is held as the sweep's evaluate.memory says.
-struct SweepDevice {
-  uint64_t memory_limit = 0;  ///< bytes for everything but the program
-  uint64_t weight_bytes = 0;  ///< of all pieces that are streamed: files with several widths
-  uint64_t read_speed = 0;    ///< bytes per second of the storage, at most
-
-  bool is_given() const { return memory_limit > 0 || weight_bytes > 0 || read_speed > 0; }
-  HeldAs held_as(const std::string& mode) const {
-    return {mode, memory_limit, weight_bytes, read_speed};
-  }
-};
-
-Settings device_settings(SweepDevice& device);
+/// All of it but the mode, which is the sweep's evaluate.memory.
+Settings device_settings(HeldAs& device);
 /// One line of YAML with what is given; empty if nothing is.
-std::string device_yaml(SweepDevice device);
-/// The reverse; `origin` names it in messages.
-Result<SweepDevice> read_device(const std::string& yaml, const std::string& origin);
+std::string device_yaml(HeldAs device);
+/// The reverse, with this mode; `origin` names the YAML in messages.
+Result<HeldAs> read_device(const std::string& yaml, const std::string& mode,
+                           const std::string& origin);
 
 }  // namespace rwkv::press

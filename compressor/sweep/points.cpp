@@ -61,6 +61,11 @@ Status check_axis(const SweepAxis& axis, const Recipe& recipe) {
     stages.emplace_back(stage->name());
     found = name == stage->name() ? stage.get() : found;
   }
+  if (axis.is_stage() && name == kSweepDevice) {
+    HeldAs device;
+    return usage_error("axes.{}: expected one of its settings: device.{}", name,
+                       fmt::join(device_settings(device).keys(), ", device."));
+  }
   if (axis.is_stage()) {
     for (const std::string& value : axis.values) {
       if (found && value != kOn && value != kOff) {
@@ -160,14 +165,13 @@ class Planner {
         given[chosen[i].first.substr(chosen[i].first.find('.') + 1)] = chosen[i].second;
       }
     }
-    SweepDevice device;
+    HeldAs device;
     RWKV_TRY(device_settings(device).read(given).in(settings_.origin + ": axes"));
     const EvaluationFiles& files = settings_.evaluation.files;
     if (device.weight_bytes > 0 && !(files.clozes.empty() && files.choices.empty())) {
       return usage_error(
           "{}: axes.device.weight_bytes: narrower widths are measured on texts alone; leave out "
-          "the "
-          "questions",
+          "the questions",
           settings_.origin);
     }
     return device_yaml(device);

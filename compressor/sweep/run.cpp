@@ -114,7 +114,7 @@ class Sweep {
   }
 
   Json manifest() const {
-    const Machine machine = this_machine();
+    const SpeedMachine machine = this_machine();
     Json axes = Json::array();
     for (const SweepAxis& axis : run_.settings.axes) {
       axes.push_back({{"name", axis.name}, {"values", axis.values}});
@@ -370,9 +370,9 @@ class Sweep {
       RWKV_ASSIGN(std::optional<Claim> claim, Claim::take(folder.claim(), run_.retry_claimed));
       if (claim) {
         RWKV_ASSIGN(const Json result, read_result(folder));
-        RWKV_ASSIGN(const SweepDevice device, read_device(points()[i].device, folder.device()));
-        subjects.push_back(
-            {i, std::move(*claim), device.held_as(result.value("memory", "auto")), {}});
+        RWKV_ASSIGN(HeldAs held, read_device(points()[i].device, result.value("memory", "auto"),
+                                             folder.device()));
+        subjects.push_back({i, std::move(*claim), std::move(held), {}});
       }
     }
     for (int round = 0; round < kRounds && !subjects.empty(); ++round) {

@@ -47,7 +47,7 @@ struct Task {
   PointFolder folder;
   Recipe recipe;
   SweepPoint point;
-  SweepDevice device;
+  HeldAs held;
   double seconds = 0;  ///< own time and its share of common work
 };
 using Tasks = std::vector<Task*>;
@@ -81,12 +81,12 @@ class Worker {
       RWKV_ASSIGN(const std::string yaml, read_text_file(folder.recipe(), kMaxRecipeBytes));
       RWKV_ASSIGN(Recipe recipe, parse_recipe(yaml, folder.recipe(), {}));
       RWKV_ASSIGN(SweepPoint point, point_from_recipe(yaml, folder.recipe()));
-      std::string held;
+      std::string device;
       if (exists(folder.device())) {
-        RWKV_ASSIGN(held, read_text_file(folder.device(), kMaxRecipeBytes));
+        RWKV_ASSIGN(device, read_text_file(folder.device(), kMaxRecipeBytes));
       }
-      RWKV_ASSIGN(const SweepDevice device, read_device(held, folder.device()));
-      tasks_.push_back({folder, std::move(recipe), std::move(point), device});
+      RWKV_ASSIGN(HeldAs held, read_device(device, job_.evaluation.memory, folder.device()));
+      tasks_.push_back({folder, std::move(recipe), std::move(point), std::move(held)});
     }
     if (!job_.evaluation.empty()) {
       RWKV_ASSIGN(sets_, load_evaluation_sets(job_.evaluation.files));
@@ -251,7 +251,7 @@ class Worker {
     options.tool_version = model_.tool_version;
     options.vocabulary = model_.vocabulary;
     RWKV_TRY(pack(*work.source, work.plan, task.recipe, options));
-    RWKV_ASSIGN(Json result, figures(folder, task.device));
+    RWKV_ASSIGN(Json result, figures(folder, task.held));
     result["seconds"] = task.seconds + seconds_since(start);
     const bool is_wanted = job_.keep_models || job_.evaluation.speed;
     if (!is_wanted) {
@@ -261,9 +261,8 @@ class Worker {
     return write_json(folder.result(), result);
   }
 
-  Result<Json> figures(const PointFolder& folder, const SweepDevice& device) {
-    RWKV_ASSIGN(const Footprint bytes,
-                footprint(folder.model(), device.held_as(job_.evaluation.memory)));
+  Result<Json> figures(const PointFolder& folder, const HeldAs& held) {
+    RWKV_ASSIGN(const Footprint bytes, footprint(folder.model(), held));
     RWKV_ASSIGN(const uint64_t checksum, file_xxh64(folder.model()));
     Json result = {{"id", folder.id()},
                    {"file_bytes", fs::file_size(folder.model())},
@@ -276,7 +275,7 @@ class Worker {
       MeasureOptions options;
       options.n_threads = model_.n_threads;
       options.max_tokens = job_.evaluation.max_tokens;
-      options.weight_bytes = device.weight_bytes;
+      options.weight_bytes = held.weight_bytes;
       options.reference = job_.reference;
       options.reference_name = fs::path(job_.reference).filename().string();
       options.name = folder.id();

@@ -248,6 +248,14 @@ Result<std::optional<Recipe>> budget_recipe(const cxxopts::ParseResult& argument
       name += "-" + size;
     }
   }
+  for (const char* option : {"min-speed", "read-speed"}) {
+    if (budget.empty() && arguments.count(option) > 0) {
+      return usage_error(
+          "--{} is a part of a budget; give --fit SIZE too, or say it in the "
+          "recipe's budget",
+          option);
+    }
+  }
   if (budget.empty() && arguments.count("recipe") == 0) {
     return std::optional<Recipe>();
   }

@@ -88,6 +88,9 @@ TEST_CASE("plan --fit writes a recipe that convert follows", "[cli][plan]") {
   const auto quick = planned(inputs.plan({"--fit", "2MB", "--json", "--min-speed", "1"}));
   CHECK(quick["predicted"]["tokens_per_second"].get<double>() >= 1);
   CHECK(run("rwkv-press", inputs.plan({"--fit", "2MB", "--min-speed", "1e9"})).exit_code == 2);
+  const RunResult alone = run("rwkv-press", inputs.plan({"--read-speed", "1MB"}));
+  CHECK(alone.exit_code == 2);
+  CHECK_THAT(alone.err, Contains("--read-speed is a part of a budget; give --fit"));
 }
 
 TEST_CASE("plan --size reaches below int8, and its file has that size", "[cli][plan]") {

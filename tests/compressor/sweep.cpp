@@ -120,8 +120,9 @@ TEST_CASE("Axes of the device make points of one recipe", "[sweep]") {
   REQUIRE(plan.points.size() == 2);
   CHECK(plan.points[0].recipe == plan.points[1].recipe);
   CHECK(plan.points[0].label == "memory_limit=20MB");
-  auto device = press::read_device(plan.points[1].device, "device.yaml");
+  auto device = press::read_device(plan.points[1].device, "sparse", "device.yaml");
   REQUIRE_OK(device.status());
+  CHECK(device.value().mode == "sparse");
   CHECK(device.value().memory_limit == 30'000'000);
   CHECK(device.value().weight_bytes == 25'000'000);
   CHECK(device.value().read_speed == 100'000'000);
@@ -134,6 +135,8 @@ TEST_CASE("Axes of the device make points of one recipe", "[sweep]") {
   };
   CHECK_THAT(refused("axes: {device.memory_limt: [1MB]}\n"),
              Contains("sweep.yaml: axes") && Contains("did you mean 'memory_limit'"));
+  CHECK_THAT(refused("axes: {device: [on]}\n"),
+             Contains("device.memory_limit, device.weight_bytes"));
   CHECK_THAT(refused("axes: {device.memory_limit: [much]}\n"), Contains("device.memory_limit"));
   CHECK_THAT(refused("axes: {device.weight_bytes: [1MB]}\nevaluate: {cloze: [q.jsonl]}\n"),
              Contains("leave out the questions"));
