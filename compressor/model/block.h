@@ -45,8 +45,8 @@ class Block {
   static Result<std::unique_ptr<Block>> load(const NamedTensors& tensors, const ModelConfig& config,
                                              int64_t index);
   static Result<std::unique_ptr<Block>> load(const TensorSource& source, const ModelConfig& config,
-                                             int64_t index) {
-    return load(NamedTensors(source), config, index);
+                                             int64_t index, const at::Device& device = at::kCPU) {
+    return load(NamedTensors(source, nullptr, device), config, index);
   }
   virtual ~Block();
   Block(const Block&) = delete;

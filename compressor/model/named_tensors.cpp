@@ -30,6 +30,7 @@ Result<at::Tensor> NamedTensors::get(const std::string& name, bool is_flat) cons
   if (is_flat) {
     values = values.flatten();
   }
+  values = values.to(device_);
   if (adopt_ != nullptr && *adopt_) {
     (*adopt_)(name, values);
   }

@@ -25,12 +25,13 @@ Result<at::Tensor> load_named(const TensorSource& source, std::string_view name)
 /// flat), under its BlinkDL name. Training makes leaves of them here.
 using Adopt = std::function<void(const std::string& name, at::Tensor& values)>;
 
-/// A source's tensors for modules. Keeps references to the source and, unless null, to `adopt`.
-/// Shapes are not checked here: identify() has checked them.
+/// A source's tensors for modules, on a device. Keeps references to the source and, unless null, to
+/// `adopt`, which sees them there. Shapes are not checked here: identify() has checked them.
 class NamedTensors {
  public:
-  explicit NamedTensors(const TensorSource& source, const Adopt* adopt = nullptr)
-      : source_(source), adopt_(adopt) {}
+  explicit NamedTensors(const TensorSource& source, const Adopt* adopt = nullptr,
+                        const at::Device& device = at::kCPU)
+      : source_(source), adopt_(adopt), device_(device) {}
 
   const TensorSource& source() const { return source_; }
   bool contains(std::string_view name) const { return find_tensor(source_, name).has_value(); }
@@ -43,6 +44,7 @@ class NamedTensors {
   Result<at::Tensor> get(const std::string& name, bool is_flat) const;
   const TensorSource& source_;
   const Adopt* adopt_;
+  at::Device device_;
 };
 
 /// The tensors of one block. Keeps references to tensors and config.

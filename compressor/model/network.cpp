@@ -6,7 +6,8 @@ namespace rwkv::press {
 
 Result<std::unique_ptr<Network>> Network::load(const TensorSource& source,
                                                const ModelConfig& config,
-                                               const IsTrainable& is_trainable) {
+                                               const IsTrainable& is_trainable,
+                                               const at::Device& device) {
   std::unique_ptr<Network> network(new Network);
   network->config_ = config;
   const Adopt adopt = [&](const std::string& name, at::Tensor& values) {
@@ -15,7 +16,7 @@ Result<std::unique_ptr<Network>> Network::load(const TensorSource& source,
       network->parameters_.push_back({name, values});
     }
   };
-  const NamedTensors tensors(source, &adopt);
+  const NamedTensors tensors(source, &adopt, device);
   RWKV_ASSIGN(network->embedding_, tensors.matrix("emb.weight"));
   if (!config.ln0_folded) {
     RWKV_ASSIGN(network->ln0_, load_layer_norm(tensors, "blocks.0.ln0"));

@@ -27,9 +27,11 @@ class Network {
 
   /// Loads every tensor that a forward pass uses; those that `is_trainable` names become leaves
   /// with gradients. `config` is what identify() found in `source`, neither is needed afterwards.
+  /// All of it lies on `device`, as do then the tokens that it takes and what it gives.
   static Result<std::unique_ptr<Network>> load(const TensorSource& source,
                                                const ModelConfig& config,
-                                               const IsTrainable& is_trainable);
+                                               const IsTrainable& is_trainable,
+                                               const at::Device& device = at::kCPU);
 
   const ModelConfig& config() const { return config_; }
   /// In the order of loading. Modules share their memory: values written in place into `values` are

@@ -53,6 +53,15 @@ void update(const at::Tensor& values, const at::Tensor& gradient, at::Tensor& me
   });
 }
 
+// The same as tensor operations, for other devices. Both means differ in rounding alone.
+void update_elsewhere(at::Tensor& values, const at::Tensor& gradient, at::Tensor& mean,
+                      at::Tensor& square, const Factors& f) {
+  const at::Tensor g = gradient * f.gradient_scale;
+  mean.mul_(f.beta1).add_(g, f.gain1);
+  square.mul_(f.beta2).addcmul_(g, g, f.gain2);
+  values.mul_(f.keep).addcdiv_(mean, square.sqrt().mul_(f.square_scale).add_(f.epsilon), -f.rate);
+}
+
 }  // namespace
 
 Adam::Adam(at::Tensor values, const AdamOptions& options)
@@ -74,9 +83,13 @@ void Adam::step(const at::Tensor& gradient, const Step& step) {
   f.epsilon = static_cast<float>(options_.epsilon);
   f.keep = static_cast<float>(1.0 - step.rate * step.decay);
   f.gradient_scale = static_cast<float>(step.gradient_scale);
+  f.gain1 = static_cast<float>(1 - options_.beta1);
+  f.gain2 = static_cast<float>(1 - options_.beta2);
+  if (!values_.is_cpu()) {
+    update_elsewhere(values_, gradient, mean_, square_, f);
+    return;
+  }
   if (options_.mean == AdamOptions::Mean::Increment) {
-    f.gain1 = static_cast<float>(1 - options_.beta1);
-    f.gain2 = static_cast<float>(1 - options_.beta2);
     update<Increment>(values_, gradient, mean_, square_, f);
   } else {
     f.gain1 = 1.0f - f.beta1;

@@ -24,7 +24,7 @@ struct AdamOptions {
 
 class Adam {
  public:
-  /// `values` f32, contiguous; changed in place by every step.
+  /// `values` f32, contiguous, on any device; changed in place by every step.
   Adam(at::Tensor values, const AdamOptions& options);
 
   struct Step {
@@ -33,7 +33,8 @@ class Adam {
     double decay = 0;     ///< weight decay, times the rate, apart from the gradient
     double gradient_scale = 1;
   };
-  /// With `gradient` contiguous and of the values' shape. Same bits with any number of threads.
+  /// With `gradient` contiguous, of the values' shape and on their device. Same bits with any
+  /// number of threads; a device other than the CPU rounds its own way.
   void step(const at::Tensor& gradient, const Step& step);
 
   /// Running means of the gradients and of their squares.

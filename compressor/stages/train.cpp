@@ -172,7 +172,8 @@ Status TrainStage::train_whole(Work& work, TrainProgress& progress) const {
                training.resume,
                training.threads,
                progress.callbacks(),
-               codes() != TrainCodes::None ? &weights : nullptr};
+               codes() != TrainCodes::None ? &weights : nullptr,
+               training.device};
   job.callbacks.on_preparing = work.progress;
   if (!training.data.empty()) {
     job.options.data = training.data;
@@ -189,7 +190,7 @@ Status TrainStage::train_whole(Work& work, TrainProgress& progress) const {
   }
   for (const Parameter& parameter : trained.network->parameters()) {
     if (!weights.has(parameter.name)) {
-      RWKV_TRY(work.replace(parameter.name, parameter.values.detach()));
+      RWKV_TRY(work.replace(parameter.name, parameter.values.detach().cpu()));
       continue;
     }
     RWKV_ASSIGN(const std::vector<std::byte> trained_codes, weights.codes(parameter.name));

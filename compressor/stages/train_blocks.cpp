@@ -39,6 +39,7 @@ Result<bool> train_blocks_of(Work& work, const TrainOptions& options, const Bloc
                .folder = folder,
                .resume = training.resume,
                .threads = training.threads,
+               .device = training.device,
                .shard = training.shard,
                .callbacks = progress.callbacks(),
                .progress = work.progress,

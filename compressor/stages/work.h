@@ -35,6 +35,7 @@ struct WorkContext {
     int threads = 0;  ///< as in TrainJob
     /// Train only this part of the blocks, and end there; see train_blocks().
     std::optional<BlockShard> shard;
+    at::Device device = at::kCPU;  ///< as in TrainJob
   };
   Training training;
   /// Whether stages may run commands of the recipe.

@@ -7,6 +7,7 @@
 
 #include "compressor/checkpoint/checkpoint_files.h"
 #include "compressor/checkpoint/open.h"
+#include "compressor/numerics/device.h"
 #include "compressor/recipe/recipe.h"
 #include "compressor/stages/plan.h"
 
@@ -74,6 +75,10 @@ Result<std::vector<std::string>> merge_into(Checkpoint& checkpoint, const MergeR
 
 /// Threads of a training, from this option; 0 if it is not given.
 Result<int> train_threads_from(const cxxopts::ParseResult& arguments, const char* option);
+
+/// Declares --device; the device of a training that it names, else the CPU.
+void declare_device_option(cxxopts::Options& options);
+Result<at::Device> device_from(const cxxopts::ParseResult& arguments);
 
 /// A warning on stderr for each of these files that looks like no text.
 void warn_about_binary(const std::vector<std::string>& texts);

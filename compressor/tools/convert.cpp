@@ -252,7 +252,7 @@ Result<Work::Training> training_from(const cxxopts::ParseResult& arguments, cons
   training.folder =
       arguments.count("work") > 0 ? arguments["work"].as<std::string>() : output + ".work";
   if (!trains(recipe)) {
-    for (const char* option : {"train-data", "train-threads", "shard"}) {
+    for (const char* option : {"train-data", "train-threads", "shard", "device"}) {
       if (arguments.count(option) > 0) {
         return usage_error("recipe {} has no training; remove --{}", recipe.name, option);
       }
@@ -265,6 +265,14 @@ Result<Work::Training> training_from(const cxxopts::ParseResult& arguments, cons
   training.vocabulary = vocabulary;
   training.resume = arguments.count("resume") > 0;
   RWKV_ASSIGN(training.threads, train_threads_from(arguments, "train-threads"));
+  RWKV_ASSIGN(training.device, device_from(arguments));
+  const bool trains_codes =
+      std::any_of(recipe.stages.begin(), recipe.stages.end(),
+                  [](const auto& stage) { return stage->trains() && !stage->rounds_again(); });
+  if (trains_codes && !training.device.is_cpu()) {
+    return usage_error("--device {}: recipe {} trains codes, which works on the CPU alone",
+                       arguments["device"].as<std::string>(), recipe.name);
+  }
   if (arguments.count("shard") > 0) {
     RWKV_ASSIGN(training.shard, parse_block_shard(arguments["shard"].as<std::string>()));
     if (!has_parts(recipe)) {
@@ -309,6 +317,7 @@ void declare_convert(cxxopts::Options& options, std::vector<std::string>& positi
   declare_calibration_options(options);
   declare_imatrix_option(options);
   declare_recipe_options(options);
+  declare_device_option(options);
   declare_external_option(options);
   declare_estimate_options(options);
   declare_report_options(options);

@@ -276,6 +276,16 @@ Result<int> train_threads_from(const cxxopts::ParseResult& arguments, const char
   return static_cast<int>(n);
 }
 
+void declare_device_option(cxxopts::Options& options) {
+  options.add_options()("device", "Where a training computes: cpu, cuda or cuda:N",
+                        cxxopts::value<std::string>(), "NAME");
+}
+
+Result<at::Device> device_from(const cxxopts::ParseResult& arguments) {
+  return compute_device(arguments.count("device") > 0 ? arguments["device"].as<std::string>()
+                                                      : "cpu");
+}
+
 void warn_about_binary(const std::vector<std::string>& texts) {
   for (const std::string& path : texts) {
     if (looks_binary(path)) {

@@ -111,10 +111,12 @@ Status check_inputs(const SweepRun& run, const WorkerModel& model) {
   return load_evaluation_sets(run.settings.evaluation.files).status();
 }
 
-// On a terminal, one line that is overwritten; otherwise, one line per point.
+// On a terminal, one line that is overwritten; otherwise, one line per point. Each line for the
+// log.
 class Display {
  public:
-  explicit Display(bool quiet) : quiet_(quiet), is_terminal_(::isatty(STDERR_FILENO) != 0) {}
+  Display(bool quiet, RunLog& log)
+      : quiet_(quiet), is_terminal_(::isatty(STDERR_FILENO) != 0), log_(log) {}
   ~Display() {
     if (!quiet_ && is_terminal_ && is_open_) {
       cli::print(stderr, "\n");
@@ -124,6 +126,7 @@ class Display {
   Display& operator=(const Display&) = delete;
 
   void show(const SweepProgress& progress) {
+    log(progress);
     if (quiet_ || (!is_terminal_ && !progress.is_milestone)) {
       return;
     }
@@ -145,9 +148,23 @@ class Display {
   }
 
  private:
+  // Points as they come, steps of a point once in a second.
+  void log(const SweepProgress& progress) {
+    const auto now = std::chrono::steady_clock::now();
+    if (progress.is_milestone || now - logged_ >= std::chrono::seconds(1)) {
+      logged_ = now;
+      log_.write("progress", {{"done", progress.done},
+                              {"failed", progress.failed},
+                              {"points", progress.total},
+                              {"what", progress.current}});
+    }
+  }
+
   bool quiet_;
   bool is_terminal_;
   bool is_open_ = false;
+  RunLog& log_;
+  std::chrono::steady_clock::time_point logged_;
 };
 
 Status report_only(const std::string& path) {
@@ -276,6 +293,7 @@ void declare_sweep(cxxopts::Options& options, std::vector<std::string>& position
   declare_calibration_options(options);
   declare_external_option(options);
   declare_estimate_options(options);
+  RunLog::declare(options);
   positionals = {"input"};
 }
 
@@ -293,6 +311,13 @@ Status run_sweep(const cxxopts::ParseResult& arguments) {
   RWKV_ASSIGN(run.fingerprint, Fingerprint::take(run.inputs, run.settings.evaluation,
                                                  model.vocabulary, cli::kVersion));
   const bool quiet = arguments.count("quiet") > 0;
+  // A sweep goes on in its folder, and so does its log.
+  RWKV_ASSIGN(const auto log, RunLog::from(arguments, /*appends=*/true));
+  log->write("start", {{"command", "sweep"},
+                       {"version", cli::kVersion},
+                       {"input", run.inputs.checkpoint},
+                       {"output", run.folder.path()},
+                       {"points", run.plan.points.size()}});
   if (!quiet) {
     cli::print(stderr, "{}: {}\nvocabulary: {}\n{}: {} points, {} in this run\n",
                run.inputs.checkpoint, describe(identified->config), note, run.settings.origin,
@@ -301,14 +326,22 @@ Status run_sweep(const cxxopts::ParseResult& arguments) {
                    run.shard * run.plan.points.size() / run.n_shards);
   }
   RWKV_ASSIGN(const WorkEstimate estimate, estimate_sweep(run, *identified));
-  RWKV_TRY(tell_estimate(arguments, estimate, run.folder.path() + "/points", quiet).status());
+  RWKV_ASSIGN(const auto machine,
+              tell_estimate(arguments, estimate, run.folder.path() + "/points", quiet));
+  log->write("estimate", to_json(estimate, machine));
   Result<SweepOutcome> outcome = SweepOutcome();
   {
-    Display display(quiet);
+    Display display(quiet, *log);
     outcome = run_sweep_points(run, model,
                                [&](const SweepProgress& progress) { display.show(progress); });
   }
-  RWKV_TRY(outcome.status());
+  if (!outcome.ok()) {
+    log->write("error", {{"message", outcome.status().message()}});
+    return outcome.status();
+  }
+  log->write("result", {{"output", run.folder.path()},
+                        {"failed", outcome.value().failed},
+                        {"missing", outcome.value().missing}});
   cli::print("{}", results_table(outcome.value().results));
   if (!quiet && outcome.value().missing > 0) {
     cli::print(

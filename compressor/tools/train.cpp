@@ -132,7 +132,7 @@ Status write_result(const Subject& subject, const Trained& trained, const std::s
               EditedSource::create(subject.source(), fs::path(output).parent_path().string()));
   for (const Parameter& parameter : trained.network->parameters()) {
     RWKV_ASSIGN(const size_t index, edited->index_of(parameter.name));
-    const at::Tensor values = parameter.values.detach().contiguous();
+    const at::Tensor values = parameter.values.detach().cpu().contiguous();
     RWKV_TRY(edited->put(parameter.name, edited->tensors()[index].shape,
                          {values.data_ptr<float>(), static_cast<size_t>(values.numel())}));
   }
@@ -203,6 +203,7 @@ void declare_train(cxxopts::Options& options, std::vector<std::string>& position
       cxxopts::value<std::string>(),
       "N")("allow-requantize", "Start from values that were rounded before")(
       "force", "Replace an existing output")("quiet", "Show no progress");
+  declare_device_option(options);
   declare_input_options(options);
   declare_estimate_options(options);
   RunLog::declare(options);
@@ -223,6 +224,7 @@ Status run_train(const cxxopts::ParseResult& arguments) {
   texts.insert(texts.end(), config.train.valid.begin(), config.train.valid.end());
   RWKV_TRY(refuse_own_input(arguments, /*input_is_packed=*/false, texts));
   RWKV_ASSIGN(const int n_threads, train_threads_from(arguments, "threads"));
+  RWKV_ASSIGN(const at::Device device, device_from(arguments));
   const auto existing =
       arguments.count("force") > 0 ? OutputFile::Existing::Replace : OutputFile::Existing::Refuse;
   RWKV_ASSIGN(const auto group, ProcessGroup::from_environment(config.train.batch));
@@ -264,7 +266,9 @@ Status run_train(const cxxopts::ParseResult& arguments) {
                arguments.count("work") > 0 ? arguments["work"].as<std::string>() : output + ".work",
                arguments.count("resume") > 0,
                n_threads,
-               progress.callbacks()};
+               progress.callbacks(),
+               nullptr,
+               device};
   if (teacher) {
     job.teacher.emplace(ModelRef{*teacher->source, teacher_model});
   }

@@ -24,6 +24,13 @@ at::Tensor by_head(const at::Tensor& wkv) {
 
 }  // namespace
 
+BlockValues BlockValues::to(const at::Device& device) const {
+  const auto moved = [&](const at::Tensor& values) {
+    return values.defined() ? values.to(device) : values;
+  };
+  return {moved(x), moved(v_first), {moved(state.wkv), moved(state.shift)}};
+}
+
 BlockErrors& BlockErrors::operator+=(const BlockErrors& other) {
   output += other.output;
   state += other.state;

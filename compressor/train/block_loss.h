@@ -10,6 +10,8 @@ struct BlockValues {
   at::Tensor x;        ///< [n, length, n_embd], the residual stream after it
   at::Tensor v_first;  ///< [n, length, dim_att], where the block sets it: the first one of v7
   BlockState state;
+
+  BlockValues to(const at::Device& device) const;
 };
 
 /// Errors as shares: 0 is the teacher's block, 1 one that does nothing.

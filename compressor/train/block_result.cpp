@@ -71,7 +71,7 @@ Status save_block(const std::string& path, const BlockResult& result) {
       {{kErrors, DType::F64, {errors.size()}}, errors.data()},
       {{kSettings, DType::U8, {result.settings.size()}}, result.settings.data()}};
   for (const Parameter& parameter : result.values) {
-    kept.push_back(parameter.values.detach().to(at::kFloat).contiguous());
+    kept.push_back(parameter.values.detach().cpu().to(at::kFloat).contiguous());
     pieces.push_back({{std::string(kValues) + parameter.name,
                        DType::F32,
                        {kept.back().sizes().begin(), kept.back().sizes().end()}},

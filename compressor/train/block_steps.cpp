@@ -100,7 +100,7 @@ Status Steps::load() {
       leaves_.push_back({name, values});
     }
   };
-  RWKV_ASSIGN(block_, Block::load(NamedTensors(job_.student.source, &adopt),
+  RWKV_ASSIGN(block_, Block::load(NamedTensors(job_.student.source, &adopt, job_.device),
                                   job_.student.model.config, setting_.index));
   block_->precision = options_.loss.head.precision;
   std::vector<Parameter> parameters = leaves_;
@@ -139,11 +139,12 @@ Result<BlockLoss> Steps::loss_of(std::span<const uint64_t> sequences) const {
   at::Tensor v_first;
   if (files.first_values) {
     RWKV_ASSIGN(v_first, files.first_values->gather(BlockStreams::kFirstValues, sequences));
-    v_first = v_first.flatten(0, 1);
+    v_first = v_first.flatten(0, 1).to(job_.device);
   }
-  RWKV_ASSIGN(const BlockValues theirs,
+  RWKV_ASSIGN(BlockValues theirs,
               setting_.streams.targets(files.targets, setting_.index + 1, sequences));
-  ours.x = block_->forward(x, v_first, {}, &ours.state);
+  theirs = theirs.to(job_.device);
+  ours.x = block_->forward(x.to(job_.device), v_first, {}, &ours.state);
   if (theirs.v_first.defined()) {
     ours.v_first = v_first.reshape(theirs.v_first.sizes());
   }

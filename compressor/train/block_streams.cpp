@@ -93,7 +93,8 @@ Status BlockStreams::write_embedding(Side side) {
 Status BlockStreams::write_after(Side side, int64_t index) {
   const at::NoGradGuard no_grad;
   const ModelRef& model = side == kTeacher ? setting_.teacher : setting_.student;
-  RWKV_ASSIGN(const auto block, Block::load(model.source, model.model.config, index - 1));
+  RWKV_ASSIGN(const auto block,
+              Block::load(model.source, model.model.config, index - 1, setting_.device));
   block->precision = setting_.precision;
   RWKV_ASSIGN(const ActivationFile before, open(side, index - 1));
   RWKV_ASSIGN(const auto first, first_values(side == kStudent, index - 1));
@@ -102,11 +103,12 @@ Status BlockStreams::write_after(Side side, int64_t index) {
       fmt::format("{} block {}", side == kTeacher ? "teacher's" : "student's", index - 1);
   double energy = 0;
   const auto make = [&](uint64_t chunk) -> Result<ActivationChunk> {
-    RWKV_ASSIGN(const at::Tensor x, before.chunk(kStreamX, chunk));
+    RWKV_ASSIGN(at::Tensor x, before.chunk(kStreamX, chunk));
+    x = x.to(setting_.device);
     at::Tensor v_first;
     if (first) {
       RWKV_ASSIGN(v_first, first->chunk(kFirstValues, chunk));
-      v_first = v_first.flatten(0, 1);
+      v_first = v_first.flatten(0, 1).to(setting_.device);
     }
     BlockState state;
     ActivationChunk values = {block->forward(x, v_first, {}, side == kTeacher ? &state : nullptr)};
@@ -120,6 +122,8 @@ Status BlockStreams::write_after(Side side, int64_t index) {
       values.push_back(state.shift);
     }
     setting_.progress(what, static_cast<double>(chunk + 1) / static_cast<double>(all.n_chunks()));
+    std::transform(values.begin(), values.end(), values.begin(),
+                   [](const at::Tensor& value) { return value.cpu(); });
     return values;
   };
   return write_activations(path(side, index), all, setting_.settings, make, energy);

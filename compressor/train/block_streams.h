@@ -25,7 +25,8 @@ class BlockStreams {
     uint64_t n_sequences = 0;
     int64_t length = 0;
     Precision precision = Precision::F32;
-    std::string settings;  ///< all that the activations depend on
+    at::Device device = at::kCPU;  ///< of the computations; what is read and written is here
+    std::string settings;          ///< all that the activations depend on
     /// The tokens of sequences [first, first + n), int64 [n, length].
     std::function<Result<at::Tensor>(uint64_t first, int64_t n)> tokens;
     /// Called with what is computed and the share done.

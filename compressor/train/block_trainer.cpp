@@ -194,6 +194,9 @@ Status BlockTraining::check_resumed() const {
 
 Status BlockTraining::begin() {
   RWKV_ASSIGN(is_trainable_, trainable_in(job_.options.parameters, job_.student.model.tensors));
+  if (job_.codes && !job_.device.is_cpu()) {
+    return usage_error("codes are trained on the CPU, found device {}", job_.device.str());
+  }
   std::error_code error;
   fs::create_directories(own_folder(), error);
   if (error) {
@@ -222,6 +225,7 @@ BlockStreams BlockTraining::streams() {
                        .n_sequences = n_sequences_,
                        .length = static_cast<int64_t>(job_.options.length),
                        .precision = job_.options.loss.head.precision,
+                       .device = job_.device,
                        .settings = settings_,
                        .tokens = [this, seed](uint64_t first, int64_t n) -> Result<at::Tensor> {
                          RWKV_ASSIGN(const Batch batch, data_->sample(first, n, seed));
@@ -232,7 +236,7 @@ BlockStreams BlockTraining::streams() {
 
 Status BlockTraining::put(const BlockResult& result, int64_t index) {
   for (const Parameter& parameter : result.values) {
-    RWKV_TRY(job_.put(parameter.name, parameter.values.detach()));
+    RWKV_TRY(job_.put(parameter.name, parameter.values.detach().cpu()));
   }
   for (const auto& [name, codes] : result.codes) {
     RWKV_TRY(job_.put_codes(name, codes).in(block_path(job_.folder, index)));

@@ -25,7 +25,8 @@ struct BlockJob {
   /// For results, and for activations and snapshots, which take much space; created if missing.
   std::string folder;
   bool resume = false;
-  int threads = 0;  ///< as in TrainJob
+  int threads = 0;               ///< as in TrainJob
+  at::Device device = at::kCPU;  ///< as in TrainJob
   /// Train only this part of the blocks, with inputs from the teacher; others train the rest, on
   /// this machine or on another, at the same time or not.
   std::optional<BlockShard> shard = {};

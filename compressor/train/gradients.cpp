@@ -92,7 +92,8 @@ class Pass {
   }
   bool matches() const { return options_.block_match > 0 && !teacher_.outputs.empty(); }
   at::Tensor match_weight() const {
-    return at::full({}, scale_ * options_.block_match, at::TensorOptions(at::kFloat));
+    return at::full({}, scale_ * options_.block_match,
+                    student_.head().options().dtype(at::kFloat).requires_grad(false));
   }
 
   LossSums run_plain() {
@@ -187,6 +188,14 @@ bool is_finite(const at::Tensor& values) {
 }
 
 }  // namespace
+
+Batch Batch::to(const at::Device& device) const {
+  Batch moved{inputs.to(device), targets.to(device)};
+  if (answers.ids.defined()) {
+    moved.answers = {answers.ids.to(device), answers.log_p.to(device), answers.rest.to(device)};
+  }
+  return moved;
+}
 
 LossSums& LossSums::operator+=(const LossSums& other) {
   cross_entropy += other.cross_entropy;

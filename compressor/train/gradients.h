@@ -13,6 +13,8 @@ struct Batch {
   at::Tensor targets;  ///< int64 [sequences * length]: each input's successor
   /// The teacher's, from a file; undefined if the teacher itself is asked.
   TopAnswers answers = {};
+
+  Batch to(const at::Device& device) const;
 };
 
 struct LossOptions {

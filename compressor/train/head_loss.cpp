@@ -105,7 +105,9 @@ HeadLoss head_loss(const at::Tensor& input, const at::Tensor& head, const at::Te
   HeadLoss loss;
   if (needs_gradient) {
     loss.grad_input = at::empty_like(input);
-    loss.grad_head = options.head_is_fixed ? at::Tensor() : at::zeros(head.sizes(), at::kFloat);
+    loss.grad_head = options.head_is_fixed
+                         ? at::Tensor()
+                         : at::zeros(head.sizes(), head.options().dtype(at::kFloat));
   }
   for (int64_t first = 0; first < n; first += per_slice) {
     const int64_t rows = std::min(per_slice, n - first);

@@ -52,8 +52,9 @@ std::shared_ptr<::gloo::transport::Device> find_device(const std::string& master
                  : c10d::ProcessGroupGloo::createDefaultDevice();
 }
 
-// Calls `operation` with flat tensors: a large one in place, small ones of one type as a copy that
-// is copied back. The grouping depends only on types and shapes.
+// Calls `operation` with flat tensors on the CPU: a large one in place, small ones of one type, and
+// those of another device, as a copy that is copied back. The grouping depends only on devices,
+// types and shapes.
 template <typename Operation>
 void in_buckets(const std::vector<at::Tensor>& tensors, const Operation& operation) {
   const at::NoGradGuard no_grad;
@@ -61,17 +62,21 @@ void in_buckets(const std::vector<at::Tensor>& tensors, const Operation& operati
     std::vector<at::Tensor> flat;
     for (size_t n_bytes = 0; next < tensors.size(); ++next) {
       n_bytes += tensors[next].nbytes();
-      if (!flat.empty() && (n_bytes > kBucketBytes || tensors[next].dtype() != flat[0].dtype())) {
+      const bool is_alike = flat.empty() || (tensors[next].dtype() == flat[0].dtype() &&
+                                             tensors[next].device() == flat[0].device());
+      if (!flat.empty() && (n_bytes > kBucketBytes || !is_alike)) {
         break;
       }
       flat.push_back(tensors[next].detach().view(-1));
     }
-    at::Tensor bucket = flat.size() == 1 ? flat[0] : at::cat(flat);
+    const at::Tensor joined = flat.size() == 1 ? flat[0] : at::cat(flat);
+    const at::Tensor bucket = joined.cpu();
+    const bool is_copy = flat.size() > 1 || !joined.is_cpu();
     if (bucket.numel() > 0) {
       operation(bucket);
     }
     const auto results = torch::utils::unflatten_dense_tensors(bucket, flat);
-    for (size_t i = 0; flat.size() > 1 && i < flat.size(); ++i) {
+    for (size_t i = 0; is_copy && i < flat.size(); ++i) {
       flat[i].copy_(results[i]);
     }
   }
@@ -79,9 +84,9 @@ void in_buckets(const std::vector<at::Tensor>& tensors, const Operation& operati
 
 Status check(const std::vector<at::Tensor>& tensors, bool has_to_add) {
   for (const at::Tensor& tensor : tensors) {
-    const bool fits = tensor.defined() && tensor.device().is_cpu() && tensor.is_contiguous();
+    const bool fits = tensor.defined() && tensor.is_contiguous();
     if (!fits || (has_to_add && tensor.dtype() != at::kFloat && tensor.dtype() != at::kDouble)) {
-      return usage_error("ranks exchange contiguous tensors on the CPU, and sum f32 and f64 only");
+      return usage_error("ranks exchange contiguous tensors, and sum f32 and f64 only");
     }
   }
   return {};

@@ -34,8 +34,9 @@ class ProcessGroup {
   int size() const { return size_; }
   bool is_first() const { return rank_ == 0; }
 
-  /// Sums in place over all ranks: f32 or f64, contiguous, on the CPU, the same shapes everywhere
-  /// (Gloo aborts otherwise). Small tensors travel together. Does nothing with one rank.
+  /// Sums in place over all ranks: f32 or f64, contiguous, the same shapes everywhere (Gloo aborts
+  /// otherwise). Small tensors travel together, those of other devices by way of the CPU. Does
+  /// nothing with one rank.
   Status sum(const std::vector<at::Tensor>& tensors);
   Status sum(double& value);
   /// Copies from rank 0 to all; any type, otherwise as in sum.

@@ -33,11 +33,13 @@ constexpr uint64_t kMaxRanks = uint64_t{1} << 16;
 struct Piece {
   TensorInfo info;
   const void* data;
+  at::Tensor held = {};  ///< what `data` is of, where it had to be fetched from a device
 };
 
 Piece piece(const std::string& name, const at::Tensor& values) {
-  return {{name, DType::F32, {values.sizes().begin(), values.sizes().end()}},
-          values.data_ptr<float>()};
+  const at::Tensor here = values.detach().cpu();
+  return {
+      {name, DType::F32, {here.sizes().begin(), here.sizes().end()}}, here.data_ptr<float>(), here};
 }
 
 std::string name_of(uint64_t step) {
@@ -91,8 +93,7 @@ Status read_into(const TensorSource& source, const std::string& name, bool is_sq
     return bad_input("{}: expected {} in '{}', found others", source.path(),
                      is_square ? "finite values of 0 or more" : "finite values", name);
   }
-  std::memcpy(values.data_ptr<float>(), found.data_ptr<float>(),
-              static_cast<size_t>(values.numel()) * sizeof(float));
+  values.copy_(found);
   return {};
 }
 

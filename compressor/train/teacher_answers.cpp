@@ -81,15 +81,19 @@ Result<TopAnswers> TeacherAnswers::ask(uint64_t file) const {
   RWKV_ASSIGN(const at::Tensor tokens,
               setting_.tokens(file * per_file(), static_cast<int64_t>(size_of(file))));
   RWKV_ASSIGN(at::Tensor x, embed(source, config, tokens));
+  x = x.to(setting_.device);
   at::Tensor v_first;
   for (uint64_t i = 0; i < config.n_layer; ++i) {
-    RWKV_ASSIGN(const auto block, Block::load(source, config, static_cast<int64_t>(i)));
+    RWKV_ASSIGN(const auto block,
+                Block::load(source, config, static_cast<int64_t>(i), setting_.device));
     block->precision = setting_.precision;
     x = block->forward(x, v_first, {});
   }
-  RWKV_ASSIGN(const at::Tensor input, head_input(source, x.flatten(0, 1)));
+  RWKV_ASSIGN(const at::Tensor input, head_input(source, x.flatten(0, 1).cpu()));
   RWKV_ASSIGN(const at::Tensor head, load_named(source, "head.weight"));
-  return top_answers(input, head, setting_.top_k, setting_.temperature, setting_.precision);
+  const TopAnswers answers = top_answers(input.to(setting_.device), head.to(setting_.device),
+                                         setting_.top_k, setting_.temperature, setting_.precision);
+  return TopAnswers{answers.ids.cpu(), answers.log_p.cpu(), answers.rest.cpu()};
 }
 
 Status TeacherAnswers::write(uint64_t file) const {
@@ -166,6 +170,7 @@ Result<TeacherAnswers> TeacherAnswers::prepare(const TrainJob& job, const TokenD
                       std::min(options.teacher_top_k, job.student.model.config.n_vocab)),
                   .temperature = options.loss.head.temperature,
                   .precision = options.loss.head.precision,
+                  .device = job.device,
                   .tokens = [&job, &data](uint64_t first, int64_t n) -> Result<at::Tensor> {
                     RWKV_ASSIGN(const Batch batch, data.sample(first, n, job.seed));
                     return batch.inputs;

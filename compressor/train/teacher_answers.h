@@ -35,6 +35,7 @@ class TeacherAnswers {
     int64_t top_k = 0;  ///< at most the vocabulary
     double temperature = 1.0;
     Precision precision = Precision::F32;
+    at::Device device = at::kCPU;  ///< of the computations; what is read and written is here
     /// The tokens of sequences [first, first + n), int64 [n, length].
     std::function<Result<at::Tensor>(uint64_t first, int64_t n)> tokens;
   };

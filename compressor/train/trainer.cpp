@@ -98,11 +98,13 @@ Status Training::load_models() {
   const auto is_leaf = [&](const std::string& name) {
     return is_trainable(name) || (job_.codes != nullptr && job_.codes->has(name));
   };
-  RWKV_ASSIGN(student_, Network::load(job_.student.source, job_.student.model.config, is_leaf));
+  RWKV_ASSIGN(student_,
+              Network::load(job_.student.source, job_.student.model.config, is_leaf, job_.device));
   student_->hold_fixed();
   student_->set_precision(options_.loss.head.precision);
   if (asks_teacher() && options_.teacher_top_k == 0) {
-    RWKV_ASSIGN(teacher_, Network::load(job_.teacher->source, job_.teacher->model.config, nullptr));
+    RWKV_ASSIGN(teacher_, Network::load(job_.teacher->source, job_.teacher->model.config, nullptr,
+                                        job_.device));
     teacher_->hold_fixed();
     teacher_->set_precision(options_.loss.head.precision);
   }
@@ -293,6 +295,7 @@ Status Training::step(uint64_t number) {
       RWKV_ASSIGN(batch.answers, answers_->read(first + static_cast<uint64_t>(i),
                                                 std::min(micro, per_rank() - i)));
     }
+    batch = batch.to(job_.device);
     sums += add_gradients(*student_, teacher_.get(), batch, options_.loss, 1.0 / tokens);
   }
   if (job_.codes != nullptr) {
@@ -347,7 +350,8 @@ Result<double> Training::validate() const {
       continue;
     }
     RWKV_ASSIGN(const Batch batch, valid_->piece(static_cast<uint64_t>(i), std::min(micro, n - i)));
-    sum += evaluate_loss(*student_, batch, options_.loss.head.precision).cross_entropy;
+    sum +=
+        evaluate_loss(*student_, batch.to(job_.device), options_.loss.head.precision).cross_entropy;
   }
   RWKV_TRY(group_.sum(sum));
   return sum / static_cast<double>(n * static_cast<int64_t>(options_.length));
@@ -405,6 +409,9 @@ Status Training::run_steps() {
 
 Result<Trained> Training::run() {
   RWKV_TRY(check_teacher(job_));
+  if (job_.codes != nullptr && !job_.device.is_cpu()) {
+    return usage_error("codes are trained on the CPU, found device {}", job_.device.str());
+  }
   if (group_.size() > 1 && options_.teacher_top_k > 0) {
     return usage_error("train.teacher_top_k: works in one process, found {}; set it to 0",
                        group_.size());
@@ -422,9 +429,9 @@ Result<Trained> Training::run() {
     RWKV_ASSIGN(TeacherAnswers answers, TeacherAnswers::prepare(job_, *data_));
     answers_.emplace(std::move(answers));
   }
-  note(fmt::format("training {} tensors on {} tokens, products in {}{}",
+  note(fmt::format("training {} tensors on {} tokens, products in {} on {}{}",
                    optimizer_->parameters().size(), data_->n_tokens(),
-                   options_.wants_bf16 ? "bf16" : "fp32",
+                   options_.wants_bf16 ? "bf16" : "fp32", job_.device.str(),
                    group_.size() > 1 ? fmt::format(", in {} processes", group_.size()) : ""));
   RWKV_TRY(run_steps());
   return Trained{std::move(student_), done_, done_ == options_.steps, row_};

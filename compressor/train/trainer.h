@@ -62,6 +62,8 @@ struct TrainJob {
   TrainCallbacks callbacks;
   /// Matrices of the student that are trained as codes; must outlive train(), which attaches them.
   CodedWeights* codes = nullptr;
+  /// Where networks, gradients and the optimiser lie. Codes are trained on the CPU alone.
+  at::Device device = at::kCPU;
 };
 
 struct Trained {
@@ -72,15 +74,15 @@ struct Trained {
   LossRow last;
 };
 
-/// Runs the remaining steps. Every process of `group` calls it with the same job, except for
-/// `threads`. Bits depend on the numbers of processes and threads, which cut products and sums
-/// differently. Threads are kept in the snapshots, so with the same job and number of processes a
-/// training that was killed and resumed ends in the same bits as one that was not; on_note and
-/// on_warning say which numbers are used. A snapshot that is damaged is passed over, and the one
-/// before it taken. Failures: BadInput if none is left; Usage for settings that do not fit (data
-/// shorter than a sequence, a teacher of another vocabulary, a pattern that no tensor has); Failed
-/// if numbers stop being finite (names the step and the first place; the last snapshot stays), if a
-/// snapshot cannot be written or a rank is gone.
+/// Runs the remaining steps. Results lie on the CPU but for the network. Every process of `group`
+/// calls it with the same job, except for `threads`. Bits depend on the numbers of processes and
+/// threads, which cut products and sums differently. Threads are kept in the snapshots, so with the
+/// same job and number of processes a training that was killed and resumed ends in the same bits as
+/// one that was not; on_note and on_warning say which numbers are used. A snapshot that is damaged
+/// is passed over, and the one before it taken. Failures: BadInput if none is left; Usage for
+/// settings that do not fit (data shorter than a sequence, a teacher of another vocabulary, a
+/// pattern that no tensor has); Failed if numbers stop being finite (names the step and the first
+/// place; the last snapshot stays), if a snapshot cannot be written or a rank is gone.
 Result<Trained> train(const TrainJob& job, ProcessGroup& group);
 
 /// What stands in `parameters` for the state that texts begin with.

@@ -92,6 +92,18 @@ class Setting {
   ScratchFolder scratch;
 };
 
+// The objects of a log, each with its time.
+std::vector<Json> events_in(const std::string& path) {
+  std::ifstream file(path);
+  std::vector<Json> events;
+  for (std::string line; std::getline(file, line);) {
+    events.push_back(Json::parse(line));
+    CHECK(events.back()["time"].get<double>() > 0);
+  }
+  REQUIRE_FALSE(events.empty());
+  return events;
+}
+
 void require_fine(const RunResult& result) {
   INFO(result.err);
   REQUIRE(result.exit_code == 0);
@@ -101,9 +113,18 @@ void require_fine(const RunResult& result) {
 
 TEST_CASE("A sweep's points are what conversions of their recipes are", "[sweep]") {
   const Setting setting;
-  const RunResult result = setting.sweep("out", {"--keep-models"});
+  const std::string log = setting.scratch.file("log.jsonl");
+  const RunResult result = setting.sweep("out", {"--keep-models", "--json-log", log});
   require_fine(result);
   CHECK_THAT(result.out, Contains("factor=8 codec=i8_row"));
+  const std::vector<Json> events = events_in(log);
+  CHECK(events.front()["event"] == "start");
+  CHECK(events.front()["points"] == 4);
+  CHECK(events.back()["event"] == "result");
+  CHECK(events.back()["failed"] == 0);
+  CHECK(std::any_of(events.begin(), events.end(), [](const Json& event) {
+    return event["event"] == "progress" && event["done"] == 4;
+  }));
   const Json results = setting.results("out");
   REQUIRE(results["points"].size() == 4);
   CHECK(results["format"] == "rwkv-press-sweep");
@@ -135,7 +156,8 @@ TEST_CASE("A sweep's points are what conversions of their recipes are", "[sweep]
     fs::remove(setting.scratch.file("out/results.csv"));
     require_fine(run("rwkv-press", {"sweep", "--report-only", setting.scratch.file("out")}));
     CHECK(setting.lasting_results("out") == before);
-    require_fine(setting.sweep("out"));
+    require_fine(setting.sweep("out", {"--json-log", log}));
+    CHECK(events_in(log).size() > events.size());
     CHECK(fs::last_write_time(setting.scratch.file(
               "out/points/" + results["points"][0]["id"].get<std::string>() + "/result.json")) ==
           written);

@@ -11,6 +11,7 @@
 #include "compressor/train/block_result.h"
 #include "compressor/train/block_trainer.h"
 #include "tests/compressor/press_testing.h"
+#include "tests/compressor/pretend_device.h"
 #include "tests/compressor/train_testing.h"
 #include "tests/support/catch.h"
 
@@ -183,6 +184,22 @@ TEST_CASE("Blocks come nearer to the teacher's, in outputs and states", "[blocks
   CHECK(press::load_named(*pair.student, "head.weight")
             .value()
             .equal(press::load_named(*pair.start.source, "head.weight").value()));
+}
+
+TEST_CASE("Blocks train on another device as on the CPU", "[blocks][device]") {
+  const std::string arch = GENERATE("v4", "v5.2", "v6", "v7");
+  CAPTURE(arch);
+  Pair pair(arch);
+  const press::BlocksTrained here = run(pair.job("here"));
+  pair.renew();
+  press::BlockJob elsewhere = pair.job("there");
+  elsewhere.device = kPretendDevice;
+  const press::BlocksTrained there = run(elsewhere);
+  CHECK(there.n_trained == kLayers);
+  CHECK(there.before.output == Approx(here.before.output).epsilon(1e-3));
+  CHECK(there.before.state == Approx(here.before.state).epsilon(1e-3));
+  CHECK(there.after.output == Approx(here.after.output).epsilon(0.02));
+  CHECK(there.after.state == Approx(here.after.state).epsilon(0.02));
 }
 
 TEST_CASE("A training by blocks that is stopped goes on in the same bits", "[blocks]") {
