@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <chrono>
 #include <filesystem>
 #include <iostream>
 #include <iterator>
@@ -15,6 +16,7 @@
 #include "compressor/sweep/run.h"
 #include "compressor/tools/commands.h"
 #include "compressor/tools/estimating.h"
+#include "compressor/tools/run_log.h"
 #include "formats/base/file.h"
 #include "formats/base/printable.h"
 #include "formats/cli/command.h"

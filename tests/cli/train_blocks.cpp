@@ -143,3 +143,21 @@ TEST_CASE("Training by blocks has one block in memory", "[cli][blocks][memory]")
   CAPTURE(small, large);
   CHECK(large < small + (uint64_t{60} << 20));
 }
+
+TEST_CASE("A conversion refuses a device that it cannot train on", "[cli][blocks]") {
+  const Setting setting(kTrain, 2, 64);
+  const auto refused = [&](const Arguments& more, const char* says) {
+    const RunResult result = run("rwkv-press", setting.arguments("refused", more));
+    CHECK(result.exit_code == 2);
+    CHECK_THAT(result.err, Contains(says));
+    CHECK_FALSE(fs::exists(setting.output("refused")));
+  };
+  refused({"--device", "gpu"}, "--device: expected cpu, cuda or cuda:N, found 'gpu'");
+  refused({"--device", "cuda:999"}, "--device cuda:999: ");
+  write_text(setting.scratch.file("r.yaml"), "name: r\nstages: [quantize]\n");
+  const RunResult useless =
+      run("rwkv-press", {"convert", setting.scratch.file("m.pth"), "-o", setting.output("refused"),
+                         "--recipe", setting.scratch.file("r.yaml"), "--device", "cpu"});
+  CHECK(useless.exit_code == 2);
+  CHECK_THAT(useless.err, Contains("has no training; remove --device"));
+}
