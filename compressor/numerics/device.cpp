@@ -1,7 +1,7 @@
 #include "compressor/numerics/device.h"
 
 #include <ATen/Context.h>
-#include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <charconv>
 #include <string_view>
@@ -29,7 +29,8 @@ Result<at::Device> compute_device(const std::string& name) {
         "start here; build it with one that has (docs/training.md), or use --device cpu",
         name);
   }
-  const int n = at::detail::getCUDAHooks().getNumGPUs();
+  // The hooks that count GPUs have other names in LibTorch 2.x; the guards do not.
+  const int n = c10::impl::VirtualGuardImpl(at::kCUDA).deviceCount();
   if (index >= n) {
     return usage_error("--device {}: expected a GPU below {}, which is how many there are", name,
                        n);
