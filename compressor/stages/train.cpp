@@ -39,6 +39,7 @@ class TrainStage final : public Stage {
 
  protected:
   Status settle(const YAML::Node& given) override {
+    options_.settle = codes() == TrainCodes::All ? settle_ : 0;
     return settle_train_options(given, options_, goes_by_blocks() ? 0 : 1);
   }
 
@@ -58,6 +59,7 @@ class TrainStage final : public Stage {
   BlockOptions blocks_;
   std::string mode_ = kModes[0];
   std::string codes_;  // empty: none
+  double settle_ = 0.3;
 };
 
 Settings TrainStage::settings() {
@@ -74,6 +76,10 @@ Settings TrainStage::settings() {
                                 "after quantize: scales (with tables, norms and other vectors; "
                                 "codes stay) or all (weights too, rounded in every step)")
                     .shown_if(!codes_.empty()));
+  all.push_back(setting::real("settle", settle_, 0, 1,
+                              "share of the steps, the last ones, in which codes stay and scales, "
+                              "tables and vectors alone move")
+                    .shown_if(codes() == TrainCodes::All));
   return {name(), std::move(all)};
 }
 

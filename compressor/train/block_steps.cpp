@@ -118,6 +118,9 @@ Status Steps::resume() {
     if (state.ok()) {
       done_ = state.value().step;
       seconds_ = state.value().seconds;
+      if (codes_ && done_ > steps_before_settling(options_)) {
+        codes_->settle(CodedTensor::Codes::InParameters);
+      }
       return codes_ ? codes_->round() : Status();
     }
     if (state.status().code() != Code::BadInput) {
@@ -173,6 +176,9 @@ Result<BlockErrors> Steps::measure() const {
 }
 
 Status Steps::step(uint64_t number) {
+  if (codes_ && number == steps_before_settling(options_) + 1) {
+    codes_->settle(CodedTensor::Codes::OfLastRound);
+  }
   const auto begin = std::chrono::steady_clock::now();
   std::vector<uint64_t> sequences(options_.batch);
   for (uint64_t i = 0; i < options_.batch; ++i) {

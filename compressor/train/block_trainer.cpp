@@ -46,7 +46,7 @@ std::string option_lines(const BlockJob& job) {
   YAML::Emitter out, own;
   emit_train_options(options, out);
   Settings("blocks", block_settings(blocks, true)).emit(own);
-  return fmt::format("{}\n{}\n", out.c_str(), own.c_str());
+  return fmt::format("{}\n{}\nsettle: {}\n", out.c_str(), own.c_str(), job.options.settle);
 }
 
 // Of every tensor of a model, in the order of the file.

@@ -52,17 +52,14 @@ class LutTensor final : public CodedTensor {
   LutTensor(const CodedStart& start, TrainCodes what);
   Status round(at::Tensor& values) override;
   void take_gradient(const at::Tensor& gradient) override;
+  void settle(Codes where) override;
   Result<std::vector<std::byte>> codes() const override;
 
  private:
-  struct Row {
-    float* values;
-    const float* weights;  // nullptr unless they are trained
-  };
   void begin_weights(const CodedStart& start);
   void round_row(int64_t r, const LutCodebook& codebook, float* values);
   double group_gradient(int64_t r, int64_t g, const float* gradient, float* of_weights) const;
-  bool trains_weights() const { return weights_.defined(); }
+  bool trains_weights() const { return weights_.defined() && !is_settled_; }
   float step_of(int64_t r, int64_t g) const {
     return matrix_.row_scales[r] * static_cast<float>(matrix_.scales[r * n_groups_ + g]);
   }
@@ -72,10 +69,11 @@ class LutTensor final : public CodedTensor {
   int64_t rows_, cols_, n_groups_;
   LutMatrix matrix_;                 // as rounded
   std::vector<float> first_scales_;  // of rows
-  at::Tensor weights_;               // [rows, cols]
-  at::Tensor scales_;                // [rows * n_groups], -1 to 1
-  at::Tensor row_scales_;            // [rows], about 1
-  at::Tensor table_;                 // [2^bits], -1 to 1; undefined without a table
+  at::Tensor weights_;               // [rows, cols]; once settled, the codes as numbers
+  bool is_settled_ = false;
+  at::Tensor scales_;      // [rows * n_groups], -1 to 1
+  at::Tensor row_scales_;  // [rows], about 1
+  at::Tensor table_;       // [2^bits], -1 to 1; undefined without a table
 };
 
 LutTensor::LutTensor(const CodedStart& start, TrainCodes what)
@@ -231,6 +229,22 @@ void LutTensor::take_gradient(const at::Tensor& gradient) {
   }
   if (trains_weights()) {
     set_gradient(weights_, of_weights);
+  }
+}
+
+void LutTensor::settle(Codes where) {
+  if (!weights_.defined()) {
+    return;
+  }
+  is_settled_ = true;
+  weights_.mutable_grad().reset();
+  float* const kept = weights_.data_ptr<float>();
+  const auto most = static_cast<float>((1U << kind_.bits) - 1);
+  for (size_t i = 0; i < matrix_.codes.size(); ++i) {
+    if (where == Codes::InParameters) {
+      matrix_.codes[i] = static_cast<uint8_t>(std::fmin(std::fmax(kept[i], 0.0f), most));
+    }
+    kept[i] = static_cast<float>(matrix_.codes[i]);
   }
 }
 

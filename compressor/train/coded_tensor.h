@@ -54,6 +54,13 @@ class CodedTensor {
   /// Sets the gradients of the parameters from that of the values of the last round(), contiguous
   /// f32 [rows, cols].
   virtual void take_gradient(const at::Tensor& gradient) = 0;
+  /// Where the codes that settle() keeps are.
+  enum class Codes : uint8_t {
+    OfLastRound,   ///< in the matrix; the parameter of the weights receives them, for snapshots
+    InParameters,  ///< in that parameter, since a snapshot of a settled matrix was loaded
+  };
+  /// From here on the codes of a lut codec stay, and only its scales and its table move.
+  virtual void settle(Codes where) { static_cast<void>(where); }
   /// Of the last round(), in the codec.
   virtual Result<std::vector<std::byte>> codes() const = 0;
 

@@ -83,6 +83,15 @@ Status CodedWeights::round() {
   return {};
 }
 
+void CodedWeights::settle(CodedTensor::Codes where) {
+  const at::NoGradGuard no_grad;
+  for (auto& [name, entry] : tensors_) {
+    if (entry.tensor) {
+      entry.tensor->settle(where);
+    }
+  }
+}
+
 void CodedWeights::take_gradients() {
   const at::NoGradGuard no_grad;
   for (auto& [name, entry] : tensors_) {

@@ -37,6 +37,8 @@ class CodedWeights {
                                         const Network::IsTrainable& moves);
   /// After the parameters changed: rounds them, and writes the values into the network.
   Status round();
+  /// From here on codes of lut codecs stay, and scales, tables and all else move.
+  void settle(CodedTensor::Codes where);
   /// Moves the gradients of the network's values to those of the parameters.
   void take_gradients();
   /// Of a tensor of the network, as packed.

@@ -10,6 +10,8 @@ namespace {
 constexpr std::array<const char*, 3> kPrecisions = {"auto", "fp32", "bf16"};
 constexpr size_t kAuto = 0;
 constexpr size_t kBf16 = 2;
+// Of the learning rate, where it begins again once codes stay: scales move with less than weights.
+constexpr double kSettledRate = 0.5;
 
 bool has_fast_bf16() {
 #if defined(__x86_64__)
@@ -114,15 +116,24 @@ void emit_train_options(TrainOptions options, YAML::Emitter& out) {
   train_settings(options).emit(out);
 }
 
+uint64_t steps_before_settling(const TrainOptions& options) {
+  const auto settled = std::llround(options.settle * static_cast<double>(options.steps));
+  return options.steps - std::min(options.steps, static_cast<uint64_t>(settled));
+}
+
 double learning_rate_at(const TrainOptions& options, uint64_t step) {
-  if (step <= options.warmup) {
+  const uint64_t settles = steps_before_settling(options);
+  const bool is_settled = step > settles;
+  const uint64_t begin = is_settled ? settles : options.warmup;
+  const uint64_t end = is_settled ? options.steps : settles;
+  if (step <= begin) {
     return options.learning_rate * static_cast<double>(step) / static_cast<double>(options.warmup);
   }
-  const double span = static_cast<double>(
-      options.steps > options.warmup ? options.steps - options.warmup : uint64_t{1});
-  const double done = static_cast<double>(step - options.warmup) / span;
+  const auto span = static_cast<double>(end > begin ? end - begin : uint64_t{1});
+  const double done = static_cast<double>(step - begin) / span;
   const double share = 0.5 * (1.0 + std::cos(std::numbers::pi * std::min(1.0, done)));
-  return options.final_rate + (options.learning_rate - options.final_rate) * share;
+  const double first = options.learning_rate * (is_settled ? kSettledRate : 1);
+  return options.final_rate + (first - options.final_rate) * share;
 }
 
 }  // namespace rwkv::press

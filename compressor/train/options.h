@@ -37,6 +37,8 @@ struct TrainOptions {
   /// "factors", "state", "all", or globs over tensor names.
   std::vector<std::string> parameters = {"all"};
   uint64_t save_every = 500;  ///< steps
+  /// Share of the steps, the last ones, in which trained codes stay and all else moves.
+  double settle = 0;
 };
 
 /// `train` of recipes and configurations.
@@ -49,7 +51,11 @@ Status settle_train_options(const YAML::Node& given, TrainOptions& options,
 Status read_train_options(const YAML::Node& node, TrainOptions& options);
 void emit_train_options(TrainOptions options, YAML::Emitter& out);
 
-/// Learning rate of step 1, 2, ...: linear warm-up, then half a cosine to final_rate.
+/// Steps after which codes stay; `steps` if they never do.
+uint64_t steps_before_settling(const TrainOptions& options);
+
+/// Learning rate of step 1, 2, ...: linear warm-up, then half a cosine to final_rate; half a cosine
+/// more, from half of learning_rate, once codes stay.
 double learning_rate_at(const TrainOptions& options, uint64_t step);
 
 }  // namespace rwkv::press

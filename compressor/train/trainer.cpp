@@ -10,6 +10,7 @@
 #include "compressor/train/snapshot.h"
 #include "compressor/train/teacher.h"
 #include "compressor/train/teacher_answers.h"
+#include "compressor/train/threads_said.h"
 #include "compressor/train/token_data.h"
 #include "compressor/train/work_lock.h"
 #include "formats/base/leftovers.h"
@@ -41,8 +42,8 @@ class Training {
   Status share_state();
   Result<int> choose_threads();
   Status run_steps();
-  void say_threads(int before, int now, int otherwise) const;
   Status round_codes();
+  void settle_codes(uint64_t number);
   Status step(uint64_t number);
   Status save(LossRow& row);
   Result<double> validate() const;
@@ -157,7 +158,10 @@ std::string Training::settings() const {
       job_.student.source.path(), describe(job_.student.model.config),
       asks_teacher() ? job_.teacher->source.path() : "none", data_->fingerprint(), job_.seed,
       optimizer_->parameters().size(),
-      job_.codes ? fmt::format("codes: {}\n", job_.codes->description()) : "", out.c_str());
+      job_.codes
+          ? fmt::format("codes: {}\nsettle: {}\n", job_.codes->description(), options_.settle)
+          : "",
+      out.c_str());
 }
 
 // The newest snapshot that is whole. Other settings end the search, since they are the user's, and
@@ -238,30 +242,11 @@ Result<int> Training::choose_threads() {
   numbers[group_.rank()] = now;
   RWKV_TRY(group_.sum({numbers}));
   threads_.assign(numbers.data_ptr<double>(), numbers.data_ptr<double>() + size);
-  say_threads(before, now, otherwise);
+  const ThreadsSaid said = say_threads(saved_threads_, threads_, {before, now, otherwise});
+  if (!said.line.empty()) {
+    said.is_warning ? warn(said.line) : note(said.line);
+  }
   return now;
-}
-
-void Training::say_threads(int before, int now, int otherwise) const {
-  if (saved_threads_.empty()) {
-    return;
-  }
-  constexpr const char* kDiffers =
-      "the result will differ in rounding from that of an uninterrupted training";
-  if (saved_threads_.size() != threads_.size()) {
-    warn(fmt::format("processes: {} before, now {}; {}", saved_threads_.size(), threads_.size(),
-                     kDiffers));
-  } else if (saved_threads_ != threads_) {
-    warn(fmt::format("threads: {} before, now {}; {}", fmt::join(saved_threads_, ", "),
-                     fmt::join(threads_, ", "), kDiffers));
-  } else if (now == before && otherwise != now) {
-    note(
-        fmt::format("threads: {} as before, not {}, so that the result stays the same; --threads "
-                    "(convert: --train-threads) sets another number",
-                    fmt::join(threads_, ", "), otherwise));
-  } else {
-    note(fmt::format("threads: {} as before", fmt::join(threads_, ", ")));
-  }
 }
 
 Status Training::not_finite(uint64_t number, const Batch& batch) const {
@@ -278,6 +263,14 @@ Status Training::not_finite(uint64_t number, const Batch& batch) const {
 // After the parameters changed.
 Status Training::round_codes() {
   return job_.codes != nullptr ? job_.codes->round() : Status();
+}
+
+// Before a step; `number` of it.
+void Training::settle_codes(uint64_t number) {
+  if (job_.codes != nullptr && number == steps_before_settling(options_) + 1) {
+    job_.codes->settle(CodedTensor::Codes::OfLastRound);
+    note(fmt::format("from step {} on codes stay", number));
+  }
 }
 
 Status Training::step(uint64_t number) {
@@ -380,6 +373,7 @@ Status Training::run_steps() {
   double tokens_per_second = 0;
   for (uint64_t number = done_ + 1; number <= options_.steps; ++number) {
     const double before = seconds_;
+    settle_codes(number);
     RWKV_TRY(step(number));
     done_ = number;
     const double now = static_cast<double>(options_.batch * options_.length) / (seconds_ - before);
@@ -422,6 +416,9 @@ Result<Trained> Training::run() {
   RWKV_TRY(open_data());
   RWKV_TRY(resume());
   RWKV_TRY(share_state());
+  if (job_.codes != nullptr && done_ > steps_before_settling(options_)) {
+    job_.codes->settle(CodedTensor::Codes::InParameters);
+  }
   RWKV_TRY(round_codes());
   RWKV_ASSIGN(const int n_threads, choose_threads());
   const ThreadCount with(n_threads);

@@ -130,6 +130,43 @@ TEST_CASE("Weights start between their codes and what they were", "[coded_tensor
   CHECK(parameter(*from_codes, "m").equal(at_codes));
 }
 
+TEST_CASE("Settled codes stay while scales move, and a snapshot has them", "[coded_tensor]") {
+  const Codec codec = GENERATE(Codec::Lut2, Codec::Lut3Rows, Codec::Lut5Rows, Codec::U6);
+  INFO(codec_traits(codec).name);
+  const CodedStart start = start_in(codec);
+  const auto codes_of = [&](const CodedTensor& tensor) {
+    const std::vector<std::byte> codes = tensor.codes().value();
+    return lut_unpack(MatrixView::of(codes.data(), codec, kRows, kCols));
+  };
+  const auto move = [](const CodedTensor& tensor, const std::string& name, float by) {
+    const at::Tensor values = parameter(tensor, name);
+    for (int64_t i = 0; i < values.numel(); ++i) {
+      values.data_ptr<float>()[i] += by * noise(9, static_cast<uint64_t>(i));
+    }
+  };
+  const auto tensor = CodedTensor::make(start, TrainCodes::All);
+  move(*tensor, "m", 0.2f);
+  rounded(*tensor);
+  const LutMatrix before = codes_of(*tensor);
+  CHECK(before.codes != lut_unpack(MatrixView::of(start.codes.data(), codec, kRows, kCols)).codes);
+  tensor->settle(CodedTensor::Codes::OfLastRound);
+  move(*tensor, "m/scales", 0.3f);
+  const at::Tensor values = rounded(*tensor);
+  const LutMatrix after = codes_of(*tensor);
+  CHECK(after.codes == before.codes);
+  CHECK(after.scales != before.scales);
+  tensor->take_gradient(at::ones({kRows, kCols}));
+  CHECK_FALSE(parameter(*tensor, "m").grad().defined());
+  CHECK(parameter(*tensor, "m/scales").grad().defined());
+
+  const auto other = CodedTensor::make(start, TrainCodes::All);
+  for (const press::Parameter& each : other->parameters()) {
+    each.values.copy_(parameter(*tensor, each.name));
+  }
+  other->settle(CodedTensor::Codes::InParameters);
+  CHECK(rounded(*other).equal(values));
+}
+
 TEST_CASE("Gradients of scales and tables are those of the product of them", "[coded_tensor]") {
   const Codec codec = GENERATE(Codec::Lut2, Codec::Lut4, Codec::Lut3Rows);
   INFO(codec_traits(codec).name);

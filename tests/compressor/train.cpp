@@ -157,6 +157,23 @@ TEST_CASE("The learning rate warms up and follows half a cosine", "[train]") {
   CHECK(learning_rate_at(options, 110) == Approx(0.55));
 }
 
+TEST_CASE("The learning rate begins again where codes settle", "[train]") {
+  press::TrainOptions options;
+  options.steps = 200;
+  options.warmup = 10;
+  options.learning_rate = 1.0;
+  options.final_rate = 0.2;
+  options.settle = 0.45;
+  CHECK(steps_before_settling(options) == 110);
+  CHECK(learning_rate_at(options, 60) == Approx(0.6));
+  CHECK(learning_rate_at(options, 110) == Approx(0.2));
+  CHECK(learning_rate_at(options, 155) == Approx(0.35));
+  CHECK(learning_rate_at(options, 200) == Approx(0.2));
+  options.settle = 1;
+  CHECK(steps_before_settling(options) == 0);
+  CHECK(learning_rate_at(options, 100) == Approx(0.35));
+}
+
 TEST_CASE("A text becomes its tokenizer's ids, once", "[train]") {
   const ScratchFolder scratch;
   const std::string cache = scratch.file("cache");

@@ -132,17 +132,30 @@ TEST_CASE("What is packed is bit for bit what was trained", "[train_codes]") {
 }
 
 TEST_CASE("A training of codes that was interrupted ends in the same codes", "[train_codes]") {
-  const auto what = GENERATE(press::TrainCodes::Scales, press::TrainCodes::All);
+  // Where codes settle after 3 of 12 steps: before that, just then, and later.
+  const auto [what, settle, stopped] = GENERATE(table<press::TrainCodes, double, uint64_t>({
+      {press::TrainCodes::Scales, 0.0, 5},
+      {press::TrainCodes::All, 0.0, 5},
+      {press::TrainCodes::All, 0.75, 2},
+      {press::TrainCodes::All, 0.75, 3},
+      {press::TrainCodes::All, 0.75, 6},
+  }));
+  INFO(static_cast<int>(what) << ", " << settle << ", " << stopped);
   const ScratchFolder scratch;
   const std::string text = write_repetitive(scratch);
   Coded whole("v7", what, scratch);
-  const press::Trained undisturbed = train_all(whole.job(text, scratch.file("a")));
+  press::TrainJob all = whole.job(text, scratch.file("a"));
+  all.options.settle = settle;
+  const press::Trained undisturbed = train_all(all);
   Coded begun("v7", what, scratch);
   press::TrainJob job = begun.job(text, scratch.file("b"));
-  job.callbacks = stop_after(5);
+  job.options.settle = settle;
+  job.callbacks = stop_after(stopped);
   CHECK_FALSE(train_all(job).is_finished);
   Coded resumed("v7", what, scratch);
-  const press::Trained trained = train_all(resumed.job(text, scratch.file("b"), true));
+  press::TrainJob rest = resumed.job(text, scratch.file("b"), true);
+  rest.options.settle = settle;
+  const press::Trained trained = train_all(rest);
   CHECK(same_parameters(undisturbed, trained));
   CHECK((whole.all_codes(undisturbed) == resumed.all_codes(trained)));
 
@@ -254,6 +267,8 @@ TEST_CASE("Recipes that train codes: what is refused, and how", "[train_codes]")
              Contains("'train' comes after 'quantize'"));
   CHECK_THAT(message("  - quantize\n  - train: {codes: all}\n  - train: {codes: all}\n"),
              Contains("occurs twice"));
+  CHECK_THAT(message("  - quantize: {codec: lut4}\n  - train: {codes: all, settle: 2}\n"),
+             Contains("train.settle"));
   CHECK_THAT(message("  - quantize\n  - train: {codes: some}\n"),
              Contains("train.codes: expected scales or all, got 'some'"));
   CHECK_THAT(message("  - train: {steps: 3}\n  - quantize: {codec: lut4}\n", {"train.codes=all"}),
