@@ -47,7 +47,7 @@ class SquareSum {
     n_ += static_cast<uint64_t>(inputs.size(0));
   }
   ImatrixSums named(std::string name) const {
-    const at::Tensor values = sum_.to(at::kFloat).contiguous();
+    const at::Tensor values = sum_.cpu().to(at::kFloat).contiguous();
     const float* from = values.data_ptr<float>();
     return {std::move(name), {from, from + values.numel()}, n_};
   }
@@ -122,13 +122,14 @@ at::Tensor ImatrixStatistics::squares(int64_t block, const std::string& product)
 Status write_imatrix_of(const TensorSource& source, const ModelConfig& config,
                         const Calibration& calibration, const std::string& text,
                         const std::string& path, OutputFile::Existing existing,
-                        const std::function<void(double share)>& progress) {
+                        const std::function<void(double share)>& progress,
+                        const at::Device& device) {
   RWKV_TRY(check_version(config, source.path()));
-  RWKV_ASSIGN(Walk walk, Walk::begin(source, config, calibration.tokens));
+  RWKV_ASSIGN(Walk walk, Walk::begin(source, config, calibration.tokens, device));
   std::vector<ImatrixSums> matrices;
   for (uint64_t i = 0; i < config.n_layer; ++i) {
     const auto index = static_cast<int64_t>(i);
-    RWKV_ASSIGN(const std::unique_ptr<Block> block, Block::load(source, config, index));
+    RWKV_ASSIGN(const std::unique_ptr<Block> block, Block::load(source, config, index, device));
     std::map<std::string, SquareSum> sums;
     walk.advance(*block, [&](const std::string& product, const at::Tensor& inputs) {
       sums[product].add(inputs);
@@ -138,7 +139,7 @@ Status write_imatrix_of(const TensorSource& source, const ModelConfig& config,
     }
     progress(static_cast<double>(i + 1) / static_cast<double>(config.n_layer));
   }
-  RWKV_ASSIGN(const at::Tensor z, head_input(source, walk.hidden()));
+  RWKV_ASSIGN(const at::Tensor z, head_input(source, walk.hidden().cpu()));
   SquareSum head;
   head.add(z);
   matrices.push_back(head.named(llama_cpp_matrix(config, -1, "head")));

@@ -36,12 +36,13 @@ class ImatrixStatistics {
   ModelConfig config_;
 };
 
-/// Runs `calibration` through the model of `source`, one block in memory at a time, and writes the
-/// imatrix of its products and its head; `text` names what was read. Usage for versions that
-/// llama.cpp does not run.
+/// Runs `calibration` through the model of `source`, on `device`, one block in memory at a time,
+/// and writes the imatrix of its products and its head; `text` names what was read. Usage for
+/// versions that llama.cpp does not run.
 Status write_imatrix_of(const TensorSource& source, const ModelConfig& config,
                         const Calibration& calibration, const std::string& text,
                         const std::string& path, OutputFile::Existing existing,
-                        const std::function<void(double share)>& progress);
+                        const std::function<void(double share)>& progress,
+                        const at::Device& device = at::kCPU);
 
 }  // namespace rwkv::press

@@ -53,10 +53,10 @@ BlockSums observe_block(Walk& walk, const Block& block, int64_t index, MomentsOf
   });
   BlockSums sums;
   for (const auto& [name, sum] : moments) {
-    sums[in_block(index, name + kMomentsSuffix)] = sum.mean();
+    sums[in_block(index, name + kMomentsSuffix)] = sum.mean().cpu();
   }
-  sums[in_block(index, "ffn.active")] = active / static_cast<double>(n_tokens);
-  sums[in_block(index, "ffn.energy")] = energy / static_cast<double>(n_tokens);
+  sums[in_block(index, "ffn.active")] = (active / static_cast<double>(n_tokens)).cpu();
+  sums[in_block(index, "ffn.energy")] = (energy / static_cast<double>(n_tokens)).cpu();
   return sums;
 }
 
@@ -222,11 +222,12 @@ at::Tensor Statistics::squares(int64_t block, const std::string& product) const 
 Status write_statistics(const TensorSource& source, const ModelConfig& config,
                         const Calibration& calibration, const std::string& path,
                         OutputFile::Existing existing,
-                        const std::function<void(double share)>& progress, MomentsOf of) {
+                        const std::function<void(double share)>& progress, MomentsOf of,
+                        const at::Device& device) {
   RWKV_ASSIGN(const uint64_t checksum, checkpoint_xxh64(source.path()));
-  RWKV_ASSIGN(std::unique_ptr<Block> block, Block::load(source, config, 0));
+  RWKV_ASSIGN(std::unique_ptr<Block> block, Block::load(source, config, 0, device));
   const std::vector<TensorInfo> infos = list_tensors(*block, config, calibration, of);
-  RWKV_ASSIGN(Walk walk, Walk::begin(source, config, calibration.tokens));
+  RWKV_ASSIGN(Walk walk, Walk::begin(source, config, calibration.tokens, device));
   constexpr size_t kFixed = 3;
   const size_t n_last = of == MomentsOf::All ? 1 : 0;  // the head's
   const size_t per_block = (infos.size() - kFixed - n_last) / config.n_layer;
@@ -237,7 +238,7 @@ Status write_statistics(const TensorSource& source, const ModelConfig& config,
           return read_fixed(index, checksum, calibration, out);
         }
         if (infos[index].name == kHeadMoments) {
-          RWKV_ASSIGN(const at::Tensor z, head_input(source, walk.hidden()));
+          RWKV_ASSIGN(const at::Tensor z, head_input(source, walk.hidden().cpu()));
           MomentSum sum;
           sum.add(z);
           append_floats(sum.mean(), out);
@@ -246,7 +247,7 @@ Status write_statistics(const TensorSource& source, const ModelConfig& config,
         const auto here = static_cast<int64_t>((index - kFixed) / per_block);
         if ((index - kFixed) % per_block == 0) {
           if (here > 0) {
-            RWKV_ASSIGN(block, Block::load(source, config, here));
+            RWKV_ASSIGN(block, Block::load(source, config, here, device));
           }
           sums = observe_block(walk, *block, here, of);
           progress(static_cast<double>(here + 1) / static_cast<double>(config.n_layer));

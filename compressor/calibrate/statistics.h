@@ -59,12 +59,13 @@ class Statistics : public std::enable_shared_from_this<Statistics> {
   int64_t n_vocab_ = 0;
 };
 
-/// Runs `calibration` through the model of `source` and writes the file, one block in memory at a
-/// time. `progress` is called with the share done.
+/// Runs `calibration` through the model of `source`, on `device`, and writes the file, one block in
+/// memory at a time. `progress` is called with the share done.
 Status write_statistics(const TensorSource& source, const ModelConfig& config,
                         const Calibration& calibration, const std::string& path,
                         OutputFile::Existing existing,
                         const std::function<void(double share)>& progress,
-                        MomentsOf moments = MomentsOf::AllButNeurons);
+                        MomentsOf moments = MomentsOf::AllButNeurons,
+                        const at::Device& device = at::kCPU);
 
 }  // namespace rwkv::press

@@ -45,13 +45,13 @@ at::Tensor pass(const Block& block, const at::Tensor& x, at::Tensor& v_first,
 }  // namespace
 
 Result<Walk> Walk::begin(const TensorSource& source, const ModelConfig& config,
-                         const at::Tensor& tokens) {
+                         const at::Tensor& tokens, const at::Device& device) {
   const int64_t per_batch = std::max<int64_t>(1, kBatchTokens / tokens.size(1));
   Walk walk;
   for (int64_t first = 0; first < tokens.size(0); first += per_batch) {
     const int64_t n = std::min(per_batch, tokens.size(0) - first);
-    RWKV_ASSIGN(at::Tensor x, embed(source, config, tokens.narrow(0, first, n)));
-    walk.batches_.push_back(std::move(x));
+    RWKV_ASSIGN(const at::Tensor x, embed(source, config, tokens.narrow(0, first, n)));
+    walk.batches_.push_back(x.to(device));
   }
   walk.v_first_.resize(walk.batches_.size());
   return walk;

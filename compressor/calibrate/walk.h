@@ -16,9 +16,10 @@ namespace rwkv::press {
 
 class Walk {
  public:
-  /// `tokens` int64 [samples, length]; starts after the embedding.
+  /// `tokens` int64 [samples, length]; starts after the embedding. Activations lie on `device`,
+  /// where the blocks must be too, and what observers see.
   static Result<Walk> begin(const TensorSource& source, const ModelConfig& config,
-                            const at::Tensor& tokens);
+                            const at::Tensor& tokens, const at::Device& device = at::kCPU);
 
   /// Names of products of a block; none stands for all that it has.
   using Products = std::vector<std::string>;
@@ -48,7 +49,7 @@ class MomentSum {
  public:
   /// Adds the inputs [n, in].
   void add(const at::Tensor& inputs);
-  /// The mean, [in, in] f32.
+  /// The mean, [in, in] f32, on the inputs' device.
   at::Tensor mean() const;
 
  private:

@@ -1,4 +1,4 @@
-// The device that tensors of a training lie on: --device.
+// The device that a training or a calibration computes on: --device.
 #pragma once
 
 #include <c10/core/Device.h>

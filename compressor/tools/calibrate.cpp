@@ -20,6 +20,7 @@ struct Outputs {
   std::string imatrix;
   OutputFile::Existing existing = OutputFile::Existing::Refuse;
   MomentsOf of = MomentsOf::AllButNeurons;
+  at::Device device = at::kCPU;
 };
 
 Result<Outputs> outputs_from(const cxxopts::ParseResult& arguments) {
@@ -37,6 +38,7 @@ Result<Outputs> outputs_from(const cxxopts::ParseResult& arguments) {
   RWKV_TRY(refuse_own_input(arguments));
   constexpr std::array kRead = {"input", "vocab", "calibration"};
   RWKV_TRY(cli::refuse_own_input(arguments, outputs.imatrix, kRead));
+  RWKV_ASSIGN(outputs.device, device_from(arguments));
   if (arguments.count("all-moments") > 0) {
     outputs.of = MomentsOf::All;
   }
@@ -60,7 +62,8 @@ Status write_outputs(const Outputs& outputs, const Checkpoint& checkpoint,
     cli::Progress progress("imatrix", static_cast<uint64_t>(kSteps), quiet);
     RWKV_TRY(write_imatrix_of(
         *checkpoint.source, config, calibration, text, outputs.imatrix, outputs.existing,
-        [&](double share) { progress.update(static_cast<uint64_t>(share * kSteps)); }));
+        [&](double share) { progress.update(static_cast<uint64_t>(share * kSteps)); },
+        outputs.device));
   }
   if (outputs.statistics.empty()) {
     return {};
@@ -68,7 +71,8 @@ Status write_outputs(const Outputs& outputs, const Checkpoint& checkpoint,
   cli::Progress progress("calibrating", static_cast<uint64_t>(kSteps), quiet);
   return write_statistics(
       *checkpoint.source, config, calibration, outputs.statistics, outputs.existing,
-      [&](double share) { progress.update(static_cast<uint64_t>(share * kSteps)); }, outputs.of);
+      [&](double share) { progress.update(static_cast<uint64_t>(share * kSteps)); }, outputs.of,
+      outputs.device);
 }
 
 }  // namespace
@@ -88,6 +92,7 @@ void declare_calibrate(cxxopts::Options& options, std::vector<std::string>& posi
       "N")("vocab", "Vocabulary file, or 'bytes'", cxxopts::value<std::string>(), "FILE")(
       "all-moments", "Also what quantizers learn from without text: ffn.value and the head")(
       "force", "Replace an existing output")("quiet", "Show no progress");
+  declare_device_option(options, "the passes of the text compute");
   declare_input_options(options);
   positionals = {"input"};
 }

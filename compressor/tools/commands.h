@@ -76,8 +76,8 @@ Result<std::vector<std::string>> merge_into(Checkpoint& checkpoint, const MergeR
 /// Threads of a training, from this option; 0 if it is not given.
 Result<int> train_threads_from(const cxxopts::ParseResult& arguments, const char* option);
 
-/// Declares --device; the device of a training that it names, else the CPU.
-void declare_device_option(cxxopts::Options& options);
+/// Declares --device, where `what` ("a training computes"); the device that it names, else the CPU.
+void declare_device_option(cxxopts::Options& options, const std::string& what);
 Result<at::Device> device_from(const cxxopts::ParseResult& arguments);
 
 /// A warning on stderr for each of these files that looks like no text.

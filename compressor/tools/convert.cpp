@@ -266,13 +266,6 @@ Result<Work::Training> training_from(const cxxopts::ParseResult& arguments, cons
   training.resume = arguments.count("resume") > 0;
   RWKV_ASSIGN(training.threads, train_threads_from(arguments, "train-threads"));
   RWKV_ASSIGN(training.device, device_from(arguments));
-  const bool trains_codes =
-      std::any_of(recipe.stages.begin(), recipe.stages.end(),
-                  [](const auto& stage) { return stage->trains() && !stage->rounds_again(); });
-  if (trains_codes && !training.device.is_cpu()) {
-    return usage_error("--device {}: recipe {} trains codes, which works on the CPU alone",
-                       arguments["device"].as<std::string>(), recipe.name);
-  }
   if (arguments.count("shard") > 0) {
     RWKV_ASSIGN(training.shard, parse_block_shard(arguments["shard"].as<std::string>()));
     if (!has_parts(recipe)) {
@@ -317,7 +310,7 @@ void declare_convert(cxxopts::Options& options, std::vector<std::string>& positi
   declare_calibration_options(options);
   declare_imatrix_option(options);
   declare_recipe_options(options);
-  declare_device_option(options);
+  declare_device_option(options, "a training computes");
   declare_external_option(options);
   declare_estimate_options(options);
   declare_report_options(options);

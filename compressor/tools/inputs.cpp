@@ -276,8 +276,8 @@ Result<int> train_threads_from(const cxxopts::ParseResult& arguments, const char
   return static_cast<int>(n);
 }
 
-void declare_device_option(cxxopts::Options& options) {
-  options.add_options()("device", "Where a training computes: cpu, cuda or cuda:N",
+void declare_device_option(cxxopts::Options& options, const std::string& what) {
+  options.add_options()("device", fmt::format("Where {}: cpu, cuda or cuda:N", what),
                         cxxopts::value<std::string>(), "NAME");
 }
 

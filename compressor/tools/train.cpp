@@ -203,7 +203,7 @@ void declare_train(cxxopts::Options& options, std::vector<std::string>& position
       cxxopts::value<std::string>(),
       "N")("allow-requantize", "Start from values that were rounded before")(
       "force", "Replace an existing output")("quiet", "Show no progress");
-  declare_device_option(options);
+  declare_device_option(options, "a training computes");
   declare_input_options(options);
   declare_estimate_options(options);
   RunLog::declare(options);

@@ -194,9 +194,6 @@ Status BlockTraining::check_resumed() const {
 
 Status BlockTraining::begin() {
   RWKV_ASSIGN(is_trainable_, trainable_in(job_.options.parameters, job_.student.model.tensors));
-  if (job_.codes && !job_.device.is_cpu()) {
-    return usage_error("codes are trained on the CPU, found device {}", job_.device.str());
-  }
   std::error_code error;
   fs::create_directories(own_folder(), error);
   if (error) {

@@ -96,7 +96,7 @@ void CodedWeights::take_gradients() {
   const at::NoGradGuard no_grad;
   for (auto& [name, entry] : tensors_) {
     if (entry.tensor && entry.leaf.grad().defined()) {
-      entry.tensor->take_gradient(as_packed(entry, entry.leaf.grad()));
+      entry.tensor->take_gradient(as_packed(entry, entry.leaf.grad().cpu()));
       entry.leaf.mutable_grad().reset();
     }
   }

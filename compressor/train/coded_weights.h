@@ -1,6 +1,6 @@
 // All matrices of a network that have codes, between the network, which computes with their values
 // and in the orientation of a checkpoint, and the optimiser, which moves what they are rounded
-// from.
+// from. Codes are chosen on the CPU, whatever device the network is on.
 #pragma once
 
 #include <ATen/core/Tensor.h>

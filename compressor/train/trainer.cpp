@@ -403,9 +403,6 @@ Status Training::run_steps() {
 
 Result<Trained> Training::run() {
   RWKV_TRY(check_teacher(job_));
-  if (job_.codes != nullptr && !job_.device.is_cpu()) {
-    return usage_error("codes are trained on the CPU, found device {}", job_.device.str());
-  }
   if (group_.size() > 1 && options_.teacher_top_k > 0) {
     return usage_error("train.teacher_top_k: works in one process, found {}; set it to 0",
                        group_.size());

@@ -13,6 +13,7 @@
 #include "compressor/stages/coded_model.h"
 #include "formats/codec/lut.h"
 #include "tests/compressor/press_testing.h"
+#include "tests/compressor/pretend_device.h"
 #include "tests/compressor/train_testing.h"
 #include "tests/support/catch.h"
 
@@ -165,6 +166,39 @@ TEST_CASE("A training of codes that was interrupted ends in the same codes", "[t
   const auto group = one_process();
   CHECK_THAT(press::train(other.job(text, scratch.file("b"), true), *group).status().message(),
              Contains("other settings"));
+}
+
+TEST_CASE("Codes of a network on another device are trained as on the CPU but for rounding",
+          "[train_codes][device]") {
+  const std::string arch = GENERATE("v5.2", "v7");
+  const auto what = GENERATE(press::TrainCodes::Scales, press::TrainCodes::All);
+  INFO(arch << " " << static_cast<int>(what));
+  const ScratchFolder scratch;
+  const std::string text = write_repetitive(scratch);
+  const auto trained_on = [&](Coded& coded, const at::Device& device) {
+    press::TrainJob job = coded.job(text, scratch.file(device.str()));
+    job.options.steps = 4;
+    job.options.settle = what == press::TrainCodes::All ? 0.5 : 0;
+    job.device = device;
+    return train_all(job);
+  };
+  Coded here(arch, what, scratch);
+  Coded there(arch, what, scratch);
+  const press::Trained ours = trained_on(here, at::kCPU);
+  const press::Trained theirs = trained_on(there, kPretendDevice);
+  CHECK(theirs.network->parameters().front().values.device() == kPretendDevice);
+  CHECK(theirs.last.loss == Approx(ours.last.loss).epsilon(1e-2));
+  const auto value = [](const Coded& coded, const std::string& name) {
+    const std::vector<std::byte> codes = coded.weights.codes(name).value();
+    at::Tensor values = at::empty({64, 64}, at::kFloat);
+    codec_traits(Codec::Lut3)
+        .decode_rows(MatrixView::of(codes.data(), Codec::Lut3, 64, 64), 0, 64,
+                     {values.data_ptr<float>(), size_t{64 * 64}});
+    return values;
+  };
+  const std::string name = "blocks.1.att.value.weight";
+  const at::Tensor x = value(here, name);
+  CHECK((value(there, name) - x).norm().item<double>() < 0.1 * x.norm().item<double>());
 }
 
 TEST_CASE("Training of scales leaves the codes, training of all does not", "[train_codes]") {

@@ -1,10 +1,14 @@
-// Training on another device than the CPU: the same as there but for rounding, on a device that is
-// none (pretend_device.h), since a GPU is not everywhere.
+// Training and calibration on another device than the CPU: the same as there but for rounding, on a
+// device that is none (pretend_device.h), since a GPU is not everywhere.
 #include <algorithm>
 
+#include "compressor/calibrate/imatrix.h"
+#include "compressor/calibrate/statistics.h"
+#include "compressor/checkpoint/open.h"
 #include "compressor/numerics/adam.h"
 #include "compressor/numerics/device.h"
 #include "compressor/numerics/tensor_ops.h"
+#include "tests/compressor/press_testing.h"
 #include "tests/compressor/pretend_device.h"
 #include "tests/compressor/train_testing.h"
 #include "tests/support/catch.h"
@@ -136,4 +140,46 @@ TEST_CASE("Devices have names", "[device]") {
   const auto far = press::compute_device("cuda:999");
   CHECK(far.status().code() == Code::Usage);
   CHECK_THAT(far.status().message(), Contains("--device cuda:999"));
+}
+
+TEST_CASE("Statistics that another device collects are those of the CPU but for rounding",
+          "[device]") {
+  const std::string arch = GENERATE("v5.2", "v6", "v7");
+  CAPTURE(arch);
+  const ScratchFolder scratch;
+  const auto checkpoint = press::open_checkpoint(write_synth(scratch, arch)).take();
+  const TensorSource& source = *checkpoint.source;
+  const ModelConfig config = press::identify_checkpoint(source).take().config;
+  press::CalibrationOptions options;
+  options.texts = {write_text(scratch, 4000)};
+  options.samples = 8;
+  options.length = 32;
+  const auto calibration = press::sample_texts(options, Vocabulary{}, config).take();
+  const auto written = [&](const std::string& name, const at::Device& device) {
+    const std::string path = scratch.file(name);
+    REQUIRE_OK(press::write_statistics(
+        source, config, calibration, path, OutputFile::Existing::Refuse, [](double) {},
+        press::MomentsOf::All, device));
+    return press::Statistics::open(path, config, source.path()).take();
+  };
+  const auto here = written("here.safetensors", at::kCPU);
+  const auto there = written("there.safetensors", kPretendDevice);
+  const auto n_embd = static_cast<int64_t>(config.n_embd);
+  for (const char* product : {"att.key", "att.output", "ffn.key"}) {
+    CAPTURE(product);
+    const at::Tensor x = here->moments(1, product, n_embd).value();
+    CHECK(there->moments(1, product, n_embd).value().allclose(x, 1e-3, 1e-5));
+    CHECK(x.abs().max().item<double>() > 1e-3);
+  }
+  CHECK(
+      there->head_moments(n_embd).value().allclose(here->head_moments(n_embd).value(), 1e-3, 1e-5));
+  if (arch != "v5.2") {
+    REQUIRE_OK(press::write_imatrix_of(
+        source, config, calibration, "t", scratch.file("m.gguf"), OutputFile::Existing::Refuse,
+        [](double) {}, kPretendDevice));
+    const auto squares = press::Statistics::open(scratch.file("m.gguf"), config, source.path());
+    REQUIRE_OK(squares.status());
+    const at::Tensor diagonal = here->moments(1, "att.key", n_embd).value().diagonal();
+    CHECK(squares.value()->squares(1, "att.key").to(at::kFloat).allclose(diagonal, 1e-3, 1e-5));
+  }
 }
