@@ -22,6 +22,11 @@ namespace {
 constexpr std::array<const char*, 2> kCodes = {"scales", "all"};
 constexpr std::array<const char*, 2> kModes = {"whole", "blocks"};
 
+// Of weights with codes, where nothing else is said. They begin at the quantizer's choice, and with
+// the rate of a training from scratch noise alone flips more of them than the gradients mean.
+constexpr double kCodesRate = 1e-4;
+constexpr double kCodesFinalRate = 1e-5;
+
 class TrainStage final : public Stage {
  public:
   const char* name() const override { return "train"; }
@@ -39,7 +44,11 @@ class TrainStage final : public Stage {
 
  protected:
   Status settle(const YAML::Node& given) override {
-    options_.settle = codes() == TrainCodes::All ? settle_ : 0;
+    if (codes() == TrainCodes::All) {
+      options_.settle = settle_;
+      options_.learning_rate = given["lr"] ? options_.learning_rate : kCodesRate;
+      options_.final_rate = given["lr_final"] ? options_.final_rate : kCodesFinalRate;
+    }
     return settle_train_options(given, options_, goes_by_blocks() ? 0 : 1);
   }
 

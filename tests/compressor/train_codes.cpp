@@ -1,6 +1,7 @@
 // Training of a model in the codes in which it will be packed: what is packed is what was trained,
 // with factor pairs and several codecs; it resumes, and it recovers what rounding cost.
 #include <ATen/core/grad_mode.h>
+#include <yaml-cpp/yaml.h>
 
 #include <fstream>
 #include <map>
@@ -11,6 +12,7 @@
 #include "compressor/numerics/tensor_ops.h"
 #include "compressor/pipeline/pipeline.h"
 #include "compressor/stages/coded_model.h"
+#include "compressor/train/block_trainer.h"
 #include "formats/codec/lut.h"
 #include "tests/compressor/press_testing.h"
 #include "tests/compressor/pretend_device.h"
@@ -168,6 +170,53 @@ TEST_CASE("A training of codes that was interrupted ends in the same codes", "[t
              Contains("other settings"));
 }
 
+TEST_CASE("Codes trained block by block settle, and end the same after an interruption",
+          "[train_codes][blocks]") {
+  const ScratchFolder scratch;
+  const std::string text = write_repetitive(scratch);
+  using Codes = std::map<std::string, std::vector<std::byte>>;
+  const auto train = [&](const std::string& folder, uint64_t stop, bool resume) {
+    Coded coded("v7", press::TrainCodes::All, scratch);
+    Codes codes;
+    press::BlockJob job{
+        .options = small_options(text),
+        .blocks = {.steps = 8, .learning_rate = 1e-3},
+        .seed = 7,
+        .teacher = {*coded.checkpoint.source, coded.model},
+        .student = {*coded.work->source, coded.student},
+        .vocabulary = Vocabulary{},
+        .folder = scratch.file(folder),
+        .resume = resume,
+        .threads = 1,
+        .callbacks = stop_after(stop),
+        .progress = [](const std::string&, double) {},
+        .put = [&](const std::string& name,
+                   const at::Tensor& values) { return coded.work->replace(name, values); },
+        .codes =
+            [&](int64_t block) {
+              return press::coded_weights_of(*coded.work, press::TrainCodes::All,
+                                             fmt::format("blocks.{}.", block));
+            },
+        .put_codes =
+            [&](const std::string& name, std::span<const std::byte> bytes) {
+              codes[name] = {bytes.begin(), bytes.end()};
+              return press::put_codes(*coded.work, bytes, name);
+            }};
+    job.options.settle = 0.5;
+    const auto trained = press::train_blocks(job);
+    REQUIRE_OK(trained.status());
+    CHECK(trained.value().is_finished == (stop == UINT64_MAX));
+    return codes;
+  };
+  const Codes undisturbed = train("whole", UINT64_MAX, false);
+  CHECK(undisturbed.contains("blocks.1.att.value.weight"));
+  // Codes settle after 4 of a block's 8 steps: before that, just then, and later.
+  const uint64_t stop = GENERATE(2, 4, 6, 14);
+  CAPTURE(stop);
+  train("pieces", stop, false);
+  CHECK((train("pieces", UINT64_MAX, true) == undisturbed));
+}
+
 TEST_CASE("Codes of a network on another device are trained as on the CPU but for rounding",
           "[train_codes][device]") {
   const std::string arch = GENERATE("v5.2", "v7");
@@ -314,6 +363,18 @@ TEST_CASE("Recipes that train codes: what is refused, and how", "[train_codes]")
   const std::string yaml = recipe.value().effective_yaml();
   CHECK_THAT(yaml, Contains("codes: scales"));
   CHECK(press::parse_recipe(yaml, "t", {}).value().effective_yaml() == yaml);
+
+  // Weights with codes move by less where nothing else is said.
+  const auto rate = [](const std::string& train, const char* key) {
+    const std::string stages = "  - quantize: {codec: lut4}\n  - train: " + train;
+    const auto parsed = press::parse_recipe("name: t\nstages:\n" + stages, "t", {});
+    REQUIRE_OK(parsed.status());
+    return YAML::Load(parsed.value().effective_yaml())["stages"][1]["train"][key].as<double>();
+  };
+  CHECK(rate("{codes: all}", "lr") == 1e-4);
+  CHECK(rate("{codes: all}", "lr_final") == 1e-5);
+  CHECK(rate("{codes: all, lr: 3e-4}", "lr") == 3e-4);
+  CHECK(rate("{codes: scales}", "lr") == 6e-4);
 
   const TinyModel tiny = make_tiny("v7");
   const auto int8 = press::parse_recipe(
