@@ -22,6 +22,9 @@ constexpr unsigned kMostTableBits = 5;  // u6 has no table
 constexpr float kKeptDistance = 0.5f;
 constexpr int kHalvings = 6;
 
+// In place of a weight that stays at its first code.
+constexpr float kStays = 1 << 20;
+
 at::Tensor decoded(const CodedStart& start) {
   const auto rows = static_cast<int64_t>(start.shape.rows);
   const auto cols = static_cast<int64_t>(start.shape.cols);
@@ -57,6 +60,7 @@ class LutTensor final : public CodedTensor {
 
  private:
   void begin_weights(const CodedStart& start);
+  uint8_t code_of(int64_t i, float inverse, const LutCodebook& codebook);
   void round_row(int64_t r, const LutCodebook& codebook, float* values);
   double group_gradient(int64_t r, int64_t g, const float* gradient, float* of_weights) const;
   bool trains_weights() const { return weights_.defined() && !is_settled_; }
@@ -67,9 +71,10 @@ class LutTensor final : public CodedTensor {
   Codec codec_;
   LutKind kind_;
   int64_t rows_, cols_, n_groups_;
-  LutMatrix matrix_;                 // as rounded
-  std::vector<float> first_scales_;  // of rows
-  at::Tensor weights_;               // [rows, cols]; once settled, the codes as numbers
+  LutMatrix matrix_;                  // as rounded
+  std::vector<uint8_t> first_codes_;  // if weights are trained
+  std::vector<float> first_scales_;   // of rows
+  at::Tensor weights_;                // [rows, cols]; once settled, the codes as numbers
   bool is_settled_ = false;
   at::Tensor scales_;      // [rows * n_groups], -1 to 1
   at::Tensor row_scales_;  // [rows], about 1
@@ -107,6 +112,7 @@ LutTensor::LutTensor(const CodedStart& start, TrainCodes what)
 
 // As near to the unrounded weights as their codes allow.
 void LutTensor::begin_weights(const CodedStart& start) {
+  first_codes_ = matrix_.codes;
   weights_ = decoded(start);
   if (!start.values.defined()) {
     return;
@@ -130,6 +136,22 @@ void LutTensor::begin_weights(const CodedStart& start) {
   });
 }
 
+// The code of weight `i`. The best value of some weights is between two codes. With time they
+// gather where the codes meet, where the error is largest, and flip with every batch (Nagel et al.,
+// arXiv 2203.11086), so a weight that comes back to its first code stays there: out of the table's
+// reach, it has no gradient any more.
+uint8_t LutTensor::code_of(int64_t i, float inverse, const LutCodebook& codebook) {
+  float& weight = weights_.data_ptr<float>()[i];
+  if (weight > kStays / 2) {
+    return first_codes_[i];
+  }
+  const uint8_t code = codebook.nearest(weight * inverse);
+  if (code == first_codes_[i] && matrix_.codes[i] != code) {
+    weight = kStays;
+  }
+  return code;
+}
+
 void LutTensor::round_row(int64_t r, const LutCodebook& codebook, float* values) {
   float* const scales = scales_.data_ptr<float>() + r * n_groups_;
   matrix_.row_scales[r] = first_scales_[r] * row_scales_.data_ptr<float>()[r];
@@ -143,7 +165,7 @@ void LutTensor::round_row(int64_t r, const LutCodebook& codebook, float* values)
     for (int64_t c = g * kind_.group; c < end; ++c) {
       uint8_t& code = matrix_.codes[r * cols_ + c];
       if (trains_weights() && std::isfinite(inverse)) {
-        code = codebook.nearest(weights_.data_ptr<float>()[r * cols_ + c] * inverse);
+        code = code_of(r * cols_ + c, inverse, codebook);
       }
       values[c] = row_scale * static_cast<float>(scale * matrix_.table[code]);
     }

@@ -167,6 +167,37 @@ TEST_CASE("Settled codes stay while scales move, and a snapshot has them", "[cod
   CHECK(rounded(*other).equal(values));
 }
 
+TEST_CASE("A weight that comes back to its first code stays there", "[coded_tensor]") {
+  const CodedStart start = start_in(Codec::Lut4);
+  const auto tensor = CodedTensor::make(start, TrainCodes::All);
+  const at::Tensor first = rounded(*tensor);
+  const at::Tensor& weights = parameter(*tensor, "m");
+  const at::Tensor begun = weights.clone();
+  const auto move = [&] {
+    for (int64_t i = 0; i < weights.numel(); ++i) {
+      weights.data_ptr<float>()[i] += 0.2f * noise(9, static_cast<uint64_t>(i));
+    }
+  };
+  move();
+  const at::Tensor flipped = rounded(*tensor) != first;
+  CHECK(flipped.any().item<bool>());
+  weights.copy_(begun);
+  CHECK(rounded(*tensor).equal(first));
+  // The same way again: no weight flips a second time.
+  move();
+  CHECK(rounded(*tensor).equal(first));
+  tensor->take_gradient(at::ones({kRows, kCols}));
+  const at::Tensor gradient = parameter(*tensor, "m").grad();
+  CHECK(gradient.masked_select(flipped).abs().max().item<float>() == 0.0f);
+  CHECK(gradient.masked_select(flipped.logical_not()).mean().item<float>() > 0.5f);
+  // A snapshot has it.
+  const auto other = CodedTensor::make(start, TrainCodes::All);
+  for (const press::Parameter& each : other->parameters()) {
+    each.values.copy_(parameter(*tensor, each.name));
+  }
+  CHECK(rounded(*other).equal(first));
+}
+
 TEST_CASE("Gradients of scales and tables are those of the product of them", "[coded_tensor]") {
   const Codec codec = GENERATE(Codec::Lut2, Codec::Lut4, Codec::Lut3Rows);
   INFO(codec_traits(codec).name);
