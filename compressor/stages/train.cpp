@@ -22,8 +22,8 @@ namespace {
 constexpr std::array<const char*, 2> kCodes = {"scales", "all"};
 constexpr std::array<const char*, 2> kModes = {"whole", "blocks"};
 
-// Of weights with codes, where nothing else is said. They begin at the quantizer's choice, and with
-// the rate of a training from scratch noise alone flips more of them than the gradients mean.
+// Of weights with codes, unless the recipe sets them. The weights begin at the quantizer's choice.
+// At the rate of a training from scratch, noise would flip more of them than they gain by.
 constexpr double kCodesRate = 1e-4;
 constexpr double kCodesFinalRate = 1e-5;
 
