@@ -30,8 +30,8 @@ Needs learnt_needs(uint64_t rows, uint64_t cols, bool inputs_are_rows) {
   return needs;
 }
 
-Needs output_groups_needs(uint64_t n_vocab, uint64_t inputs, uint64_t tokens) {
-  const auto groups = static_cast<double>(OutputGroups::most_for(n_vocab));
+Needs output_groups_needs(uint64_t n_vocab, uint64_t inputs, uint64_t tokens, uint64_t asked) {
+  const auto groups = static_cast<double>(OutputGroups::count_for(n_vocab, asked));
   const auto n = static_cast<double>(inputs);
   const double logits = static_cast<double>(tokens) * static_cast<double>(n_vocab);
   const double rows = OutputGroups::kIterations * static_cast<double>(n_vocab);

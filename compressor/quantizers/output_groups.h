@@ -17,14 +17,15 @@ namespace rwkv::press {
 class OutputGroups {
  public:
   /// `inputs` f32 [n, in] of the head, `head` f32 [n_vocab, in]. Groups of rows by k-means, which
-  /// `seed` begins. A vocabulary of fewer than 32 words, or values that are not finite: one group,
-  /// with the moments of all inputs. The same bits with any number of threads.
+  /// `seed` begins, as many as count_for() says. A single one, or values that are not finite: one
+  /// group, with the moments of all inputs. The same bits with any number of threads.
   static Result<OutputGroups> of_head(const at::Tensor& inputs, const at::Tensor& head,
-                                      uint64_t seed);
+                                      uint64_t seed, uint64_t asked = 0);
 
   static constexpr int64_t kIterations = 10;  ///< of k-means
-  /// How many groups a head of so many rows has.
-  static int64_t most_for(uint64_t n_vocab);
+  /// How many groups a head of so many rows has: as many as are asked for, of two rows at least on
+  /// average; 0 asks for one for every 16 rows, at most 128.
+  static int64_t count_for(uint64_t n_vocab, uint64_t asked = 0);
 
   int64_t size() const { return static_cast<int64_t>(rows_.size()); }
   /// The rows of a group, int64, ascending; each row is in one group.

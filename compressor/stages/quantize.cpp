@@ -89,6 +89,7 @@ class QuantizeStage final : public Stage {
   uint64_t min_numbers_ = kMinNumbers;
   size_t quantizer_ = 0;
   bool sequential_ = true;
+  uint64_t head_groups_ = 0;
   size_t mixing_ = 0;
   uint64_t mixing_values_ = 8;
   Selection selection_;
@@ -115,6 +116,10 @@ Settings QuantizeStage::settings() {
            "learn from what the quantized blocks before a block give; false: from the model "
            "as it was, with the moments of the statistics file if there is one")
           .shown_if(!sequential_),
+      count("head_groups", head_groups_, 0, UINT64_MAX,
+            "groups of similar rows of the head, refined each for the tokens that matter to it; 0: "
+            "one for 16 rows, at most 128")
+          .shown_if(head_groups_ != 0),
   };
   for (const Setting& each : selection_.settings()) {
     settings.push_back(each);
@@ -139,6 +144,11 @@ Status QuantizeStage::settle(const YAML::Node& /*given*/) {
     return usage_error(
         "quantize.quantizer is for all matrices, quantize.selector chooses one of two for each; "
         "remove one of them");
+  }
+  if (head_groups_ != 0 && !is_auto() && !chosen()->uses_groups()) {
+    return usage_error(
+        "quantize.head_groups is for quantizer: refined, and quantizer is {}; remove one of them",
+        quantizer_list()[quantizer_ - 1].name);
   }
   return {};
 }
@@ -225,8 +235,8 @@ Needs QuantizeStage::needs(const StageSubject& subject) const {
     own.parallel += matrix.parallel;
     largest.memory = std::max(largest.memory, matrix.memory);
     if (tensor.binding.role == Role::Head && sequential_ && !subject.has_moments) {
-      const Needs groups = output_groups_needs(tensor.binding.packed_rows(),
-                                               tensor.binding.packed_cols(), subject.tokens);
+      const Needs groups = output_groups_needs(
+          tensor.binding.packed_rows(), tensor.binding.packed_cols(), subject.tokens, head_groups_);
       own.parallel += groups.parallel;
       largest.memory = std::max(largest.memory, matrix.memory + groups.memory);
     }
@@ -270,10 +280,13 @@ Status QuantizeStage::run(Work& work) const {
   RWKV_TRY(check_learns_from(work));
   RWKV_TRY(round_mixing_vectors(work, mixing(), mixing_values_));
   if (selection_.is_on()) {
-    return selection_.run(work, sequential_);
+    return selection_.run(work, sequential_, head_groups_);
   }
   const auto use = [&](const Quantizer& quantizer) {
-    return quantize_model(work, {.quantizer = quantizer, .own = {}, .sequential = sequential_});
+    return quantize_model(work, {.quantizer = quantizer,
+                                 .own = {},
+                                 .sequential = sequential_,
+                                 .head_groups = head_groups_});
   };
   if (!is_auto()) {
     const std::unique_ptr<Quantizer> quantizer = chosen();

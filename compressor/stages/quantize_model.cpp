@@ -197,7 +197,7 @@ Result<at::Tensor> ModelQuantizer::head_moments() const {
 Result<OutputGroups> ModelQuantizer::groups_of_head(const std::string& name) const {
   RWKV_ASSIGN(const at::Tensor z, head_input(*work_.source, work_.hidden));
   RWKV_ASSIGN(const at::Tensor head, load_named(*work_.source, name));
-  return OutputGroups::of_head(z, head, work_.seed);
+  return OutputGroups::of_head(z, head, work_.seed, how_.head_groups);
 }
 
 // The costs of errors come from predictions. A statistics file does not tell them, and without

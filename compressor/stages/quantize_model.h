@@ -18,6 +18,7 @@ struct ModelQuantizing {
   /// as it was, from work.calibration's statistics file if there is one: BadInput if the file lacks
   /// one that is needed. Without text, none.
   bool sequential = true;
+  uint64_t head_groups = 0;  ///< OutputGroups::count_for
 };
 
 /// Whether all that is known are mean squares of inputs, an imatrix: no stage can run the model on

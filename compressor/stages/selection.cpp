@@ -178,7 +178,7 @@ void Selection::report(const Work& work, const std::vector<MeasuredMatrix>& matr
                           bytes));
 }
 
-Status Selection::run(Work& work, bool sequential) const {
+Status Selection::run(Work& work, bool sequential, uint64_t head_groups) const {
   std::vector<MeasuredMatrix> matrices;
   for (const PlannedTensor& tensor : work.plan.tensors) {
     if (may_choose(tensor)) {
@@ -192,7 +192,10 @@ Status Selection::run(Work& work, bool sequential) const {
   }
   RWKV_ASSIGN(const std::vector<bool> is_codebook, choose_codebooks(costs, rule()));
   report(work, matrices, is_codebook);
-  ModelQuantizing how{.quantizer = *quantizers_[scalar_], .own = {}, .sequential = sequential};
+  ModelQuantizing how{.quantizer = *quantizers_[scalar_],
+                      .own = {},
+                      .sequential = sequential,
+                      .head_groups = head_groups};
   std::map<std::string, Codec> codecs;
   for (size_t i = 0; i < matrices.size(); ++i) {
     if (is_codebook[i]) {

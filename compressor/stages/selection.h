@@ -23,8 +23,8 @@ class Selection {
   /// larger of the two that they may get.
   void plan(PackPlan& plan) const;
   /// Chooses, and quantizes the model with what it chose. work.plan has the codecs that the stage
-  /// gave. Reports each matrix, and how the measures agree.
-  Status run(Work& work, bool sequential) const;
+  /// gave; `head_groups` as in ModelQuantizing. Reports each matrix, and how the measures agree.
+  Status run(Work& work, bool sequential, uint64_t head_groups) const;
 
  private:
   SelectorRule rule() const;

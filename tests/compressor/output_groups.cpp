@@ -115,6 +115,7 @@ TEST_CASE("A small vocabulary, or one with NaN, is one group", "[quantizers]") {
   const auto one = press::OutputGroups::of_head(head.inputs, few, 1).take();
   CHECK(one.size() == 1);
   CHECK(one.rows(0).numel() == 31);
+  CHECK(press::OutputGroups::of_head(head.inputs, head.rows, 1, 1).take().size() == 1);
   const at::Tensor plain = at::mm(head.inputs.t(), head.inputs) / kTokens;
   CHECK(at::allclose(one.moments(0), plain));
   const at::Tensor broken = head.rows.clone();

@@ -3,7 +3,10 @@
 #include <ATen/Parallel.h>
 
 #include <cmath>
+#include <map>
 
+#include "compressor/checkpoint/open.h"
+#include "tests/compressor/foreign_files.h"
 #include "tests/compressor/press_testing.h"
 #include "tests/support/catch.h"
 
@@ -114,4 +117,28 @@ TEST_CASE("A refined file does not depend on the number of threads", "[quantizer
   REQUIRE_OK(bed.pack(recipe_with("refined"), "two.gguf", true));
   at::set_num_threads(threads);
   CHECK((bed.bytes("one.gguf") == bed.bytes("two.gguf")));
+}
+
+TEST_CASE("head_groups changes the codes of the head alone, and is for refined", "[quantizers]") {
+  Bed bed("v5.2");
+  const auto tensors_of = [&](const std::string& quantizer) {
+    REQUIRE_OK(bed.pack(recipe_with(quantizer), "q.gguf", true));
+    const auto checkpoint = press::open_checkpoint(bed.scratch.file("q.gguf"));
+    REQUIRE_OK(checkpoint.status());
+    std::map<std::string, std::vector<std::byte>> tensors;
+    for (const RawTensor& tensor : raw_tensors(*checkpoint.value().source)) {
+      tensors[tensor.info.name] = tensor.bytes;
+    }
+    return tensors;
+  };
+  const auto without_key = tensors_of("refined");
+  CHECK((tensors_of("refined, head_groups: 16") == without_key));  // of 256 rows
+  const auto other = tensors_of("refined, head_groups: 100");
+  REQUIRE(other.size() == without_key.size());
+  for (const auto& [name, bytes] : without_key) {
+    INFO(name);
+    CHECK((other.at(name) == bytes) == (name != "head.weight"));
+  }
+  CHECK_THAT(bed.pack(recipe_with("gptq, head_groups: 100"), "none.gguf", true).message(),
+             Catch::Contains("head_groups") && Catch::Contains("gptq"));
 }
