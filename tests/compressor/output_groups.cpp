@@ -23,14 +23,14 @@ constexpr int64_t kTokens = 2048;
 
 // A head of 8 topics, and inputs that are each about one of them.
 struct Head {
-  Head() {
+  explicit Head(int64_t n_tokens = kTokens) {
     const at::Generator random = press::tensor_random(11);
     const at::Tensor topics = at::randn({8, kChannels}, random, at::kFloat);
     const at::Tensor topic = at::randint(0, 8, {kWords}, random, at::kLong);
     rows = topics.index_select(0, topic) + at::randn({kWords, kChannels}, random, at::kFloat);
-    const at::Tensor about = at::randint(0, 8, {kTokens}, random, at::kLong);
+    const at::Tensor about = at::randint(0, 8, {n_tokens}, random, at::kLong);
     inputs = 0.1f * topics.index_select(0, about) +
-             0.1f * at::randn({kTokens, kChannels}, random, at::kFloat);
+             0.1f * at::randn({n_tokens, kChannels}, random, at::kFloat);
     inputs = inputs.contiguous();
   }
   double divergence(const at::Tensor& others) const {
@@ -51,21 +51,23 @@ press::OutputGroups groups_of(const Head& head) {
 
 TEST_CASE("Each row of the head is in one group, and a group weighs inputs by what errors cost",
           "[quantizers]") {
-  const Head head;
+  const auto [n_tokens, even] =
+      GENERATE(std::pair(kTokens, 0.2), std::pair(int64_t{4} * 64 * 256, 0.1));
+  const Head head(n_tokens);
   const press::OutputGroups groups = groups_of(head);
   CHECK(groups.size() == kWords / 16);
   std::set<int64_t> seen;
   const at::Tensor p = at::softmax(at::mm(head.inputs, head.rows.t()), 1).to(at::kDouble);
   for (int64_t k = 0; k < groups.size(); ++k) {
-    at::Tensor cost = at::zeros({kTokens}, at::kDouble);
+    at::Tensor cost = at::zeros({n_tokens}, at::kDouble);
     for (int64_t i = 0; i < groups.rows(k).numel(); ++i) {
       const int64_t row = groups.rows(k)[i].item<int64_t>();
       CHECK(seen.insert(row).second);
       cost += p.select(1, row) * (1 - p.select(1, row));
     }
-    cost = 0.8 * cost / cost.mean() + 0.2;
+    cost = (1 - even) * cost / cost.mean() + even;
     const at::Tensor x = head.inputs.to(at::kDouble);
-    const at::Tensor wanted = at::mm(x.t(), x * cost.unsqueeze(1)) / kTokens;
+    const at::Tensor wanted = at::mm(x.t(), x * cost.unsqueeze(1)) / n_tokens;
     CHECK(at::allclose(groups.moments(k).to(at::kDouble), wanted, 1e-4, 1e-6));
   }
   CHECK(seen.size() == kWords);
