@@ -11,8 +11,9 @@
 #   LEARN       text for imatrix and calibration; SCORE another one, for the figures
 #   WORK        folder for files, created
 #   TYPE        of ggml; default q4_0 iq4_nl q4_k
-# LENGTH (512): tokens of a stretch. MOST (20480): tokens of SCORE that are read. SAMPLES (32):
-# stretches of LEARN, for both programs.
+# LENGTH (512): tokens of a stretch. MOST (20480): tokens of SCORE that are read. STATE (carried):
+# between stretches of SCORE; empty: each starts anew. SAMPLES (32): stretches of LEARN, for both
+# programs.
 set -euo pipefail
 if [ $# -lt 8 ]; then
   sed -n '2,/^set/p' "$0" | grep '^#' | cut -c3-
@@ -29,6 +30,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 press=$build/bin/rwkv-press
 mkdir -p "$work"
 export LD_LIBRARY_PATH=$libraries RWKV_LLAMA_BACKENDS=$libraries RWKV_MEASURE_MOST=${MOST:-20480}
+export RWKV_MEASURE_STATE=${STATE:-carried}
 
 measure=$work/llama_cpp_measure
 mapfile -t linked < <(find "$libraries" -maxdepth 1 \( -name 'libllama.*so*' -o -name 'libggml.*so*' -o -name 'libggml-base.*so*' \) | sort)

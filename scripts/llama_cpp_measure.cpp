@@ -3,9 +3,10 @@
 //   llama_cpp_measure kl BASE.gguf OTHER.gguf TEXT LENGTH     mean KL(BASE || OTHER) per token
 //   llama_cpp_measure ours PACKED.gguf OTHER.gguf TEXT LENGTH the same, BASE in this project's
 //   runtime
-// Text is split by the tokenizer of OTHER.gguf and read in stretches of LENGTH tokens, each from
-// the empty state. RWKV_MEASURE_MOST limits the number of tokens, RWKV_LLAMA_BACKENDS names the
-// folder of llama.cpp's backends if they are libraries of their own.
+// Text is split by the tokenizer of OTHER.gguf and read in stretches of LENGTH tokens, with the
+// state carried from one to the next, or each from the empty state with RWKV_MEASURE_STATE=empty.
+// RWKV_MEASURE_MOST limits the number of tokens, RWKV_LLAMA_BACKENDS names the folder of
+// llama.cpp's backends if they are libraries of their own.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -25,11 +26,12 @@ namespace {
 
 using Logits = std::vector<float>;
 
-// Logits after every token of a stretch that begins with the empty state, [tokens][vocabulary].
 class Model {
  public:
   virtual ~Model() = default;
-  virtual Logits run(const std::vector<int32_t>& tokens) = 0;
+  // Logits after every token, [tokens][vocabulary]. The first one has this position: at 0 the state
+  // is empty, else it is that of the last run.
+  virtual Logits run(const std::vector<int32_t>& tokens, size_t position) = 0;
 };
 
 class LlamaModel final : public Model {
@@ -66,15 +68,17 @@ class LlamaModel final : public Model {
     return tokens;
   }
 
-  Logits run(const std::vector<int32_t>& tokens) override {
+  Logits run(const std::vector<int32_t>& tokens, size_t position) override {
     const auto n_vocab =
         static_cast<size_t>(llama_vocab_n_tokens(llama_model_get_vocab(model_.get())));
-    llama_memory_clear(llama_get_memory(context_.get()), true);
+    if (position == 0) {
+      llama_memory_clear(llama_get_memory(context_.get()), true);
+    }
     llama_batch batch = llama_batch_init(static_cast<int>(tokens.size()), 0, 1);
     batch.n_tokens = static_cast<int>(tokens.size());
     for (size_t i = 0; i < tokens.size(); ++i) {
       batch.token[i] = tokens[i];
-      batch.pos[i] = static_cast<int>(i);
+      batch.pos[i] = static_cast<int>(position + i);
       batch.n_seq_id[i] = 1;
       batch.seq_id[i][0] = 0;
       batch.logits[i] = 1;
@@ -110,10 +114,10 @@ class OurModel final : public Model {
     rwkv_session_free(session_);
     rwkv_model_free(model_);
   }
-  Logits run(const std::vector<int32_t>& tokens) override {
+  Logits run(const std::vector<int32_t>& tokens, size_t position) override {
     const size_t n_vocab = rwkv_model_n_vocab(model_);
     Logits logits(tokens.size() * n_vocab);
-    bool is_good = rwkv_session_reset(session_) == RWKV_OK;
+    bool is_good = position > 0 || rwkv_session_reset(session_) == RWKV_OK;
     for (size_t i = 0; i < tokens.size(); ++i) {
       is_good = is_good && rwkv_eval(session_, &tokens[i], 1) == RWKV_OK &&
                 rwkv_logits(session_, logits.data() + i * n_vocab, n_vocab) == RWKV_OK;
@@ -201,12 +205,15 @@ int main(int argc, char** argv) {
   if (most != nullptr) {
     tokens.resize(std::min(tokens.size(), static_cast<size_t>(std::strtoull(most, nullptr, 10))));
   }
+  const char* state = std::getenv("RWKV_MEASURE_STATE");
+  const bool is_carried = state == nullptr || std::strcmp(state, "empty") != 0;
   Totals totals;
   for (size_t at = 0; at + length <= tokens.size(); at += length) {
     const auto first = tokens.begin() + static_cast<std::ptrdiff_t>(at);
     const std::vector<int32_t> stretch(first, first + static_cast<std::ptrdiff_t>(length));
-    const Logits a = base->run(stretch);
-    const Logits b = other.run(stretch);
+    const size_t position = is_carried ? at : 0;
+    const Logits a = base->run(stretch, position);
+    const Logits b = other.run(stretch, position);
     if (a.size() != b.size()) {
       fail("the models have different vocabularies");
     }

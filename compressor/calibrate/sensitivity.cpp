@@ -18,6 +18,13 @@ namespace {
 constexpr int64_t kBatchTokens = 512;  // whose graph of a block is in memory, for each thread
 constexpr int64_t kHeadTokens = 128;   // whose logits are
 
+constexpr int64_t kPeaks = 10;  // the part of the positions whose gradients are limited
+constexpr uint64_t kLeastPositions = 8192;
+constexpr uint64_t kPositionsOfChannel = 4;
+// Moments of few positions tell as much of chance as of the model: these many positions for each
+// channel count besides, as if all its errors cost the same.
+constexpr uint64_t kEvenPositionsOfChannel = 8;
+
 // Some sequences on their way forwards and back.
 struct Batch {
   std::vector<at::Tensor> inputs;  ///< of each block, and of ln_out
@@ -33,8 +40,11 @@ void run_forward(const Block& block, Batch& batch) {
   batch.inputs.push_back(block.forward(batch.inputs.back(), batch.v_first, {}));
 }
 
+// What is kept of the gradients at the outputs of products.
+enum class Products : uint8_t { Kept, Dropped };
+
 // Through the block that is last in batch.inputs, which then is the one before.
-Gradients run_back(const Block& block, bool is_first, Batch& batch) {
+Gradients run_back(const Block& block, bool is_first, Products products, Batch& batch) {
   const at::AutoGradMode with_gradients(true);
   batch.inputs.pop_back();
   const at::Tensor x = batch.inputs.back().detach().requires_grad_();
@@ -48,8 +58,10 @@ Gradients run_back(const Block& block, bool is_first, Batch& batch) {
   }
   const size_t first_product = from.size();
   const Observe keep = [&](const std::string& name, const at::Tensor& output) {
-    names.push_back(name);
-    from.push_back(output);
+    if (products == Products::Kept) {
+      names.push_back(name);
+      from.push_back(output);
+    }
   };
   std::vector<at::Tensor> roots = {block.forward_shown(x, v_first, keep)};
   std::vector<at::Tensor> of_roots = {batch.gradient};
@@ -138,11 +150,9 @@ Result<std::vector<Batch>> forward(const TensorSource& source, const ModelConfig
   return batches;
 }
 
-}  // namespace
-
-Result<Sensitivity> measure_sensitivity(const TensorSource& source, const ModelConfig& config,
-                                        const at::Tensor& tokens, uint64_t seed,
-                                        const std::function<void(double share)>& progress) {
+Result<Sensitivity> measure(const TensorSource& source, const ModelConfig& config,
+                            const at::Tensor& tokens, uint64_t seed, Products products,
+                            const std::function<void(double share)>& progress) {
   RWKV_ASSIGN(std::vector<Batch> batches, forward(source, config, tokens, progress));
   RWKV_TRY(begin_back(source, batches, tokens.size(1), seed));
   Sensitivity result;
@@ -152,7 +162,7 @@ Result<Sensitivity> measure_sensitivity(const TensorSource& source, const ModelC
     std::vector<Gradients> found(batches.size());
     in_tiles(static_cast<int64_t>(batches.size()), 1, [&](int64_t batch, int64_t /*end*/) {
       const auto at = static_cast<size_t>(batch);
-      found[at] = run_back(*block, i == 0, batches[at]);
+      found[at] = run_back(*block, i == 0, products, batches[at]);
     });
     for (const auto& [name, first] : found.front()) {
       std::vector<at::Tensor> parts;
@@ -169,6 +179,50 @@ Result<Sensitivity> measure_sensitivity(const TensorSource& source, const ModelC
   }
   result.embedding = at::cat(parts, 0);
   return result;
+}
+
+// Gradients [positions, n]: those of the largest norms are shortened to that of the one before.
+at::Tensor without_peaks(const at::Tensor& gradients) {
+  const at::Tensor norms = at::sqrt(gradients.square().sum(1, false, at::kDouble));
+  std::vector<double> sorted(norms.data_ptr<double>(), norms.data_ptr<double>() + norms.numel());
+  const auto most = sorted.end() - 1 - norms.numel() / kPeaks;
+  std::nth_element(sorted.begin(), most, sorted.end());
+  return *most > 0 ? gradients * (*most / norms.clamp_min(*most)).to(at::kFloat).unsqueeze(1)
+                   : gradients;
+}
+
+}  // namespace
+
+Result<Sensitivity> measure_sensitivity(const TensorSource& source, const ModelConfig& config,
+                                        const at::Tensor& tokens, uint64_t seed,
+                                        const std::function<void(double share)>& progress) {
+  return measure(source, config, tokens, seed, Products::Kept, progress);
+}
+
+Result<at::Tensor> embedding_moments(const TensorSource& source, const ModelConfig& config,
+                                     const at::Tensor& tokens, uint64_t seed,
+                                     const std::function<void(double share)>& progress) {
+  const auto positions = static_cast<int64_t>(
+      embedding_positions(config.n_embd, static_cast<uint64_t>(tokens.numel())));
+  const int64_t samples = std::max<int64_t>(1, positions / tokens.size(1));
+  const at::Tensor chosen = at::empty({samples}, at::kLong);
+  for (int64_t i = 0; i < samples; ++i) {
+    chosen.data_ptr<int64_t>()[i] = i * tokens.size(0) / samples;
+  }
+  RWKV_ASSIGN(const Sensitivity found, measure(source, config, tokens.index_select(0, chosen), seed,
+                                               Products::Dropped, progress));
+  const SingleThread one;
+  const at::Tensor gradients = without_peaks(found.embedding);
+  at::Tensor moments = at::mm(gradients.t(), gradients) / static_cast<double>(gradients.size(0));
+  const auto even = static_cast<double>(kEvenPositionsOfChannel * config.n_embd);
+  const double mean = moments.diagonal().mean().item<double>();
+  const double share = even / (even + static_cast<double>(gradients.size(0)));
+  moments.mul_(1 - share).diagonal().add_(mean * share);
+  return moments;
+}
+
+uint64_t embedding_positions(uint64_t n_embd, uint64_t tokens) {
+  return std::min(tokens, std::max(kLeastPositions, kPositionsOfChannel * n_embd));
 }
 
 }  // namespace rwkv::press

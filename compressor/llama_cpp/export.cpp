@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "compressor/calibrate/sensitivity.h"
 #include "compressor/calibrate/statistics.h"
 #include "compressor/llama_cpp/block_rounding.h"
 #include "compressor/llama_cpp/layout.h"
@@ -17,6 +18,7 @@ namespace rwkv::press {
 namespace {
 
 constexpr uint64_t kSeed = 0;
+constexpr double kOfEmbedding = 0.3;   // the share of the work that its gradients are
 constexpr uint64_t kMostLayers = 512;  // of llama.cpp
 constexpr float kEpsilon = 64e-5f;     // of the group norm, fixed in llama.cpp
 constexpr const char* kInstead =
@@ -60,6 +62,8 @@ class Exporter {
   Result<at::Tensor> append(const at::Tensor& values, const OutputTensor& tensor,
                             const InputStatistics& statistics);
   InputStatistics statistics_of(const OutputTensor& tensor, const at::Tensor& moments) const;
+  // Whether text goes through the model.
+  bool learns() const { return options_.calibration && !has_only_squares(); }
   bool has_only_squares() const {
     return options_.calibration && options_.calibration->statistics &&
            options_.calibration->statistics->has_only_squares();
@@ -71,6 +75,7 @@ class Exporter {
   LlamaCppTypes types_;
   std::vector<OutputTensor> tensors_;
   std::unique_ptr<GgufWriter> writer_;
+  double done_ = 0;    // the share of the work before the blocks
   at::Tensor hidden_;  // after the last block, if text goes through the model
   LlamaCppResult result_;
 };
@@ -129,7 +134,15 @@ Status Exporter::write_plain(const OutputTensor& tensor) {
 Status Exporter::write_embedding(const OutputTensor& tensor) {
   RWKV_ASSIGN(const at::Tensor values, values_of(tensor));
   RWKV_ASSIGN(const at::Tensor ln0, load_named(source_, "blocks.0.ln0.weight"));
-  return append(values, tensor, {{}, ln0.reshape({-1}).square()}).status();
+  const at::Tensor scale = ln0.reshape({-1});
+  if (!learns() || !uses_statistics(tensor.type)) {
+    return append(values, tensor, {{}, scale.square()}).status();
+  }
+  RWKV_ASSIGN(const at::Tensor moments,
+              embedding_moments(source_, model_.config, options_.calibration->tokens, kSeed,
+                                [&](double share) { options_.progress(share * kOfEmbedding); }));
+  done_ = kOfEmbedding;
+  return append(values, tensor, {moments * at::outer(scale, scale), {}}).status();
 }
 
 Status Exporter::write_head(const OutputTensor& tensor) {
@@ -182,23 +195,23 @@ Result<LlamaCppResult> Exporter::run() {
   RWKV_TRY(write_embedding(tensors_[0]));
   RWKV_TRY(write_plain(tensors_[1]));
   RWKV_TRY(write_plain(tensors_[2]));
-  const bool learns = options_.calibration && !has_only_squares();
-  const BlockWalk walk{.source = source_,
-                       .config = model_.config,
-                       .calibration = learns ? &*options_.calibration : nullptr,
-                       .activations = learns ? Activations::AfterChanges : Activations::None,
-                       .products =
-                           [&](int64_t block) {
-                             std::vector<std::string> products;
-                             for (const OutputTensor& tensor : tensors_) {
-                               if (tensor.block == block && !tensor.product.empty() &&
-                                   uses_statistics(tensor.type)) {
-                                 products.push_back(tensor.product);
-                               }
-                             }
-                             return products;
-                           },
-                       .progress = options_.progress};
+  const BlockWalk walk{
+      .source = source_,
+      .config = model_.config,
+      .calibration = learns() ? &*options_.calibration : nullptr,
+      .activations = learns() ? Activations::AfterChanges : Activations::None,
+      .products =
+          [&](int64_t block) {
+            std::vector<std::string> products;
+            for (const OutputTensor& tensor : tensors_) {
+              if (tensor.block == block && !tensor.product.empty() &&
+                  uses_statistics(tensor.type)) {
+                products.push_back(tensor.product);
+              }
+            }
+            return products;
+          },
+      .progress = [&](Share share) { options_.progress(done_ + share.done * (1 - done_)); }};
   RWKV_ASSIGN(hidden_, walk.run([&](BlockVisit& here) { return write_products(here); }));
   const size_t n = tensors_.size();
   RWKV_TRY(write_plain(tensors_[n - 3]));

@@ -75,6 +75,47 @@ TEST_CASE("Scales of estimates: by kind, towards the others, without what is far
   CHECK(scales.of("a") == Approx(2));
 }
 
+TEST_CASE("Moments of the embedding are those of the gradients there, without their peaks",
+          "[planner][estimates]") {
+  const SmallSubject small("v7");
+  const press::PlanSubject& subject = *small.subject;
+  const at::Tensor& tokens = subject.calibration.tokens;
+  const auto found =
+      press::measure_sensitivity(subject.source, subject.model.config, tokens, 1, [](double) {});
+  REQUIRE_OK(found.status());
+  at::Tensor g = found.value().embedding.clone();
+  const at::Tensor norms = g.norm(2, 1);
+  const float most =
+      std::get<0>(norms.sort())[norms.numel() - 1 - norms.numel() / 10].item<float>();
+  REQUIRE(norms.max().item<float>() > 1.1f * most);
+  for (int64_t i = 0; i < g.size(0); ++i) {
+    g[i] *= std::min(1.0f, most / norms[i].item<float>());
+  }
+  at::Tensor wanted = g.t().mm(g) / g.size(0);
+  const auto even = static_cast<double>(8 * g.size(1));
+  const double share = even / (even + static_cast<double>(g.size(0)));
+  wanted = wanted * (1 - share) + at::eye(g.size(1)) * wanted.diagonal().mean() * share;
+  const int before = at::get_num_threads();
+  std::vector<at::Tensor> moments;
+  for (const int n : {1, 3}) {
+    at::set_num_threads(n);
+    auto own =
+        press::embedding_moments(subject.source, subject.model.config, tokens, 1, [](double) {});
+    REQUIRE_OK(own.status());
+    moments.push_back(own.take());
+  }
+  at::set_num_threads(before);
+  CHECK(moments[0].equal(moments[1]));
+  CHECK((moments[0] - wanted).abs().max().item<float>() <
+        1e-4f * wanted.diagonal().max().item<float>());
+}
+
+TEST_CASE("Of a long text the moments of the embedding take a part", "[planner][estimates]") {
+  CHECK(press::embedding_positions(64, 100) == 100);
+  CHECK(press::embedding_positions(64, 100000) == 8192);
+  CHECK(press::embedding_positions(4096, 100000) == 16384);
+}
+
 TEST_CASE("Gradients tell what a small change of a matrix costs", "[planner][estimates]") {
   const std::string arch = GENERATE("v4", "v5.2", "v6", "v7");
   CAPTURE(arch);

@@ -15,6 +15,7 @@
 #include "formats/base/half.h"
 #include "formats/container/ggml_super_blocks.h"
 #include "formats/tokenizer/vocabulary_metadata.h"
+#include "tests/compressor/demo_model.h"
 #include "tests/compressor/press_testing.h"
 #include "tests/support/catch.h"
 #include "tests/support/tiny_model.h"
@@ -37,20 +38,36 @@ struct Bed {
   }
   Result<press::LlamaCppResult> write(DType type) {
     options.type = options.head = options.embedding = type;
+    return write();
+  }
+  Result<press::LlamaCppResult> write() {
     RWKV_ASSIGN(const press::Checkpoint checkpoint, press::open_checkpoint(input));
     RWKV_ASSIGN(const Identified model, press::identify_checkpoint(*checkpoint.source));
     return press::export_to_llama_cpp(*checkpoint.source, model, options);
   }
-  void learn(const std::string& from_input) {
-    const auto checkpoint = press::open_checkpoint(from_input);
+  void learn(uint64_t samples, uint64_t length) {
+    const auto checkpoint = press::open_checkpoint(input);
     REQUIRE_OK(checkpoint.status());
     const auto model = press::identify_checkpoint(*checkpoint.value().source);
     REQUIRE_OK(model.status());
-    auto calibration =
-        press::sample_texts({.texts = {text}, .statistics = {}, .samples = 8, .length = 64},
-                            options.vocabulary, model.value().config);
+    auto calibration = press::sample_texts(
+        {.texts = {text}, .statistics = {}, .samples = samples, .length = length},
+        options.vocabulary, model.value().config);
     REQUIRE_OK(calibration.status());
     options.calibration = calibration.take();
+  }
+  // Squared differences of logits between the input and the output.
+  double logits_off(const std::vector<int32_t>& tokens) const {
+    const auto logits_of = [&](const std::string& path, const std::string& packed) {
+      return all_logits(convert_and_open(path, scratch.file(packed), {}), tokens, tokens.size());
+    };
+    const auto dense = logits_of(input, "a.gguf");
+    const auto rounded = logits_of(options.output, "b.gguf");
+    double sum = 0;
+    for (size_t i = 0; i < dense.size(); ++i) {
+      sum += std::pow(static_cast<double>(dense[i] - rounded[i]), 2);
+    }
+    return sum;
   }
 
   ScratchFolder scratch;
@@ -234,7 +251,7 @@ TEST_CASE("Rows of zeros, tiny and large values are rounded to what they are", "
 
 TEST_CASE("A file for llama.cpp is the same with any number of threads", "[llama_cpp]") {
   Bed bed("v7");
-  bed.learn(bed.input);
+  bed.learn(8, 64);
   const DType type = GENERATE(DType::Q4_0, DType::Q4_K);
   const int before = at::get_num_threads();
   std::vector<std::vector<std::byte>> files;
@@ -250,25 +267,36 @@ TEST_CASE("A file for llama.cpp is the same with any number of threads", "[llama
 TEST_CASE("Text gives a better file of the same size", "[llama_cpp]") {
   Bed bed("v6");
   const std::vector<int32_t> tokens = {40, 50, 32, 116, 105, 109, 101, 115, 32, 55, 32, 109};
-  const auto off = [&]() {
-    const auto dense = all_logits(convert_and_open(bed.input, bed.scratch.file("a.gguf"), {}),
-                                  tokens, tokens.size());
-    const auto rounded =
-        all_logits(convert_and_open(bed.options.output, bed.scratch.file("b.gguf"), {}), tokens,
-                   tokens.size());
-    double sum = 0;
-    for (size_t i = 0; i < dense.size(); ++i) {
-      sum += std::pow(static_cast<double>(dense[i] - rounded[i]), 2);
-    }
-    return sum;
-  };
   REQUIRE_OK(bed.write(DType::Q4_0).status());
-  const double without = off();
+  const double without = bed.logits_off(tokens);
   const size_t size = read_bytes(bed.options.output).size();
-  bed.learn(bed.input);
+  bed.learn(8, 64);
   REQUIRE_OK(bed.write(DType::Q4_0).status());
   CHECK(read_bytes(bed.options.output).size() == size);
-  CHECK(off() < 0.75 * without);
+  CHECK(bed.logits_off(tokens) < 0.75 * without);
+}
+
+TEST_CASE("Text gives a better embedding of the same size", "[llama_cpp]") {
+  Bed bed("v7");
+  const DemoModel demo = demo_model(bed.scratch, 1000, 20);
+  bed.input = std::string(RWKV_SOURCE_DIR) + "/configs/demo/v7/demo.pth";
+  bed.text = demo.train;
+  bed.options.vocabulary = read_vocabulary_file(demo.vocabulary).take();
+  bed.options.type = bed.options.head = DType::F16;
+  bed.options.embedding = DType::Q4_0;
+  const auto tokenizer = make_tokenizer(*bed.options.vocabulary);
+  REQUIRE_OK(tokenizer.status());
+  std::vector<int32_t> tokens;
+  const std::vector<std::byte> story = read_bytes(demo.test);
+  REQUIRE_OK(tokenizer.value()->encode({reinterpret_cast<const char*>(story.data()), story.size()},
+                                       tokens));
+  REQUIRE(tokens.size() > 400);
+  tokens.resize(400);
+  REQUIRE_OK(bed.write().status());
+  const double without = bed.logits_off(tokens);
+  bed.learn(16, 256);
+  REQUIRE_OK(bed.write().status());
+  CHECK(bed.logits_off(tokens) < 0.9 * without);
 }
 
 TEST_CASE("Pairs are multiplied out, and it is said", "[llama_cpp]") {
