@@ -21,13 +21,29 @@ Status check(const at::Tensor& x, const at::Tensor& key, const at::Tensor& norms
   return options.mlp ? check_mlp_options(options.mlp_options, x.size(1)) : Status();
 }
 
-// Takes `candidate` as the predictor's sign half if its thresholds name fewer neurons.
+// How much a byte of a row that is read by itself costs, to one that is read in sequence: sparse
+// and loaded mode of a 1.5B differ by as much (docs/performance.md).
+constexpr double kScattered = 2;
+
+// A named neuron is a row of K and, nearly always, one of V.
+HalfCosts costs_of(const PredictorOptions& options, const at::Tensor& key) {
+  if (options.row_bits <= 0) {
+    return {};
+  }
+  const auto rows = static_cast<double>(key.size(0));
+  const auto cols = static_cast<double>(key.size(1));
+  const double mlp = static_cast<double>(options.mlp_options.hidden) * (rows + cols);
+  return {.sign = 1 / (2 * kScattered * options.row_bits),
+          .mlp = mlp / (2 * kScattered * rows * cols)};
+}
+
+// Takes `candidate` as the predictor's sign half if its thresholds cost less.
 struct Choice {
   FfnPredictor& predictor;
   bool made = false;
 
   void offer(const at::Tensor& candidate, const Thresholds& thresholds) {
-    if (!made || thresholds.loaded < predictor.thresholds.loaded) {
+    if (!made || thresholds.cost < predictor.thresholds.cost) {
       predictor.sign = candidate;
       predictor.thresholds = thresholds;
       made = true;
@@ -67,6 +83,7 @@ Result<FfnPredictor> fit_predictor(const at::Tensor& x, const at::Tensor& key,
                                            std::max<int64_t>(kMaxNumbers / key.size(0), 1));
   FfnPredictor result;
   PredictorScores scores;
+  const HalfCosts costs = costs_of(options, key);
   if (options.mlp) {
     result.mlp = trained(train, key, value_norms, options.mlp_options, store);
     result.mlp.fc1 = round_to_half(result.mlp.fc1);
@@ -76,7 +93,7 @@ Result<FfnPredictor> fit_predictor(const at::Tensor& x, const at::Tensor& key,
   const at::Tensor outputs = product_in_tiles(calibration, key);
   if (!options.sign) {
     RWKV_ASSIGN(result.thresholds,
-                calibrate_thresholds(outputs, value_norms, scores, options.recall));
+                calibrate_thresholds(outputs, value_norms, scores, options.recall, costs));
     return result;
   }
   Choice choice{result};
@@ -84,7 +101,7 @@ Result<FfnPredictor> fit_predictor(const at::Tensor& x, const at::Tensor& key,
     const at::Tensor matrix = fitted ? two_level_fitted(key, train) : two_level(key);
     scores.sign = product_in_tiles(calibration, matrix);
     RWKV_ASSIGN(const Thresholds thresholds,
-                calibrate_thresholds(outputs, value_norms, scores, options.recall));
+                calibrate_thresholds(outputs, value_norms, scores, options.recall, costs));
     choice.offer(matrix, thresholds);
   }
   return result;

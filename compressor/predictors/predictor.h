@@ -17,6 +17,10 @@ struct PredictorOptions {
   bool sign = true;
   bool mlp = true;
   double recall = 0.99;  ///< of the output energy, see Thresholds
+  /// Bits of a weight of K and V as they are read, against which the bytes of the halves are
+  /// weighed: the MLP has as many, the sign half one. A byte of a row, which is read by itself,
+  /// counts twice. 0: only the number of named neurons counts.
+  double row_bits = 0;
   MlpOptions mlp_options = {};
 };
 
@@ -28,8 +32,8 @@ struct FfnPredictor {
 
 /// `x` [n, D]: inputs of channel_mix (after token shift) at consecutive tokens; `key` [F, D];
 /// `value_norms` [F]: ||V_j||. The last 20 % of the tokens are kept from both halves and serve to
-/// set the thresholds; of the two ways to choose the levels of `sign` the one that names fewer
-/// neurons there is taken. Where a threshold is the largest float that half does not help.
+/// set the thresholds; of the two ways to choose the levels of `sign` the one that costs less there
+/// is taken. Where a threshold is the largest float that half does not help.
 ///
 /// The result does not depend on the number of threads (numerics/threads.h).
 /// Memory: some matrices of n/5 x F floats, at most 2^26 numbers each; more tokens are thinned out

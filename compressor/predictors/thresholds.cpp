@@ -312,7 +312,8 @@ at::Tensor energy_shares(const at::Tensor& key_outputs, const at::Tensor& value_
 
 Result<Thresholds> calibrate_thresholds(const at::Tensor& key_outputs,
                                         const at::Tensor& value_norms,
-                                        const PredictorScores& scores, double target) {
+                                        const PredictorScores& scores, double target,
+                                        const HalfCosts& costs) {
   RWKV_TRY(check(key_outputs, value_norms, scores, target));
   const at::Tensor shares = energy_shares(key_outputs, value_norms).contiguous();
   const at::Tensor sign = scores.sign.defined() ? scores.sign.contiguous() : scores.sign;
@@ -326,8 +327,10 @@ Result<Thresholds> calibrate_thresholds(const at::Tensor& key_outputs,
   problem.target = target;
 
   std::optional<Thresholds> best;
-  const auto offer = [&best](const Thresholds& candidate) {
-    if (!best || candidate.loaded < best->loaded) {
+  const auto offer = [&](Thresholds candidate) {
+    candidate.cost = candidate.loaded + (candidate.sign < kNothing ? costs.sign : 0) +
+                     (candidate.mlp < kNothing ? costs.mlp : 0);
+    if (!best || candidate.cost < best->cost) {
       best = candidate;
     }
   };

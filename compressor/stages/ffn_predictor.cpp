@@ -18,7 +18,7 @@
 namespace rwkv::press {
 namespace {
 
-constexpr std::array<const char*, 3> kKinds = {"sign", "mlp", "both"};
+constexpr std::array<const char*, 4> kKinds = {"sign", "mlp", "both", "auto"};
 constexpr float kNever = std::numeric_limits<float>::max();
 
 class FfnPredictorStage final : public Stage {
@@ -30,9 +30,13 @@ class FfnPredictorStage final : public Stage {
   Needs needs(const StageSubject& subject) const override;
   Status run(Work& work) const override;
 
+ protected:
+  Status settle(const YAML::Node& given) override;
+
  private:
   bool has_sign() const { return kind_ != 1; }
   bool has_mlp() const { return kind_ != 0; }
+  bool weighs_bytes() const { return kind_ == 3; }
   void add_to_plan(PackPlan& plan, int64_t block, bool sign, bool mlp) const;
   Result<FfnPredictor> fit(const Block& block, const at::Tensor& inputs, const Work& work,
                            int64_t index) const;
@@ -41,6 +45,7 @@ class FfnPredictorStage final : public Stage {
 
   size_t kind_ = 2;
   double recall_ = 0.99;
+  double row_bits_ = 8;
   uint64_t hidden_ = 64;
   uint64_t epochs_ = 20;
   double learning_rate_ = MlpOptions{}.learning_rate;
@@ -54,13 +59,27 @@ Settings FfnPredictorStage::settings() {
   using namespace setting;
   return {name(),
           {
-              choice("kinds", kind_, kKinds, "sign (one bit per weight), mlp, or both"),
+              choice("kinds", kind_, kKinds,
+                     "sign (one bit per weight), mlp, both, or auto: those that "
+                     "make a token read the fewest bytes, by block"),
               real("recall", recall_, 0.01, 1.0,
                    "share of the output's energy that the named neurons must have"),
+              real("row_bits", row_bits_, 1, 32,
+                   "bits of a weight of ffn.key and ffn.value as packed, for kinds: auto")
+                  .shown_if(weighs_bytes()),
               count("hidden", hidden_, 1, 4096, "width of the MLP"),
               count("epochs", epochs_, 1, 10000, "of the MLP's training, at most"),
               real("learning_rate", learning_rate_, 1e-6, 1.0, "at the start"),
           }};
+}
+
+Status FfnPredictorStage::settle(const YAML::Node& given) {
+  if (given["row_bits"] && !weighs_bytes()) {
+    return usage_error(
+        "ffn_predictor.row_bits is for kinds: auto, and kinds is {}; remove one of them",
+        kKinds[kind_]);
+  }
+  return {};
 }
 
 void FfnPredictorStage::add_to_plan(PackPlan& plan, int64_t block, bool sign, bool mlp) const {
@@ -135,6 +154,7 @@ Result<FfnPredictor> FfnPredictorStage::fit(const Block& block, const at::Tensor
   options.sign = has_sign();
   options.mlp = has_mlp();
   options.recall = recall_;
+  options.row_bits = weighs_bytes() ? row_bits_ : 0;
   options.mlp_options.hidden = static_cast<int64_t>(hidden_);
   options.mlp_options.epochs = static_cast<int64_t>(epochs_);
   options.mlp_options.learning_rate = learning_rate_;

@@ -104,6 +104,22 @@ TEST_CASE("Every stage works on every version, and without loss where nothing is
           dense);
     };
     CHECK(sparse(0.999) < sparse(0.5));
+    // Rows of a few bits do not pay for sign bits of all neurons beside an MLP of two.
+    const auto predictors_of = [&](const std::string& keys) {
+      const std::string output = scratch.file("auto.gguf");
+      std::remove(output.c_str());
+      REQUIRE_OK(convert(
+          input, output,
+          with("  - ffn_predictor: {recall: 0.9, hidden: 2, epochs: 3, " + keys + "}\n", text)));
+      const std::vector<std::byte> bytes = read_bytes(output);
+      const std::string_view file(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+      const auto has = [&](const char* half) {
+        return file.find(std::string("blocks.0.ffn.predictor.") + half) != file.npos;
+      };
+      return std::pair(has("sign.weight"), has("fc1.weight"));
+    };
+    CHECK((predictors_of("kinds: auto, row_bits: 1") == std::pair(false, true)));
+    CHECK(predictors_of("kinds: both").first);
     // What stages added goes away when the packed file is read as a checkpoint again.
     const std::string lossless = scratch.file("lossless.gguf");
     std::remove(lossless.c_str());

@@ -307,6 +307,37 @@ TEST_CASE("Two halves that see different neurons are used together", "[predict]"
   CHECK(both.loaded <= exact.loaded * 1.02);
 }
 
+TEST_CASE("A half that costs more than it saves is left out", "[predict]") {
+  const Layer layer = planted(512);
+  const at::Tensor k = outputs(layer);
+  const PredictorScores scores{k + random(31, 512, 160) * 1.5, k + random(32, 512, 160) * 1.5};
+  const auto with = [&](const HalfCosts& costs) {
+    const auto found = need(calibrate_thresholds(k, layer.norms, scores, 0.99, costs));
+    CHECK(found.recall >= 0.99);
+    check_promise(layer, scores, found);
+    CHECK(found.cost == Approx(found.loaded + (found.sign < kOff ? costs.sign : 0) +
+                               (found.mlp < kOff ? costs.mlp : 0)));
+    return found;
+  };
+  const auto free = with({});
+  CHECK((free.sign < kOff && free.mlp < kOff));
+  const auto alone = [&](const PredictorScores& half) {
+    return need(calibrate_thresholds(k, layer.norms, half, 0.99)).loaded;
+  };
+  const double saved_by_sign = alone({{}, scores.mlp}) - free.loaded;
+  REQUIRE(saved_by_sign > 0.01);
+  CHECK(with({.sign = saved_by_sign * 0.9, .mlp = 0}).sign < kOff);
+  CHECK(with({.sign = saved_by_sign * 1.1, .mlp = 0}).sign == kOff);
+  CHECK(with({.sign = 0, .mlp = 1}).mlp == kOff);
+  // By the stage's option: the fewer bits rows have, the dearer one bit for every weight is.
+  const MlpOptions quick{.hidden = 16, .epochs = 8};
+  const auto cost_of = [&](double bits) {
+    return need(fit(layer, {.mlp = false, .row_bits = bits, .mlp_options = quick})).thresholds;
+  };
+  CHECK(cost_of(4).cost - cost_of(4).loaded == Approx(1.0 / 16));
+  CHECK(cost_of(16).cost - cost_of(16).loaded == Approx(1.0 / 64));
+}
+
 TEST_CASE("A fitted predictor holds f16 numbers and what its thresholds promise", "[predict]") {
   const Layer layer = planted(1536);
   const MlpOptions quick{.hidden = 16, .epochs = 8};
