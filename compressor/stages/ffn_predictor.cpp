@@ -30,9 +30,6 @@ class FfnPredictorStage final : public Stage {
   Needs needs(const StageSubject& subject) const override;
   Status run(Work& work) const override;
 
- protected:
-  Status settle(const YAML::Node& given) override;
-
  private:
   bool has_sign() const { return kind_ != 1; }
   bool has_mlp() const { return kind_ != 0; }
@@ -71,15 +68,6 @@ Settings FfnPredictorStage::settings() {
               count("epochs", epochs_, 1, 10000, "of the MLP's training, at most"),
               real("learning_rate", learning_rate_, 1e-6, 1.0, "at the start"),
           }};
-}
-
-Status FfnPredictorStage::settle(const YAML::Node& given) {
-  if (given["row_bits"] && !weighs_bytes()) {
-    return usage_error(
-        "ffn_predictor.row_bits is for kinds: auto, and kinds is {}; remove one of them",
-        kKinds[kind_]);
-  }
-  return {};
 }
 
 void FfnPredictorStage::add_to_plan(PackPlan& plan, int64_t block, bool sign, bool mlp) const {
