@@ -95,6 +95,8 @@ void FfnPredictorStage::add_to_plan(PackPlan& plan, int64_t block, bool sign, bo
   plan.add(std::move(added));
 }
 
+// What `auto` keeps is known once predictors are fitted. Beside the MLP sign bits hardly ever pay,
+// so it is planned without them.
 Status FfnPredictorStage::plan(PackPlan& plan) const {
   for (uint64_t i = 0; i < plan.config.n_layer; ++i) {
     const auto block = static_cast<int64_t>(i);
@@ -104,7 +106,7 @@ Status FfnPredictorStage::plan(PackPlan& plan) const {
     if (plan.find(stem_of(block) + "threshold")) {
       return usage_error("ffn_predictor: this model already has predictors");
     }
-    add_to_plan(plan, block, has_sign(), has_mlp());
+    add_to_plan(plan, block, has_sign() && !weighs_bytes(), has_mlp());
   }
   return {};
 }
