@@ -36,10 +36,10 @@ Result<Sensitivity> measure_sensitivity(const TensorSource& source, const ModelC
 /// What errors of the embedding's rows cost, as the moments of a product's inputs tell for the rows
 /// of its matrix: E[g g^T], f32 [n_embd, n_embd], of the gradients g at the input of the first
 /// block, with an even share that falls with the number of positions. The tenth of the positions
-/// with the largest gradients counts as much as the one before it: at the first tokens of a
-/// sequence a sign can turn the output of a whole head, and a few such gradients would outweigh all
-/// others. Of as many samples of `tokens`, spread over all of them, as have embedding_positions()
-/// positions. The same bits with any number of threads.
+/// with the largest gradients counts as much as the one before it: a few positions at the beginning
+/// of sequences have gradients that would outweigh all others. Of as many samples of `tokens`,
+/// spread over all of them, as have embedding_positions() positions. The same bits with any number
+/// of threads.
 Result<at::Tensor> embedding_moments(const TensorSource& source, const ModelConfig& config,
                                      const at::Tensor& tokens, uint64_t seed,
                                      const std::function<void(double share)>& progress);
